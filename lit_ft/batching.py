@@ -1,0 +1,185 @@
+"""From rows of token ids to batches: who goes together, in which order, padded how far.
+
+N rows, B rows a batch, T tokens after padding.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from lit_ft.errors import UserError
+
+# Batches whose reviews are sorted together. Fewer would pad more, more would make neighbours in time
+# too alike in length; 50 is what Hugging Face's LengthGroupedSampler takes.
+GROUP_BATCHES = 50
+
+
+class GroupedBatchSampler(Sampler[list[int]]):
+    """Shuffled batches of reviews of like length; the same plan for the same seed and epoch.
+
+    Each epoch draws a new permutation, sorts stretches of `GROUP_BATCHES` batches by length, cuts them
+    into batches and shuffles the batches. Every row comes exactly once an epoch, on one of the ranks;
+    every rank gets equally many batches, and every epoch has equally many, so that the learning-rate
+    schedule and a resumed run can rely on the count. Every batch but one has `batch_size` rows, so
+    every sample weighs the same in the gradient.
+
+    Args:
+        lengths: Tokens of each row, (N,).
+        batch_size: Rows a batch.
+        seed: Together with the epoch it fixes the plan.
+        group_by_length: False gives plain random batches.
+        shuffle: False starts from the rows' own order and leaves the batches in theirs.
+        rank: This process among `world_size`.
+        world_size: Number of processes that share an epoch.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        group_by_length: bool = True,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.group_by_length = group_by_length
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start = 0  # batches of this rank to pass over: set by a resume, used once
+
+    @property
+    def sampler(self) -> "GroupedBatchSampler":
+        # Lightning 2.6.6 calls set_epoch only on `.sampler` and `.batch_sampler.sampler`
+        # (fabric/utilities/data.py, _set_sampler_epoch).
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose plan the next iteration follows."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """All ranks' batches of one epoch, in order: rank r takes every `world_size`-th from r."""
+        num_rows = len(self.lengths)
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(num_rows) if self.shuffle else np.arange(num_rows)
+        if self.group_by_length:
+            stretch = GROUP_BATCHES * self.batch_size
+            for i in range(0, num_rows, stretch):
+                part = order[i : i + stretch]
+                order[i : i + stretch] = part[np.argsort(-self.lengths[part], kind="stable")]
+        batches = [order[i : i + self.batch_size] for i in range(0, num_rows, self.batch_size)]
+        if self.shuffle and self.group_by_length:
+            batches = [batches[i] for i in rng.permutation(len(batches))]
+        return _split_to_multiple(batches, self.world_size)
+
+    def __len__(self) -> int:
+        # The full length also when resuming: Lightning counts the passed-over batches as done.
+        num_batches = -(-len(self.lengths) // self.batch_size)
+        return -(-num_batches // self.world_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self.start = self.start, 0
+        for batch in self.plan(self.epoch)[self.rank :: self.world_size][start:]:
+            yield batch.tolist()
+
+
+def _split_to_multiple(batches: list[np.ndarray], world_size: int) -> list[np.ndarray]:
+    """Cut the largest batches in two until the ranks get equally many: nothing dropped or repeated."""
+    batches = list(batches)
+    while len(batches) % world_size:
+        i = max(range(len(batches)), key=lambda k: len(batches[k]))
+        whole = batches[i]
+        if len(whole) < 2:
+            rows = sum(map(len, batches))
+            raise UserError(f"{rows} rows are too few for {world_size} processes: lower --trainer.devices")
+        batches[i : i + 1] = [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
+    return batches
+
+
+class ResumableLoader(DataLoader):
+    """A DataLoader over a GroupedBatchSampler that can say, and take up again, where it stands.
+
+    Counted are the batches handed out, not those that workers have prefetched. An own generator is
+    passed on because a DataLoader otherwise draws its base seed from the global random state, and a
+    resumed run would then draw once more than an uninterrupted one.
+    """
+
+    batch_sampler: GroupedBatchSampler
+    _handed_out = 0
+
+    def __iter__(self) -> Any:  # Iterator[dict[str, torch.Tensor]]
+        self._handed_out = self.batch_sampler.start
+        batches = super().__iter__()
+
+        def counted() -> Iterator[Any]:
+            for batch in batches:
+                self._handed_out += 1
+                yield batch
+
+        return counted()
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and the batches of it that were handed out."""
+        return {"epoch": self.batch_sampler.epoch, "batches": self._handed_out}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches that were handed out; after an epoch's last, with the next epoch."""
+        sampler = self.batch_sampler
+        sampler.epoch, sampler.start = state["epoch"], state["batches"]
+        if sampler.start >= len(sampler):
+            sampler.epoch, sampler.start = sampler.epoch + 1, 0
+        self._handed_out = sampler.start
+
+
+class PaddingCollator:
+    """Rows of unpadded ids -> one batch of Hugging Face's keys.
+
+    Args:
+        pad_token_id: The id that fills up `input_ids`.
+        pad_multiple: The batch's T is rounded up to a multiple of this, but not past `max_tokens`.
+        max_tokens: The most tokens a row has.
+        pad_length: Pad to exactly this many tokens instead of to the longest row.
+        token_type_ids: Whether the model takes token types (a single text is all zeros).
+    """
+
+    def __init__(
+        self,
+        pad_token_id: int,
+        pad_multiple: int,
+        max_tokens: int,
+        pad_length: int | None,
+        token_type_ids: bool,
+    ) -> None:
+        self.pad_token_id = pad_token_id
+        self.max_tokens = max_tokens
+        self.pad_multiple = pad_multiple
+        self.pad_length = pad_length
+        self.token_type_ids = token_type_ids
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """(B rows of `input_ids`, perhaps `labels` and `index`) -> tensors (B, T) and (B,), int64."""
+        lengths = np.array([len(row["input_ids"]) for row in rows])
+        longest = -(-int(lengths.max()) // self.pad_multiple) * self.pad_multiple
+        width = self.pad_length or min(longest, self.max_tokens)
+        mask = np.arange(width)[None, :] < lengths[:, None]  # (B, T) bool
+        ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
+        ids[mask] = np.concatenate([row["input_ids"] for row in rows])
+        batch = {"input_ids": torch.from_numpy(ids)}
+        if self.token_type_ids:
+            batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+        batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
+        for key in ("labels", "index"):
+            if key in rows[0]:
+                batch[key] = torch.tensor([row[key] for row in rows], dtype=torch.int64)
+        return batch

@@ -1,0 +1,142 @@
+"""Checkpoints of the classifier: opened safely, compared with the settings of the command that wants them."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lit_ft import runs
+from lit_ft.config_file import keys_of_configs
+from lit_ft.errors import UserError
+
+# How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
+READING = ("max_tokens", "truncation", "unescape", "strip_html_breaks")
+# Where the data is: a checkpoint's own is taken where neither config nor flags say it.
+LOCATION = (
+    "source subset train_split validation_split test_split train_path validation_path test_path "
+    "text_column label_column validation_share split_seed"
+).split()
+# What may differ between a run and its resumption: none of it changes a weight.
+HARMLESS = {
+    "data": {"predict_path", "predict_output", "test_path", "test_split", "num_workers", "eval_batch_size"},
+    "trainer": {
+        "accelerator", "callbacks", "default_root_dir", "detect_anomaly", "enable_checkpointing", "logger",
+        "enable_model_summary", "enable_progress_bar", "limit_predict_batches", "limit_test_batches",
+        "log_every_n_steps", "max_time", "num_sanity_val_steps", "profiler",
+    },
+}  # fmt: skip
+
+
+def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
+    """A checkpoint of this program, its tensors mapped from the file; no code in it is run.
+
+    Args:
+        path: The file.
+        verified: Its checksums were read just now, by `locate`: a second reading is left out.
+
+    Raises:
+        UserError: There is no such file, it is damaged, or something else wrote it.
+    """
+    if not path.is_file():
+        raise UserError(f"no checkpoint {path}; set --ckpt_path to best, last or a file that exists")
+    if not verified and not runs.is_readable(path):
+        whole = zipfile.is_zipfile(path)
+        what = "damaged (its checksums do not hold)" if whole else "no checkpoint, or cut off"
+        raise UserError(f"{path} is {what}; set --ckpt_path to another one")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # the unpickler's errors have no common class
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{path} cannot be opened as weights alone ({reason}); set --ckpt_path to another one"
+        ) from None
+    if (
+        not isinstance(checkpoint, dict)
+        or not {"settings", "encoder_config", "state_dict"} <= checkpoint.keys()
+    ):
+        raise UserError(
+            f"{path} is no checkpoint of a lit_ft classifier; set --ckpt_path to one that `fit` wrote"
+        )
+    return checkpoint
+
+
+def locate(name: str, ckpt_path: str, command: str) -> Path | None:
+    """The file that `--ckpt_path` means; None for a `fit` that has nothing to go on from.
+
+    Raises:
+        UserError: Another command than `fit` finds no readable checkpoint.
+    """
+    if ckpt_path not in ("best", "last"):
+        return Path(ckpt_path)
+    found = runs.find_checkpoint(name, ckpt_path)
+    if found is None and command != "fit":
+        raise UserError(
+            f"no readable checkpoint '{ckpt_path}' in {runs.RUNS / name}/version_*; "
+            f"run `fit --name {name}` first, or set --name or --ckpt_path"
+        )
+    return found
+
+
+def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args: list[str]) -> None:
+    """Evaluate under the checkpoint's settings where the command does not say otherwise.
+
+    Args:
+        checkpoint: As opened.
+        path: Where it is, for the message.
+        config: The command's parsed settings; changed in place.
+        args: The command line, to know what was given.
+
+    Raises:
+        UserError: The command asks for another model than the checkpoint holds.
+    """
+    then = checkpoint["settings"]
+    flags = {arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--")}
+    given = flags | keys_of_configs(args)
+    if whole := flags & {"data", "model"}:
+        raise UserError(
+            f"expected single settings beside a checkpoint, found --{whole.pop()}; write --data.KEY=VALUE"
+        )
+    for key in ("label_base", "label_names"):
+        if f"data.{key}" in flags and config.data[key] != then["data"][key]:
+            raise UserError(f"the classes are the checkpoint's: leave out --data.{key}")
+    for key in READING:
+        if f"data.{key}" not in flags:
+            config.data[key] = then["data"][key]
+    elsewhere = "data.source" in flags  # then the files that the checkpoint was trained on do not count
+    for key in LOCATION:
+        if f"data.{key}" not in given and not (elsewhere and key.endswith("_path")):
+            config.data[key] = then["data"][key]
+    for key, value in config.model.items():
+        asked = f"model.{key}" in flags or (key == "pretrained" and "model.pretrained" in given)
+        if asked and value != then["model"][key]:
+            raise UserError(
+                f"{path} is a checkpoint of another model: model.{key} is {value!r} here and "
+                f"{then['model'][key]!r} there; leave out --model.{key} or set --ckpt_path"
+            )
+        config.model[key] = then["model"][key]
+
+
+def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
+    """Refuse to go on with a run under other settings than it began with.
+
+    Args:
+        checkpoint: As opened.
+        settings: Those of the present command, in the checkpoint's form.
+        path: Where the checkpoint is, for the message.
+    """
+    differing = []
+    for group, now in settings.items():
+        then = checkpoint["settings"].get(group)
+        if not isinstance(now, dict):
+            if then != now:
+                differing.append(f"{group}={now} (there {then})")
+            continue
+        for key, value in now.items():
+            if key not in HARMLESS.get(group, ()) and key in then and then[key] != value:
+                differing.append(f"{group}.{key}={value} (there {then[key]})")
+    if differing:
+        raise UserError(
+            f"cannot resume {path} under other settings: {', '.join(differing)}; use the same ones, or "
+            "leave out --ckpt_path to start a new run (from these weights: --model.pretrained=RUN/model)"
+        )

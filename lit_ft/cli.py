@@ -1,0 +1,248 @@
+"""`fit`, `validate`, `test` and `predict`: Lightning's CLI over our data and model, and what a run leaves."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lit_ft import checkpoints, hub, pretrained, runs
+from lit_ft.__main__ import first_config_stem
+from lit_ft.console import global_rank, say, silence_libraries
+from lit_ft.data import YelpDataModule
+from lit_ft.errors import UserError
+from lit_ft.flags import DEFAULT_SEED, add_run_flags, check_seed, introduction
+from lit_ft.model import BertClassifier
+from lit_ft.parser import OneLineErrors
+from lit_ft.predictions import PredictionWriter, check_output
+from lit_ft.progress import ReviewProgressBar
+from lit_ft.resume import FiniteLoss, Interruption, RunSettings, StepSeed
+from lit_ft.schedule import check_schedule
+from lit_ft.tracking import RunLogger, Tracking, record_evaluation
+
+RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run folder is theirs
+
+
+def as_user_error(error: Exception) -> UserError:
+    """The Trainer's own complaint about its arguments, as one line."""
+    return error if isinstance(error, UserError) else UserError(f"trainer settings: {error}")
+
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """Lightning's parser with one-line errors."""
+
+
+class ReviewCLI(LightningCLI):
+    """One command over `YelpDataModule` and `BertClassifier`.
+
+    Args:
+        command: `fit`, `validate`, `test` or `predict`.
+        args: The command line after it, every config resolved to a file.
+    """
+
+    def __init__(self, command: str, args: list[str]) -> None:
+        self.command = command
+        self.command_args = args
+        self.run: Path | None = None
+        self.checkpoint: dict[str, Any] | None = None
+        self.checkpoint_path: Path | None = None
+        super().__init__(
+            BertClassifier,
+            YelpDataModule,
+            parser_class=Parser,
+            parser_kwargs={"prog": "python -m lit_ft", command: introduction(command)},
+            save_config_callback=None,
+            seed_everything_default=DEFAULT_SEED,
+            auto_configure_optimizers=False,
+            trainer_defaults={
+                "use_distributed_sampler": False,  # the batch sampler shards; Lightning's cannot wrap it
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,  # setup() has already read, checked and tokenised every row
+                "log_every_n_steps": 10,
+                "max_epochs": 3,  # Lightning's own default is 1000
+            },
+        )
+
+    # ---- the command line ----------------------------------------------------------------------
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the command that runs: each one's parser takes a second to build."""
+        # What we give the Trainer ourselves; weights_only too: checkpoints are never unpickled as code.
+        ours = {"ckpt_path", "verbose", "return_predictions", "weights_only"}
+        return {self.command: LightningCLI.subcommands()[self.command] | ours}
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our own flags, in place of Lightning's `--seed_everything: bool | int`."""
+        add_run_flags(parser)
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our groups before the Trainer's, so that `--help` begins with what is ours."""
+        parser.add_lightning_class_args(self._datamodule_class, "data")
+        parser.add_lightning_class_args(self._model_class, "model")
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Settings that two places share are given once."""
+        parser.link_arguments("model.pretrained", "data.tokenizer")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would lay the checkpoint's hyper-parameters over YAML and flags alike (cli.py, 2.6.6).
+        config = self.config[self.command]
+        check_seed(config.seed_everything)
+        name = config.name or first_config_stem(self.command_args) or "default"
+        self.name = runs.check_name(name)
+        ckpt_path = config.ckpt_path or (None if self.command == "fit" else "best")
+        if ckpt_path is None:
+            return
+        path = checkpoints.locate(self.name, str(ckpt_path), self.command)
+        if path is None:
+            say(f"no checkpoint '{ckpt_path}' in {runs.RUNS / self.name}: starting fresh")
+            return
+        found = ckpt_path in ("best", "last")  # locate has read its checksums to find a whole one
+        self.checkpoint, self.checkpoint_path = checkpoints.open_checkpoint(path, verified=found), path
+        self.run = runs.run_of(path)
+        if self.command == "fit":
+            checkpoints.refuse_other_settings(self.checkpoint, self._settings(), path)
+            total = self.checkpoint["num_training_steps"]
+            say(f"resuming at step {self.checkpoint['global_step']} of {total} from {path}")
+        else:
+            say(f"checkpoint: {path} (step {self.checkpoint['global_step']})")
+            checkpoints.take_over_settings(self.checkpoint, path, config, self.command_args)
+
+    def _dump(self) -> str:
+        """The resolved config, as YAML that runs the same again."""
+        config = self.config[self.command].clone()
+        config.name = self.name
+        config.pop("ckpt_path", None)
+        return self._parser(self.command).dump(config, skip_none=False, format="yaml")
+
+    def _settings(self) -> dict[str, Any]:
+        """The settings that a checkpoint keeps, as plain values."""
+        values = yaml.safe_load(self._dump())
+        return {key: values[key] for key in ("seed_everything", "monitor", "data", "model", "trainer")}
+
+    # ---- building --------------------------------------------------------------------------------
+
+    def instantiate_classes(self) -> None:
+        """Data, then weights, then the run folder, then the trainer: a mistake leaves nothing behind."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        config = self.config[self.command]
+        self.datamodule: YelpDataModule = self.config_init[self.command].data
+        self.model: BertClassifier = self.config_init[self.command].model
+        from_hub = self.checkpoint is None and pretrained.needs_hub(config.model.pretrained)
+        if from_hub or self.datamodule.reads_hub(self.command):
+            hub.go_offline_if_unreachable()
+        if self.checkpoint is not None:
+            self.datamodule.load_state_dict(self.checkpoint["YelpDataModule"])
+            self.model.on_load_checkpoint(self.checkpoint)
+            pretrained.check_max_tokens(self.model.net.config, config.data.max_tokens)
+        self.datamodule.setup(self.command)
+        if self.checkpoint is None:
+            self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
+        new = self.command == "fit" and self.run is None
+        if new:
+            self.run = self._new_run()
+        try:
+            self.trainer = self.instantiate_trainer()
+            if self.command == "fit":
+                check_schedule(self.trainer, sum(self.datamodule.class_counts()), config.data.batch_size)
+        except Exception as error:
+            if new and self.run is not None and global_rank() == 0:
+                runs.discard_if_empty(self.run)
+            if isinstance(error, (MisconfigurationException, ValueError, TypeError)):
+                raise as_user_error(error) from error
+            raise
+
+    def _new_run(self) -> Path:
+        """This run's folder: made by the first process, told to those that Lightning starts."""
+        if global_rank() != 0:  # torchrun's processes are told nothing: Lightning asks the first one
+            return Path(os.environ.get(RUN_VARIABLE, runs.RUNS / self.name))
+        run = runs.new_run(self.name)
+        os.environ[RUN_VARIABLE] = str(run)
+        return run
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with our callbacks beside the user's."""
+        config = self.config_init[self.command].trainer
+        callbacks: list[Any] = list(config.callbacks or [])
+        if config.enable_progress_bar is not False:
+            callbacks.append(ReviewProgressBar())
+        if self.command == "fit":
+            assert self.run is not None
+            settings = self.config[self.command]
+            self.tracking = Tracking(self.run, settings.monitor)
+            self.interruption = Interruption()
+            kept = RunSettings(self._settings(), self._dump(), self.run / runs.CONFIG)
+            callbacks += [StepSeed(settings.seed_everything), FiniteLoss(), self.interruption, kept]
+            callbacks += self.tracking.callbacks()
+        elif self.command == "predict":
+            callbacks.append(self._prediction_writer())
+        logger = config.logger
+        if logger in (None, True) and self.run is not None and self.command == "fit":
+            logger = RunLogger(self.run, self.checkpoint["global_step"] if self.checkpoint else None)
+        values = {**config, **kwargs, "callbacks": callbacks, "logger": logger or False}
+        return Trainer(**values)
+
+    def _prediction_writer(self) -> PredictionWriter:
+        output, trainer = self.config[self.command].data.predict_output, self.config[self.command].trainer
+        if trainer.limit_predict_batches is not None or trainer.fast_dev_run:
+            raise UserError(
+                "predict writes every row: leave out --trainer.limit_predict_batches and fast_dev_run"
+            )
+        if output is None and self.run is None:
+            raise UserError(
+                f"{self.checkpoint_path} is in no run folder: set --data.predict_output to a .csv file"
+            )
+        assert self.datamodule.labels is not None
+        path = Path(output) if output else self.run / "predictions.csv"  # type: ignore[operator]
+        self.output = check_output(path, self.config[self.command].data.predict_path)
+        return PredictionWriter(self.output, self.datamodule.labels.names)
+
+    # ---- running -----------------------------------------------------------------------------------
+
+    def fit(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
+        """Train; then leave the metrics, the picture and the model folder of the best checkpoint."""
+        assert self.run is not None
+        try:
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path)
+        except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
+            raise SystemExit(130) if self.interruption.happened else error from None
+        self.tracking.save_last(self.trainer)
+        if self.trainer.is_global_zero:
+            self.tracking.finish(self.trainer, self.model, self.datamodule)
+
+    def validate(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
+        """Measure the checkpoint on the validation split."""
+        self._evaluate("val")
+
+    def test(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
+        """Measure the checkpoint on the test split."""
+        self._evaluate("test")
+
+    def _evaluate(self, prefix: str) -> None:
+        evaluate = self.trainer.validate if prefix == "val" else self.trainer.test
+        evaluate(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path, verbose=False)
+        assert self.checkpoint is not None and self.checkpoint_path is not None
+        metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
+        metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}
+        if self.trainer.is_global_zero:
+            record_evaluation(self.run, prefix, metrics, self.checkpoint_path)
+
+    def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
+        """Write the predictions."""
+        self.trainer.predict(
+            self.model, datamodule=self.datamodule, return_predictions=False, ckpt_path=self.checkpoint_path
+        )
+        say(f"predictions: {self.output}")
+
+
+def main(command: str, args: list[str]) -> int:
+    """Run one of the four commands."""
+    silence_libraries()
+    ReviewCLI(command, args)
+    return 0

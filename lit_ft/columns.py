@@ -1,0 +1,75 @@
+"""Leaf: whether a table has the columns that are asked for, of types that can be used, or one clear line."""
+
+import json
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lit_ft.errors import UserError
+from lit_ft.faults import quoted
+
+LIKELY_TEXT = ("text", "review", "review_text", "content", "body", "comment", "sentence", "message")
+LIKELY_LABEL = ("label", "labels", "stars", "rating", "score", "class", "category", "sentiment", "target")
+
+
+def check_columns(table: datasets.Dataset, text_column: str, label_column: str | None, where: str) -> None:
+    """Raises where a column is missing or cannot hold texts or labels."""
+    wanted = {"label": label_column, "text": text_column}
+    wanted = {kind: name for kind, name in wanted.items() if name is not None}
+    missing = [kind for kind, name in wanted.items() if name not in table.column_names]
+    if missing:
+        guesses = _guess(table, [name for name in table.column_names if name not in wanted.values()])
+        expected = " and ".join(f"'{name}'" for name in wanted.values())
+        flags = " ".join(f"--data.{kind}_column={guesses.get(kind, 'NAME')}" for kind in missing)
+        only = table.column_names[0]
+        if len(table.column_names) == 1 and (";" in only or "\t" in only):
+            flags = "the values apart by commas (.csv) or tabs (.tsv)"
+        plural = "s" if len(wanted) > 1 else ""
+        raise UserError(
+            f"expected column{plural} {expected} in {where}, found {quoted(table.column_names)}; set {flags}"
+        )
+    for kind, name in wanted.items():
+        _check_type(table, kind, str(name), where)
+
+
+def label_feature(feature: object) -> datasets.Value | datasets.ClassLabel:
+    """The type that labels keep: whole numbers, fractions, strings, or declared class names."""
+    if isinstance(feature, datasets.ClassLabel):
+        return feature
+    kind = feature.pa_type if isinstance(feature, datasets.Value) else pa.string()
+    if pa.types.is_integer(kind):
+        return datasets.Value("int64")
+    return datasets.Value("float64" if pa.types.is_floating(kind) else "string")
+
+
+def _check_type(table: datasets.Dataset, kind: str, name: str, where: str) -> None:
+    feature = table.features[name]
+    # a JSON file's column is text in the table; its reader notes where it held more than that
+    row = json.loads(table.info.description).get(name) if table.info.builder_name == "files" else None
+    if row is None and not isinstance(feature, datasets.ClassLabel):
+        type_ = feature.pa_type if isinstance(feature, datasets.Value) else None
+        if type_ is None or pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+            found = pc.index(pc.is_valid(table.data.column(name)), True).as_py()
+            row = max(found, 0) + 1
+    if row is not None:
+        held = table[row - 1][name]
+        shown = held if isinstance(held, str) else repr(held)
+        shown = shown if len(shown) <= 40 else shown[:37] + "..."
+        raise UserError(
+            f"expected a {kind} in column '{name}' of {where}, found {shown} in row {row}; set "
+            f"--data.{kind}_column to a column of plain values"
+        )
+
+
+def _guess(table: datasets.Dataset, names: list[str]) -> dict[str, str]:
+    """Likely columns of texts and labels: by name, else the longest and the least varied values."""
+    by_name = {name.lower(): name for name in reversed(names)}
+    rows = table[: min(len(table), 100)]
+    text = next((by_name[name] for name in LIKELY_TEXT if name in by_name), None)
+    label = next((by_name[name] for name in LIKELY_LABEL if name in by_name and by_name[name] != text), None)
+    if text is None and (left := [name for name in names if name != label]):
+        text = max(left, key=lambda name: sum(len(str(value)) for value in rows[name]))
+    if label is None and (left := [name for name in names if name != text]):
+        label = min(left, key=lambda name: len({str(value) for value in rows[name]}))
+    return {kind: name for kind, name in {"text": text, "label": label}.items() if name is not None}

@@ -1,0 +1,89 @@
+"""Leaf: one YAML config file read for its faults and its line numbers, which jsonargparse does not keep."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from lit_ft.errors import UserError
+
+
+@dataclass
+class ConfigFile:
+    """A config file as the user named it.
+
+    Attributes:
+        name: Its path.
+        lines: The line of each key (`data.batch_size`); 0 where a list holds the key several times.
+        groups: The top-level keys whose value is no mapping, with that value's node.
+    """
+
+    name: str
+    lines: dict[str, int] = field(default_factory=dict)
+    groups: dict[str, yaml.Node] = field(default_factory=dict)
+
+    def place(self, key: str) -> str:
+        """Where `key` is written: `FILE, line N`."""
+        line = self.lines.get(key)
+        return f"{self.name}, line {line}" if line else self.name
+
+
+def read_config(path: str) -> ConfigFile:
+    """Checks that `path` is one YAML mapping without repeated keys, and notes the line of each key."""
+    try:
+        root = yaml.compose(Path(path).expanduser().read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as ex:
+        raise UserError(f"{path}: expected a YAML file, found bytes that are not UTF-8 text") from ex
+    except yaml.MarkedYAMLError as ex:
+        mark = ex.problem_mark or ex.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        hint = "; YAML is indented with spaces, not tabs" if "'\\t'" in (ex.problem or "") else ""
+        raise UserError(f"{path}{line}: not valid YAML: {ex.problem or ex}{hint}") from ex
+    except yaml.YAMLError as ex:  # a control character, which has no line
+        raise UserError(f"{path}: not valid YAML: {str(ex).splitlines()[0]}") from ex
+    if root is None:
+        raise UserError(f"{path}: expected settings such as 'data:', found an empty file")
+    if not isinstance(root, yaml.MappingNode):
+        found = "a list" if isinstance(root, yaml.SequenceNode) else f"only {shorten(root.value)}"
+        raise UserError(f"{path}: expected a mapping of settings such as 'data:', found {found}")
+    config = ConfigFile(path)
+    _note_keys(root, "", config)
+    config.groups = {k.value: v for k, v in root.value if not isinstance(v, yaml.MappingNode)}
+    return config
+
+
+def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _note_keys(item, prefix, config)
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key_node, value in node.value:
+            name, line = str(key_node.value), key_node.start_mark.line + 1
+            if name in seen and name != "<<":  # YAML's parsers keep the last one and say nothing
+                twice = f"{name!r} is given twice (also in line {seen[name]})"
+                raise UserError(f"{config.name}, line {line}: {twice}")
+            seen[name] = line
+            if name in ("init_args", "dict_kwargs"):  # named like the flag: trainer.logger.save_dir
+                _note_keys(value, prefix, config)
+                continue
+            key = prefix + name
+            config.lines[key] = 0 if key in config.lines else line
+            _note_keys(value, key + ".", config)
+
+
+def shorten(value: str) -> str:
+    """A value for a message: quoted unless it is a number, a list or a mapping; at most 80 characters."""
+    text = " ".join(str(value).split())
+    text = text if len(text) <= 80 else text[:77] + "..."
+    return text if re.match(r"[\[{]|-?[\d.]+$", text) else f"'{text}'"
+
+
+def keys_of_configs(args: list[str]) -> set[str]:
+    """The keys, such as `data.source`, that the `--config FILE`s of a command line set."""
+    keys: set[str] = set()
+    for flag, value in zip(args, args[1:], strict=False):
+        if flag == "--config":
+            keys |= read_config(value).lines.keys()
+    return keys

@@ -1,0 +1,204 @@
+"""Texts and labels from files or the Hub, checked and cleaned, as memory-mapped tables."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Literal
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from tqdm import tqdm
+
+from lit_ft.columns import check_columns, label_feature
+from lit_ft.console import quiet_datasets
+from lit_ft.errors import UserError
+from lit_ft.faults import find_files, first_line, quoted
+from lit_ft.files import BATCH_ROWS, Files, LateColumns
+from lit_ft.hub import hub_errors
+
+READER_VERSION = 1  # part of every cache key: raise it when a file would be read differently
+
+
+def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
+    """Reads files of one format into one memory-mapped table, cached by their content.
+
+    Args:
+        paths: files or globs, `.csv`, `.tsv`, `.jsonl`, `.json` (lines or one list), `.parquet` or `.txt` (a
+            text a line, column `text`). Several are read one after the other, those of a glob by name.
+        flag: the flag that named them, such as `--data.train_path`, for the errors.
+
+    Returns:
+        All columns of the files. Values of all formats but parquet are strings, as they were written.
+    """
+    files = find_files([paths] if isinstance(paths, str) else paths, flag)
+    suffix, *others = sorted({Path(file).suffix.lower() for file in files})
+    if others:
+        raise UserError(
+            f"expected files of one format, found {quoted([suffix, *others])}; give {flag} only one"
+        )
+    content = _content_key(files)
+    late_columns: tuple[str, ...] = ()
+    while True:
+        try:
+            with quiet_datasets():
+                builder = Files(
+                    config_id=content,  # neither name nor date of a file counts, only what it holds
+                    paths=tuple(files),
+                    suffix=suffix,
+                    flag=flag,
+                    late_columns=late_columns,
+                )
+                builder.download_and_prepare()
+                return builder.as_dataset(split="train")
+        except datasets.exceptions.DatasetGenerationError as error:
+            cause = error.__cause__
+            if isinstance(cause, LateColumns):
+                late_columns += cause.args
+            elif isinstance(cause, UserError):
+                raise cause from None
+            elif isinstance(cause, OSError):
+                raise _disk_error(cause) from None
+            elif suffix == ".parquet":
+                raise UserError(
+                    f"{quoted(files, 3)} hold columns of types that `datasets` cannot read or that differ "
+                    f"between the files ({first_line(cause or error)}); convert them, or set {flag}"
+                ) from None
+            else:
+                raise
+        except OSError as error:
+            raise _disk_error(error) from None
+
+
+def read_hub(
+    source: str, *, subset: str | None, split: str, sample_config: str = "sample.yaml"
+) -> datasets.Dataset:
+    """Loads a split of a dataset of the Hugging Face Hub, or of a folder of data files.
+
+    Args:
+        source: name on the Hub, `name@revision`, or a folder.
+        subset: the dataset's configuration; needed where it has several.
+        split: such as `train`, or a slice such as `train[:1000]`.
+        sample_config: the config that an error names as the one that needs no network.
+    """
+    name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
+    with hub_errors(f"dataset '{source}'", sample_config), quiet_datasets(bars=True):
+        try:
+            builder = datasets.load_dataset_builder(name, subset, revision=revision or None)
+        except ValueError as error:
+            known = re.findall(r"'([^']+)'", str(error).partition("vailable")[2])
+            if "BuilderConfig" not in str(error) and "Config name is missing" not in str(error):
+                raise
+            found = f"no subset '{subset}'" if subset else "several subsets"
+            raise UserError(
+                f"dataset '{source}' has {found}; set --data.subset to one of {quoted(known)}"
+            ) from None
+        builder.download_and_prepare()
+        splits = list(builder.info.splits or {})
+        if re.split(r"[\[+]", split)[0] not in splits:
+            raise UserError(
+                f"dataset '{source}' has no split '{split}', but {quoted(splits)}; set --data.train_split, "
+                "--data.validation_split or --data.test_split"
+            )
+        return builder.as_dataset(split=split)
+
+
+def select_texts(
+    table: datasets.Dataset,
+    *,
+    text_column: str,
+    label_column: str | None,
+    on_empty: Literal["drop", "stop"],
+    unescape: bool = False,
+    strip_html_breaks: bool = False,
+    where: str,
+) -> tuple[datasets.Dataset, int]:
+    """Picks and cleans the two columns that training needs; written once, then read from the cache.
+
+    Args:
+        table: what `read_files` or `read_hub` returned.
+        text_column: name of the column of texts; numbers become text.
+        label_column: name of the column of labels; None where none is needed.
+        on_empty: what to do with a text that is missing or only space.
+        unescape: turn a backslash and an n into a line break, a backslash and a quote into a quote.
+        strip_html_breaks: turn `<br />` into a line break.
+        where: the source's name for the errors, such as `reviews.csv`.
+
+    Returns:
+        The table with the columns `text` (str), `label` (as found: int, float, str or a ClassLabel's int) and
+        `row` (int, counted from 1 in the source, before any was dropped), and the number of texts dropped.
+    """
+    check_columns(table, text_column, label_column, where)
+    features = {"text": datasets.Value("string"), "row": datasets.Value("int64")}
+    if label_column is not None:
+        features["label"] = label_feature(table.features[label_column])
+    bar = tqdm(total=len(table), desc=f"checking {where}", unit=" rows", delay=2, leave=False)
+
+    def select(batch: pa.Table, indices: list[int]) -> pa.Table:
+        text = batch[text_column].cast(pa.string())
+        if unescape:
+            text = pc.replace_substring(pc.replace_substring(text, "\\n", "\n"), '\\"', '"')
+        if strip_html_breaks:
+            text = pc.replace_substring_regex(text, r"(?i)<br\s*/?>", "\n")
+        row = pa.array(np.asarray(indices, dtype=np.int64) + 1)
+        keep = pc.not_equal(pc.fill_null(pc.utf8_trim_whitespace(text), ""), "")
+        if on_empty == "stop" and not pc.all(keep).as_py():
+            first = row[pc.index(keep, False).as_py()]
+            raise UserError(
+                f"expected a text in each row of column '{text_column}' of {where}, found none in row "
+                f"{first}; mend the row or set --data.on_empty=drop"
+            )
+        columns = {"text": text, "row": row}
+        if label_column is not None:
+            columns["label"] = batch[label_column].cast(features["label"].pa_type)
+        bar.update(batch.num_rows)
+        return pa.table(columns).filter(keep)
+
+    settings = [table._fingerprint, READER_VERSION, text_column, label_column, unescape, strip_html_breaks]
+    try:
+        with bar, quiet_datasets():
+            selected = table.with_format("arrow").map(
+                select,
+                with_indices=True,
+                batched=True,
+                batch_size=BATCH_ROWS,
+                remove_columns=table.column_names,
+                features=datasets.Features(features),
+                # by settings: `datasets` would hash the function's code, and the bar with it
+                new_fingerprint=xxhash.xxh3_128_hexdigest(json.dumps([*settings, on_empty]).encode()),
+            )
+    except OSError as error:
+        raise _disk_error(error) from None
+    if len(selected) == 0:
+        raise UserError(
+            f"expected texts in column '{text_column}' of {where}, found all {len(table)} rows empty; "
+            "set --data.text_column to another column"
+        )
+    return selected.with_format(None), len(table) - len(selected)
+
+
+def class_names(table: datasets.Dataset, column: str = "label") -> list[str] | None:
+    """The names that a Hub dataset or a parquet file declares for labels 0 to C-1, or None."""
+    feature = table.features.get(column)
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
+def _content_key(files: list[str]) -> str:
+    suffix = Path(files[0]).suffix.lower()
+    key = xxhash.xxh3_128(f"{READER_VERSION} {suffix}".encode())
+    for file in files:
+        with open(file, "rb") as handle:
+            key.update(hashlib.file_digest(handle, xxhash.xxh3_128).digest())
+    return key.hexdigest()
+
+
+def _disk_error(error: OSError) -> UserError:
+    """An error while the cache is written: a full disk, a folder that may not be written."""
+    folder = datasets.config.HF_DATASETS_CACHE
+    what = error.strerror or first_line(error)
+    return UserError(
+        f"cannot write the cache of datasets in {folder}: {what}; set HF_HOME=FOLDER to another place"
+    )

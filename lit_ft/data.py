@@ -1,0 +1,250 @@
+"""`YelpDataModule`: labelled texts -> token ids -> batches of Hugging Face's keys.
+
+N rows of a split, B rows a batch, T tokens after padding, C classes.
+"""
+
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+
+from lit_ft import pretrained
+from lit_ft.batching import GroupedBatchSampler, PaddingCollator, ResumableLoader
+from lit_ft.console import say
+from lit_ft.encoding import EncodedRows, Truncation
+from lit_ft.errors import UserError
+from lit_ft.labels import LabelMapping, stratified_split
+from lit_ft.splits import Split, SplitName, asks_hub, check_same_train, origin, prepare_split
+
+LEAST = dict.fromkeys(["batch_size", "eval_batch_size", "pad_multiple"], 1)
+LEAST |= dict.fromkeys(["num_workers", "split_seed", "seed"], 0)
+
+
+class YelpDataModule(LightningDataModule):
+    """Labelled texts from the Hub, from files, or the embedded sample.
+
+    Args:
+        source: Where the splits come from: a dataset on the Hugging Face Hub such as
+            `Yelp/yelp_review_full`, a local dataset folder, or `sample`, the embedded reviews. Not
+            read where `train_path` is given.
+        subset: Name of the Hub dataset's subset (its configuration), where it has several.
+        train_split: Name of the Hub dataset's split to train on.
+        validation_split: Name of the Hub dataset's split to validate on. Without one, a part of the
+            training split is held out (`validation_share`).
+        test_split: Name of the Hub dataset's split to test on.
+        train_path: File or glob to train on: .csv, .tsv, .jsonl, .json or .parquet.
+        validation_path: File or glob to validate on; else a part of the training split is held out.
+        test_path: File or glob to test on.
+        predict_path: File or glob of texts to predict, with or without labels.
+        predict_output: File that `predict` writes; default `predictions.csv` in the run folder.
+        text_column: Name of the column that holds the text.
+        label_column: Name of the column that holds the label.
+        label_base: The lowest whole-number label. By default 0 where a 0 occurs, else 1 (stars).
+        label_names: Display names of the classes, lowest label first.
+        validation_share: Share of the training split held out for validation, stratified by label,
+            where no validation data is given.
+        split_seed: Chooses which rows are held out. Kept apart from the run's seed, so that runs with
+            different seeds are validated on the same rows.
+        unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
+            backslash and a quote become a quote.
+        strip_html_breaks: Turn `<br />` into a line break.
+        on_empty: What to do with rows without text: leave them out (counted in a warning), or stop.
+        max_tokens: Longest input in tokens, special tokens included; longer texts are cut.
+        truncation: What stays of a longer text: its head, its tail, or about a quarter of head and
+            three quarters of tail.
+        padding: Pad a batch to its longest text, or always to `max_tokens`.
+        pad_multiple: A batch's padded length is a multiple of this many tokens.
+        batch_size: Texts a training step, on each device.
+        eval_batch_size: Texts a step in validate, test and predict, on each device.
+        group_by_length: Put texts of like length into a batch, so that little padding is computed.
+        num_workers: Processes that prepare batches beside the training; 0 prepares them in it.
+        seed: Chooses the order of the training batches.
+        tokenizer: Model folder or Hub name whose tokenizer is used.
+    """
+
+    def __init__(
+        self,
+        source: str | None = None,
+        subset: str | None = None,
+        train_split: str = "train",
+        validation_split: str | None = None,
+        test_split: str = "test",
+        train_path: str | None = None,
+        validation_path: str | None = None,
+        test_path: str | None = None,
+        predict_path: str | None = None,
+        predict_output: str | None = None,
+        text_column: str = "text",
+        label_column: str = "label",
+        label_base: int | None = None,
+        label_names: list[str] | None = None,
+        validation_share: float = 0.05,
+        split_seed: int = 0,
+        unescape: bool = False,
+        strip_html_breaks: bool = False,
+        on_empty: Literal["drop", "stop"] = "drop",
+        max_tokens: int = 512,
+        truncation: Truncation = "head",
+        padding: Literal["longest", "max_length"] = "longest",
+        pad_multiple: int = 8,
+        batch_size: int = 32,
+        eval_batch_size: int = 64,
+        group_by_length: bool = True,
+        num_workers: int = 0,
+        seed: int = 42,
+        tokenizer: str = "sample",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        for name, least in LEAST.items():
+            if self.hparams[name] < least:
+                raise UserError(f"expected data.{name} of at least {least}, found {self.hparams[name]}")
+        if not 0 < validation_share < 1:
+            raise UserError(f"expected data.validation_share between 0 and 1, found {validation_share}")
+        self.labels: LabelMapping | None = None
+        self.tokenizer: Any = None
+        self.splits: dict[SplitName, Split] = {}
+        self._tokenizer_files: dict[str, str] = {}
+        self._fingerprint: str | None = None  # of the training data
+        self._train_loader: ResumableLoader | None = None
+        self._loader_state: dict[str, int] | None = None
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Read, check and tokenise what a stage needs, once; says what the user should know.
+
+        Args:
+            stage: `fit`, `validate`, `test` or `predict`.
+
+        Raises:
+            UserError: A mistake in the data or its settings, in one line.
+        """
+        if self.tokenizer is None:
+            config = pretrained.load_config(self.hparams["tokenizer"])
+            pretrained.check_max_tokens(config, self.hparams["max_tokens"])
+            self._set_tokenizer(pretrained.load_tokenizer(self.hparams["tokenizer"]))
+        if stage == "fit" and "train" not in self.splits:
+            self._setup_train_and_validation(keep_train=True)
+        elif stage == "validate" and "validation" not in self.splits:
+            self._setup_train_and_validation(keep_train=False)
+        elif stage in ("test", "predict") and stage not in self.splits:
+            split = cast(SplitName, stage)
+            self.splits[split] = self._prepare(split)
+
+    def _setup_train_and_validation(self, keep_train: bool) -> None:
+        h = self.hparams
+        own_validation = origin(h, "validation") is not None
+        if keep_train or not own_validation:
+            train = self._prepare("train")
+            assert train.labels is not None
+            check_same_train(self._fingerprint, train.fingerprint, resumes=keep_train)
+            self._fingerprint = train.fingerprint
+            if not own_validation:
+                kept, held_out = stratified_split(train.labels, h["validation_share"], h["split_seed"])
+                self.splits["validation"] = train.take(held_out)
+                train = train.take(kept)
+                share = f"data.validation_share={h['validation_share']}"
+                say(f"validation: {len(held_out):,} rows held out of train ({share})")
+            if keep_train:
+                self.splits["train"] = train
+        if own_validation:
+            self.splits["validation"] = self._prepare("validation")
+
+    def _prepare(self, split: SplitName) -> Split:
+        prepared, self.labels = prepare_split(self.hparams, split, self.tokenizer, self.labels)
+        return prepared
+
+    def reads_hub(self, stage: str) -> bool:
+        """Whether `setup` of this stage asks the Hub."""
+        return asks_hub(self.hparams, "train" if stage in ("fit", "validate") else cast(SplitName, stage))
+
+    def class_counts(self) -> list[int]:
+        """Training rows of each class, (C,)."""
+        labels = self.splits["train"].labels
+        assert labels is not None and self.labels is not None
+        return np.bincount(labels, minlength=self.labels.num_labels).tolist()
+
+    def num_train_batches(self) -> int:
+        """Training batches an epoch, on each process; the same in every epoch."""
+        return len(self._sampler("train", self.splits["train"].rows, shuffle=True))
+
+    # ---- loaders -------------------------------------------------------------------------------
+
+    def _sampler(self, split: SplitName, rows: EncodedRows, shuffle: bool) -> GroupedBatchSampler:
+        h = self.hparams
+        shared = self.trainer is not None and split != "predict"  # predict: see _loader
+        return GroupedBatchSampler(
+            rows.lengths,
+            h["batch_size"] if shuffle else h["eval_batch_size"],
+            seed=h["seed"],
+            group_by_length=h["group_by_length"],
+            shuffle=shuffle,
+            rank=self.trainer.global_rank if shared else 0,  # type: ignore[union-attr]
+            world_size=self.trainer.world_size if shared else 1,  # type: ignore[union-attr]
+        )
+
+    def _loader(self, split: SplitName, shuffle: bool) -> ResumableLoader:
+        h = self.hparams
+        rows = self.splits[split].rows
+        if split == "predict":  # each process takes one stretch of the file, so that it can write in order
+            rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+            rows = rows.take(np.array_split(np.arange(len(rows)), world_size)[rank], with_index=True)
+        return ResumableLoader(
+            rows,
+            batch_sampler=self._sampler(split, rows, shuffle),
+            collate_fn=PaddingCollator(
+                pad_token_id=self.tokenizer.pad_token_id,
+                pad_multiple=h["pad_multiple"],
+                max_tokens=h["max_tokens"],
+                pad_length=h["max_tokens"] if h["padding"] == "max_length" else None,
+                token_type_ids="token_type_ids" in self.tokenizer.model_input_names,
+            ),
+            num_workers=h["num_workers"],
+            generator=torch.Generator(),
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Batches of `labels` (B,), `input_ids`, `token_type_ids`, `attention_mask` (B, T), int64."""
+        self._train_loader = self._loader("train", shuffle=True)
+        if self._loader_state:
+            self._train_loader.load_state_dict(self._loader_state)
+            self._loader_state = None
+        return self._train_loader
+
+    def val_dataloader(self) -> ResumableLoader:
+        """As `train_dataloader`, in a fixed order."""
+        return self._loader("validation", shuffle=False)
+
+    def test_dataloader(self) -> ResumableLoader:
+        """As `val_dataloader`."""
+        return self._loader("test", shuffle=False)
+
+    def predict_dataloader(self) -> ResumableLoader:
+        """As `val_dataloader`, without `labels` and with `index`, the row's place in the split."""
+        return self._loader("predict", shuffle=False)
+
+    # ---- what a checkpoint keeps -----------------------------------------------------------------
+
+    def _set_tokenizer(self, tokenizer: Any) -> None:
+        self.tokenizer, self._tokenizer_files = tokenizer, pretrained.tokenizer_files(tokenizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the epoch, the label mapping and the tokenizer, as plain values."""
+        return {
+            "loader": self._train_loader.state_dict() if self._train_loader else None,
+            "labels": self.labels.as_dict() if self.labels else None,
+            "tokenizer": self._tokenizer_files,
+            "train": self._fingerprint,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave, before any loader is built; texts and labels are read as then."""
+        self._loader_state = state_dict["loader"]
+        self._fingerprint = self._fingerprint or state_dict["train"]
+        if self.labels is None and state_dict["labels"]:
+            self.labels = LabelMapping.from_dict(state_dict["labels"])
+        if self.tokenizer is None:
+            self._set_tokenizer(pretrained.tokenizer_from_files(state_dict["tokenizer"]))

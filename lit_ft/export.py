@@ -1,0 +1,64 @@
+"""`model/`: the best weights as a folder that `from_pretrained` and `pipeline` load."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_ft.console import say
+from lit_ft.encoding import Truncation
+from lit_ft.runs import LOSS_CURVE, MODEL
+
+
+def export_model(
+    run: Path,
+    net: PreTrainedModel,
+    state_dict: dict[str, torch.Tensor],
+    tokenizer: Any,
+    max_tokens: int,
+    truncation: Truncation,
+) -> Path:
+    """Write a model folder, whole or not at all.
+
+    Args:
+        run: The run folder.
+        net: A model of the same shape; its own weights are left as they are.
+        state_dict: The weights to write, under `net`'s names.
+        tokenizer: Saved beside them, cutting as in training where a `pipeline` is asked to truncate.
+        max_tokens: What the model was trained on.
+        truncation: What it was trained on. A tokenizer folder knows head and tail only: for `head_tail`
+            a pipeline keeps the head, and longer texts get other probabilities than from `predict`.
+
+    Returns:
+        The folder, `run/model`.
+    """
+    temporary, folder = run / f".{MODEL}", run / MODEL
+    shutil.rmtree(temporary, ignore_errors=True)
+    net.save_pretrained(temporary, state_dict=state_dict)
+    _save_tokenizer(tokenizer, temporary, max_tokens, "left" if truncation == "tail" else "right")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    return folder
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_tokens: int, side: str) -> None:
+    tokenizer.save_pretrained(folder)
+    # save_pretrained (transformers 5.23) writes down what the tokenizer was made with, and drops what was set
+    # on it later, such as truncation_side: so set it in the file.
+    path = folder / "tokenizer_config.json"
+    settings = {**json.loads(path.read_text()), "model_max_length": max_tokens, "truncation_side": side}
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def say_where(run: Path) -> None:
+    """The last lines of a run that exported a model: where everything is."""
+    say(f"run:        {run}\nmodel:      {run / MODEL}\nloss curve: {run / LOSS_CURVE}")
+
+
+def weights_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The encoder's and head's weights of a classifier checkpoint, under `save_pretrained`'s names."""
+    prefix = "net."
+    return {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}

@@ -1,0 +1,100 @@
+"""`fill-mask`: what a masked LM puts in place of [MASK]. Standard library only, until the work begins."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from lit_ft.candidates import EXAMPLE, fill, print_candidates, with_own_mask
+from lit_ft.errors import UserError
+from lit_ft.hub import go_offline_if_unreachable, hub_errors
+from lit_ft.model_names import find_model, newest_masked_lm
+
+if TYPE_CHECKING:
+    from transformers import FillMaskPipeline
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """argparse would print the usage first."""
+        raise UserError(f"fill-mask: {message}; for example {EXAMPLE}")
+
+
+def _parse(args: Sequence[str]) -> argparse.Namespace:
+    parser = _OneLineParser(
+        prog="python -m lit_ft fill-mask",
+        description=f"Show what a masked language model puts in place of [MASK]. For example: {EXAMPLE}",
+    )
+    parser.add_argument(
+        "texts", nargs="+", metavar="TEXT", help="text with one or more [MASK]; - reads a text a line"
+    )
+    parser.add_argument(
+        "--model",
+        help="model folder, sft:NAME for the newest run of a name, or a Hub name (default: newest sft run)",
+    )
+    parser.add_argument("--top_k", type=_positive, default=5, help="candidates for each mask (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
+    return parser.parse_args(args)
+
+
+def _positive(value: str) -> int:
+    if not value.isdigit() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, found {value!r}")
+    return int(value)
+
+
+def read_texts(arguments: Sequence[str]) -> list[str]:
+    """The texts to fill: the arguments, with the lines of standard input in place of `-`."""
+    texts: list[str] = []
+    for text in arguments:
+        texts += [line.strip() for line in sys.stdin if line.strip()] if text == "-" else [text]
+    if not texts:
+        raise UserError("expected a text a line on standard input, found none")
+    return texts
+
+
+def load(model: str) -> "FillMaskPipeline":
+    """The model as transformers' pipeline; refuses one that cannot guess masked words."""
+    if not Path(model).is_dir():
+        go_offline_if_unreachable()
+    import torch
+    from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+    from lit_ft.masking import check_masked_lm
+    from lit_ft.pretrained import quiet
+
+    quiet()
+    with hub_errors(f"model '{model}'", "sample_sft.yaml with `python -m lit_ft sft`"):
+        config = AutoConfig.from_pretrained(model)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        check_masked_lm(config, tokenizer, model)
+        network, info = AutoModelForMaskedLM.from_pretrained(
+            model, dtype=torch.float32, output_loading_info=True
+        )
+    if info["missing_keys"]:
+        found = (config.architectures or [type(network).__name__])[0]
+        raise UserError(
+            f"expected a trained masked-LM head in {model}, found {found} without one; train it with "
+            f"`python -m lit_ft sft --model.pretrained {model}`, or set --model to a masked language model"
+        )
+    return pipeline("fill-mask", model=network, tokenizer=tokenizer)
+
+
+def main(command: str, args: list[str]) -> int:
+    """Run `fill-mask` and return the exit code."""
+    options = _parse(args)
+    texts = read_texts(options.texts)
+    model = find_model(options.model, "--model") if options.model else str(newest_masked_lm("--model"))
+    filler = load(model)
+    assert filler.tokenizer is not None
+    for text in texts:  # all of them before the first is filled
+        with_own_mask(text, filler.tokenizer)
+    filled = [fill(filler, text, options.top_k) for text in texts]
+    if options.json:
+        document = [{"text": text, "masks": masks} for text, masks in zip(texts, filled, strict=True)]
+        print(json.dumps({"model": model, "texts": document}, indent=2, ensure_ascii=False))
+    else:
+        print_candidates(texts, filled)
+    return 0

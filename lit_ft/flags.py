@@ -1,0 +1,50 @@
+"""The flags of a run rather than of its data, model or trainer, and what `--help` says first."""
+
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from lit_ft import __version__
+from lit_ft.errors import UserError
+
+DEFAULT_SEED = 42
+RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
+    "seed_everything": (
+        int,
+        DEFAULT_SEED,
+        "The run's seed: the new head's weights, the order of the batches, dropout.",
+    ),
+    "name": (str | None, None, "The run's name; by default that of the first --config."),
+    "monitor": (
+        str,
+        "val/loss",
+        "The validation figure that chooses the best checkpoint, such as val/loss or val/accuracy.",
+    ),
+    "ckpt_path": (
+        str | None,
+        None,
+        "In fit the checkpoint to go on from, none by default; else the one to measure, best by default. "
+        "A file, or best or last of the newest run of this name.",
+    ),
+}
+
+
+def add_run_flags(parser: ArgumentParser) -> None:
+    """Add `RUN_FLAGS`."""
+    for flag, (kind, default, text) in RUN_FLAGS.items():
+        parser.add_argument(f"--{flag}", type=kind, default=default, help=text)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what torch and numpy cannot take."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"expected --seed_everything from 0 to {2**32 - 1}, found {seed}")
+
+
+def introduction(command: str) -> dict[str, Any]:
+    """A parser's arguments: what stands above the flags, and on the first line of a `config.yaml`."""
+    return {
+        "usage": f"python -m lit_ft {command} [--config NAME_OR_FILE] [--key value ...]",
+        "description": f"The settings of {command}. Flags win over configs, later configs over earlier ones.",
+        "dump_header": [f"python -m lit_ft {command} --config THIS_FILE, lit_ft {__version__}"],
+    }

@@ -1,0 +1,76 @@
+"""What the losses did, epoch by epoch, across resumes; drawn as `loss.png`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback
+
+from lit_ft.loss_curve import draw_losses
+
+
+class LossHistory(Callback):
+    """Keeps the mean training loss of each epoch and the metrics of each validation.
+
+    Attributes:
+        train: One `{"epoch", "loss"}` an epoch that has ended; `epoch` counts from 1.
+        validation: One `{"epoch", "step", "val/...": ...}` a validation; `epoch` may be a fraction.
+    """
+
+    def __init__(self) -> None:
+        self.train: list[dict[str, float]] = []
+        self.validation: list[dict[str, float]] = []
+        self._sum: torch.Tensor | float = 0.0  # of losses, weighted by samples
+        self._num_samples = 0
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add a batch's loss; it stays on its device, so that nothing waits for it."""
+        # Lightning hands out the loss divided for accumulation (loops/optimization/automatic.py).
+        loss = outputs["loss"].double() * trainer.accumulate_grad_batches
+        self._sum = self._sum + loss * len(batch["labels"])
+        self._num_samples += len(batch["labels"])
+
+    def _totals(self, trainer: Any) -> tuple[float, float]:
+        """The sum of losses and the number of samples, over all processes."""
+        totals = torch.tensor([float(self._sum), float(self._num_samples)], dtype=torch.float64)
+        if trainer.world_size > 1:
+            totals = trainer.strategy.reduce(totals.to(trainer.strategy.root_device), reduce_op="sum")
+        return float(totals[0]), float(totals[1])
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Close the epoch."""
+        total, num_samples = self._totals(trainer)
+        if num_samples:
+            self.train.append({"epoch": trainer.current_epoch + 1, "loss": total / num_samples})
+            pl_module.logger and pl_module.logger.log_metrics(
+                {"train/epoch_loss": total / num_samples}, step=trainer.global_step
+            )
+        self._sum, self._num_samples = 0.0, 0
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note the metrics of a validation inside a fit."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        done = (trainer.fit_loop.epoch_loop.batch_progress.current.ready) / trainer.num_training_batches
+        self.validation.append({"epoch": trainer.current_epoch + done, "step": trainer.global_step, **values})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as plain values; of the open epoch this process's part."""
+        return {
+            "train": self.train,
+            "validation": self.validation,
+            "sum": float(self._sum),
+            "num_samples": self._num_samples,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` stood."""
+        self.train, self.validation = list(state_dict["train"]), list(state_dict["validation"])
+        self._sum, self._num_samples = state_dict["sum"], state_dict["num_samples"]
+
+    def draw(self, path: Path) -> None:
+        """Write the picture of both losses over the epochs."""
+        draw_losses(path, self.train, self.validation)

@@ -1,0 +1,182 @@
+"""Which tokens a masked language model has to guess: chosen afresh every epoch, yet the same after a resume.
+
+B rows, T tokens after padding, V vocabulary, N tokens of one row.
+"""
+
+import string
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedTokenizerBase
+
+from lit_ft.errors import UserError
+
+IGNORED = -100  # label of a token that is not to be guessed: torch's cross_entropy leaves it out
+
+# Of the chosen tokens 80 % become the mask, 10 % a random token, 10 % stay (Devlin et al. 2019, section 3.1).
+MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
+
+EVAL_SEED = 20_260_101  # one fixed draw for all runs of a corpus, so that their validation curves compare
+
+# A word's first piece carries one of these: byte-level BPE's line break and tab; its blank, SentencePiece's.
+LINE_STARTS = "\u010a\u0109"
+WORD_STARTS = "\u0120\u2581" + LINE_STARTS
+
+
+class MaskingCollator:
+    """Pads rows of token ids and chooses the tokens to guess.
+
+    What is masked in a row is a function of the seed, the epoch and the row's own ids, and of nothing else:
+    not of its batch, the worker, the device count, or what ran before. So a resumed run draws the masks that
+    an uninterrupted one would have drawn. Of U units (tokens, or words) `probability` * U are chosen, a
+    fraction rounded up or down at random: the share is kept exactly on average, it varies little from row to
+    row, and a row of 7 units or more always has something to guess at 15 %. Shorter rows may have none.
+
+    `token_type_ids` are left out: all models take their absence as zeros, and some refuse the key.
+
+    Args:
+        tokenizer: A fast one with a mask token; only ids are taken from it, so that workers copy little.
+        probability: Share of the ordinary tokens to guess, in (0, 1). 0.15 is BERT's.
+        whole_words: Choose words and mask all pieces of each, instead of single pieces.
+        seed: Fixes the masks, together with the epoch and the content.
+        pad_to_multiple_of: Rounds T up; 8 is what tensor cores like.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        probability: float = 0.15,
+        whole_words: bool = False,
+        seed: int = 0,
+        pad_to_multiple_of: int = 8,
+    ) -> None:
+        if not 0 < probability < 1:
+            raise UserError(
+                f"expected a masking probability between 0 and 1, found {probability}; 0.15 is usual"
+            )
+        self.probability = probability
+        self.whole_words = whole_words
+        self.seed = seed
+        self.pad_to_multiple_of = pad_to_multiple_of
+        self.mask_id: int = tokenizer.mask_token_id  # type: ignore[assignment]
+        self.pad_id: int = tokenizer.pad_token_id  # type: ignore[assignment]
+        ids = np.array(sorted(tokenizer.get_vocab().values()), dtype=np.int64)
+        self.is_special = np.zeros(ids[-1] + 1, dtype=bool)  # (V,)
+        self.is_special[tokenizer.all_special_ids] = True
+        self.ordinary_ids = ids[~self.is_special[ids]]
+        self.joins = _word_joins(tokenizer) if whole_words else None
+        # In shared memory: workers that live through several epochs (persistent_workers) see it change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other masks from now on, in this process and in its workers."""
+        self._epoch.fill_(epoch)
+
+    def fixed(self) -> "MaskingCollator":
+        """The same collator with the masks of evaluation: no epoch, and the same for every run's seed."""
+        twin = object.__new__(MaskingCollator)
+        twin.__dict__.update(self.__dict__)
+        twin.seed = EVAL_SEED
+        twin._epoch = torch.zeros((), dtype=torch.int64)
+        return twin
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Rows with `input_ids` (specials included, unpadded) -> a batch; all values (B, T) int64."""
+        ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
+        longest = max(len(row) for row in ids)
+        width = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        input_ids = np.full((len(ids), width), self.pad_id, dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        labels = np.full_like(input_ids, IGNORED)
+        for i, row in enumerate(ids):
+            input_ids[i, : len(row)], labels[i, : len(row)] = self.mask_row(row)
+            attention_mask[i, : len(row)] = 1
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        return {key: torch.from_numpy(value) for key, value in batch.items()}
+
+    def mask_row(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One row's ids (N,) -> what the model sees and what it has to guess, both (N,) int64."""
+        content = crc32(ids.astype(np.int32).tobytes())
+        rng = np.random.default_rng([content, self.seed % 2**63, int(self._epoch)])
+        ordinary = np.flatnonzero(~self.is_special[ids])
+        unit = self._units(ids, ordinary)  # (ordinary tokens,): number of each one's unit
+        num_units = int(unit[-1]) + 1 if len(unit) else 0
+        num_chosen = int(self.probability * num_units + rng.random())
+        is_chosen = np.zeros(num_units, dtype=bool)
+        is_chosen[rng.permutation(num_units)[:num_chosen]] = True
+        position = ordinary[is_chosen[unit]]
+
+        seen, labels = ids.copy(), np.full_like(ids, IGNORED)
+        labels[position] = ids[position]
+        draw = rng.random(len(position))
+        replacement = self.ordinary_ids[rng.integers(len(self.ordinary_ids), size=len(position))]
+        seen[position[draw < MASK_SHARE]] = self.mask_id
+        is_random = (draw >= MASK_SHARE) & (draw < MASK_SHARE + RANDOM_SHARE)
+        seen[position[is_random]] = replacement[is_random]
+        return seen, labels
+
+    def _units(self, ids: np.ndarray, ordinary: np.ndarray) -> np.ndarray:
+        """Number the units that are chosen as one, in the row's order: each token, or each word's pieces."""
+        if self.joins is None or not len(ordinary):
+            return np.arange(len(ordinary))
+        joins_left, joins_right = self.joins
+        adjacent = np.diff(ordinary) == 1  # a special token in between ends a word
+        continues = adjacent & joins_left[ids[ordinary[1:]]] & joins_right[ids[ordinary[:-1]]]
+        return np.concatenate([[0], np.cumsum(~continues)])
+
+
+def _word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens belong to the word on their left, and which let one on their right join; both (V,) bool.
+
+    WordPiece says it by a prefix ('##'). Byte-level BPE and SentencePiece mark a word's first piece instead;
+    there punctuation, which carries no mark, is a word of its own.
+    """
+    vocabulary = tokenizer.get_vocab()
+    size = max(vocabulary.values()) + 1
+    joins_left, joins_right = np.zeros(size, dtype=bool), np.ones(size, dtype=bool)
+    model: Any = tokenizer.backend_tokenizer.model  # type: ignore[attr-defined]
+    prefix = getattr(model, "continuing_subword_prefix", None)
+    if prefix:
+        for token, i in vocabulary.items():
+            joins_left[i] = token.startswith(prefix)
+        return joins_left, joins_right
+    marks = {mark for token in vocabulary for mark in token[:1] if mark in WORD_STARTS}
+    if not marks:
+        raise UserError(
+            "expected a tokenizer that marks words ('##', '\u0120' or '\u2581') for whole-word masking, "
+            f"found none in {type(tokenizer).__name__}; set --data.whole_words=false"
+        )
+    for token, i in vocabulary.items():
+        joins_left[i] = token[0] not in WORD_STARTS + string.punctuation
+        joins_right[i] = (
+            token[-1] not in LINE_STARTS + string.punctuation
+        )  # a bare blank belongs to what follows
+    return joins_left, joins_right
+
+
+def check_masked_lm(
+    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str = "the model"
+) -> None:
+    """Refuse a model that cannot guess masked words, before its weights are loaded.
+
+    Args:
+        config: The model's config.
+        tokenizer: The model's tokenizer.
+        name: What the user asked for, to be named in the message.
+    """
+    found = (config.architectures or [type(config).__name__])[0]
+    one_way = config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or one_way:
+        raise UserError(
+            f"expected an encoder with a masked-LM head, such as BertForMaskedLM, found {found} "
+            f"('{config.model_type}') in {name}; choose another one, for example bert-base-cased"
+        )
+    if tokenizer.mask_token_id is None:
+        raise UserError(
+            f"expected a tokenizer with a mask token, found none in {name} ({found}); "
+            "choose a model that was trained with masks, for example bert-base-cased"
+        )

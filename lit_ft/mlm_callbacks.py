@@ -1,0 +1,122 @@
+"""What goes along with masked-LM training: a clean stop on a signal, and TensorBoard under our own tags."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.utils.tensorboard import SummaryWriter
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopOnSignal(TrainerCallback):
+    """On SIGTERM or SIGINT: finish the optimizer step, save a checkpoint, end the training.
+
+    `train()` then returns as if it were done; the caller looks at `signal_received` and exits with
+    `exit_code`. All processes stop at the same step. An evaluation due at that step is left out: who sends
+    SIGTERM seldom waits that long. A second Ctrl-C ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.signal_received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number: 143 for SIGTERM, 130 for SIGINT; 0 without a signal."""
+        return 0 if self.signal_received is None else 128 + self.signal_received
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.signal_received = number
+        if number == signal.SIGINT:
+            signal.signal(number, self._previous[number])
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the signals over."""
+        self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Between two optimizer steps nothing is pending: the place to stop at."""
+        if args.world_size > 1:
+            # The signal reaches the processes at different steps; one that stopped alone would leave the
+            # others waiting for its gradients.
+            number = torch.tensor(self.signal_received or 0, device=args.device)
+            distributed.all_reduce(number, distributed.ReduceOp.MAX)
+            self.signal_received = int(number) or None
+        if self.signal_received is not None:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """transformers runs this also after a stop in mid-epoch, and would save and evaluate again."""
+        if self.signal_received is not None:
+            control.should_save = control.should_evaluate = False
+        return control
+
+
+class TensorBoardWriter(TrainerCallback):
+    """Writes our tags (`train/...`, `val/...`) into the run folder, on the first process only.
+
+    transformers' own TensorBoardCallback would write `train/train/loss`, and a new folder for every resume.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def writer(self, state: TrainerState) -> SummaryWriter:
+        """The open event file; opened by a resumed run, it hides what was logged after the checkpoint."""
+        if self._writer is None:
+            purge_step = state.global_step + 1 if state.global_step else None
+            self._writer = SummaryWriter(str(self.folder), purge_step=purge_step)
+        return self._writer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the file before the first step, while `global_step` is the checkpoint's."""
+        if state.is_world_process_zero:
+            self.writer(state)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write the scalars; without a slash are only transformers' additions, such as `epoch`."""
+        if state.is_world_process_zero:
+            writer = self.writer(state)
+            for tag, value in (logs or {}).items():
+                if "/" in tag:
+                    writer.add_scalar(tag, value, state.global_step)
+            writer.flush()
+
+    def close(self) -> None:
+        """Close the file; not at the end of training, because an evaluation may follow."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

@@ -1,0 +1,71 @@
+"""The rows that a masked LM learns from: texts read, a part held out, all of it as token ids."""
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from lit_ft.console import say, warn
+from lit_ft.corpus import select_texts
+from lit_ft.errors import UserError
+from lit_ft.packing import lay_out
+from lit_ft.sft_settings import DataSettings
+from lit_ft.splits import SplitName, asks_hub, origin, read_split
+
+SAMPLE_CONFIG = "sample_sft.yaml"  # what an error names as needing no network
+
+
+def needs_hub(data: DataSettings) -> bool:
+    """Whether `prepare_rows` asks the Hub."""
+    return any(asks_hub(vars(data), split) for split in ("train", "validation"))
+
+
+def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, Dataset]:
+    """Rows of `input_ids` to train on and to evaluate on; says what the user should know about them.
+
+    Raises:
+        UserError: A mistake in the data or its settings, in one line.
+    """
+    train = _read_texts(data, "train")
+    if origin(vars(data), "validation") is not None:
+        held_out = _read_texts(data, "validation")
+    else:
+        train, held_out = hold_out(train, data.validation_share, data.split_seed)
+        share = f"data.validation_share={data.validation_share}"
+        say(f"validation: {len(held_out):,} texts held out of train ({share})")
+    return _lay_out(data, tokenizer, train, "train"), _lay_out(data, tokenizer, held_out, "validation")
+
+
+def _read_texts(data: DataSettings, split: SplitName) -> Dataset:
+    table, where = read_split(vars(data), split, SAMPLE_CONFIG)
+    texts, num_dropped = select_texts(
+        table,
+        text_column=data.text_column,
+        label_column=None,
+        on_empty=data.on_empty,
+        unescape=data.unescape,
+        strip_html_breaks=data.strip_html_breaks,
+        where=where,
+    )
+    if num_dropped:
+        warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are left out")
+    say(f"{split}: {len(texts):,} texts of {where}")
+    return texts
+
+
+def hold_out(texts: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """The texts without a random share of them, and that share; both in the texts' order."""
+    num_held_out = max(round(len(texts) * share), 1)
+    if len(texts) < 2:
+        raise UserError(
+            f"expected two texts or more, to hold one out for evaluation, found {len(texts)}; "
+            "give more texts or set --data.validation_path"
+        )
+    order = np.random.default_rng(seed).permutation(len(texts))
+    num_held_out = min(num_held_out, len(texts) - 1)
+    return texts.select(np.sort(order[num_held_out:])), texts.select(np.sort(order[:num_held_out]))
+
+
+def _lay_out(data: DataSettings, tokenizer: PreTrainedTokenizerBase, texts: Dataset, split: str) -> Dataset:
+    rows, lost = lay_out(texts, tokenizer, data.layout, data.max_tokens, f"tokenising {split}")
+    say(f"{split}: {lost}")
+    return rows

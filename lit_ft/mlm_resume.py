@@ -1,0 +1,97 @@
+"""Which checkpoint a masked-LM run goes on from, and whether it may."""
+
+import json
+from pathlib import Path
+
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from lit_ft import runs
+from lit_ft.checkpoints import refuse_other_settings
+from lit_ft.console import say
+from lit_ft.errors import UserError
+
+STATE = "trainer_state.json"  # what transformers writes last
+# What may differ between a run and its resumption, beside checkpoints.HARMLESS: none of it changes a weight.
+HARMLESS = ("name", "probes", "save_total_limit")
+
+
+def find_checkpoint(name: str, ckpt_path: str | None) -> Path | None:
+    """The checkpoint folder that `--ckpt_path` means; None where the run starts fresh.
+
+    Raises:
+        UserError: The named folder is no whole checkpoint of a run.
+    """
+    if ckpt_path is None:
+        return None
+    if ckpt_path != "last":
+        path = Path(ckpt_path)
+        if reason := fault_of(path):
+            raise UserError(f"{path}: {reason}; set --ckpt_path to last or to RUN/checkpoints/checkpoint-N")
+        if runs.run_of(path) is None:
+            raise UserError(
+                "expected a checkpoint in a run folder, RUN/checkpoints/checkpoint-N beside RUN/config.yaml, "
+                f"found {path}; start a new run from its weights with --model.pretrained={path}"
+            )
+        return path
+    for run in runs.versions(name):
+        for path in sorted((run / runs.CHECKPOINTS).glob("checkpoint-*"), key=_step, reverse=True):
+            if fault_of(path) is None:
+                return path
+    say(f"no checkpoint 'last' in {runs.RUNS / name}: starting fresh")
+    return None
+
+
+def _step(path: Path) -> int:
+    number = path.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def fault_of(path: Path) -> str | None:
+    """Why this folder is no whole checkpoint, None where it is one; what a kill cut off is found."""
+    if not path.is_dir():
+        return "there is no such checkpoint folder"
+    if not (path / STATE).is_file():
+        return f"no checkpoint, or cut off: it has no {STATE}"
+    try:
+        state_of(path)
+        with safe_open(path / "model.safetensors", framework="numpy") as weights:
+            weights.keys()
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        return f"damaged ({str(error).splitlines()[0]})"
+    for file in [path / "optimizer.pt", path / "scheduler.pt", *path.glob("rng_state*.pth")]:
+        if not runs.is_readable(file):
+            return f"damaged ({file.name} is missing or its checksums do not hold)"
+    return None
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """The optimizer step of a checkpoint, and of how many."""
+    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    return int(state["global_step"]), int(state["max_steps"])
+
+
+def check_resume(path: Path, resolved: str, num_processes: int) -> None:
+    """Refuse to go on under other settings, or on another number of processes, than the run began with.
+
+    Args:
+        path: The checkpoint folder.
+        resolved: The present settings, as YAML.
+        num_processes: Of the present command.
+    """
+    run = runs.run_of(path)
+    assert run is not None
+    then, now = yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8")), yaml.safe_load(resolved)
+    for settings in (then, now):
+        for key in HARMLESS:
+            settings.pop(key, None)
+    for key in {**then["trainer_args"], **now["trainer_args"]}:
+        then["trainer_args"].setdefault(key, None)
+        now["trainer_args"].setdefault(key, None)
+    refuse_other_settings({"settings": then}, now, path)
+    began_with = len(list(path.glob("rng_state*.pth")))
+    if began_with != num_processes:
+        raise UserError(
+            f"expected {began_with} processes, with which {path} was saved, found {num_processes}; "
+            f"start with `torchrun --nproc_per_node {began_with} -m lit_ft sft ...`"
+        )

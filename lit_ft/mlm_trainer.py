@@ -1,0 +1,220 @@
+"""Masked-LM training with TRL's SFTTrainer, whose own loss is the causal one: labels shifted by one, no mask.
+
+B rows, T tokens after padding, V vocabulary, M masked tokens of a batch.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
+from trl import SFTConfig, SFTTrainer
+
+from lit_ft.masking import IGNORED, MaskingCollator
+from lit_ft.mlm_arguments import REQUIRED, check_devices
+from lit_ft.mlm_epochs import EpochSampler, EpochStart, row_lengths
+
+UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # speed figures of an evaluation: no curves
+
+
+class MaskedLMTrainer(SFTTrainer):
+    """SFTTrainer with a masked language model's own loss, figures and exact resume.
+
+    The loss is the mean over all masked tokens of an optimizer step, whatever the accumulation and the number
+    of devices. Logged are `train/...` and `val/...`; `evaluate` still returns transformers' `eval_...`.
+
+    Args:
+        model: A model of the ...ForMaskedLM kind, in float32.
+        args: From `training_arguments`.
+        tokenizer: Saved with the checkpoints.
+        collator: Masks the training rows; the evaluation's masks are its `fixed()` ones.
+        train_dataset: Rows of `input_ids`.
+        eval_dataset: Held-out rows of `input_ids`.
+        callbacks: transformers' callbacks.
+    """
+
+    loss_is_scaled_for_ga: Any = True  # compute_loss divides by the masked tokens of the whole step
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: SFTConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        collator: MaskingCollator,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        assert all(getattr(args, name) == value for name, value in REQUIRED.items()), (
+            "use training_arguments()"
+        )
+        check_devices(args)
+        self.masking = collator
+        self._epoch_start = EpochStart(collator)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            callbacks=[self._epoch_start, *callbacks],
+        )
+        # TRL 1.16 (trl/trainer/utils.py, add_fused_lm_head) wraps forward for its causal loss: undo that.
+        self.model.__dict__.pop("forward", None)
+        # Have transformers count the masked tokens of a step, whatever the model's forward looks like.
+        self.model_accepts_loss_kwargs, self._loss_shifts_labels = True, False
+        # Negative log-likelihood, right guesses and masked tokens: since the last log, and of an evaluation.
+        self._train_sums = torch.zeros(3, device=args.device)
+        self._eval_sums = np.zeros(3)
+        self._window_start: float | None = None  # of the tokens-per-second window
+        self._window_tokens = 0
+        self._positions: Tensor | None = None  # (B, T) bool: what the head is to see
+        model.base_model.register_forward_hook(self._keep_masked)
+        self.is_head_sparse = self._check_sparse_head(model)
+
+    def _keep_masked(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """Between encoder and head: only the masked positions go on, (B, T, hidden) -> (M, hidden)."""
+        if self._positions is not None:
+            output.last_hidden_state = output.last_hidden_state[self._positions]
+        return output
+
+    @torch.no_grad()
+    def _check_sparse_head(self, model: PreTrainedModel) -> bool:
+        """Whether the head, whatever the architecture, gives the same for the masked positions alone."""
+        ids = torch.arange(8, device=self.args.device)[None] % model.config.vocab_size  # (1, 8)
+        positions = ids % 3 == 1
+        mode = model.training
+        model.eval()
+        try:
+            whole = model(input_ids=ids).logits[positions]
+            self._positions = positions
+            part = model(input_ids=ids).logits
+            return part.shape == whole.shape and torch.allclose(part.float(), whole.float(), atol=1e-3)
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+            return False  # the head needs the whole sequence: compute_loss then selects from the full logits
+        finally:
+            self._positions = None
+            model.train(mode)
+
+    def _masked_figures(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the M masked tokens: row number, negative log-likelihood, whether guessed right; all (M,)."""
+        positions = inputs["labels"] != IGNORED
+        target = inputs["labels"][positions]
+        self._positions = positions if self.is_head_sparse else None
+        try:
+            logits = model(**{k: v for k, v in inputs.items() if k != "labels"}).logits
+        finally:
+            self._positions = None
+        logits = logits if self.is_head_sparse else logits[positions]  # (M, V)
+        nll = F.cross_entropy(logits.float(), target, reduction="none")
+        return positions.nonzero()[:, 0], nll, logits.argmax(-1) == target
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The summed loss of the masked tokens over their number in the whole optimizer step."""
+        assert not return_outputs  # only asked for by compute_metrics, which we do not pass
+        _, nll, correct = self._masked_figures(model, inputs)
+        with torch.no_grad():
+            self._train_sums += torch.stack(
+                [nll.sum(), correct.sum(), torch.tensor(len(nll), device=nll.device)]
+            )
+        if num_items_in_batch is None:
+            return nll.sum() / max(len(nll), 1)
+        # The count is over all devices, DDP then averages their gradients: undo that.
+        return nll.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1) * self.accelerator.num_processes
+
+    def training_step(self, *args, **kwargs):
+        """Start the clock of tokens_per_second with the first step."""
+        if self._window_start is None:
+            self._window_start, self._window_tokens = time.perf_counter(), self.state.num_input_tokens_seen
+        return super().training_step(*args, **kwargs)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Add one batch to the evaluation's sums."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            row, nll, correct = self._masked_figures(model, inputs)
+        figures = torch.zeros(len(inputs["labels"]), 3, device=nll.device)  # by row, (B, 3)
+        figures.index_add_(0, row, torch.stack([nll, correct.float(), torch.ones_like(nll)], dim=1))
+        # gather_for_metrics drops the rows that the loader repeats to give all devices equally many.
+        self._eval_sums += self.accelerator.gather_for_metrics(figures).double().sum(0).cpu().numpy()
+        return None, None, None
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Evaluate: loss over all masked tokens, not over batches."""
+        self._eval_sums = np.zeros(3)
+        start = time.perf_counter()
+        # A DataLoader draws a base seed from the global random state: without the fork, whether and when one
+        # evaluates would change the dropout of the training that follows.
+        with torch.random.fork_rng(devices=[]):
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        assert output.metrics is not None
+        output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in _figures(*self._eval_sums).items()})
+        if self._window_start is not None:
+            self._window_start += time.perf_counter() - start
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log under our tags: `train/...` and `val/...`."""
+        if "train_runtime" in logs:
+            return  # transformers' closing summary: its loss is an average over the whole run
+        if any(key.startswith("eval_") for key in logs):
+            tags = {f"val/{k.removeprefix('eval_')}": v for k, v in logs.items() if not k.endswith(UNTOLD)}
+        else:
+            sums = self.accelerator.reduce(self._train_sums, "sum").tolist()
+            self._train_sums.zero_()
+            now, tokens = time.perf_counter(), self.state.num_input_tokens_seen
+            speed = (tokens - self._window_tokens) / (now - (self._window_start or now) or math.inf)
+            self._window_start, self._window_tokens = now, tokens
+            figures = {**logs, **_figures(*sums), "tokens_seen": tokens, "tokens_per_second": speed}
+            tags = {f"train/{k}": v for k, v in figures.items()}
+        super(SFTTrainer, self).log(tags)  # past SFTTrainer's, which adds causal figures
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """A loader with the evaluation's fixed masks."""
+        self.data_collator = self.masking.fixed()
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = self.masking
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        strategy = self.args.train_sampling_strategy
+        if strategy not in ("random", "group_by_length"):
+            return super()._get_train_sampler(train_dataset)
+        total = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        sampler = EpochSampler(row_lengths(dataset), total, seed, strategy == "group_by_length")
+        self._epoch_start.sampler = sampler
+        return sampler
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """Write none: TRL's shows how to generate text, which a masked LM does not do."""
+
+
+def _figures(nll: float, correct: float, masked: float) -> dict[str, float]:
+    """Loss, accuracy and perplexity of the masked tokens."""
+    loss = nll / masked if masked else 0.0
+    return {
+        "loss": loss,
+        "masked_accuracy": correct / masked if masked else 0.0,
+        "perplexity": math.exp(min(loss, 700)),
+    }

@@ -1,0 +1,54 @@
+"""Which folder, or Hub name, a model's name means. Standard library only: typing errors cost nothing."""
+
+import json
+from pathlib import Path
+
+from lit_ft import runs
+from lit_ft.errors import UserError
+
+
+def is_masked_lm(folder: Path) -> bool:
+    """Whether a model folder holds a masked language model, as `sft` leaves it."""
+    config = folder / "config.json"
+    if not config.is_file():
+        return False
+    architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+    return any(name.endswith("ForMaskedLM") for name in architectures)
+
+
+def newest_masked_lm(flag: str) -> Path:
+    """The `model/` folder of the newest `sft` run of any name; `flag` is what else could name one."""
+    found = [f for f in runs.RUNS.glob(f"*/version_*/{runs.MODEL}") if is_masked_lm(f)]
+    if not found:
+        raise UserError(
+            f"expected a masked-LM run with a model/ folder under {runs.RUNS}, found none; "
+            f"run `python -m lit_ft sft --config sample_sft.yaml` first or set {flag}"
+        )
+    return max(found, key=lambda folder: (folder / "config.json").stat().st_mtime)
+
+
+def find_model(name: str, flag: str) -> str:
+    """The folder or Hub name behind a model's name.
+
+    Args:
+        name: A model folder, `sft:NAME` for the model of the newest masked-LM run of that name, or a name
+            on the Hub, which is returned as it is.
+        flag: The flag that gave it, for the errors.
+    """
+    if name.startswith("sft:"):
+        folders = [run / runs.MODEL for run in runs.versions(name.removeprefix("sft:"))]
+        for folder in folders:
+            if is_masked_lm(folder):
+                return str(folder)
+        place = runs.RUNS / name.removeprefix("sft:")
+        raise UserError(f"{flag}={name}: no run under {place} has a masked LM in model/; check the name")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            return str(folder)
+        inner = folder / runs.MODEL
+        hint = f"; did you mean {flag}={inner}?" if (inner / "config.json").is_file() else ""
+        raise UserError(f"{flag}={name}: expected a model folder with a config.json, found none{hint}")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"{flag}={name}: there is no such folder; set {flag} to one, or to a Hub name")
+    return name

@@ -1,0 +1,248 @@
+"""jsonargparse's errors as one line: what was expected, what was found, where, and the nearest valid key.
+
+jsonargparse 4.53 prints the usage (a hundred lines here) and then a message that names neither the config
+file nor the line. The texts matched below are those of its `_core.py`, `_typehints.py` and `_actions.py`;
+a text that is not recognised still ends as one line.
+"""
+
+import argparse
+import difflib
+import re
+import sys
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from lit_ft.config_file import ConfigFile, read_config, shorten
+from lit_ft.errors import UserError
+
+SECRET = re.compile(r"(^|[._])(token|password|secret|api_key)$")  # `hub_token`, but not `max_tokens`
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
+PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+@dataclass
+class Problem:
+    """One explained error: `key` as the parser that met it names it, `text` what was expected and found."""
+
+    key: str
+    text: str
+    nearest: str | None = None
+    unknown: bool = False
+
+
+@dataclass
+class Parsing:
+    """What one command line has read so far; the parsers of its parts share it."""
+
+    flags: set[str] = field(default_factory=set)
+    files: list[ConfigFile] = field(default_factory=list)
+    current: ConfigFile | None = None  # the file being read now
+
+
+_parsing: ContextVar[Parsing | None] = ContextVar("_parsing", default=None)
+
+
+class OneLineErrors(ArgumentParser):
+    """A parser whose errors are one line on stderr and exit code 2, never a usage text.
+
+    Put it first: `class Parser(OneLineErrors, LightningArgumentParser)`.
+    """
+
+    def __init__(self, *args: Any, allow_abbrev: bool = False, **kwargs: Any) -> None:
+        # argparse takes `--data.max_tok 64` for `--data.max_tokens`, but in a file it is a mistake: in both.
+        super().__init__(*args, allow_abbrev=allow_abbrev, **kwargs)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any
+    ) -> Namespace:
+        if _parsing.get() is not None:  # a sub-command's parser
+            return super().parse_args(args, *more, **kwargs)
+        given = sys.argv[1:] if args is None else args
+        token = _parsing.set(Parsing({str(arg).partition("=")[0] for arg in given}))
+        try:
+            return super().parse_args(args, *more, **kwargs)
+        finally:
+            _parsing.reset(token)
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        try:
+            config = read_config(str(path))
+            for key, node in config.groups.items():
+                _check_group(self, config, key, node)
+        except UserError as ex:
+            self._leave(str(ex), ex)
+        state = _parsing.get() or Parsing()
+        state.files.append(config)
+        state.current = config
+        try:
+            return super().parse_path(path, *args, **kwargs)
+        finally:
+            state.current = None
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        problem = explain(self, message, ex)
+        self._leave(_sentence(problem, _parsing.get() or Parsing()), ex, problem)
+
+    def _leave(self, line: str, ex: Exception | None, problem: Problem | None = None) -> NoReturn:
+        if not self.exit_on_error:  # the parser of one class in a Union: another member may still fit
+            error = argparse.ArgumentError(None, line)
+            error.problem = problem  # type: ignore[attr-defined]
+            raise error from ex
+        self.exit(2, f"lit_ft: error: {' '.join(line.split())}\n")
+        raise AssertionError("exit returned")
+
+
+def _check_group(parser: ArgumentParser, config: ConfigFile, key: str, node: yaml.Node) -> None:
+    """Refuses `data: 3` and `data:` with nothing below, which jsonargparse lets through to a traceback."""
+    if typehint(parser, key) is not None or not any(k.startswith(key + ".") for k in valid_keys(parser)):
+        return
+    found = "a list"
+    if isinstance(node, yaml.ScalarNode):
+        if (Path(config.name).parent / node.value).is_file():
+            return  # a file with the group's settings
+        found = "nothing" if node.value in ("", "null", "~") else shorten(node.value)
+    raise UserError(f"{config.place(key)}: expected settings indented below '{key}:', found {found}")
+
+
+def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Problem:
+    """What jsonargparse's `message` means to a user."""
+    if found := re.match(r"unrecognized arguments: (-*)([^\s=]+)", message):
+        key = found[2]
+        problem = _unknown(parser, key)
+        if found[1] == "--" or problem.nearest:
+            return problem
+        return Problem("", f"unexpected argument {shorten(found[1] + key)}; settings are written --key=value")
+    refused = r"(?:Group '(\w+)' does not accept option|Subcommand .+ does not accept option|Option) '(.+?)'"
+    if found := re.match(refused, message):
+        key = f"{found[1]}.{found[2]}" if found[1] else found[2]
+        return _unknown(getattr(ex, "subcommand_parser", None) or parser, key)
+    if found := re.match(r'Parser key "([^"]+)"(?: element \d+)?:\s*(.*)', message, re.DOTALL):
+        key, rest = found[1], found[2]
+        if inner := _inner_problem(ex):
+            close = f"{key}.{inner.nearest}" if inner.nearest else None
+            return Problem(f"{key}.{inner.key}", inner.text, close, inner.unknown)
+        values = re.findall(r"(?:Got value|Given value): (.*)|Unable to load config '(.*?)'", rest, re.DOTALL)
+        is_group = rest.startswith("Unable to load config")
+        expected = "settings or a YAML file" if is_group else type_words(typehint(parser, key))
+        secret = SECRET.search(key)
+        if expected and (values or secret):
+            value = next(filter(None, values[-1]), "") if values else ""
+            shown = "a value that is not shown" if secret else shorten(value)
+            return Problem(key, f"expected {expected}, found {shown}")
+        return Problem(key, "not a valid value" if secret else rest)
+    if found := re.match(r"argument (?:\S+/)?--([^\s:]+): expected (?:one|at least one) argument", message):
+        expected = type_words(typehint(parser, found[1])) or "a value"
+        return Problem(found[1], f"expected {expected}, found none (write --{found[1]}=VALUE)")
+    if found := re.match(r"the following arguments are required: (.*)", message):
+        subcommands = getattr(getattr(parser, "_subcommands_action", None), "choices", None) or ()
+        parts = [key.partition(".") for key in found[1].split(", ")]
+        keys = [last if first in subcommands else first + dot + last for first, dot, last in parts]
+        flags = ", ".join(f"--{key}=VALUE" for key in keys)
+        return Problem("", f"expected a value for {', '.join(keys)}, found none; set {flags}")
+    text = re.sub(r'\s*in "<unicode string>"', "", message)
+    return Problem("", text.replace("Problems parsing config", "not valid YAML"))
+
+
+def _inner_problem(ex: BaseException | None) -> Problem | None:
+    """The problem that the parser of a class met, where `ex` only says that no member of a Union fits."""
+    while ex is not None:
+        problem = getattr(ex, "problem", None)
+        if isinstance(problem, Problem) and problem.key:
+            return problem
+        ex = ex.__cause__
+    return None
+
+
+def _unknown(parser: ArgumentParser, key: str) -> Problem:
+    keys = valid_keys(parser)
+    group = key.rpartition(".")[0]
+    names = [k for k in keys if k.rpartition(".")[0] == group] or sorted({k.partition(".")[0] for k in keys})
+    text = f"the keys there are {', '.join(names)}" if len(names) <= 30 else "see --help for the keys"
+    return Problem(key, text, nearest(key, keys), unknown=True)
+
+
+def _sentence(problem: Problem, state: Parsing) -> str:
+    key = problem.key
+    if not problem.unknown:
+        place = f" ({state.current.place(key) if key else state.current.name})" if state.current else ""
+        return f"{key}: {problem.text}{place}" if key else problem.text + place
+    advice = f"did you mean {problem.nearest}?" if problem.nearest else problem.text
+    for config in reversed(state.files):  # unknown keys of a file come up after all files were read
+        if key in config.lines:
+            return f"unknown key {key} in {config.place(key)}; {advice}"
+    if f"--{key}" not in state.flags:  # from a checkpoint, or from a file for one group (--data FILE)
+        return f"unknown key {key}; {advice}"
+    if problem.nearest:
+        advice = f"did you mean --{problem.nearest}?"
+    return f"unknown flag --{key}; {advice}"
+
+
+def valid_keys(parser: ArgumentParser) -> list[str]:
+    """The keys that `parser` and its sub-commands accept, in the order of their help."""
+    keys: list[str] = []
+    for action in parser._actions:
+        for sub_parser in (getattr(action, "_name_parser_map", None) or {}).values():
+            keys += valid_keys(sub_parser)
+        hidden = action.dest in ("help", "print_config", "print_shtab") or action.dest.endswith(".help")
+        if action.option_strings and not hidden and action.dest != argparse.SUPPRESS:
+            keys.append(action.dest)
+    return keys
+
+
+def nearest(key: str, keys: list[str]) -> str | None:
+    """The key that was meant: a like name in the same group, the same name elsewhere, or a like key."""
+    group, _, name = key.rpartition(".")
+    siblings = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == group}
+    if close := difflib.get_close_matches(name, siblings, n=1):
+        return siblings[close[0]]
+    namesakes = [k for k in keys if k.rpartition(".")[2] == name]
+    close = difflib.get_close_matches(key, namesakes or keys, n=1, cutoff=0.0 if namesakes else 0.75)
+    return close[0] if close else None
+
+
+def typehint(parser: ArgumentParser, key: str) -> Any:
+    """The type of `key`, or None where it has none or does not exist."""
+    for action in parser._actions:
+        if action.dest == key:
+            return getattr(action, "_typehint", None) or action.type
+    return None
+
+
+def type_words(hint: Any) -> str:
+    """A type in words: `int | None` is "a whole number or null"; nothing for no type."""
+    if hint is None:
+        return ""
+    words: list[str] = []
+    choices: list[str] = []
+    for member in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
+        if get_origin(member) is Literal:
+            choices += map(str, get_args(member))
+        else:
+            words.append("null" if member is type(None) else _one_type(member))
+    if choices:
+        listed = ", ".join(dict.fromkeys(choices))
+        words.append(f"one of {listed}" if len(choices) > 1 else listed)
+    words.sort(key="null".__eq__)  # it comes last
+    return ", ".join(words[:-1]) + " or " * (len(words) > 1) + words[-1]
+
+
+def _one_type(hint: Any) -> str:
+    if hint in WORDS:
+        return WORDS[hint]
+    origin, args = get_origin(hint), get_args(hint)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return WORDS[dict]
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        item = args[0] if args else str
+        return f"a list of {PLURALS.get(item) or getattr(item, '__name__', str(item))}"
+    restricted = re.match(r"(int|float|str) restricted to be (.*)", hint.__doc__ or "")  # jsonargparse.typing
+    if restricted:
+        return f"{WORDS[{'int': int, 'float': float, 'str': str}[restricted[1]]]} {restricted[2]}"
+    return getattr(hint, "__name__", str(hint))

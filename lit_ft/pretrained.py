@@ -1,0 +1,174 @@
+"""`--model.pretrained` -> config, tokenizer, weights: the one place that loads models."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from lit_ft import sample
+from lit_ft.errors import UserError
+from lit_ft.hub import hub_errors
+from lit_ft.model_names import find_model
+
+TOKENIZER_FILES = (".json", ".txt", ".model")
+# Config attribute of each dropout, by family: BERT, RoBERTa, ELECTRA; DistilBERT; DeBERTa, XLM and others.
+DROPOUTS = {
+    "hidden_dropout": ("hidden_dropout_prob", "dropout", "resid_pdrop"),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"),
+    "classifier_dropout": (
+        "classifier_dropout",
+        "seq_classif_dropout",
+        "cls_dropout",
+        "summary_last_dropout",
+    ),
+}
+
+
+def quiet() -> None:
+    """Silence transformers' weight-loading bars and reports: a new classifier head is always 'missing'."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def resolve(pretrained: str) -> str:
+    """The folder or Hub name behind a `pretrained` setting.
+
+    `sample` is the tiny BERT of the embedded reviews, built on first use; `sft:NAME` is the model of the
+    newest masked-LM run of that name. Anything else is returned as it is.
+    """
+    if pretrained == "sample":
+        return str(sample.sample_encoder())
+    return find_model(pretrained, "--model.pretrained")
+
+
+def needs_hub(pretrained: str) -> bool:
+    """Whether loading may have to ask the Hub: the name is no folder and nothing of our own."""
+    ours = pretrained == "sample" or pretrained.startswith("sft:")
+    return not ours and not Path(pretrained).expanduser().is_dir()
+
+
+def _name_and_revision(pretrained: str) -> dict[str, Any]:
+    """`name@revision` -> the arguments of `from_pretrained`. A folder may hold an @."""
+    if Path(pretrained).is_dir() or "@" not in pretrained:
+        return {"pretrained_model_name_or_path": pretrained}
+    name, revision = pretrained.rsplit("@", 1)
+    return {"pretrained_model_name_or_path": name, "revision": revision}
+
+
+def load_config(pretrained: str, sample_config: str = "sample.yaml") -> PretrainedConfig:
+    """The model's config; `sample_config` is what an error names as needing no network."""
+    with hub_errors(f"model '{pretrained}'", sample_config):
+        return AutoConfig.from_pretrained(**_name_and_revision(resolve(pretrained)))
+
+
+def set_dropout(config: PretrainedConfig, setting: str, value: float) -> None:
+    """Set one of the `DROPOUTS` under the name that the model's family gives it."""
+    for attribute in DROPOUTS[setting]:
+        if hasattr(config, attribute):
+            setattr(config, attribute, value)
+            return
+    raise UserError(f"a {config.model_type} model has no {setting}: leave out --model.{setting}")
+
+
+def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTrainedTokenizerBase:
+    """The model's fast tokenizer."""
+    quiet()
+    with hub_errors(f"tokenizer of '{pretrained}'", sample_config):
+        tokenizer = AutoTokenizer.from_pretrained(**_name_and_revision(resolve(pretrained)))
+    if not tokenizer.is_fast:
+        raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"expected a tokenizer with a padding token for {pretrained}, found none")
+    return tokenizer
+
+
+def load_classifier(pretrained: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The encoder's weights under a classifier head, in float32 whatever the folder holds.
+
+    transformers 5 loads in the checkpoint's own dtype: a float16 folder would train in float16. A head
+    for another number of classes is replaced by a new one.
+    """
+    quiet()
+    with hub_errors(f"model '{pretrained}'", "sample.yaml"):
+        return AutoModelForSequenceClassification.from_pretrained(
+            **_name_and_revision(resolve(pretrained)),
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+        )
+
+
+def load_masked_lm(
+    pretrained: str, config: PretrainedConfig, sample_config: str
+) -> tuple[PreTrainedModel, list[str]]:
+    """The weights under a masked-LM head, in float32; and the names of those that the folder lacks."""
+    quiet()
+    with hub_errors(f"model '{pretrained}'", sample_config):
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            **_name_and_revision(resolve(pretrained)),
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    return model, sorted(info["missing_keys"])
+
+
+def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:
+    """A classifier of this shape, whose weights are about to be replaced by a checkpoint's."""
+    quiet()
+    return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+
+
+def max_positions(config: PretrainedConfig) -> int | None:
+    """The most tokens that the model's position embeddings can take, None where nothing limits them.
+
+    RoBERTa's family counts positions from `pad_token_id + 1` (transformers, modeling_roberta.py,
+    create_position_ids_from_input_ids), so that many of the embeddings are never used.
+    """
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None or limit < 1:
+        return None
+    counts_from_padding = any(
+        part in config.model_type for part in ("roberta", "camembert", "mpnet", "longformer")
+    )
+    return limit - (config.pad_token_id + 1) if counts_from_padding else limit
+
+
+def check_max_tokens(config: PretrainedConfig, max_tokens: int) -> None:
+    """Refuse inputs longer than the model can take."""
+    limit = max_positions(config)
+    if limit is not None and max_tokens > limit:
+        raise UserError(
+            f"expected data.max_tokens of at most {limit}, what this {config.model_type} model can take, "
+            f"found {max_tokens}; set --data.max_tokens={limit}"
+        )
+
+
+def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """The tokenizer as file name -> text, to travel inside a checkpoint."""
+    with tempfile.TemporaryDirectory() as name:
+        tokenizer.save_pretrained(name)
+        files = [p for p in Path(name).iterdir() if p.suffix in TOKENIZER_FILES]
+        return {p.name: p.read_text(encoding="utf-8") for p in files}
+
+
+def tokenizer_from_files(files: dict[str, str]) -> PreTrainedTokenizerBase:
+    """The tokenizer of `tokenizer_files`."""
+    quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")  # .name: no path out of it
+        return AutoTokenizer.from_pretrained(folder)

@@ -1,0 +1,94 @@
+"""What makes a resumed run the same run: random numbers by the step, settings in the checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback
+
+from lit_ft.console import warn
+from lit_ft.errors import UserError
+
+
+class StepSeed(Callback):
+    """Seeds the random numbers of each training batch (dropout) from the seed and the batch's place.
+
+    Nothing has to be saved, every process gets its own numbers, and a resumed run draws the same ones.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Seed before the forward pass."""
+        place = (self.seed * 1_000_003 + trainer.current_epoch) * 1_000_003 + batch_idx
+        torch.manual_seed((place * 1009 + trainer.global_rank) % 2**63)
+
+
+def _last_saved(trainer: Any) -> str | None:
+    saved = [c.best_model_path for c in trainer.checkpoint_callbacks if c.best_model_path]
+    return saved[-1] if saved else None
+
+
+class FiniteLoss(Callback):
+    """Stops a run whose loss is no number, before the optimizer takes it or a checkpoint keeps it."""
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: torch.Tensor) -> None:
+        """Look at the loss of each batch."""
+        self._check(trainer, "the loss", loss)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the validation loss; Lightning runs this before the checkpoints' hook."""
+        if trainer.state.fn == "fit" and "val/loss" in trainer.callback_metrics:
+            self._check(trainer, "the validation loss", trainer.callback_metrics["val/loss"])
+
+    @staticmethod
+    def _check(trainer: Any, what: str, loss: torch.Tensor) -> None:
+        if not torch.isfinite(loss):
+            saved = _last_saved(trainer)
+            where = f"the last good checkpoint is {saved}" if saved else "no checkpoint was saved yet"
+            raise UserError(
+                f"{what} is {loss.item()} at step {trainer.global_step}, epoch {trainer.current_epoch}; "
+                f"{where}; lower --model.learning_rate or set --trainer.gradient_clip_val=1"
+            )
+
+
+class Interruption(Callback):
+    """Says what an interrupted run left; Lightning itself ends it without a word."""
+
+    happened = False
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Take note of Ctrl-C."""
+        if isinstance(exception, KeyboardInterrupt):
+            self.happened = True
+            saved = _last_saved(trainer)
+            what = f"go on from {saved} with --ckpt_path last" if saved else "no checkpoint was saved yet"
+            warn(f"interrupted at step {trainer.global_step}; {what}")
+
+
+class RunSettings(Callback):
+    """Keeps the run's settings in `config.yaml` and in each checkpoint, which alone tells how it was made.
+
+    Args:
+        settings: `data`, `model`, `trainer` and `seed_everything`, as plain values.
+        config: The resolved config as YAML.
+        path: The `config.yaml` to write.
+    """
+
+    def __init__(self, settings: dict[str, Any], config: str, path: Path) -> None:
+        self.settings = settings
+        self.config = config
+        self.path = path
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Write the config, now that nothing can be refused any more."""
+        if trainer.is_global_zero:
+            self.path.write_text(self.config, encoding="utf-8")
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add the key `settings`."""
+        checkpoint["settings"] = self.settings

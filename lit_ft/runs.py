@@ -1,0 +1,100 @@
+"""Run folders: `runs/<name>/version_<n>/`, what is in them, and which one is meant. Standard library only."""
+
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lit_ft.errors import UserError
+
+RUNS = Path("runs")
+CHECKPOINTS, MODEL, METRICS, CONFIG = "checkpoints", "model", "metrics.json", "config.yaml"
+LOSS_CURVE = "loss.png"
+NAME = re.compile(r"[\w][\w.+-]*")
+
+
+def check_name(name: str) -> str:
+    """Refuse a run name that would not be one folder below `runs/`."""
+    if not NAME.fullmatch(name):
+        raise UserError(f"expected a run name of letters, digits, '_', '-', '.', found {name!r}; set --name")
+    return name
+
+
+def versions(name: str) -> list[Path]:
+    """The run folders of a name, newest first."""
+    found = [(int(p.name[8:]), p) for p in (RUNS / name).glob("version_*") if p.name[8:].isdigit()]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def new_run(name: str) -> Path:
+    """Make the next free `runs/<name>/version_<n>/`; of two processes that ask at once, each gets its own."""
+    (RUNS / check_name(name)).mkdir(parents=True, exist_ok=True)
+    newest = versions(name)
+    number = int(newest[0].name[8:]) + 1 if newest else 0
+    while True:
+        path = RUNS / name / f"version_{number}"
+        try:
+            path.mkdir()  # atomic: fails where another process was faster
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def discard_if_empty(run: Path) -> None:
+    """Take back a run folder in which nothing was written."""
+    for folder in (run, run.parent, run.parent.parent):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def is_readable(checkpoint: Path) -> bool:
+    """Whether a checkpoint is whole: a zip archive whose checksums hold (`torch.load` checks none)."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def checkpoints_of(run: Path, which: str) -> Iterator[Path]:
+    """The checkpoint files of a run that answer to `best` or `last`, newest first."""
+    files = (run / CHECKPOINTS).glob(f"{which}*.ckpt")
+    yield from sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)
+
+
+def find_checkpoint(name: str, which: str) -> Path | None:
+    """The checkpoint `best` or `last` of the newest run of a name that holds a readable one."""
+    for run in versions(name):
+        for path in checkpoints_of(run, which):
+            if is_readable(path):
+                return path
+    return None
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The run folder that a checkpoint file lies in, None where it lies elsewhere."""
+    run = checkpoint.resolve().parent.parent
+    in_run = checkpoint.resolve().parent.name == CHECKPOINTS and (run / CONFIG).is_file()
+    if not in_run:
+        return None
+    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """The run's `metrics.json`, {} where there is none."""
+    path = run / METRICS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def add_metrics(run: Path, metrics: dict[str, Any]) -> None:
+    """Merge values into the run's `metrics.json`, under their tags; a reader never sees half a file."""
+    # JSON knows no NaN; a figure that is none stands as null.
+    sound = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
+    merged = {**read_metrics(run), **sound}
+    temporary = run / f"{METRICS}.{os.getpid()}"
+    temporary.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n")
+    temporary.replace(run / METRICS)

@@ -1,0 +1,57 @@
+"""How long a run is, in optimizer steps, and the settings of the Trainer that its length depends on."""
+
+from typing import Any
+
+from lit_ft.errors import UserError
+
+
+def num_training_steps(trainer: Any) -> int:
+    """Optimizer steps of the whole run, on each process.
+
+    Not `trainer.estimated_stepping_batches`: that builds the train loader before a checkpoint's loop
+    state is read, and the place in the epoch is then never restored (Lightning 2.6.6, fit_loop.py,
+    setup_data returns early).
+    """
+    check_end(trainer)
+    batches = _limited_batches(trainer, trainer.datamodule.num_train_batches())
+    steps_an_epoch = -(-batches // trainer.accumulate_grad_batches)  # an epoch's last step may be short
+    epochs, max_steps = trainer.max_epochs, trainer.max_steps
+    if epochs in (None, -1):
+        return max_steps
+    total = steps_an_epoch * epochs
+    return total if max_steps in (None, -1) else min(total, max_steps)
+
+
+def _limited_batches(trainer: Any, num_batches: int) -> int:
+    limit = trainer.limit_train_batches
+    return min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
+
+
+def check_end(trainer: Any) -> None:
+    """Refuse a run without an end: its learning rate could not fall to 0 there."""
+    if trainer.max_epochs in (None, -1) and trainer.max_steps in (None, -1):
+        raise UserError("a linear decay needs an end: set --trainer.max_epochs or --trainer.max_steps")
+
+
+def check_schedule(trainer: Any, num_train_rows: int, batch_size: int) -> None:
+    """Refuse what Lightning would refuse only in the middle of things, after files were written.
+
+    Args:
+        trainer: With its settings.
+        num_train_rows: Rows of the training split.
+        batch_size: Rows a batch on each process.
+    """
+    check_end(trainer)
+    if num_train_rows < trainer.world_size:
+        raise UserError(
+            f"expected a training row for each of {trainer.world_size} processes, found {num_train_rows}; "
+            "lower --trainer.devices"
+        )
+    batches = _limited_batches(trainer, -(-num_train_rows // batch_size) // trainer.world_size or 1)
+    interval = trainer.val_check_interval
+    validates = trainer.limit_val_batches and trainer.check_val_every_n_epoch is not None
+    if isinstance(interval, int) and interval > batches and validates and not trainer.fast_dev_run:
+        raise UserError(
+            f"expected --trainer.val_check_interval of at most {batches}, the batches of an epoch, found "
+            f"{interval}; to count over epochs set --trainer.check_val_every_n_epoch=null"
+        )

@@ -1,0 +1,153 @@
+"""One split of a corpus on its way from files or the Hub to token ids and classes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from zlib import crc32
+
+import numpy as np
+from datasets import Dataset
+
+from lit_ft import sample
+from lit_ft.console import say, warn
+from lit_ft.corpus import class_names, read_files, read_hub, select_texts
+from lit_ft.encoding import EncodedRows, content_hash, encode, measure_cut
+from lit_ft.errors import UserError
+from lit_ft.labels import LabelMapping
+
+SplitName = Literal["train", "validation", "test", "predict"]
+VERBS = {"train": "train on", "validation": "validate on", "test": "test on", "predict": "predict"}
+
+
+@dataclass
+class Split:
+    """One split, ready for a loader. N rows."""
+
+    rows: EncodedRows
+    labels: np.ndarray | None  # (N,) int64
+    source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
+    table: Dataset  # every column as it was read
+    fingerprint: str  # of the texts and classes that were read
+
+    def take(self, positions: np.ndarray) -> "Split":
+        """The rows at these places of this split."""
+        labels = None if self.labels is None else self.labels[positions]
+        return Split(
+            self.rows.take(positions), labels, self.source_rows[positions], self.table, self.fingerprint
+        )
+
+
+def origin(settings: Mapping[str, Any], split: SplitName) -> Literal["files", "sample", "source"] | None:
+    """Where a split comes from, None where the settings name nothing for it.
+
+    A path of its own wins. Where the training data comes from files, nothing comes from the source: a
+    model is never tested on somebody else's data by accident.
+    """
+    if settings.get(f"{split}_path"):
+        return "files"
+    if split == "predict" or settings["train_path"] or settings["source"] is None:
+        return None
+    if settings["source"] == "sample":
+        return None if split == "validation" else "sample"
+    return "source" if settings[f"{split}_split"] else None
+
+
+def asks_hub(settings: Mapping[str, Any], split: SplitName) -> bool:
+    """Whether `read_split` of these settings asks the Hub."""
+    return origin(settings, split) == "source" and not Path(settings["source"]).is_dir()
+
+
+def read_split(
+    settings: Mapping[str, Any], split: SplitName, sample_config: str = "sample.yaml"
+) -> tuple[Dataset, str]:
+    """The rows of a split with every column, and what to call it in messages.
+
+    Args:
+        settings: `source`, `subset`, `..._split` and `..._path` of the data module.
+        split: Which one.
+        sample_config: The config that an error names as the one that needs no network.
+
+    Raises:
+        UserError: The settings name no data for this split, or it cannot be read.
+    """
+    source = settings["source"]
+    match origin(settings, split):
+        case "files":
+            path = settings[f"{split}_path"]
+            return read_files(path, flag=f"--data.{split}_path"), path
+        case "sample":
+            return sample.sample_dataset("test" if split == "test" else "train"), "the embedded reviews"
+        case "source":
+            name = settings[f"{split}_split"]
+            table = read_hub(source, subset=settings["subset"], split=name, sample_config=sample_config)
+            return table, f"{source} ({name})"
+    found = f", found data.source={source}, data.train_path={settings['train_path']}"
+    raise UserError(
+        f"expected data to {VERBS[split]}{'' if split == 'predict' else found}; "
+        f"set --data.{split}_path to a file or glob"
+    )
+
+
+def prepare_split(
+    settings: Mapping[str, Any], split: SplitName, tokenizer: Any, labels: LabelMapping | None
+) -> tuple[Split, LabelMapping | None]:
+    """Read, check and tokenise a split; says what the user should know about it.
+
+    Args:
+        settings: Those of the data module.
+        split: Which one; `predict` has no labels.
+        tokenizer: A fast one.
+        labels: The mapping, None where this split, `train`, makes it.
+
+    Returns:
+        The split, and the mapping.
+    """
+    table, where = read_split(settings, split)
+    texts, num_dropped = select_texts(
+        table,
+        text_column=settings["text_column"],
+        label_column=None if split == "predict" else settings["label_column"],
+        on_empty=settings["on_empty"],
+        unescape=settings["unescape"],
+        strip_html_breaks=settings["strip_html_breaks"],
+        where=where,
+    )
+    if num_dropped:
+        done = "left without a prediction" if split == "predict" else "left out"
+        warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are {done}")
+    source_rows = np.asarray(texts.with_format("numpy")["row"][:])
+    classes = None
+    if split != "predict":
+        raw = texts.with_format("arrow")["label"][:]
+        if labels is None:
+            if split != "train":
+                raise UserError("the classes come from training data or a checkpoint: set --ckpt_path")
+            declared = class_names(table, settings["label_column"])  # of labels from 0 on
+            names, base = settings["label_names"] or declared, 0 if declared else settings["label_base"]
+            labels = LabelMapping.fit(raw, base=base, names=names, where=where, rows=source_rows)
+            say(labels.describe())
+        classes = labels.encode(raw, source_rows, where)
+    max_tokens, content = settings["max_tokens"], content_hash(texts)
+    description = f"tokenising {split}"
+    encoded, cached = encode(texts, tokenizer, max_tokens, settings["truncation"], description, content)
+    how = "token ids from the cache" if cached else "tokenised"
+    say(f"{split}: {len(texts):,} rows of {where}, {how}; {measure_cut(encoded).describe(max_tokens)}")
+    fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
+    rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
+    return Split(rows, classes, source_rows, table, fingerprint), labels
+
+
+def check_same_train(then: str | None, now: str, resumes: bool) -> None:
+    """Compare the training data with the checkpoint's.
+
+    Args:
+        then: The checkpoint's fingerprint, None without one.
+        now: The fingerprint of what was read.
+        resumes: Whether training goes on: then other data is refused, else it is a warning.
+    """
+    if then in (None, now):
+        return
+    if resumes:
+        raise UserError("the training data is not the checkpoint's: leave out --ckpt_path to start anew")
+    warn("the training data is not the checkpoint's: rows held out now may have been trained on")

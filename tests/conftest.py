@@ -1,0 +1,162 @@
+"""One tiny encoder and one small corpus for the session; no network, nothing left in the user's folders."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Caches of this session only."""
+    folder = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIT_FT_CACHE", str(folder / "lit_ft"))
+        patch.setenv("HF_DATASETS_CACHE", str(folder / "datasets"))
+        import datasets
+
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")
+        yield folder
+
+
+def run_cli(*args: str, cwd: Path, timeout: float = 240, **env: str) -> subprocess.CompletedProcess[str]:
+    """`python -m lit_ft ARGS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "lit_ft", *args],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **env},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT as an ordinary model folder, with a pooler."""
+    import torch
+    from mlm_tiny import word_tokenizer
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = word_tokenizer()
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.2,  # BERT's 0.02 is meant for 768 dimensions: 32 would learn nothing in 100 steps
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+WORDS_OF_STARS = {1: "terrible", 2: "boring", 3: "fine", 4: "great", 5: "wonderful"}
+
+
+def review(stars: int, number: int) -> str:
+    """A review of one to five sentences that says its stars."""
+    noun = ("movie", "film", "plot", "acting", "ending")[number % 5]
+    return " ".join([f"the {noun} was {WORDS_OF_STARS[stars]}, i liked it!"] * (number % 5 + 1))
+
+
+def write_csv(path: Path, rows: list[tuple], header: tuple[str, ...] = ("label", "text")) -> Path:
+    """Write rows under a header."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own working folder with `train.csv` (100 rows, stars 1 to 5) and `test.csv` (30 rows)."""
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "train.csv", [(i % 5 + 1, review(i % 5 + 1, i // 5)) for i in range(100)])
+    write_csv(tmp_path / "test.csv", [(i % 5 + 1, review(i % 5 + 1, i // 5)) for i in range(30)])
+    return tmp_path
+
+
+@pytest.fixture
+def lit_ft(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run the command line in this process: arguments -> (exit code, standard output, standard error)."""
+    from lit_ft.__main__ import main
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lit_ft", *args])
+        monkeypatch.delenv("LIT_FT_RUN", raising=False)
+        capfd.readouterr()  # what an earlier call left by raising
+        try:
+            code = main(list(args))
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def fit_args(encoder: Path, work: Path) -> list[str]:
+    """Flags of a fit that takes a second or two."""
+    (work / "small.yaml").write_text(
+        f"""\
+data:
+  train_path: train.csv
+  test_path: test.csv
+  validation_share: 0.2
+  max_tokens: 64
+  batch_size: 8
+model:
+  pretrained: {encoder}
+  learning_rate: 3.0e-3
+trainer:
+  max_epochs: 2
+  accelerator: cpu
+  log_every_n_steps: 1
+  enable_progress_bar: false
+"""
+    )
+    return ["--config", "small.yaml"]
+
+
+@pytest.fixture
+def sft_args(encoder: Path, work: Path) -> list[str]:
+    """Flags of a run of 20 steps that takes a second."""
+    from mlm_tiny import texts
+
+    (work / "texts.txt").write_text("\n".join(texts(120)) + "\n")
+    (work / "small.yaml").write_text(
+        f"""\
+data:
+  train_path: texts.txt
+  validation_share: 0.2
+  max_tokens: 32
+  batch_size: 8
+model:
+  pretrained: {encoder}
+  learning_rate: 1.0e-2
+  warmup_share: 0.0
+max_steps: 20
+logging_steps: 5
+probes:
+  - "the [MASK] was great!"
+  - "the plot was [MASK], and i [MASK] it!"
+"""
+    )
+    return ["--config", "small.yaml"]

@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+import torch
+
+from lit_ft.batching import GroupedBatchSampler, PaddingCollator, ResumableLoader
+
+LENGTHS = np.random.default_rng(0).integers(3, 200, 1001)
+
+
+def batches_of(**settings) -> list[list[int]]:
+    return list(GroupedBatchSampler(LENGTHS, 16, **settings))
+
+
+def test_every_row_once_an_epoch_and_equal_counts_on_every_rank():
+    for world_size in (1, 2, 3, 4):
+        for epoch in range(3):
+            ranks = []
+            for rank in range(world_size):
+                sampler = GroupedBatchSampler(LENGTHS, 16, seed=7, rank=rank, world_size=world_size)
+                sampler.set_epoch(epoch)
+                ranks.append(list(sampler))
+                assert len(ranks[-1]) == len(sampler)
+            assert len({len(batches) for batches in ranks}) == 1
+            assert sorted(i for batches in ranks for batch in batches for i in batch) == list(range(1001))
+
+
+def test_all_batches_but_one_are_full():
+    sizes = sorted(len(batch) for batch in batches_of())
+    assert sizes == [1001 % 16] + [16] * (1001 // 16)
+
+
+def test_groups_by_length():
+    def real_share(batches):
+        return sum(LENGTHS[b].sum() for b in batches) / sum(LENGTHS[b].max() * len(b) for b in batches)
+
+    assert real_share(batches_of(group_by_length=True)) > 0.93
+    assert real_share(batches_of(group_by_length=False)) < 0.65
+
+
+def test_plan_depends_on_seed_and_epoch_only():
+    sampler = GroupedBatchSampler(LENGTHS, 16, seed=1)
+    first = list(sampler)
+    assert first == list(sampler) == batches_of(seed=1)
+    assert first != batches_of(seed=2)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+
+
+def test_unshuffled_ungrouped_keeps_the_order():
+    assert sum(batches_of(shuffle=False, group_by_length=False), []) == list(range(1001))
+
+
+def test_lengths_of_batches_do_not_fall_over_the_epoch():
+    """The batches of a stretch come in random order, not longest first."""
+    means = [LENGTHS[batch].mean() for batch in batches_of()]
+    assert abs(np.corrcoef(range(len(means)), means)[0, 1]) < 0.4
+
+
+def test_too_few_rows_for_the_processes():
+    with pytest.raises(ValueError, match="1 rows are too few for 2 processes"):
+        list(GroupedBatchSampler([5], 4, world_size=2))
+
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, i):
+        return {"input_ids": np.full(i % 7 + 1, i, dtype=np.int32), "labels": i % 5}
+
+
+def loader(num_workers: int = 0) -> ResumableLoader:
+    lengths = [i % 7 + 1 for i in range(50)]
+    collate = PaddingCollator(0, 1, 8, None, False)
+    sampler = GroupedBatchSampler(lengths, 4, seed=3)
+    return ResumableLoader(
+        Numbers(),
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=num_workers,
+        generator=torch.Generator(),
+    )
+
+
+def ids(batches) -> list[list[list[int]]]:
+    return [batch["input_ids"].tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_loader_goes_on_where_it_stood(num_workers):
+    whole = ids(loader())
+    interrupted = loader(num_workers)
+    iterator = iter(interrupted)
+    for _ in range(5):
+        next(iterator)
+    state = interrupted.state_dict()
+    assert state == {"epoch": 0, "batches": 5}  # not those that workers have fetched ahead
+    resumed = loader(num_workers)
+    resumed.load_state_dict(state)
+    assert len(resumed) == len(whole) == 13
+    assert ids(resumed) == whole[5:]
+    assert ids(resumed) == whole  # the start is used once
+
+
+def test_loader_at_an_epochs_end_goes_on_with_the_next():
+    finished = loader()
+    list(finished)
+    resumed = loader()
+    resumed.load_state_dict(finished.state_dict())
+    following = loader()
+    following.batch_sampler.set_epoch(1)
+    assert resumed.batch_sampler.epoch == 1
+    assert ids(resumed) == ids(following)
+
+
+def test_iterating_leaves_the_global_random_state():
+    before = torch.random.get_rng_state()
+    list(loader())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+ROWS = [
+    {"input_ids": np.array([101, 7, 8, 102], np.int32), "labels": 4},
+    {"input_ids": np.array([101, 102], np.int32), "labels": 0},
+]
+
+
+def test_collate_pads_to_the_longest_by_hand():
+    batch = PaddingCollator(9, 1, 8, None, True)(ROWS)
+    assert list(batch) == ["input_ids", "token_type_ids", "attention_mask", "labels"]
+    assert batch["input_ids"].tolist() == [[101, 7, 8, 102], [101, 102, 9, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert batch["token_type_ids"].tolist() == [[0] * 4] * 2
+    assert batch["labels"].tolist() == [4, 0]
+    assert {t.dtype for t in batch.values()} == {torch.int64}
+
+
+@pytest.mark.parametrize(
+    "multiple, pad_length, width", [(8, None, 8), (3, None, 6), (8, 12, 12), (16, None, 12)]
+)
+def test_collate_widths(multiple, pad_length, width):
+    batch = PaddingCollator(0, multiple, 12, pad_length, False)(ROWS)
+    assert batch["input_ids"].shape == (2, width)
+    assert "token_type_ids" not in batch

@@ -1,0 +1,303 @@
+"""The Hub: reached or not in bounded time, the offline switch, and errors of real loading code as one line.
+
+A small server on 127.0.0.1 stands in for the Hub; the libraries read its address when imported, so each
+scenario runs in a process of its own.
+"""
+
+import hashlib
+import http.server
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lit_ft import hub
+from lit_ft.errors import UserError
+
+COMMIT = "a" * 40
+CARD = b"""---
+configs:
+- config_name: full
+  data_files:
+  - split: train
+    path: full/train.parquet
+  - split: test
+    path: full/test.parquet
+---
+"""
+
+
+def parquet(texts: list[str]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"label": list(range(len(texts))), "text": texts}), buffer)
+    return buffer.getvalue()
+
+
+FILES = {
+    "README.md": CARD,
+    "full/train.parquet": parquet(["bad", "meh", "good"]),
+    "full/test.parquet": parquet(["fine"]),
+}
+
+
+class StandIn(http.server.BaseHTTPRequestHandler):
+    """The dataset me/reviews, the gated me/gated; nothing else exists."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if "me/gated" in path:
+            self.reply(403, X_Error_Code="GatedRepo", X_Error_Message="Access is restricted")
+        elif "me/reviews" not in path:
+            self.reply(404, X_Error_Code="RepoNotFound")
+        elif "@v9" in path or "/v9/" in path:
+            self.reply(404, X_Error_Code="RevisionNotFound")
+        elif "/tree/" in path:
+            folder = path.rpartition(COMMIT)[2].strip("/")
+            found = [
+                {"type": "file", "path": f, "size": len(FILES[f]), "oid": "0"} for f in FILES if folder in f
+            ]
+            self.reply(200, json.dumps(found).encode())
+        elif "/resolve/" in path:
+            content = FILES.get(path.partition("/resolve/")[2].partition("/")[2])
+            if content is None:
+                self.reply(404, X_Error_Code="EntryNotFound")
+            else:
+                tag = hashlib.sha1(content).hexdigest()
+                self.reply(200, content, X_Repo_Commit=COMMIT, ETag=f'"{tag}"')
+        else:
+            siblings = [{"rfilename": name} for name in FILES]
+            self.reply(200, json.dumps({"id": "me/reviews", "sha": COMMIT, "siblings": siblings}).encode())
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture(scope="module")
+def stand_in():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def closed_port():
+    """An address where nothing answers."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture(autouse=True)
+def own_state(monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(hub, "_offline_by_probe", False)
+
+
+def run(code: str, endpoint: str, home: Path, **env: str) -> list[str]:
+    """What a program prints, a line each; the Hub is at `endpoint`, its caches in `home`."""
+    program = (
+        "import time\n"
+        "def attempt(call):\n"
+        "    start = time.perf_counter()\n"
+        "    try: print('ok', call())\n"
+        "    except Exception as error: print(f'{type(error).__name__}: {error}')\n"
+        "    assert time.perf_counter() - start < 5, 'slow'\n" + code
+    )
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        | env,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_loads_a_dataset_and_names_what_exists(stand_in, tmp_path):
+    lines = run(
+        "from lit_ft import hub, corpus\n"
+        "print(hub.go_offline_if_unreachable())\n"
+        "def load(source, subset=None, split='train'):\n"
+        "    return corpus.read_hub(source, subset=subset, split=split)['text'][:]\n"
+        "attempt(lambda: load('me/reviews'))\n"
+        "attempt(lambda: load('me/reviews', 'full', 'test'))\n"
+        f"attempt(lambda: load('me/reviews@{COMMIT}', split='train[1:]'))\n"
+        "attempt(lambda: load('me/reviews', split='dev'))\n"
+        "attempt(lambda: load('me/reviews', 'small'))\n"
+        "attempt(lambda: load('me/reviews@v9'))\n"
+        "attempt(lambda: load('me/reveiws'))\n"
+        "attempt(lambda: load('me/gated'))\n",
+        stand_in,
+        tmp_path,
+    )
+    assert lines[:4] == ["False", "ok ['bad', 'meh', 'good']", "ok ['fine']", "ok ['meh', 'good']"]
+    assert lines[4].startswith(
+        "UserError: dataset 'me/reviews' has no split 'dev', but 'train', 'test'; set --"
+    )
+    assert lines[5] == (
+        "UserError: dataset 'me/reviews' has no subset 'small'; set --data.subset to one of 'full'"
+    )
+    assert (
+        lines[6].startswith("UserError: could not load dataset 'me/reviews@v9': the Hub at")
+        and "'@'" in lines[6]
+    )
+    assert (
+        "dataset 'me/reveiws': it is neither a local folder nor a name" in lines[7] and stand_in in lines[7]
+    )
+    assert "dataset 'me/gated': it is gated" in lines[8] and "hf auth login" in lines[8]
+    assert len(lines) == 9
+
+
+def test_models(stand_in, tmp_path):
+    (tmp_path / "folder").mkdir()
+    lines = run(
+        "from lit_ft import hub\n"
+        "from transformers import AutoConfig, AutoTokenizer\n"
+        "def load(name, kind=AutoConfig):\n"
+        "    with hub.hub_errors(f\"model '{name}'\", 'sample.yaml'): return kind.from_pretrained(name)\n"
+        "attempt(lambda: load('me/nothing'))\n"
+        "attempt(lambda: load('me/gated'))\n"
+        "attempt(lambda: load('/no/such/folder'))\n"
+        "attempt(lambda: load('folder'))\n"
+        "attempt(lambda: load('me/nothing', AutoTokenizer))\n"
+        "attempt(lambda: load(['a bug of ours']))\n",
+        stand_in,
+        tmp_path,
+    )
+    assert lines[0].startswith(
+        "UserError: could not load model 'me/nothing': it is neither a local folder nor"
+    )
+    assert lines[1].startswith("UserError: could not load model 'me/gated': it is gated")
+    assert lines[2].startswith("UserError: could not load model '/no/such/folder': there is no such folder")
+    assert lines[3].startswith("UserError: could not load model 'folder': ") and "folder" in lines[3][45:]
+    assert lines[4].startswith(
+        "UserError: could not load model 'me/nothing': it is neither a local folder nor"
+    )
+    assert lines[5].startswith("TypeError: ") and len(lines) == 6
+
+
+IMPORTS = "from transformers import AutoTokenizer\nimport datasets\n"
+
+
+@pytest.mark.parametrize("first, second", [(IMPORTS, ""), ("", IMPORTS)], ids=["imported before", "after"])
+def test_unreachable_is_said_at_once_and_the_cache_still_loads(
+    first, second, stand_in, closed_port, tmp_path
+):
+    load = "attempt(lambda: corpus.read_hub('me/reviews', subset=None, split='train')['text'][:])\n"
+    assert run("from lit_ft import corpus\n" + load, stand_in, tmp_path) == ["ok ['bad', 'meh', 'good']"]
+    lines = run(
+        first
+        + "from lit_ft import hub\nprint(hub.go_offline_if_unreachable())\n"
+        + second
+        + "from lit_ft import corpus\nprint(datasets.config.HF_HUB_OFFLINE)\n"
+        + load
+        + "attempt(lambda: corpus.read_hub('me/other', subset=None, split='train'))\n"
+        + "def tokenizer():\n"
+        + "    with hub.hub_errors(\"model 'me/m'\", 'x.yaml'): AutoTokenizer.from_pretrained('me/m')\n"
+        + "attempt(tokenizer)\n",
+        closed_port,
+        tmp_path,
+    )
+    reason = (
+        f"the Hub at {closed_port} cannot be reached and it is not in the local cache; check the network or"
+    )
+    assert lines == [
+        "True",
+        "True",
+        "ok ['bad', 'meh', 'good']",
+        f"UserError: could not load dataset 'me/other': {reason} try --config sample.yaml",
+        f"UserError: could not load model 'me/m': {reason} try --config x.yaml",
+    ]
+
+
+def test_says_that_the_user_switched_offline(stand_in, tmp_path):
+    lines = run(
+        "from lit_ft import hub, corpus\n"
+        "print(hub.go_offline_if_unreachable())\n"
+        "attempt(lambda: corpus.read_hub('me/reviews', subset=None, split='train'))\n",
+        stand_in,
+        tmp_path,
+        HF_HUB_OFFLINE="1",
+    )
+    assert lines[0] == "True" and len(lines) == 2
+    assert (
+        "dataset 'me/reviews': HF_HUB_OFFLINE is set and it is not in the local cache; unset it" in lines[1]
+    )
+
+
+def test_probe(stand_in, closed_port, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", stand_in)
+    assert hub.hub_reachable()
+    monkeypatch.setenv("HF_ENDPOINT", closed_port)
+    assert not hub.hub_reachable()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert hub.hub_reachable()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert not hub.hub_reachable()
+    monkeypatch.setenv("HF_ENDPOINT", stand_in)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not hub.hub_reachable()
+
+
+@pytest.mark.parametrize("slow", ["getaddrinfo", "create_connection"])
+def test_probe_ends_in_time_when_packets_are_dropped(slow, monkeypatch):
+    def drop(*args, **kwargs):
+        time.sleep(1.5)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, slow, drop)
+    start = time.perf_counter()
+    assert not hub.hub_reachable(timeout_seconds=0.2)
+    assert time.perf_counter() - start < 1
+
+
+def test_other_errors(tmp_path):
+    def line(error: Exception) -> str:
+        with pytest.raises(UserError) as caught, hub.hub_errors("model 'm'", "sample.yaml"):
+            raise error
+        return str(caught.value)
+
+    busy = OSError("Server Error\nfor url ...")
+    busy.response = SimpleNamespace(status_code=503)  # the libraries try five times, 26 s, before they raise
+    assert "answers with status 503; try again later" in line(busy)
+    assert "No space left on device (/cache)" in line(OSError(28, "No space left on device", "/cache"))
+    assert (
+        line(ValueError("first.\n\nsecond"))
+        == "could not load model 'm': first; check it, or try --config sample.yaml"
+    )
+    assert line(UserError("as it is")) == "as it is"
+    with pytest.raises(KeyError), hub.hub_errors("model 'm'", "sample.yaml"):
+        raise KeyError("ours")

@@ -1,0 +1,137 @@
+"""A fit that is stopped and goes on ends as one that was never stopped."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModel
+
+
+class StopAt(Callback):
+    """As if the process were killed before a step; nothing is saved on the way out."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == self.step:
+            raise RuntimeError("killed")
+
+
+def state(name: str) -> dict:
+    return torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+
+
+def history(checkpoint: dict) -> dict:
+    return next(v for k, v in checkpoint["callbacks"].items() if "LossHistory" in k)
+
+
+def curves(name: str) -> dict[str, list[tuple[int, float]]]:
+    """The scalars as TensorBoard shows them."""
+    events = EventAccumulator(f"runs/{name}/version_0").Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+SETTINGS = {
+    "plain": [],
+    "workers": ["--data.num_workers", "2"],
+    "accumulation": ["--trainer.accumulate_grad_batches", "2"],
+    "epoch end": ["--trainer.val_check_interval", "1.0"],
+    "bfloat16": ["--trainer.precision", "bf16-mixed"],
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_resume_is_bit_identical(settings, lit_ft, fit_args, encoder):
+    args = [*fit_args, "--trainer.max_epochs", "3", "--trainer.val_check_interval", "4", *settings]
+    assert lit_ft("fit", *args, "--name", "whole")[0] == 0
+    whole = state("whole")
+    stop = whole["global_step"] * 3 // 5 + 1  # past a checkpoint: what was logged since must go
+    stop_at = [{"class_path": "test_resume.StopAt", "init_args": {"step": stop}}]
+    callback = f"--trainer.callbacks={json.dumps(stop_at)}"
+    with pytest.raises(RuntimeError, match="killed"):
+        lit_ft("fit", *args, "--name", "parts", callback)
+    saved = state("parts")["global_step"]
+    assert 0 < saved < stop
+    torch.rand(3)  # another process would stand elsewhere in its random numbers
+    code, out, err = lit_ft("fit", *args, "--name", "parts", "--ckpt_path", "last")
+    assert code == 0, err
+    path = "runs/parts/version_0/checkpoints/last.ckpt"
+    assert out.startswith(f"resuming at step {saved} of {whole['global_step']} from {path}")
+    parts = state("parts")
+    for key, value in whole["state_dict"].items():
+        assert torch.equal(value, parts["state_dict"][key]), key
+    start = AutoModel.from_pretrained(encoder).embeddings.word_embeddings.weight
+    assert not torch.allclose(start, whole["state_dict"]["net.bert.embeddings.word_embeddings.weight"])
+    assert history(parts) == history(whole)
+    read = [json.loads(Path(f"runs/{n}/version_0/metrics.json").read_text()) for n in ("whole", "parts")]
+    assert read[0] == read[1]
+    assert not Path("runs/parts/version_1").exists()
+    assert curves("parts") == curves("whole")
+
+
+def test_nothing_to_resume_starts_fresh(lit_ft, fit_args):
+    code, out, _ = lit_ft("fit", *fit_args, "--ckpt_path", "last", "--trainer.max_epochs", "1")
+    assert code == 0
+    assert out.startswith("no checkpoint 'last' in runs/small: starting fresh")
+    code, out, _ = lit_ft("fit", *fit_args, "--ckpt_path", "last", "--trainer.max_epochs", "1")
+    assert code == 0 and out.startswith(
+        "resuming at step 10 of 10 from runs/small/version_0/checkpoints/last.ckpt"
+    )
+
+
+@pytest.mark.parametrize(
+    "flag, value, message",
+    [
+        ("--model.learning_rate", "1e-2", "model.learning_rate=0.01 (there 0.003)"),
+        ("--data.batch_size", "4", "data.batch_size=4 (there 8)"),
+        ("--seed_everything", "7", "seed_everything=7 (there 42)"),
+        ("--trainer.max_epochs", "5", "trainer.max_epochs=5 (there 2)"),
+    ],
+)
+def test_other_settings_are_refused(flag, value, message, lit_ft, fit_args):
+    assert lit_ft("fit", *fit_args)[0] == 0
+    code, _, err = lit_ft("fit", *fit_args, "--ckpt_path", "last", flag, value)
+    assert code == 2 and message in err and err.count("\n") == 1
+    code, _, err = lit_ft("fit", *fit_args, "--ckpt_path", "last", "--data.num_workers", "1")
+    assert code == 0, err  # changes no weight
+
+
+def test_changed_training_data_is_refused(lit_ft, fit_args, work):
+    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
+    lines = (work / "train.csv").read_text().splitlines()
+    (work / "train.csv").write_text("\n".join(lines[:-5]) + "\n")
+    code, _, err = lit_ft("fit", *fit_args, "--trainer.max_epochs", "1", "--ckpt_path", "last")
+    assert code == 2 and "the training data is not the checkpoint's" in err and err.count("\n") == 1
+    code, _, err = lit_ft("validate", *fit_args)
+    assert code == 0 and "rows held out now may have been trained on" in err
+
+
+def test_interrupted_run_says_how_to_go_on(fit_args, work):
+    """Ctrl-C in training: exit code 130 and one line, and the run goes on."""
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    from conftest import REPOSITORY
+
+    args = ["--trainer.max_epochs", "2000", "--trainer.val_check_interval", "5"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lit_ft", "fit", *fit_args, *args],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    last = work / "runs/small/version_0/checkpoints/last.ckpt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "warning: interrupted at step" in err and "--ckpt_path last" in err and "Traceback" not in err

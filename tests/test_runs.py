@@ -1,0 +1,84 @@
+import json
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lit_ft import runs
+from lit_ft.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def checkpoint(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.pkl", b"weights" * 100)
+    return path
+
+
+def test_versions_count_up_and_gaps_stay():
+    assert [runs.new_run("a").name for _ in range(3)] == ["version_0", "version_1", "version_2"]
+    (runs.RUNS / "a/version_1").rmdir()
+    (runs.RUNS / "a/version_notes").mkdir()
+    assert runs.new_run("a").name == "version_3"
+    assert [p.name for p in runs.versions("a")] == ["version_3", "version_2", "version_0"]
+
+
+def test_runs_started_together_get_a_folder_each():
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: runs.new_run("a"), range(40)))
+    assert len(set(made)) == 40
+
+
+@pytest.mark.parametrize("name", ["../a", "", ".", "a/b", "a b"])
+def test_names_that_are_no_folder(name):
+    with pytest.raises(UserError, match="--name"):
+        runs.new_run(name)
+
+
+def test_discarding_leaves_what_is_not_empty():
+    kept, empty = runs.new_run("a"), runs.new_run("b")
+    (kept / "x").touch()
+    runs.discard_if_empty(kept)
+    runs.discard_if_empty(empty)
+    assert kept.is_dir() and not Path("runs/b").exists()
+    (kept / "x").unlink()
+    runs.discard_if_empty(kept)
+    assert not Path("runs").exists()
+
+
+def test_newest_readable_checkpoint():
+    assert runs.find_checkpoint("a", "last") is None
+    old = checkpoint(Path("runs/a/version_0/checkpoints/last.ckpt"))
+    new = checkpoint(Path("runs/a/version_10/checkpoints/last.ckpt"))
+    assert runs.find_checkpoint("a", "last") == new  # 10 is newer than 2, and than 0
+    damaged = bytearray(new.read_bytes())
+    damaged[60] ^= 1
+    new.write_bytes(damaged)
+    assert not runs.is_readable(new)
+    assert runs.find_checkpoint("a", "last") == old
+    assert runs.find_checkpoint("a", "best") is None
+
+
+def test_run_of_a_checkpoint():
+    path = checkpoint(Path("runs/a/version_0/checkpoints/best.ckpt"))
+    assert runs.run_of(path) is None  # no config.yaml: not a run's folder
+    (path.parents[1] / "config.yaml").touch()
+    assert runs.run_of(path) == Path("runs/a/version_0")
+    assert runs.run_of(checkpoint(Path("elsewhere.ckpt"))) is None
+
+
+def test_metrics_are_merged():
+    run = runs.new_run("a")
+    assert runs.read_metrics(run) == {}
+    runs.add_metrics(run, {"val/loss": 1.0})
+    runs.add_metrics(run, {"test/loss": 2.0, "val/loss": 0.5})
+    assert json.loads((run / "metrics.json").read_text()) == {"test/loss": 2.0, "val/loss": 0.5}
+    assert [p.name for p in run.iterdir()] == ["metrics.json"]
+    assert time.time() - (run / "metrics.json").stat().st_mtime < 60

@@ -1,0 +1,61 @@
+"""What a user can mend ends an `sft` as one line, and leaves no run folder behind."""
+
+import time
+from pathlib import Path
+
+import pytest
+from conftest import run_cli
+from mlm_tiny import build
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data.train_path", "nowhere.csv"], "nowhere.csv"),
+        (["--data.train_path", "null"], "expected data to train on"),
+        (["--data.text_column", "body"], "expected column 'body' in texts.txt"),
+        (["--data.max_tokens", "65"], "data.max_tokens of at most 64"),
+        (["--data.max_tokens", "2"], "data.max_tokens of at least 3, found 2"),
+        (
+            ["--probes", '["no mask here"]'],
+            "probes: expected [MASK] in every text, found none in 'no mask here'",
+        ),
+        (["--model.pretrained", "./nowhere"], "--model.pretrained=./nowhere: there is no such folder"),
+        (["--model.pretrained", "gpt2"], "masked-LM head, such as BertForMaskedLM, found GPT2LMHeadModel"),
+        (["--model.pretrained", "maskless"], "tokenizer with a mask token, found none in maskless"),
+        (["--ckpt_path", "runs/nothing"], "runs/nothing: there is no such checkpoint folder"),
+    ],
+)
+def test_mistakes_leave_no_run_folder(flags, message, lit_ft, sft_args):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model, tokenizer = build("bert")
+    shape = {"n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 64}
+    GPT2LMHeadModel(GPT2Config(**shape)).save_pretrained("gpt2")
+    tokenizer.save_pretrained("gpt2")
+    model.save_pretrained("maskless")
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained("maskless")
+    code, _, err = lit_ft("sft", *sft_args, *flags)
+    assert code == 2 and message in err and err.startswith("lit_ft: error: ") and err.count("\n") == 1, err
+    assert not Path("runs").exists()
+
+
+def test_several_gpus_without_a_launcher(lit_ft, sft_args, monkeypatch):
+    from trl import SFTConfig
+
+    monkeypatch.setattr(SFTConfig, "n_gpu", 2)
+    code, _, err = lit_ft("sft", *sft_args)
+    assert code == 2 and "found 2; start with `torchrun --nproc_per_node 2 -m lit_ft sft" in err
+    assert not Path("runs").exists()
+
+
+def test_without_a_network_one_line_within_ten_seconds(work):
+    offline = {"HF_HUB_OFFLINE": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(work / "empty")}
+    start = time.perf_counter()
+    result = run_cli("sft", cwd=work, **offline)
+    assert result.returncode == 2 and time.perf_counter() - start < 20  # 6 s on an idle machine
+    default, error = result.stderr.splitlines()
+    assert "no --config given, using imdb.yaml" in default
+    assert error.startswith("lit_ft: error: ") and "--config sample_sft.yaml" in error
+    assert result.stdout == "" and not Path("runs").exists()

@@ -1,0 +1,216 @@
+"""An `sft` that is stopped and goes on ends as one that was never stopped: the real command line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, run_cli
+from safetensors.torch import load_file
+
+from lit_ft.mlm_trainer import MaskedLMTrainer
+
+CHECKPOINTS = Path("runs/parts/version_0/checkpoints")
+EVERY = ["--save_steps", "6", "--eval_strategy", "steps", "--eval_steps", "7", "--num_train_epochs", "3"]
+SETTINGS = {
+    "plain": [],
+    "bfloat16": ["--precision", "bf16-mixed"],
+    "grouped": ["--data.layout", "truncate", "--data.num_workers", "1"],
+    "accumulation": ["--gradient_accumulation_steps", "2", "--data.batch_size", "4"],
+    "no first evaluation": ["--eval_on_start", "false", "--model.pretrained", "sample"],
+}
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Call something before an optimizer step: (step, what) -> None."""
+    unharmed = MaskedLMTrainer.training_step
+
+    def install(step: int, act) -> None:
+        def training_step(trainer, *args, **kwargs):
+            if trainer.state.global_step == step:
+                act()
+            return unharmed(trainer, *args, **kwargs)
+
+        monkeypatch.setattr(MaskedLMTrainer, "training_step", training_step)
+
+    return install
+
+
+def killed() -> None:
+    raise RuntimeError("killed")
+
+
+def terminated() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupted() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def assert_same_runs(one: str, other: str) -> None:
+    runs = [Path(f"runs/{name}/version_0") for name in (one, other)]
+    figures = [json.loads((run / "metrics.json").read_text()) for run in runs]
+    assert figures[0] == figures[1]
+    weights = [load_file(run / "model/model.safetensors") for run in runs]
+    assert [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])] == []
+    assert not runs[1].with_name("version_1").exists()
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_resume_is_bit_identical(settings, lit_ft, sft_args, at_step):
+    args = [*sft_args, *EVERY, *settings]
+    code, _, err = lit_ft("sft", *args, "--name", "whole")
+    assert code == 0, err
+    at_step(16, killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        lit_ft("sft", *args, "--name", "parts")
+    assert {p.name for p in CHECKPOINTS.iterdir()} == {"checkpoint-6", "checkpoint-12"}
+    before = load_file(CHECKPOINTS / "checkpoint-12/model.safetensors")
+    at_step(-1, killed)
+    torch.rand(3)  # another process would stand elsewhere in its random numbers
+    code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", "last")
+    assert code == 0, err
+    assert out.startswith(f"resuming at step 12 of 20 from {CHECKPOINTS}/checkpoint-12\n")
+    assert_same_runs("whole", "parts")
+    after = load_file("runs/parts/version_0/model/model.safetensors")
+    word = "bert.embeddings.word_embeddings.weight"
+    assert (before[word] - after[word]).abs().max() > 1e-3  # or "identical" would mean nothing
+
+
+@pytest.mark.parametrize(("act", "exit_code"), [(terminated, 143), (interrupted, 130)])
+def test_a_signal_saves_and_the_resume_is_bit_identical(act, exit_code, lit_ft, sft_args, at_step):
+    args = [*sft_args, *EVERY]
+    assert lit_ft("sft", *args, "--name", "whole")[0] == 0
+    at_step(8, act)
+    code, out, err = lit_ft("sft", *args, "--name", "parts")
+    assert code == exit_code, err
+    name = {143: "SIGTERM", 130: "SIGINT"}[exit_code]
+    path = CHECKPOINTS / "checkpoint-9"
+    told = f"stopped by {name} at step 9, saved in {path}; go on with the same command and --ckpt_path last"
+    assert out.splitlines()[-1] == told
+    assert not Path("runs/parts/version_0/metrics.json").exists()  # it ended at once
+    at_step(-1, act)
+    code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", str(path))
+    assert code == 0 and out.startswith(f"resuming at step 9 of 20 from {path}\n"), err
+    assert_same_runs("whole", "parts")
+
+
+def test_nothing_to_resume_starts_fresh_and_a_finished_run_stays_as_it_is(lit_ft, sft_args):
+    code, out, _ = lit_ft("sft", *sft_args, "--ckpt_path", "last")
+    assert code == 0 and out.startswith("no checkpoint 'last' in runs/small: starting fresh\n")
+    run = Path("runs/small/version_0")
+    before = (run / "metrics.json").read_text(), (run / "model/model.safetensors").read_bytes()
+    code, out, err = lit_ft("sft", *sft_args, "--ckpt_path", "last")
+    assert code == 0, err
+    assert out.startswith(f"resuming at step 20 of 20 from {run}/checkpoints/checkpoint-20\n")
+    assert ((run / "metrics.json").read_text(), (run / "model/model.safetensors").read_bytes()) == before
+
+
+def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(lit_ft, sft_args):
+    args = [*sft_args, "--save_steps", "8", "--save_total_limit", "5", "--name", "parts"]
+    assert lit_ft("sft", *args)[0] == 0
+    newest, middle = CHECKPOINTS / "checkpoint-20", CHECKPOINTS / "checkpoint-16"
+    weights = (newest / "model.safetensors").read_bytes()
+    (newest / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    (middle / "optimizer.pt").unlink()
+    code, out, err = lit_ft("sft", *args, "--ckpt_path", "last")
+    assert code == 0 and out.startswith("resuming at step 8 of 20"), err
+    for fault, message in {"optimizer.pt": "damaged (optimizer.pt", "trainer_state.json": "cut off"}.items():
+        (newest / fault).unlink(missing_ok=True)
+        code, _, err = lit_ft("sft", *args, "--ckpt_path", str(newest))
+        assert code == 2 and message in err and err.count("\n") == 1
+    shutil.copytree(CHECKPOINTS / "checkpoint-8", "elsewhere")
+    code, _, err = lit_ft("sft", *args, "--ckpt_path", "elsewhere")
+    assert code == 2 and "--model.pretrained=elsewhere" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.learning_rate", "1e-3"], "model.learning_rate=0.001 (there 0.01)"),
+        (["--data.mask_probability", "0.2"], "data.mask_probability=0.2 (there 0.15)"),
+        (["--max_steps", "30"], "max_steps=30 (there 20)"),
+        (["--logging_steps", "6"], "logging_steps=6 (there 5)"),
+        (["--trainer_args.optim", "sgd"], "trainer_args.optim=sgd (there None)"),
+    ],
+)
+def test_other_settings_are_refused(flags, message, lit_ft, sft_args):
+    assert lit_ft("sft", *sft_args)[0] == 0
+    code, _, err = lit_ft("sft", *sft_args, "--ckpt_path", "last", *flags)
+    assert code == 2 and message in err and err.count("\n") == 1
+    harmless = ["--data.num_workers", "1", "--save_total_limit", "1", "--probes", '["a [MASK]"]']
+    code, _, err = lit_ft("sft", *sft_args, "--ckpt_path", "last", *harmless)
+    assert code == 0, err
+
+
+KILL = """
+import os, signal, sys
+from lit_ft.__main__ import main
+from lit_ft.mlm_trainer import MaskedLMTrainer
+step = MaskedLMTrainer.training_step
+def training_step(self, *args, **kwargs):
+    if self.state.global_step == 15:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *args, **kwargs)
+MaskedLMTrainer.training_step = training_step
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_resume_after_kill_9_in_a_new_process(sft_args, work):
+    args = ["sft", *sft_args, *EVERY]
+    whole = run_cli(*args, "--name", "whole", cwd=work)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    call = [sys.executable, "-c", KILL, *args, "--name", "parts"]
+    assert subprocess.run(call, env=environment, capture_output=True, timeout=200).returncode == -9
+    resumed = run_cli(*args, "--name", "parts", "--ckpt_path", "last", cwd=work)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert resumed.stdout.startswith("resuming at step 12 of 20 from ")
+    assert_same_runs("whole", "parts")
+
+
+def torchrun(*args: str) -> subprocess.CompletedProcess[str]:
+    port = str(29_500 + os.getpid() % 2000)
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, *launch, "-m", "lit_ft", "sft", *args]
+    return subprocess.run(call, env=environment, capture_output=True, text=True, timeout=250)
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_run_and_evaluate_as_one(sft_args, work):
+    """Two times 4 rows equal 8 in one process: SGD without dropout, as AdamW magnifies rounding."""
+    exact = ["--trainer_args.optim", "sgd", "--model.learning_rate", "0.3", "--model.hidden_dropout", "0"]
+    args = [
+        *sft_args,
+        *exact,
+        "--model.attention_dropout",
+        "0",
+        "--max_steps",
+        "10",
+        "--data.max_tokens",
+        "64",
+    ]
+    one = run_cli("sft", *args, "--name", "one", cwd=work)
+    assert one.returncode == 0, one.stderr[-3000:]
+    two = torchrun(*args, "--data.batch_size", "4", "--name", "two")
+    assert two.returncode == 0, two.stderr[-3000:]
+    assert [p.name for p in Path("runs/two").iterdir()] == ["version_0"]
+    assert two.stdout.count("val/perplexity") == 1 and "destroy_process_group" not in two.stderr
+    figures = [json.loads(Path(f"runs/{n}/version_0/metrics.json").read_text()) for n in ("one", "two")]
+    assert figures[0] == pytest.approx(figures[1], rel=1e-4)
+    refused = run_cli(
+        "sft", *args, "--data.batch_size", "4", "--name", "two", "--ckpt_path", "last", cwd=work
+    )
+    assert refused.returncode == 2 and "expected 2 processes" in refused.stderr
+    resumed = torchrun(*args, "--data.batch_size", "4", "--name", "two", "--ckpt_path", "last")
+    assert resumed.returncode == 0 and "resuming at step 10 of 10" in resumed.stdout, resumed.stderr[-3000:]
