@@ -21,6 +21,7 @@ COMMANDS = {  # command -> (module with main(command, args) -> int, what it does
     "predict": ("cli", "write predictions.csv for a file of texts"),
     "sft": ("sft", "adapt an encoder to your texts by masked-word prediction"),
     "fill-mask": ("fill_mask", "show what a masked language model puts in place of [MASK]"),
+    "report": ("report", "write a run's report.html again, or compare several runs"),
 }
 DEFAULT_CONFIGS = {
     "fit": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),

@@ -1,6 +1,7 @@
 """`fit`, `validate`, `test` and `predict`: Lightning's CLI over our data and model, and what a run leaves."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,25 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_ft import checkpoints, hub, pretrained, runs
-from lit_ft.__main__ import first_config_stem
+from lit_ft.__main__ import configs_dir, first_config_stem
 from lit_ft.console import global_rank, say, silence_libraries
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import UserError
 from lit_ft.flags import DEFAULT_SEED, add_run_flags, check_seed, introduction
+from lit_ft.machine import command_line, provenance
 from lit_ft.model import BertClassifier
 from lit_ft.parser import OneLineErrors
 from lit_ft.predictions import PredictionWriter, check_output
 from lit_ft.progress import ReviewProgressBar
+from lit_ft.results import leave_results, record_evaluation
 from lit_ft.resume import FiniteLoss, Interruption, RunSettings, StepSeed
 from lit_ft.schedule import check_schedule
-from lit_ft.tracking import RunLogger, Tracking, record_evaluation
+from lit_ft.tracking import RunLogger, Tracking
 
+CALIBRATE = (
+    "Divide the logits by the temperature that `fit` found on the validation texts: the probabilities then "
+    "say how often the model is right. The predicted classes stay the same."
+)
 RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run folder is theirs
 
 
@@ -46,6 +53,7 @@ class ReviewCLI(LightningCLI):
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
         self.command_args = args
+        self.begun = time.monotonic()
         self.run: Path | None = None
         self.checkpoint: dict[str, Any] | None = None
         self.checkpoint_path: Path | None = None
@@ -77,6 +85,8 @@ class ReviewCLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our own flags, in place of Lightning's `--seed_everything: bool | int`."""
         add_run_flags(parser)
+        if self.command == "predict":
+            parser.add_argument("--calibrate", type=bool, default=False, help=CALIBRATE)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our groups before the Trainer's, so that `--help` begins with what is ours."""
@@ -175,7 +185,9 @@ class ReviewCLI(LightningCLI):
         if self.command == "fit":
             assert self.run is not None
             settings = self.config[self.command]
-            self.tracking = Tracking(self.run, settings.monitor)
+            given = command_line([self.command, *self.command_args], configs_dir())
+            self.tracking = Tracking(self.run, settings.monitor, self._settings(), given)
+            self.provenance = provenance(given, settings.seed_everything)
             self.interruption = Interruption()
             kept = RunSettings(self._settings(), self._dump(), self.run / runs.CONFIG)
             callbacks += [StepSeed(settings.seed_everything), FiniteLoss(), self.interruption, kept]
@@ -198,6 +210,9 @@ class ReviewCLI(LightningCLI):
             raise UserError(
                 f"{self.checkpoint_path} is in no run folder: set --data.predict_output to a .csv file"
             )
+        self.model.calibrate = self.config[self.command].calibrate
+        if self.model.calibrate and self.model.temperature is None:
+            raise UserError(f"{self.checkpoint_path} was saved without a validation: leave out --calibrate")
         assert self.datamodule.labels is not None
         path = Path(output) if output else self.run / "predictions.csv"  # type: ignore[operator]
         self.output = check_output(path, self.config[self.command].data.predict_path)
@@ -214,7 +229,8 @@ class ReviewCLI(LightningCLI):
             raise SystemExit(130) if self.interruption.happened else error from None
         self.tracking.save_last(self.trainer)
         if self.trainer.is_global_zero:
-            self.tracking.finish(self.trainer, self.model, self.datamodule)
+            seconds = time.monotonic() - self.begun
+            leave_results(self.tracking, self.trainer, self.model, self.datamodule, self.provenance, seconds)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation split."""
@@ -231,7 +247,7 @@ class ReviewCLI(LightningCLI):
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
         metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}
         if self.trainer.is_global_zero:
-            record_evaluation(self.run, prefix, metrics, self.checkpoint_path)
+            record_evaluation(self.run, prefix, self.model, self.datamodule, metrics, self.checkpoint_path)
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Write the predictions."""

@@ -174,22 +174,26 @@ class YelpDataModule(LightningDataModule):
 
     def _sampler(self, split: SplitName, rows: EncodedRows, shuffle: bool) -> GroupedBatchSampler:
         h = self.hparams
-        shared = self.trainer is not None and split != "predict"  # predict: see _loader
+        rank, world_size = (0, 1) if split == "predict" else self._process()  # predict: see _loader
         return GroupedBatchSampler(
             rows.lengths,
             h["batch_size"] if shuffle else h["eval_batch_size"],
             seed=h["seed"],
             group_by_length=h["group_by_length"],
             shuffle=shuffle,
-            rank=self.trainer.global_rank if shared else 0,  # type: ignore[union-attr]
-            world_size=self.trainer.world_size if shared else 1,  # type: ignore[union-attr]
+            rank=rank,
+            world_size=world_size,
         )
+
+    def _process(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(self, split: SplitName, shuffle: bool) -> ResumableLoader:
         h = self.hparams
         rows = self.splits[split].rows
-        if split == "predict":  # each process takes one stretch of the file, so that it can write in order
-            rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if not shuffle:  # what was said of a row is written beside its text
+            # In predict each process takes a stretch of the file, so that it can write in order.
+            rank, world_size = self._process() if split == "predict" else (0, 1)
             rows = rows.take(np.array_split(np.arange(len(rows)), world_size)[rank], with_index=True)
         return ResumableLoader(
             rows,
@@ -215,7 +219,7 @@ class YelpDataModule(LightningDataModule):
         return self._train_loader
 
     def val_dataloader(self) -> ResumableLoader:
-        """As `train_dataloader`, in a fixed order."""
+        """As `train_dataloader`, in a fixed order, with `index`, the row's place in the split's table."""
         return self._loader("validation", shuffle=False)
 
     def test_dataloader(self) -> ResumableLoader:
@@ -223,7 +227,7 @@ class YelpDataModule(LightningDataModule):
         return self._loader("test", shuffle=False)
 
     def predict_dataloader(self) -> ResumableLoader:
-        """As `val_dataloader`, without `labels` and with `index`, the row's place in the split."""
+        """As `val_dataloader`, without `labels`."""
         return self._loader("predict", shuffle=False)
 
     # ---- what a checkpoint keeps -----------------------------------------------------------------

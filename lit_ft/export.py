@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.console import say
 from lit_ft.encoding import Truncation
-from lit_ft.runs import LOSS_CURVE, MODEL
+from lit_ft.runs import LOSS_CURVE, MODEL, REPORT
 
 
 def export_model(
@@ -56,6 +56,8 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_tokens
 def say_where(run: Path) -> None:
     """The last lines of a run that exported a model: where everything is."""
     say(f"run:        {run}\nmodel:      {run / MODEL}\nloss curve: {run / LOSS_CURVE}")
+    if (run / REPORT).is_file():
+        say(f"report:     {run / REPORT}")
 
 
 def weights_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -5,28 +5,20 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from lit_ft.candidates import EXAMPLE, fill, print_candidates, with_own_mask
 from lit_ft.errors import UserError
 from lit_ft.hub import go_offline_if_unreachable, hub_errors
 from lit_ft.model_names import find_model, newest_masked_lm
+from lit_ft.plain_parser import PlainParser
 
 if TYPE_CHECKING:
     from transformers import FillMaskPipeline
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """argparse would print the usage first."""
-        raise UserError(f"fill-mask: {message}; for example {EXAMPLE}")
-
-
 def _parse(args: Sequence[str]) -> argparse.Namespace:
-    parser = _OneLineParser(
-        prog="python -m lit_ft fill-mask",
-        description=f"Show what a masked language model puts in place of [MASK]. For example: {EXAMPLE}",
-    )
+    parser = PlainParser("fill-mask", "Show what a masked language model puts in place of [MASK].", EXAMPLE)
     parser.add_argument(
         "texts", nargs="+", metavar="TEXT", help="text with one or more [MASK]; - reads a text a line"
     )

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning import Callback
 
-from lit_ft.loss_curve import draw_losses
+from lit_ft.figures import draw_losses
 
 
 class LossHistory(Callback):

@@ -1,7 +1,9 @@
-"""What a classifier is measured by: torchmetrics, streaming. B rows, C classes."""
+"""What a classifier is measured by: torchmetrics, streaming. B rows a batch, N rows of a split, C classes."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torchmetrics import MeanAbsoluteError, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
@@ -12,8 +14,58 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
+from lit_ft.analysis import CALIBRATION_BINS, calibration_error, fit_temperature, reliability, softmax
+
 SCALARS = ("loss", "accuracy", "macro_f1", "mae", "kappa", "ece")  # in the order in which they are shown
-CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What the model said of every row of a split, in the order of `index`.
+
+    Attributes:
+        logits: (N, C) float32.
+        labels: (N,) int64.
+        index: The rows' places in their table, (N,) int64.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+
+
+class KeptOutcomes(Metric):
+    """Keeps C floats and two numbers a row, over all processes: no text, nothing of a token."""
+
+    full_state_update = False
+    logits: Any  # lists of tensors; one tensor each after a gathering
+    labels: Any
+    index: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("logits", "labels", "index"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
+        """Take up a batch: (B, C), (B,) int64, (B,) int64."""
+        self.logits.append(logits.float())
+        self.labels.append(labels)
+        self.index.append(index)
+
+    def compute(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (N, C), labels (N,) and index (N,), in the order of the rows, whatever the batches were."""
+        logits, labels, index = (
+            torch.cat(values) if isinstance(values, list) else values  # a gathering makes tensors of them
+            for values in (self.logits, self.labels, self.index)
+        )
+        order = index.argsort(stable=True)
+        return logits[order], labels[order], index[order]
+
+    def outcomes(self) -> Outcomes:
+        """The same as arrays; of a single row torchmetrics takes the dimensions away."""
+        logits, labels, index = (values.cpu().numpy() for values in self.compute())
+        return Outcomes(logits.reshape(index.size, -1), labels.reshape(-1), index.reshape(-1))
 
 
 class StarsError(MeanAbsoluteError):
@@ -47,23 +99,46 @@ class ClassifierMetrics(torch.nn.Module):
         }
         self.scores = MetricCollection(metrics)
         self.confusion = MulticlassConfusionMatrix(num_labels, validate_args=False)
+        self.outcomes = KeptOutcomes()
 
-    def update(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take up a batch: its mean loss (), logits (B, C), labels (B,) int64."""
+    def update(
+        self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor
+    ) -> None:
+        """Take up a batch: its mean loss (), logits (B, C), labels and places in the table (B,) int64."""
         probabilities = logits.float().softmax(-1)
         self.loss.update(loss, weight=len(labels))
         self.scores.update(probabilities, labels)
         self.confusion.update(probabilities, labels)
+        self.outcomes.update(logits, labels, index)
 
-    def compute(self) -> tuple[dict[str, torch.Tensor], list[list[int]]]:
-        """The scalars under their tags, over all processes; the confusion matrix (C true, C predicted)."""
-        scalars: dict[str, Any] = {"loss": self.loss.compute(), **self.scores.compute()}
-        return {
-            self.prefix + name: value for name, value in scalars.items()
-        }, self.confusion.compute().tolist()
+    def compute(
+        self, temperature: float | None = None
+    ) -> tuple[dict[str, Any], list[list[int]], Outcomes, float]:
+        """What was taken up, over all processes.
+
+        Args:
+            temperature: To calibrate with; None fits it on these rows, which are validation's.
+
+        Returns:
+            The scalars under their tags, the confusion matrix (C true, C predicted), the outcomes, and the
+            temperature.
+        """
+        outcomes = self.outcomes.outcomes()
+        if temperature is None:
+            temperature = fit_temperature(outcomes.logits, outcomes.labels)
+        bins = reliability(softmax(outcomes.logits, temperature), outcomes.labels)
+        scalars: dict[str, Any] = {
+            "loss": self.loss.compute(),
+            **self.scores.compute(),
+            "ece_calibrated": calibration_error(bins),
+            "temperature": temperature,
+        }
+        tags = {self.prefix + name: value for name, value in scalars.items()}
+        return tags, self.confusion.compute().tolist(), outcomes, temperature
 
     def reset(self) -> None:
         """Forget everything taken up."""
         self.loss.reset()
         self.scores.reset()
         self.confusion.reset()
+        self.outcomes.reset()

@@ -10,6 +10,14 @@ from torch import distributed
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lit_ft.board import MASKED_LM_LAYOUT, flat, write_hparams
+
+HPARAMS = (
+    "model.pretrained model.learning_rate model.weight_decay model.warmup_share model.hidden_dropout "
+    "model.attention_dropout data.layout data.max_tokens data.mask_probability data.whole_words "
+    "data.batch_size num_train_epochs max_steps gradient_accumulation_steps precision seed_everything"
+).split()
+FINAL = ("val/loss", "val/perplexity", "val/masked_accuracy")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -79,10 +87,14 @@ class TensorBoardWriter(TrainerCallback):
 
     Args:
         folder: The run folder.
+        settings: The run's, as plain nested values.
+        texts: Tag -> Markdown that is known before the first step.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], texts: dict[str, str]) -> None:
         self.folder = folder
+        self.settings = settings
+        self.texts = texts
         self._writer: SummaryWriter | None = None
 
     def writer(self, state: TrainerState) -> SummaryWriter:
@@ -95,9 +107,13 @@ class TensorBoardWriter(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the file before the first step, while `global_step` is the checkpoint's."""
+        """Open the file before the first step, while `global_step` is the checkpoint's; arrange the page."""
         if state.is_world_process_zero:
-            self.writer(state)
+            writer = self.writer(state)
+            writer.add_custom_scalars(MASKED_LM_LAYOUT)
+            write_hparams(writer, flat(self.settings), HPARAMS, FINAL)
+            for tag, text in self.texts.items():
+                writer.add_text(tag, text, state.global_step)
 
     def on_log(
         self,

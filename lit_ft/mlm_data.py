@@ -1,11 +1,15 @@
 """The rows that a masked LM learns from: texts read, a part held out, all of it as token ids."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from lit_ft.console import say, warn
 from lit_ft.corpus import select_texts
+from lit_ft.encoding import content_hash, row_lengths
 from lit_ft.errors import UserError
 from lit_ft.packing import lay_out
 from lit_ft.sft_settings import DataSettings
@@ -19,8 +23,25 @@ def needs_hub(data: DataSettings) -> bool:
     return any(asks_hub(vars(data), split) for split in ("train", "validation"))
 
 
-def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, Dataset]:
-    """Rows of `input_ids` to train on and to evaluate on; says what the user should know about them.
+@dataclass
+class MaskedLMRows:
+    """Rows of `input_ids`.
+
+    Attributes:
+        train: To train on.
+        validation: To evaluate on.
+        facts: What a report says of each split.
+        notes: What was said of them on the console.
+    """
+
+    train: Dataset
+    validation: Dataset
+    facts: dict[str, dict[str, Any]]
+    notes: list[str]
+
+
+def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> MaskedLMRows:
+    """The texts as rows; says what the user should know about them.
 
     Raises:
         UserError: A mistake in the data or its settings, in one line.
@@ -32,7 +53,21 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> tupl
         train, held_out = hold_out(train, data.validation_share, data.split_seed)
         share = f"data.validation_share={data.validation_share}"
         say(f"validation: {len(held_out):,} texts held out of train ({share})")
-    return _lay_out(data, tokenizer, train, "train"), _lay_out(data, tokenizer, held_out, "validation")
+    rows, facts, notes = {}, {}, []
+    for split, texts in (("train", train), ("validation", held_out)):
+        rows[split], lost = lay_out(texts, tokenizer, data.layout, data.max_tokens, f"tokenising {split}")
+        notes.append(f"{split}: {lost}")
+        say(notes[-1])
+        facts[split] = _facts(data, split, texts, row_lengths(rows[split]))
+    return MaskedLMRows(rows["train"], rows["validation"], facts, notes)
+
+
+def _facts(data: DataSettings, split: Any, texts: Dataset, lengths: np.ndarray) -> dict[str, Any]:
+    named = origin(vars(data), split) is not None
+    where = vars(data)[f"{split}_path"] or data.source if named else "held out of train"
+    tokens = int(lengths.sum())
+    counts = {"texts": len(texts), "rows": len(lengths), "tokens": tokens, "mean": tokens / len(lengths)}
+    return {**counts, "where": where, "fingerprint": content_hash(texts)}
 
 
 def _read_texts(data: DataSettings, split: SplitName) -> Dataset:
@@ -63,9 +98,3 @@ def hold_out(texts: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]
     order = np.random.default_rng(seed).permutation(len(texts))
     num_held_out = min(num_held_out, len(texts) - 1)
     return texts.select(np.sort(order[num_held_out:])), texts.select(np.sort(order[:num_held_out]))
-
-
-def _lay_out(data: DataSettings, tokenizer: PreTrainedTokenizerBase, texts: Dataset, split: str) -> Dataset:
-    rows, lost = lay_out(texts, tokenizer, data.layout, data.max_tokens, f"tokenising {split}")
-    say(f"{split}: {lost}")
-    return rows

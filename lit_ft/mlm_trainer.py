@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
+from lit_ft.machine import peak_memory_gb
 from lit_ft.masking import IGNORED, MaskingCollator
 from lit_ft.mlm_arguments import REQUIRED, check_devices
 from lit_ft.mlm_epochs import EpochSampler, EpochStart, row_lengths
@@ -73,7 +74,8 @@ class MaskedLMTrainer(SFTTrainer):
         # Have transformers count the masked tokens of a step, whatever the model's forward looks like.
         self.model_accepts_loss_kwargs, self._loss_shifts_labels = True, False
         # Negative log-likelihood, right guesses and masked tokens: since the last log, and of an evaluation.
-        self._train_sums = torch.zeros(3, device=args.device)
+        # Of training also rows, real tokens and computed ones.
+        self._train_sums = torch.zeros(6, device=args.device, dtype=torch.float64)
         self._eval_sums = np.zeros(3)
         self._window_start: float | None = None  # of the tokens-per-second window
         self._window_tokens = 0
@@ -123,8 +125,10 @@ class MaskedLMTrainer(SFTTrainer):
         assert not return_outputs  # only asked for by compute_metrics, which we do not pass
         _, nll, correct = self._masked_figures(model, inputs)
         with torch.no_grad():
+            rows, width = inputs["labels"].shape
+            counts = nll.new_tensor([len(nll), rows, rows * width])
             self._train_sums += torch.stack(
-                [nll.sum(), correct.sum(), torch.tensor(len(nll), device=nll.device)]
+                [nll.sum(), correct.sum(), counts[0], counts[1], inputs["attention_mask"].sum(), counts[2]]
             )
         if num_items_in_batch is None:
             return nll.sum() / max(len(nll), 1)
@@ -181,9 +185,17 @@ class MaskedLMTrainer(SFTTrainer):
             sums = self.accelerator.reduce(self._train_sums, "sum").tolist()
             self._train_sums.zero_()
             now, tokens = time.perf_counter(), self.state.num_input_tokens_seen
-            speed = (tokens - self._window_tokens) / (now - (self._window_start or now) or math.inf)
+            seconds = now - (self._window_start or now) or math.inf
+            figures = {
+                **logs,
+                **_figures(*sums[:3]),
+                "tokens_seen": tokens,
+                "tokens_per_second": (tokens - self._window_tokens) / seconds,
+                "samples_per_second": sums[3] / seconds,
+                "real_share": sums[4] / max(sums[5], 1),
+                "peak_memory_gb": peak_memory_gb(),
+            }
             self._window_start, self._window_tokens = now, tokens
-            figures = {**logs, **_figures(*sums), "tokens_seen": tokens, "tokens_per_second": speed}
             tags = {f"train/{k}": v for k, v in figures.items()}
         super(SFTTrainer, self).log(tags)  # past SFTTrainer's, which adds causal figures
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from lit_ft import pretrained as models
 from lit_ft.errors import UserError
-from lit_ft.metrics import ClassifierMetrics
+from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.schedule import num_training_steps
 
@@ -68,6 +68,9 @@ class BertClassifier(LightningModule):
                 raise UserError(f"expected model.{name} of at least 0, found {self.hparams[name]}")
         self.net: PreTrainedModel | None = None
         self.confusion: dict[str, list[list[int]]] = {}
+        self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"
+        self.calibrate = False  # whether predict_step divides the logits by the temperature
+        self.temperature: float | None = None  # fitted at each validation, kept in the checkpoint
 
     # ---- building ------------------------------------------------------------------------------
 
@@ -123,10 +126,12 @@ class BertClassifier(LightningModule):
         """Add the encoder's config, so that the checkpoint alone is enough to build the model."""
         assert self.net is not None
         checkpoint["num_training_steps"] = num_training_steps(self.trainer)
+        checkpoint["temperature"] = self.temperature
         checkpoint["encoder_config"] = json.loads(self.net.config.to_json_string(use_diff=False))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the encoder from the checkpoint's config; its weights are loaded next."""
+        self.temperature = checkpoint.get("temperature")
         if self.net is not None:
             return
         if "encoder_config" not in checkpoint:
@@ -150,7 +155,7 @@ class BertClassifier(LightningModule):
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         """A batch -> logits (B, C)."""
-        return self(**{key: value for key, value in batch.items() if key != "labels"})
+        return self(**{key: value for key, value in batch.items() if key not in ("labels", "index")})
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss to minimise, with class weights and label smoothing."""
@@ -162,14 +167,17 @@ class BertClassifier(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the learning rate that the coming step takes."""
+        """Log the learning rate that the coming step takes, and the gradient's norm before any clipping."""
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def _measure(self, batch: Batch, metrics: ClassifierMetrics) -> None:
         # The plain cross-entropy: figures of runs with other weights or smoothing stay comparable, and a
         # weighted mean of batches would depend on who is in a batch with whom.
         logits = self._logits(batch)
-        metrics.update(F.cross_entropy(logits.float(), batch["labels"]), logits, batch["labels"])
+        loss = F.cross_entropy(logits.float(), batch["labels"])
+        metrics.update(loss, logits, batch["labels"], batch["index"])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation metrics."""
@@ -180,23 +188,29 @@ class BertClassifier(LightningModule):
         self._measure(batch, self.test_metrics)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics."""
-        self._log_metrics(self.val_metrics)
+        """Log the validation metrics; what they are calibrated with is fitted while training only."""
+        fits = self.trainer.state.fn == "fit" or self.temperature is None
+        self.temperature = self._log_metrics(self.val_metrics, None if fits else self.temperature)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
-        self._log_metrics(self.test_metrics)
+        self._log_metrics(self.test_metrics, self.temperature or 1.0)
 
-    def _log_metrics(self, metrics: ClassifierMetrics) -> None:
-        scalars, confusion = metrics.compute()
+    def _log_metrics(self, metrics: ClassifierMetrics, temperature: float | None) -> float:
+        scalars, confusion, outcomes, temperature = metrics.compute(temperature)
         self.log_dict(scalars)
         self.confusion[f"{metrics.prefix}confusion_matrix"] = confusion
+        self.outcomes[metrics.prefix.strip("/")] = outcomes
         metrics.reset()
+        return temperature
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """A batch with `index` (B,) -> `index` and `probabilities` (B, C) float32."""
-        index = batch.pop("index")
-        return {"index": index, "probabilities": self(**batch).float().softmax(-1)}
+        logits = self._logits(batch).float()
+        if self.calibrate:
+            assert self.temperature is not None
+            logits = logits / self.temperature
+        return {"index": batch["index"], "probabilities": logits.softmax(-1)}
 
     # ---- optimizer -----------------------------------------------------------------------------
 

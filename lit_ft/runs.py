@@ -13,7 +13,7 @@ from lit_ft.errors import UserError
 
 RUNS = Path("runs")
 CHECKPOINTS, MODEL, METRICS, CONFIG = "checkpoints", "model", "metrics.json", "config.yaml"
-LOSS_CURVE = "loss.png"
+LOSS_CURVE, FACTS, REPORT = "loss.png", "report.json", "report.html"
 NAME = re.compile(r"[\w][\w.+-]*")
 
 
@@ -86,15 +86,43 @@ def run_of(checkpoint: Path) -> Path | None:
 
 def read_metrics(run: Path) -> dict[str, Any]:
     """The run's `metrics.json`, {} where there is none."""
-    path = run / METRICS
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return _read(run / METRICS)
 
 
 def add_metrics(run: Path, metrics: dict[str, Any]) -> None:
-    """Merge values into the run's `metrics.json`, under their tags; a reader never sees half a file."""
-    # JSON knows no NaN; a figure that is none stands as null.
-    sound = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
-    merged = {**read_metrics(run), **sound}
-    temporary = run / f"{METRICS}.{os.getpid()}"
-    temporary.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n")
-    temporary.replace(run / METRICS)
+    """Merge values into the run's `metrics.json`, under their tags."""
+    _merge(run / METRICS, metrics)
+
+
+def read_facts(run: Path) -> dict[str, Any]:
+    """The run's `report.json`, {} where there is none."""
+    return _read(run / FACTS)
+
+
+def add_facts(run: Path, facts: dict[str, Any]) -> None:
+    """Merge into the run's `report.json`: what a report shows beside the metrics."""
+    _merge(run / FACTS, facts)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole: a reader never sees half of it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _merge(path: Path, values: dict[str, Any]) -> None:
+    write(path, json.dumps(_sound({**_read(path), **values}), indent=2, sort_keys=True) + "\n")
+
+
+def _sound(value: Any) -> Any:
+    """JSON knows no NaN; a figure that is none stands as null."""
+    if isinstance(value, dict):
+        return {key: _sound(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_sound(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

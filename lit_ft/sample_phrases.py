@@ -68,7 +68,11 @@ VERDICTS: tuple[tuple[str, ...], ...] = (
 # One opinion. T: subject and verb, P: its pronoun and verb, X: an adjective of the wanted polarity,
 # Y: one of the opposite polarity.
 PLAIN = (
-    "{T} {X}", "{T} really {X}", "{T} {X} from start to finish", "I found that {T} {X}", "to my mind {T} {X}",
+    "{T} {X}",
+    "{T} really {X}",
+    "{T} {X} from start to finish",
+    "I found that {T} {X}",
+    "to my mind {T} {X}",
 )
 DENIED = ("{T} not {Y}", "{T} not {Y} at all", "{T} never {Y}", "{T} far from {Y}", "{T} anything but {Y}")
 ORDERED = (
@@ -82,7 +86,11 @@ ORDERED = (
 )
 # Two opinions; B is the one that counts.
 MIXED = (
-    "{A}, but {B}", "although {A}, {B}", "{B}, even though {A}", "{A}; {B} all the same", "{A}, and yet {B}",
+    "{A}, but {B}",
+    "although {A}, {B}",
+    "{B}, even though {A}",
+    "{A}; {B} all the same",
+    "{A}, and yet {B}",
 )
 
 

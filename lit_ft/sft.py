@@ -43,4 +43,4 @@ def main(command: str, args: list[str]) -> int:
     settings, resolved = parse(args)
     from lit_ft.sft_run import run  # a second's worth of libraries, not needed for --help
 
-    return run(settings, resolved)
+    return run(settings, resolved, args)

@@ -2,50 +2,47 @@
 
 import logging
 import signal
+import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate.utils import broadcast_object_list
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
-    TrainerState,
-    set_seed,
-)
+from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
 from trl import SFTConfig
 
 from lit_ft import hub, mlm_data, pretrained, runs
-from lit_ft.candidates import print_candidates
+from lit_ft.__main__ import configs_dir
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError
-from lit_ft.export import export_model, say_where
-from lit_ft.loss_curve import draw_losses
+from lit_ft.machine import command_line, provenance
+from lit_ft.markdown import table
 from lit_ft.masking import MaskingCollator, check_masked_lm
 from lit_ft.mlm_arguments import check_devices, training_arguments
 from lit_ft.mlm_callbacks import StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_progress import MaskedLMProgress
 from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, state_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
-from lit_ft.probes import Probes, check_probes, fill_probes
+from lit_ft.probes import Probes, check_probes
+from lit_ft.sft_results import leave_results
 from lit_ft.sft_settings import SftSettings, trainer_settings
 
-SCALARS = ("loss", "masked_accuracy", "perplexity")
 
-
-def run(settings: SftSettings, resolved: str) -> int:
+def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     """Train, evaluate, and leave the run folder.
 
     Args:
         settings: As parsed and checked.
         resolved: The same as YAML, for `config.yaml`.
+        given: The command line after `sft`.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the run early.
     """
+    begun = time.monotonic()
     _quiet()
     assert settings.name is not None
     checkpoint = find_checkpoint(settings.name, settings.ckpt_path)
@@ -74,7 +71,7 @@ def run(settings: SftSettings, resolved: str) -> int:
             whole_words=settings.data.whole_words,
             seed=settings.seed_everything,
         )
-        train_rows, eval_rows = mlm_data.prepare_rows(settings.data, tokenizer)
+        rows = mlm_data.prepare_rows(settings.data, tokenizer)
         set_seed(settings.seed_everything)  # a new head draws its weights
         model, missing = pretrained.load_masked_lm(source, config, mlm_data.SAMPLE_CONFIG)
     if missing:
@@ -84,9 +81,12 @@ def run(settings: SftSettings, resolved: str) -> int:
     args.output_dir = str(folder / runs.CHECKPOINTS)
     if args.process_index == 0:
         (folder / runs.CONFIG).write_text(resolved, encoding="utf-8")
-    stop, board = StopOnSignal(), TensorBoardWriter(folder)
+    origin = provenance(command_line(["sft", *given], configs_dir()), settings.seed_everything)
+    about = [(key, origin[key]) for key in ("command", "hardware")]
+    texts = {"run/command_and_versions": table(("what", "value"), [*about, *origin["versions"].items()])}
+    stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)
     callbacks = [stop, board, *([Probes(settings.probes, tokenizer, board)] if settings.probes else [])]
-    trainer = MaskedLMTrainer(model, args, tokenizer, collator, train_rows, eval_rows, callbacks)
+    trainer = MaskedLMTrainer(model, args, tokenizer, collator, rows.train, rows.validation, callbacks)
     for bar in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(bar)
     if not args.disable_tqdm:
@@ -97,7 +97,7 @@ def run(settings: SftSettings, resolved: str) -> int:
         else:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if stop.signal_received is None:
-            _finish(trainer, settings, folder, model, tokenizer)
+            leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
         else:
             step = trainer.state.global_step
             say(
@@ -148,47 +148,3 @@ def _run_folder(name: str, checkpoint: Path | None, args: SFTConfig) -> Path:
         return folder
     told: list[Any] = [str(runs.new_run(name)) if args.process_index == 0 else None]
     return Path(broadcast_object_list(told)[0])
-
-
-def _finish(
-    trainer: MaskedLMTrainer,
-    settings: SftSettings,
-    folder: Path,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    """Evaluate, then write `metrics.json`, `loss.png` and `model/`, and say what came out."""
-    evaluated = [entry["step"] for entry in trainer.state.log_history if "val/loss" in entry]
-    if trainer.state.global_step not in evaluated[-1:]:
-        trainer.evaluate()
-    if not trainer.is_world_process_zero():
-        return
-    log: list[dict[str, Any]] = trainer.state.log_history
-    train = [entry for entry in log if "train/loss" in entry]
-    validation = [entry for entry in log if "val/loss" in entry]
-    metrics = {f"val/{name}": validation[-1][f"val/{name}"] for name in SCALARS}
-    if validation[0]["step"] == 0:
-        metrics |= {f"initial/{name}": validation[0][f"val/{name}"] for name in SCALARS}
-    metrics |= {"step": trainer.state.global_step, "train/tokens_seen": trainer.state.num_input_tokens_seen}
-    if train:
-        metrics["train/loss"] = train[-1]["train/loss"]
-    runs.add_metrics(folder, metrics)
-    points = [{"epoch": entry["epoch"], "loss": entry["train/loss"]} for entry in train]
-    draw_losses(folder / runs.LOSS_CURVE, points, validation)
-    export_model(folder, model, model.state_dict(), tokenizer, tokenizer.model_max_length, "head")
-    _print_results(metrics, train, folder)
-    if settings.probes:
-        say("")
-        print_candidates(settings.probes, fill_probes(settings.probes, model, tokenizer))
-
-
-def _print_results(metrics: dict[str, Any], train: list[dict[str, Any]], folder: Path) -> None:
-    say(f"\nheld-out texts, after step {metrics['step']:,} (perplexity is of the masked tokens)")
-    for name in SCALARS:
-        before = metrics.get(f"initial/{name}")
-        was = "" if before is None else f"   (before: {before:.4f})"
-        say(f"  {f'val/{name}':<20} {metrics[f'val/{name}']:.4f}{was}")
-    speeds = sorted(entry["train/tokens_per_second"] for entry in train)
-    median = f", {speeds[len(speeds) // 2]:,.0f} a second (median)" if speeds else ""
-    say(f"  tokens trained on    {metrics['train/tokens_seen']:,}{median}")
-    say_where(folder)

@@ -1,7 +1,7 @@
 """One split of a corpus on its way from files or the Hub to token ids and classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
@@ -29,12 +29,13 @@ class Split:
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
     table: Dataset  # every column as it was read
     fingerprint: str  # of the texts and classes that were read
+    texts: Dataset  # `text` as the model reads it, and `row`; at the places that batches call `index`
 
     def take(self, positions: np.ndarray) -> "Split":
         """The rows at these places of this split."""
         labels = None if self.labels is None else self.labels[positions]
-        return Split(
-            self.rows.take(positions), labels, self.source_rows[positions], self.table, self.fingerprint
+        return replace(
+            self, rows=self.rows.take(positions), labels=labels, source_rows=self.source_rows[positions]
         )
 
 
@@ -135,7 +136,7 @@ def prepare_split(
     say(f"{split}: {len(texts):,} rows of {where}, {how}; {measure_cut(encoded).describe(max_tokens)}")
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
-    return Split(rows, classes, source_rows, table, fingerprint), labels
+    return Split(rows, classes, source_rows, table, fingerprint, texts), labels
 
 
 def check_same_train(then: str | None, now: str, resumes: bool) -> None:

@@ -1,0 +1,172 @@
+"""Leaf: what the probabilities of one evaluation say beyond its figures. numpy only.
+
+N rows, C classes.
+"""
+
+from typing import Any
+
+import numpy as np
+
+CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2
+TEMPERATURES = (0.1, 10.0)  # beyond these a model is right, or wrong, on nearly every validation row
+NUM_SHOWN = 20  # worst mistakes, and probable label errors, that are kept
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Logits (N, C) -> probabilities (N, C) float64."""
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature T that makes `softmax(logits / T)` likeliest (Guo et al. 2017, section 4.2).
+
+    The loss is convex in b = 1 / T; its derivative, mean(sum_c p_c z_c - z_label), is 0 where the logits that
+    the model expects are those of the labels. Found by halving, on a logarithmic scale.
+
+    Args:
+        logits: (N, C), of rows that were not trained on.
+        labels: (N,) int64.
+
+    Returns:
+        T within `TEMPERATURES`; above 1 the model is overconfident.
+    """
+    z = logits.astype(np.float64)
+    given = z[np.arange(len(z)), labels].mean()
+    low, high = np.log(TEMPERATURES)
+    for _ in range(40):  # to 1e-12 of the range
+        middle = (low + high) / 2
+        expected = (softmax(z, float(np.exp(middle))) * z).sum(-1).mean()
+        # Expected above given: too sure of what is large, so the temperature is too low.
+        low, high = (middle, high) if expected > given else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray, num_bins: int = CALIBRATION_BINS
+) -> list[dict[str, float]]:
+    """How often the model is right where it is so sure: one entry for each bin that has rows.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,) int64.
+        num_bins: Equal stretches of the confidence from 0 to 1, cut as torchmetrics 1.9 cuts them
+            (functional/classification/calibration_error.py).
+
+    Returns:
+        `low` and `high` of the bin, mean `confidence`, `accuracy` and `count` of its rows.
+    """
+    confidence = probabilities.max(-1)
+    correct = probabilities.argmax(-1) == labels
+    edges = np.linspace(0, 1, num_bins + 1)
+    place = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, num_bins - 1)
+    bins = []
+    for i in range(num_bins):
+        if (inside := place == i).any():
+            bins.append(
+                {
+                    "low": float(edges[i]),
+                    "high": float(edges[i + 1]),
+                    "confidence": float(confidence[inside].mean()),
+                    "accuracy": float(correct[inside].mean()),
+                    "count": int(inside.sum()),
+                }
+            )
+    return bins
+
+
+def calibration_error(bins: list[dict[str, float]]) -> float:
+    """The expected calibration error of `reliability`: the mean gap, weighted by rows."""
+    total = sum(entry["count"] for entry in bins)
+    gaps = (entry["count"] * abs(entry["confidence"] - entry["accuracy"]) for entry in bins)
+    return sum(gaps) / max(total, 1)
+
+
+def per_class(confusion: np.ndarray) -> list[dict[str, float]]:
+    """Precision, recall, F1 and the number of rows of each class.
+
+    Args:
+        confusion: Counts, (C true, C predicted).
+    """
+    confusion = np.asarray(confusion, dtype=np.float64)
+    right, rows, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    precision = right / np.maximum(predicted, 1)
+    recall = right / np.maximum(rows, 1)
+    f1 = 2 * right / np.maximum(rows + predicted, 1)
+    return [
+        {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
+        for p, r, f, n in zip(precision, recall, f1, rows, strict=True)
+    ]
+
+
+def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int = NUM_SHOWN) -> np.ndarray:
+    """The wrongly classified rows whose label the model thinks least likely, worst first; at most `count`."""
+    wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
+    given = probabilities[wrong, labels[wrong]]
+    return wrong[np.argsort(given, kind="stable")[:count]]
+
+
+def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows whose label is probably wrong, likeliest first: confident learning (Northcutt et al. 2021).
+
+    A row is one where another class is likelier, and at least as likely as that class usually is where it is
+    the label (section 3.1 of the paper: its threshold is the class's mean probability). They are ranked by
+    the margin between the label's probability and the likeliest class's.
+    """
+    num_classes = probabilities.shape[1]
+    usual = np.array([_mean(probabilities[labels == c, c]) for c in range(num_classes)])
+    best = probabilities.argmax(-1)
+    top = probabilities[np.arange(len(labels)), best]
+    found = np.flatnonzero((best != labels) & (top >= usual[best]))
+    margin = probabilities[found, labels[found]] - top[found]
+    return found[np.argsort(margin, kind="stable")]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else np.inf  # a class without rows has no usual confidence
+
+
+def summarise(
+    logits: np.ndarray, labels: np.ndarray, index: np.ndarray, temperature: float
+) -> dict[str, Any]:
+    """All that a report shows of one evaluation, as plain values; no text.
+
+    Args:
+        logits: (N, C).
+        labels: (N,) int64.
+        index: The rows' places in their table, (N,) int64.
+        temperature: From `fit_temperature`.
+    """
+    plain, calibrated = softmax(logits), softmax(logits, temperature)
+    suspects = label_errors(plain, labels)
+
+    def entries(rows: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            {
+                "index": int(index[i]),
+                "label": int(labels[i]),
+                "predicted": int(plain[i].argmax()),
+                "confidence": float(plain[i].max()),
+                "label_probability": float(plain[i, labels[i]]),
+            }
+            for i in rows
+        ]
+
+    return {
+        "rows": len(labels),
+        "temperature": temperature,
+        "reliability": reliability(plain, labels),
+        "reliability_calibrated": reliability(calibrated, labels),
+        "mistakes": entries(worst_mistakes(plain, labels)),
+        "num_mistakes": int((plain.argmax(-1) != labels).sum()),
+        "label_errors": entries(suspects[:NUM_SHOWN]),
+        "num_label_errors": len(suspects),
+    }
+
+
+def calibration_of(summary: dict[str, Any]) -> tuple[dict[str, list[dict[str, float]]], str]:
+    """The curves and the title of a reliability diagram."""
+    before, after = summary["reliability"], summary["reliability_calibrated"]
+    errors = f"{calibration_error(before):.3f}, {calibration_error(after):.3f} after scaling"
+    return {"before": before, "after scaling": after}, f"Calibration error {errors}"

@@ -1,0 +1,72 @@
+"""Several runs side by side: what was set differently, then what came out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_ft import runs
+from lit_ft.board import flat
+from lit_ft.errors import UserError
+from lit_ft.page import number, render
+
+# Results in this order; whichever of them a run has.
+RESULTS = (
+    "test/accuracy test/macro_f1 test/mae test/kappa test/loss test/ece test/ece_calibrated "
+    "val/accuracy val/macro_f1 val/mae val/kappa val/loss val/ece val/ece_calibrated val/temperature "
+    "val/perplexity val/masked_accuracy initial/perplexity train/epoch_loss train/loss train/seconds "
+    "fit/seconds sft/seconds train/tokens train/tokens_seen train/tokens_per_second train/real_share "
+    "train/peak_memory_gb"
+).split()
+ALIKE = ("name", "data.predict_output", "trainer.default_root_dir")  # no setting of an experiment
+
+
+def compare(folders: Sequence[Path]) -> dict[str, Any]:
+    """Names of the runs, the differing settings, and the results, a value a run each.
+
+    Raises:
+        UserError: One of them is no finished run.
+    """
+    configs, metrics = [], []
+    for run in folders:
+        if not (run / runs.METRICS).is_file() or not (run / runs.CONFIG).is_file():
+            raise UserError(f"expected a finished run in {run}, with {runs.METRICS} and {runs.CONFIG}")
+        configs.append(flat(yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8"))))
+        metrics.append(runs.read_metrics(run))
+    keys = dict.fromkeys(key for config in configs for key in config if key not in ALIKE)
+    rows = [(key, [config.get(key) for config in configs]) for key in keys]
+    rows = [(key, values) for key, values in rows if len(set(map(repr, values))) > 1]
+    tags = [tag for tag in RESULTS if any(tag in figures for figures in metrics)]
+    return {
+        "runs": [f"{run.absolute().parent.name}/{run.name}" for run in folders],
+        "settings": [(key, [_shown(value) for value in values]) for key, values in rows],
+        "results": [(tag, [figures.get(tag) for figures in metrics]) for tag in tags],
+    }
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def write_comparison(compared: dict[str, Any], path: Path) -> None:
+    """Write `compare`'s table as a page."""
+    tag, values = next(iter(compared["results"]), ("", []))
+    known = [value for value in values if value is not None]
+    summary = f"{tag} from {number(min(known))} to {number(max(known))}." if known else ""
+    runs.write(path, render("comparison.html.j2", metrics={}, summary=summary, **compared))
+
+
+def as_text(compared: dict[str, Any]) -> str:
+    """`compare`'s table for a terminal."""
+    rows = [["", *compared["runs"]]]
+    rows += [[name, *values] for name, values in compared["settings"]] or [["no setting differs"]]
+    rows += [[""]]
+    rows += [[tag, *(number(value) for value in values)] for tag, values in compared["results"]]
+    count = len(compared["runs"]) + 1
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(count)]
+    lines = []
+    for name, *values in rows:
+        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=False)]
+        lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,179 @@
+"""What a fit shows in TensorBoard beyond its curves: pictures, mistakes, corpus, settings.
+
+N rows of the validation split, C classes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from lightning import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from lit_ft import figures
+from lit_ft.analysis import calibration_of, per_class, softmax, summarise
+from lit_ft.board import CLASSIFIER_LAYOUT, flat, write_hparams
+from lit_ft.console import global_rank
+from lit_ft.corpus_facts import corpus_facts
+from lit_ft.history import LossHistory
+from lit_ft.machine import hardware, versions
+from lit_ft.markdown import table
+from lit_ft.metrics import Outcomes
+from lit_ft.splits import Split
+
+HPARAMS = (
+    "model.pretrained model.learning_rate model.weight_decay model.warmup_share model.hidden_dropout "
+    "model.attention_dropout model.label_smoothing model.class_weights data.max_tokens data.truncation "
+    "data.batch_size data.group_by_length trainer.max_epochs trainer.max_steps trainer.precision "
+    "trainer.accumulate_grad_batches trainer.gradient_clip_val seed_everything"
+).split()
+FINAL = ("best/accuracy", "best/macro_f1", "best/loss", "test/accuracy", "test/macro_f1", "test/loss")
+MOST_CURVES = 20  # classes that get a PR curve
+
+
+def writer_of(trainer: Any) -> SummaryWriter | None:
+    """The open TensorBoard file of a run; None on other processes, or where the user has other loggers."""
+    found = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return found[0].experiment if found and global_rank() == 0 else None
+
+
+class Dashboard(Callback):
+    """Draws each validation, and keeps what the report will say of the best and of the newest one.
+
+    Args:
+        settings: The run's, as plain nested values.
+        command: The command line that was given.
+        history: The metrics of each validation, to know the best.
+        best_is_high: Whether the monitored figure is better the higher it is.
+        monitor: The validation figure that chooses the best checkpoint.
+
+    Attributes:
+        summaries: Step -> `analysis.summarise` of the validation at that step, and its `confusion`.
+    """
+
+    def __init__(
+        self, settings: dict[str, Any], command: str, history: LossHistory, monitor: str, best_is_high: bool
+    ) -> None:
+        self.settings = settings
+        self.command = command
+        self.history = history
+        self.monitor = monitor
+        self.best_is_high = best_is_high
+        self.summaries: dict[int, dict[str, Any]] = {}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Arrange the page and write what is known before the first step."""
+        if (writer := writer_of(trainer)) is None:
+            return
+        writer.add_custom_scalars(CLASSIFIER_LAYOUT)
+        write_hparams(writer, flat(self.settings), HPARAMS, FINAL)
+        step = trainer.global_step
+        facts = [("command", self.command), ("hardware", hardware()), *versions().items()]
+        writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)
+        datamodule = trainer.datamodule
+        names = datamodule.labels.names
+        corpus = corpus_facts(datamodule.splits, datamodule.hparams, len(names))
+        writer.add_text("data/summary", corpus_table(corpus, names), step)
+        if step == 0:
+            drawn = figures.token_lengths(corpus["train"]["histogram"], datamodule.hparams["max_tokens"])
+            writer.add_figure("data/token_lengths", drawn, 0)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Sum up the validation, and show it."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or "val" not in pl_module.outcomes:
+            return
+        outcomes: Outcomes = pl_module.outcomes["val"]
+        summary = summarise(outcomes.logits, outcomes.labels, outcomes.index, pl_module.temperature)
+        summary["confusion"] = pl_module.confusion["val/confusion_matrix"]
+        self.summaries = {**self._kept(), trainer.global_step: summary}
+        if (writer := writer_of(trainer)) is not None:
+            datamodule = trainer.datamodule
+            names = datamodule.labels.names
+            counts = summary["confusion"]
+            draw_evaluation(writer, "val", outcomes, summary, counts, names, trainer.global_step)
+            shown = table(
+                ("text", "true", "predicted", "confidence"),
+                mistake_rows(summary["mistakes"], datamodule.splits["validation"], names, 300),
+            )
+            writer.add_text("val/worst_mistakes", shown, trainer.global_step)
+
+    def _kept(self) -> dict[int, dict[str, Any]]:
+        """Of the validations so far, the summary of the one whose checkpoint is `best`."""
+        points = [point for point in self.history.validation if self.monitor in point]
+        sign = -1 if self.best_is_high else 1
+        # Of equals ModelCheckpoint keeps the first, and so does min().
+        best = min(points, key=lambda point: sign * point[self.monitor], default=None)
+        step = int(best["step"]) if best else -1
+        return {step: self.summaries[step]} if step in self.summaries else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Row numbers and probabilities of the summaries; no text of the corpus enters a checkpoint."""
+        return {"summaries": [[step, summary] for step, summary in self.summaries.items()]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` stood."""
+        self.summaries = {step: summary for step, summary in state_dict["summaries"]}
+
+
+def draw_evaluation(
+    writer: SummaryWriter,
+    prefix: str,
+    outcomes: Outcomes,
+    summary: dict[str, Any],
+    counts: Sequence[Sequence[int]],
+    names: Sequence[str],
+    step: int,
+) -> None:
+    """The pictures of one evaluation.
+
+    Args:
+        writer: Of the run folder.
+        prefix: `val` or `test`.
+        outcomes: Of its rows.
+        summary: `analysis.summarise` of them.
+        counts: The confusion matrix, (C true, C predicted).
+        names: Display names of the classes, (C,).
+        step: Of the weights.
+    """
+    writer.add_figure(f"{prefix}/confusion_matrix", figures.confusion_matrix(counts, names), step)
+    writer.add_figure(f"{prefix}/reliability", figures.reliability_diagram(*calibration_of(summary)), step)
+    writer.add_figure(f"{prefix}/classes", figures.class_bars(per_class(np.asarray(counts)), names), step)
+    probabilities = softmax(outcomes.logits)
+    for c, name in list(enumerate(names))[:MOST_CURVES]:
+        writer.add_pr_curve(f"{prefix}/pr/{c}_{name}", outcomes.labels == c, probabilities[:, c], step)
+
+
+def mistake_rows(
+    entries: Sequence[dict[str, Any]], split: Split, names: Sequence[str], most: int
+) -> list[tuple[str, str, str, float]]:
+    """Text, true and predicted class, and confidence of rows in a summary."""
+    return [
+        (
+            shorten(split.texts[entry["index"]]["text"], most),
+            names[entry["label"]],
+            names[entry["predicted"]],
+            entry["confidence"],
+        )
+        for entry in entries
+    ]
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, or its beginning."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "\u2026"
+
+
+def corpus_table(corpus: dict[str, Any], names: Sequence[str]) -> str:
+    """The facts of the splits as Markdown."""
+    splits = list(corpus)
+    lines: list[list[Any]] = []
+    for key, what in (
+        ("where", "source"), ("rows", "texts"), ("empty_rows", "left out, empty"), ("tokens", "tokens"),
+        ("mean", "mean tokens"), ("median", "median"), ("p95", "95th percentile"), ("max", "longest"),
+        ("cut_rows", "texts cut"), ("cut_tokens", "tokens cut"), ("fingerprint", "fingerprint"),
+    ):  # fmt: skip
+        lines.append([what, *(corpus[split][key] for split in splits)])
+    for c, name in enumerate(names[:50]):
+        lines.append([f"class {name}", *(corpus[split]["class_counts"][c] for split in splits)])
+    return table(("", *splits), lines)

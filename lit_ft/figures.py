@@ -1,0 +1,184 @@
+"""Leaf: every picture, once: for TensorBoard, for `report.html`, and `loss.png`.
+
+They are drawn small, 400 pixels wide, because that is the size at which TensorBoard shows them. C classes.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+MOST_MARKED = 30  # points of a curve that are marked one by one; more would be a caterpillar
+MOST_COUNTED = 12  # classes up to which a cell has room for its count
+MOST_NAMED = 30  # classes up to which an axis has room for their names
+SIZE = (4.0, 3.3)  # inches
+DPI = 100
+BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#8a8f98"
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "path",
+}
+
+
+def _axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Any]:
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _name_ticks(axis: Any, names: Sequence[str], **style: Any) -> None:
+    """Class names at an axis, where there is room; '$' in a name is no formula."""
+    step = -(-len(names) // MOST_NAMED)
+    shown = [name if len(name) <= 14 else name[:13] + "\u2026" for name in names][::step]
+    axis.set_ticks(range(0, len(names), step))
+    for label in axis.set_ticklabels([" "] * len(shown), **style):  # a text is parsed when it is set
+        label.set_parse_math(False)
+    for label, text in zip(axis.get_ticklabels(), shown, strict=True):
+        label.set_text(text)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: dict(enumerate(names)).get(round(value), "")))
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
+    """Shares of each true class, with the counts in the cells; counts are (C true, C predicted)."""
+    with matplotlib.rc_context({**STYLE, "axes.spines.left": False, "axes.spines.bottom": False}):
+        figure, axes = _axes()
+        matrix = np.asarray(counts, dtype=np.float64)
+        shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        if len(names) <= MOST_COUNTED:
+            size = 9 if len(names) <= 6 else 6
+            for (i, j), share in np.ndenumerate(shares):
+                colour = "white" if share > 0.55 else "black"
+                axes.text(j, i, f"{int(matrix[i, j]):,}", ha="center", va="center", color=colour, size=size)
+        long = max(map(len, names)) > 6 and len(names) > 3
+        _name_ticks(axes.xaxis, names, **({"rotation": 35, "ha": "right"} if long else {}))
+        _name_ticks(axes.yaxis, names)
+        axes.tick_params(length=0)
+        axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix")
+        bar = figure.colorbar(image, ax=axes, format=FuncFormatter(lambda x, _: f"{x:.0%}"), pad=0.02)
+        bar.outline.set_visible(False)
+        bar.set_label("share of the true class")
+        return figure
+
+
+def reliability_diagram(curves: dict[str, list[dict[str, float]]], title: str) -> Figure:
+    """Accuracy over confidence, with the share of the rows below; 'before' and 'after' may stand together.
+
+    Args:
+        curves: Label -> bins of `analysis.reliability`.
+        title: With the calibration error.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+        upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+        upper.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="perfect")
+        for (label, bins), colour, mark in zip(curves.items(), (BLUE, ORANGE), "os", strict=False):
+            confidence = [entry["confidence"] for entry in bins]
+            upper.plot(confidence, [entry["accuracy"] for entry in bins], mark + "-", color=colour,
+                       markersize=4, label=label)  # fmt: skip
+            total = max(sum(entry["count"] for entry in bins), 1)
+            places = [(entry["low"] + entry["high"]) / 2 for entry in bins]
+            width = [0.8 * (entry["high"] - entry["low"]) for entry in bins]
+            shares = [entry["count"] / total for entry in bins]
+            lower.bar(places, shares, width, color=colour, alpha=0.55)
+        upper.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(0, 1), title=title)
+        upper.legend(frameon=False, loc="upper left", fontsize=8)
+        lower.set(xlabel="confidence", ylabel="rows")
+        lower.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
+        lower.yaxis.set_major_locator(MaxNLocator(2))
+        return figure
+
+
+def class_bars(classes: Sequence[dict[str, float]], names: Sequence[str]) -> Figure:
+    """Precision, recall and F1 of each class, from `analysis.per_class`."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes()
+        places = np.arange(len(names))
+        for offset, key, colour in ((-0.27, "precision", BLUE), (0, "recall", ORANGE), (0.27, "f1", GREY)):
+            label = "F1" if key == "f1" else key
+            axes.bar(places + offset, [entry[key] for entry in classes], 0.25, color=colour, label=label)
+        long = max(map(len, names)) > 6 and len(names) > 3
+        _name_ticks(axes.xaxis, names, **({"rotation": 35, "ha": "right"} if long else {}))
+        axes.set(ylim=(0, 1), title="Precision, recall and F1 by class")
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        return figure
+
+
+def token_lengths(histogram: dict[str, list[float]], max_tokens: int) -> Figure:
+    """How long the texts are, and where they are cut.
+
+    Args:
+        histogram: `edges` (K + 1,) in tokens and `counts` (K,).
+        max_tokens: The cut.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes()
+        edges, counts = np.asarray(histogram["edges"]), np.asarray(histogram["counts"])
+        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, alpha=0.75)
+        axes.axvline(max_tokens, color=ORANGE, linewidth=2, label=f"max_tokens = {max_tokens}")
+        axes.set(xlabel="tokens a text", ylabel="texts", title="Length of the training texts")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        axes.legend(frameon=False)
+        return figure
+
+
+def curves(
+    lines: dict[str, Sequence[tuple[float, float]]], title: str, ylabel: str, xlabel: str = "step"
+) -> Figure:
+    """Label -> points (x, y), in one picture."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes()
+        for (label, points), style, colour in zip(
+            lines.items(), ("-", "--", ":"), (BLUE, ORANGE, GREY), strict=False
+        ):
+            marker = "o" if len(points) <= MOST_MARKED else None
+            xs, ys = [x for x, _ in points], [y for _, y in points]
+            axes.plot(xs, ys, style, color=colour, marker=marker, markersize=3, label=label)
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        return figure
+
+
+def as_svg(figure: Figure) -> bytes:
+    """The figure as SVG with its letters as outlines: it looks the same everywhere, and sharp on paper."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "lit_ft"}):  # same figure, same bytes
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def draw_losses(
+    path: Path, train: Sequence[dict[str, float]], validation: Sequence[dict[str, float]]
+) -> None:
+    """Write `loss.png`: both losses over the epochs.
+
+    Args:
+        path: A .png file.
+        train: Points with `epoch`, which may be a fraction, and `loss`.
+        validation: Points with `epoch` and `val/loss`.
+    """
+    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for points, key, line, mark, label in (
+        (train, "loss", "-", "o", "training"),
+        (validation, "val/loss", "--", "s", "validation"),
+    ):
+        if points:
+            marker = mark if len(points) <= MOST_MARKED else None
+            epochs = [point["epoch"] for point in points]
+            axes.plot(epochs, [point[key] for point in points], line, marker=marker, label=label)
+    axes.set(title="Training loss", xlabel="Epoch", ylabel="Loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend()
+    figure.savefig(path)

@@ -1,0 +1,64 @@
+"""Leaf: what a run ran on, with what, and what it took: for reports, model cards and dashboards."""
+
+import os
+import platform
+import resource
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lit_ft import __version__
+
+LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "trl", "torchmetrics")
+
+
+def peak_memory_gb() -> float:
+    """The most memory that this process held so far, in 10^9 bytes: on the GPU where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def hardware() -> str:
+    """The processors that a run computes on, in a few words."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    names = [
+        line.partition(":")[2].strip()
+        for line in _lines(Path("/proc/cpuinfo"))
+        if line.startswith("model name")
+    ]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores, {name}, {torch.get_num_threads()} threads"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def versions() -> dict[str, str]:
+    """Python, this program and the libraries that decide a result."""
+    found = {"python": platform.python_version(), "lit_ft": __version__}
+    return found | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def provenance(command: str, seed: int) -> dict[str, Any]:
+    """What a report says of how a run came about."""
+    finished = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    facts = {"command": command, "seed": seed, "hardware": hardware(), "versions": versions()}
+    return {**facts, "finished": finished}
+
+
+def command_line(args: Sequence[str], packaged: Path) -> str:
+    """The command that was given, as one line for a shell; a packaged config by its name."""
+    shown = [Path(arg).name if Path(arg).parent == packaged else arg for arg in args]
+    return shlex.join(["python", "-m", "lit_ft", *shown])

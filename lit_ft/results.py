@@ -1,0 +1,157 @@
+"""What `fit`, `validate` and `test` leave in the run folder, and say at the end."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+
+from lit_ft import figures, runs
+from lit_ft.analysis import summarise
+from lit_ft.checkpoints import open_checkpoint
+from lit_ft.console import say
+from lit_ft.corpus_facts import corpus_facts
+from lit_ft.dashboard import draw_evaluation, shorten, writer_of
+from lit_ft.data import YelpDataModule
+from lit_ft.export import export_model, say_where, weights_of
+from lit_ft.metrics import SCALARS
+from lit_ft.model import BertClassifier
+from lit_ft.model_card import write_model_card
+from lit_ft.report_page import write_report
+from lit_ft.splits import Split, SplitName
+from lit_ft.tracking import RunLogger, Tracking
+
+MOST_LETTERS = 600  # of a text in a report: one screen of a phone
+
+
+def leave_results(
+    tracking: Tracking,
+    trainer: Trainer,
+    model: BertClassifier,
+    datamodule: YelpDataModule,
+    provenance: dict[str, Any],
+    seconds: float,
+) -> None:
+    """Write `metrics.json`, `loss.png`, `model/` and `report.html` of a fit, and say where they are.
+
+    Args:
+        tracking: Of the fit.
+        trainer: Which has ended.
+        model: Its weights are the last step's.
+        datamodule: With the splits that were read.
+        provenance: From `machine.provenance`.
+        seconds: The whole command took so far.
+    """
+    run = tracking.run
+    assert model.net is not None and datamodule.labels is not None
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        say(f"fast_dev_run: training and validation work; only {run / runs.CONFIG} was kept")
+        return
+    history = tracking.history
+    figures.draw_losses(run / runs.LOSS_CURVE, history.train, history.validation)
+    metrics: dict[str, Any] = {**tracking.throughput.figures(), "fit/seconds": seconds}
+    if history.train:
+        metrics["train/epoch_loss"] = history.train[-1]["loss"]
+    which = "best" if tracking.best.best_model_path else "last"
+    checkpoint = open_checkpoint(run / runs.CHECKPOINTS / f"{which}.ckpt")
+    step = checkpoint["global_step"]
+    settings = datamodule.hparams
+    # Not `temperature`: transformers 5.23 (configuration_utils.py, save_pretrained) takes that for a setting
+    # of text generation, and refuses to save the config.
+    model.net.config.calibration_temperature = checkpoint["temperature"] or 1.0
+    cut = settings["max_tokens"], settings["truncation"]
+    export_model(run, model.net, weights_of(checkpoint), datamodule.tokenizer, *cut)
+    names = datamodule.labels.names
+    facts: dict[str, Any] = {
+        "kind": "classifier",
+        "labels": list(names),
+        "pretrained": model.hparams["pretrained"],
+        "max_tokens": settings["max_tokens"],
+        "truncation": settings["truncation"],
+        "splits": corpus_facts(datamodule.splits, settings, len(names)),
+        "evaluations": {},
+        **provenance,
+    }
+    if which == "best":
+        at_best = [entry for entry in history.validation if entry["step"] == step][-1]
+        metrics |= {tag: value for tag, value in at_best.items() if tag.startswith("val/")}
+        summary = dict(tracking.dashboard.summaries[step])
+        metrics |= {"val/step": step, "val/confusion_matrix": summary.pop("confusion")}
+        facts["evaluations"]["val"] = with_texts(summary, datamodule.splits["validation"])
+        if (writer := writer_of(trainer)) is not None:  # the figures that the HPARAMS tab shows
+            for name in ("loss", "accuracy", "macro_f1"):
+                writer.add_scalar(f"best/{name}", at_best[f"val/{name}"], step)
+            writer.flush()
+        print_table("val", metrics, f"best checkpoint (by {tracking.monitor}): step {step}")
+    else:
+        say("no validation took place: model/ holds the last weights")
+    runs.add_metrics(run, metrics)
+    runs.add_facts(run, facts)
+    if which == "best":
+        write_model_card(run)
+        write_report(run)
+    say_where(run)
+
+
+def record_evaluation(
+    run: Path | None,
+    prefix: str,
+    model: BertClassifier,
+    datamodule: YelpDataModule,
+    metrics: dict[str, Any],
+    checkpoint: Path,
+) -> None:
+    """Show what `validate` or `test` measured, and add it to the run that the checkpoint belongs to.
+
+    TensorBoard gets the test's figures at the checkpoint's step; the validation's it has from `fit`. The
+    Trainer would log both at step 0, a second point in the validation curves.
+
+    Args:
+        run: Of the checkpoint, None where it lies elsewhere.
+        prefix: `val` or `test`.
+        model: That was measured.
+        datamodule: With the split.
+        metrics: Tag -> figure, the confusion matrix and the step included.
+        checkpoint: Where the weights came from.
+    """
+    assert datamodule.labels is not None
+    print_table(prefix, metrics, str(checkpoint))
+    if run is None:
+        say("the checkpoint is in no run folder: metrics.json not written")
+        return
+    runs.add_metrics(run, metrics)
+    names, outcomes = datamodule.labels.names, model.outcomes[prefix]
+    summary = summarise(outcomes.logits, outcomes.labels, outcomes.index, model.temperature or 1.0)
+    name: SplitName = "test" if prefix == "test" else "validation"
+    split = datamodule.splits[name]
+    if prefix == "test":
+        logger, step = RunLogger(run), metrics["test/step"]
+        logger.log_metrics({f"test/{k}": metrics[f"test/{k}"] for k in SCALARS}, step)
+        confusion = metrics["test/confusion_matrix"]
+        draw_evaluation(logger.experiment, prefix, outcomes, summary, confusion, names, step)
+        logger.finalize("success")
+    say(f"metrics: {run / runs.METRICS}")
+    facts = runs.read_facts(run)
+    if not facts:  # of a fit that was killed before its end
+        return
+    facts["evaluations"][prefix] = with_texts(summary, split)
+    facts["splits"] |= corpus_facts({name: split}, datamodule.hparams, len(names))
+    runs.add_facts(run, facts)
+    write_model_card(run)
+    say(f"report:  {write_report(run)}")
+
+
+def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
+    """A summary whose entries carry their text, shortened, and their row in the source."""
+
+    def entry(found: dict[str, Any]) -> dict[str, Any]:
+        row = split.texts[found["index"]]
+        return {**found, "row": int(row["row"]), "text": shorten(row["text"], MOST_LETTERS)}
+
+    return {**summary, **{key: [entry(e) for e in summary[key]] for key in ("mistakes", "label_errors")}}
+
+
+def print_table(prefix: str, metrics: dict[str, Any], title: str) -> None:
+    """A line a figure."""
+    say(f"\n{title}")
+    for name in SCALARS:
+        say(f"  {f'{prefix}/{name}':<16} {metrics[f'{prefix}/{name}']:.4f}")
