@@ -27,6 +27,11 @@ def test_batches_have_hugging_faces_keys_and_nothing_else(datamodule):
     assert batch["input_ids"].shape == batch["attention_mask"].shape and batch["labels"].shape == (8,)
     assert batch["input_ids"].shape[1] % 8 == 0
     assert set(batch["labels"].tolist()) <= set(range(5))
+    validation = next(iter(datamodule.val_dataloader()))
+    split = datamodule.splits["validation"]
+    assert set(validation) == {*batch, "index"}  # to know whose outcome it is
+    rows = [split.texts[i]["row"] for i in validation["index"].tolist()]
+    assert set(rows) <= set(split.source_rows.tolist())
 
 
 def test_split_is_stratified_seeded_and_disjoint(datamodule, encoder):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import write_csv
+from conftest import lasting, write_csv
 
 RUN = Path("runs/small/version_0")
 LEARN = ["--trainer.max_epochs", "12", "--model.learning_rate", "1e-2", "--model.hidden_dropout", "0"]
@@ -37,12 +37,15 @@ def test_exact_set_of_files(fitted):
         "config.yaml",
         "metrics.json",
         "loss.png",
+        "report.html",
+        "report.json",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "model/config.json",
         "model/model.safetensors",
         "model/tokenizer.json",
         "model/tokenizer_config.json",
+        "model/README.md",
     }
     assert (RUN / "loss.png").read_bytes().startswith(b"\x89PNG")
 
@@ -81,7 +84,7 @@ def test_config_yaml_is_the_run(fitted, lit_ft):
     code, _, err = lit_ft("fit", "--config", str(RUN / "config.yaml"), "--name", "again")
     assert code == 0, err
     again = json.loads(Path("runs/again/version_0/metrics.json").read_text())
-    assert {k: again[k] for k in first} == first
+    assert lasting(again) == lasting(first)
 
 
 def test_pipeline_gives_what_predict_gives(fitted, lit_ft, work):

@@ -24,6 +24,9 @@ TRAIN_TAGS = {
     "learning_rate",
     "grad_norm",
     "tokens_per_second",
+    "samples_per_second",
+    "real_share",
+    "peak_memory_gb",
     "tokens_seen",
 }
 EVAL_TAGS = {"loss", "masked_accuracy", "perplexity"}
@@ -125,7 +128,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(strategy, tmp_path):
 
 
 def test_logged_figures(tmp_path):
-    writer = TensorBoardWriter(tmp_path / "run")
+    writer = TensorBoardWriter(tmp_path / "run", {}, {})
     settings = {"max_steps": 6, "per_device_train_batch_size": 4, "eval_strategy": "steps", "eval_steps": 3}
     trainer = make_trainer(tmp_path, callbacks=[writer], settings=settings)
     trainer.train()
@@ -209,7 +212,7 @@ def test_signal_stops_after_the_step_and_is_given_back(number, code, tmp_path):
 def test_a_resumed_run_hides_what_was_logged_after_the_checkpoint(tmp_path):
     settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 4}
     for resume in (None, str(tmp_path / "checkpoint-4")):
-        writer = TensorBoardWriter(tmp_path / "run")
+        writer = TensorBoardWriter(tmp_path / "run", {}, {})
         make_trainer(tmp_path, callbacks=[writer], settings=settings).train(resume_from_checkpoint=resume)
         writer.close()
     events = EventAccumulator(str(tmp_path / "run")).Reload()

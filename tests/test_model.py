@@ -106,6 +106,7 @@ def test_loss_with_weights_and_smoothing_by_hand(encoder):
         "input_ids": torch.tensor([[2, 7, 3], [2, 8, 3]]),
         "attention_mask": torch.ones(2, 3, dtype=torch.long),
         "labels": torch.tensor([0, 2]),
+        "index": torch.tensor([0, 1]),
     }
     logits, loss = model._logits(batch), model.training_step(batch, 0)
     log_p, weights = logits.log_softmax(-1), torch.tensor([1.0, 2.0, 4.0])
@@ -168,9 +169,13 @@ def test_endless_training_is_refused():
 def test_metrics_by_hand():
     metrics = ClassifierMetrics(3, "val/")
     probabilities = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.5, 0.3, 0.2]])
-    metrics.update(torch.tensor(1.0), probabilities.log(), torch.tensor([0, 1, 2]))
-    metrics.update(torch.tensor(5.0), torch.tensor([[0.1, 0.1, 0.8]]).log(), torch.tensor([2]))
-    values, confusion = metrics.compute()
+    first, labels, places = probabilities.log(), torch.tensor([0, 1, 2]), torch.tensor([5, 0, 3])
+    metrics.update(torch.tensor(1.0), first, labels, places)
+    metrics.update(torch.tensor(5.0), torch.tensor([[0.1, 0.1, 0.8]]).log(), labels[2:], torch.tensor([1]))
+    values, confusion, outcomes, temperature = metrics.compute(temperature=1.0)
+    assert temperature == 1.0
+    assert outcomes.index.tolist() == [0, 1, 3, 5] and outcomes.labels.tolist() == [1, 2, 2, 0]
+    torch.testing.assert_close(torch.from_numpy(outcomes.logits[3]), first[0])
     assert confusion == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
     expected = {
         "val/loss": 2.0,  # (3 x 1 + 1 x 5) / 4: every sample weighs the same
@@ -180,8 +185,10 @@ def test_metrics_by_hand():
         # quadratic kappa: 1 - observed / expected disagreement; 4 / 4 against (1*1*1 + 1*1*4 + ...) / 4
         "val/kappa": 1 - 4 / ((1 * 1 * 1 + 1 * 1 * 4 + 1 * 2 * 1 + 1 * 1 * 1 + 2 * 2 * 4 + 2 * 1 * 1) / 4),
         "val/ece": (2 * 0.2 + 0.4 + 0.5) / 4,
+        "val/ece_calibrated": (2 * 0.2 + 0.4 + 0.5) / 4,
+        "val/temperature": 1.0,
     }
-    assert {k: v.item() for k, v in values.items()} == pytest.approx(expected, abs=1e-5)
+    assert {k: float(v) for k, v in values.items()} == pytest.approx(expected, abs=1e-5)
     metrics.reset()
-    metrics.update(torch.tensor(1.0), probabilities.log(), torch.tensor([0, 1, 0]))
+    metrics.update(torch.tensor(1.0), probabilities.log(), torch.tensor([0, 1, 0]), places)
     assert metrics.compute()[0]["val/accuracy"].item() == 1.0

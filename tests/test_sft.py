@@ -39,7 +39,9 @@ def test_exact_set_of_files(done):
         "config.yaml",
         "metrics.json",
         "loss.png",
-        *(f"model/{name}" for name in weights),
+        "report.html",
+        "report.json",
+        *(f"model/{name}" for name in weights | {"README.md"}),
         *(f"checkpoints/checkpoint-20/{name}" for name in weights | state),
     }
     assert (RUN / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Shows the runs in TensorBoard, on this machine only: scripts/dashboard.sh [RUNS_FOLDER] [PORT]
+# Prints the address; Ctrl-C ends it.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+runs="${1:-runs}" port="${2:-6006}"
+
+python="$here/.venv/bin/python"
+[ -x "$python" ] || python=python3
+if [ ! -d "$runs" ]; then
+    echo "lit_ft: error: no folder '$runs' here; run 'python -m lit_ft fit' first, or name the folder: $0 RUNS_FOLDER" >&2
+    exit 2
+fi
+if ! "$python" -c 'import tensorboard' 2>/dev/null; then
+    echo "lit_ft: error: tensorboard is not installed; run scripts/quickstart.sh or pip install tensorboard" >&2
+    exit 2
+fi
+echo "dashboard of $runs: http://localhost:$port/ (Ctrl-C ends it)"
+exec "$python" -m tensorboard.main --logdir "$runs" --host localhost --port "$port" --load_fast=false 2>/dev/null
