@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 
-MAX_EXAMPLES = 100  # of each kind of finding
+MAX_EXAMPLES = 100  # of each finding, exact and normalised
 SHOWN_CHARACTERS = 80  # of an example's text
 
 
@@ -74,7 +74,7 @@ class Leak:
     exact_rows: int
     normalised_rows: int  # the exact ones among them
     share: float  # `normalised_rows` of the rows of `second`
-    examples: list[Example]  # one for each text, at most MAX_EXAMPLES
+    examples: list[Example]  # one for each text, at most MAX_EXAMPLES of either kind
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Conflicts:
     rows: int  # that have one of these texts
     within: dict[str, int]  # texts that have different labels in this split alone
     across: int  # texts whose labels differ only between splits
-    examples: list[Example]  # one for each text and an occurrence for each label, at most MAX_EXAMPLES
+    examples: list[Example]  # one for each text, with an occurrence for each label
 
 
 def duplicates(keys: np.ndarray) -> Duplicates:
@@ -112,7 +112,7 @@ def _leak(first: AuditSplit, second: AuditSplit, label_names: Sequence[str]) -> 
     only = normalised & ~np.isin(second.normalised, second.normalised[exact])
     found += [(False, i) for i in _first_of_each(second.normalised, only)]
     examples = []
-    for same, i in found[:MAX_EXAMPLES]:
+    for same, i in found:
         theirs, own = (first.exact, second.exact) if same else (first.normalised, second.normalised)
         places = [(first, int(np.argmax(theirs == own[i]))), (second, i)]
         examples.append(_example(same, places, label_names))
@@ -141,7 +141,7 @@ def conflicts(splits: Sequence[AuditSplit], label_names: Sequence[str]) -> Confl
     only = normalised & ~np.isin(all_normalised, all_normalised[exact])
     found += [(all_normalised, i) for i in _first_of_each(all_normalised, only)]
     examples = []
-    for keys, i in found[:MAX_EXAMPLES]:
+    for keys, i in found:
         rows = np.flatnonzero(keys == keys[i])
         rows = rows[np.sort(np.unique(labels[rows], return_index=True)[1])]  # the first row of each label
         owners = np.searchsorted(starts, rows, side="right") - 1
@@ -181,7 +181,8 @@ def warning_line(train: np.ndarray, labels: np.ndarray, validation: np.ndarray) 
     """
     leaked = int(np.isin(validation, train).sum())
     texts = len(np.unique(train[conflicting(train, labels)]))
-    found = [f"{leaked:,} of {len(validation):,} validation rows are copies of training rows"] * (leaked > 0)
+    copies = "are copies of training rows" if leaked > 1 else "is a copy of a training row"
+    found = [f"{leaked:,} of {len(validation):,} validation rows {copies}"] * (leaked > 0)
     found += [f"{texts:,} training text{'s have' if texts > 1 else ' has'} different labels"] * (texts > 0)
     return " and ".join(found) + "; python -m lit_ft check with these settings shows them" if found else None
 

@@ -140,10 +140,13 @@ def test_rows_taken_out_keep_their_numbers_and_texts():
 
 def test_examples_are_few_and_short(monkeypatch):
     rows = [(i % 2, f"{'long ' * 30}\n{i}") for i in range(20)]
+    changed = [(label, text.upper() if i >= 10 else text) for i, (label, text) in enumerate(rows)]
     monkeypatch.setattr(audit, "MAX_EXAMPLES", 7)
-    (found,) = leakage([split("train", *rows), split("test", *rows)], NAMES)
-    assert found.exact_rows == 20 and len(found.examples) == 7
+    (found,) = leakage([split("train", *rows), split("test", *changed)], NAMES)
+    assert (found.exact_rows, found.normalised_rows) == (10, 20)
+    assert [example.exact for example in found.examples] == [True] * 7 + [False] * 7
     assert found.examples[6].occurrences == [Occurrence("train", 7, "bad"), Occurrence("test", 7, "bad")]
+    assert found.examples[7].occurrences == [Occurrence("train", 11, "bad"), Occurrence("test", 11, "bad")]
     assert all(len(example.text) == 80 and "\n" not in example.text for example in found.examples)
 
 
@@ -158,4 +161,6 @@ def test_the_warning_of_fit():
     line = audit.warning_line(train, labels, keys("d"))
     assert line.startswith("1 training text has different labels; python -m lit_ft check")
     line = audit.warning_line(train, labels, keys("c"))
-    assert "copies of training rows and 1 training text has different labels;" in line and "\n" not in line
+    assert line.startswith(
+        "1 of 1 validation rows is a copy of a training row and 1 training text has different"
+    )
