@@ -291,6 +291,14 @@ def test_json_is_one_document_and_nothing_is_written(check, work):
     assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
 
 
+def test_takes_the_config_that_a_run_leaves(check, lit_ft, fit_args):
+    assert lit_ft("fit", *fit_args, "--trainer.max_steps", "1")[0] == 0
+    code, out, err = lit_ft("check", "--config", "runs/small/version_0/config.yaml", "--ckpt_path", "last")
+    assert code == 0, err
+    assert "held out of train.csv" in out
+    assert [path.name for path in Path("runs/small").iterdir()] == ["version_0"]
+
+
 def test_clean_ups_are_those_of_fit(check):
     test = plant("breaks.csv", "test.csv", {5: (1, sentence(3).replace(" was", "<br />was"))})
     flags = ["--data.test_path", test]
