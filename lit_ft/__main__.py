@@ -19,6 +19,7 @@ COMMANDS = {  # command -> (module with main(command, args) -> int, what it does
     "validate": ("cli", "measure a checkpoint on the validation split"),
     "test": ("cli", "measure a checkpoint on the test split"),
     "predict": ("cli", "write predictions.csv for a file of texts"),
+    "check": ("check", "look through the data before any training: duplicates, leakage, labels, lengths"),
     "sft": ("sft", "adapt an encoder to your texts by masked-word prediction"),
     "fill-mask": ("fill_mask", "show what a masked language model puts in place of [MASK]"),
     "report": ("report", "write a run's report.html again, or compare several runs"),
@@ -28,6 +29,7 @@ DEFAULT_CONFIGS = {
     "validate": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
     "test": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
     "predict": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
+    "check": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
     "sft": ("imdb.yaml", "stanfordnlp/imdb and bert-base-cased; sample_sft.yaml needs no network"),
 }
 ENVIRONMENT = {  # defaults that the libraries read while they are imported; the user's own values win
@@ -133,7 +135,7 @@ def needs_default_config(command: str, args: list[str]) -> bool:
         return False
     if any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args):
         return False
-    if command in ("fit", "sft"):
+    if command in ("fit", "check", "sft"):
         return True
     # A checkpoint knows its own settings; with --name, best and last are looked up in that run's folder.
     return flag_value(args, "--ckpt_path") in (None, "best", "last") and flag_value(args, "--name") is None

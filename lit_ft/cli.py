@@ -12,13 +12,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_ft import checkpoints, hub, pretrained, runs
 from lit_ft.__main__ import configs_dir, first_config_stem
+from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.console import global_rank, say, silence_libraries
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import UserError
 from lit_ft.flags import DEFAULT_SEED, add_run_flags, check_seed, introduction
 from lit_ft.machine import command_line, provenance
 from lit_ft.model import BertClassifier
-from lit_ft.parser import OneLineErrors
 from lit_ft.predictions import PredictionWriter, check_output
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, record_evaluation
@@ -36,10 +36,6 @@ RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run f
 def as_user_error(error: Exception) -> UserError:
     """The Trainer's own complaint about its arguments, as one line."""
     return error if isinstance(error, UserError) else UserError(f"trainer settings: {error}")
-
-
-class Parser(OneLineErrors, LightningArgumentParser):
-    """Lightning's parser with one-line errors."""
 
 
 class ReviewCLI(LightningCLI):
@@ -65,13 +61,7 @@ class ReviewCLI(LightningCLI):
             save_config_callback=None,
             seed_everything_default=DEFAULT_SEED,
             auto_configure_optimizers=False,
-            trainer_defaults={
-                "use_distributed_sampler": False,  # the batch sampler shards; Lightning's cannot wrap it
-                "enable_model_summary": False,
-                "num_sanity_val_steps": 0,  # setup() has already read, checked and tokenised every row
-                "log_every_n_steps": 10,
-                "max_epochs": 3,  # Lightning's own default is 1000
-            },
+            trainer_defaults=TRAINER_DEFAULTS,
         )
 
     # ---- the command line ----------------------------------------------------------------------
@@ -90,15 +80,11 @@ class ReviewCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our groups before the Trainer's, so that `--help` begins with what is ours."""
-        parser.add_lightning_class_args(self._datamodule_class, "data")
-        parser.add_lightning_class_args(self._model_class, "model")
-        parser.add_lightning_class_args(self.trainer_class, "trainer")
-        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+        add_groups(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Settings that two places share are given once."""
-        parser.link_arguments("model.pretrained", "data.tokenizer")
-        parser.link_arguments("seed_everything", "data.seed")
+        link_groups(parser)
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would lay the checkpoint's hyper-parameters over YAML and flags alike (cli.py, 2.6.6).

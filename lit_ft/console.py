@@ -25,15 +25,29 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch.utils._pytree, by way of Lightning
 
 
+_quiet = False
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what `say` and `warn` print, for a command whose own output says it all."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
 def say(text: str) -> None:
     """One line on standard output."""
-    if global_rank() == 0:
+    if global_rank() == 0 and not _quiet:
         print(text, flush=True)
 
 
 def warn(text: str) -> None:
     """One line on standard error, for what the user may want to mend."""
-    if global_rank() == 0:
+    if global_rank() == 0 and not _quiet:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
-from lit_ft import pretrained
+from lit_ft import pretrained, splits
 from lit_ft.batching import GroupedBatchSampler, PaddingCollator, ResumableLoader
-from lit_ft.console import say
 from lit_ft.encoding import EncodedRows, Truncation
 from lit_ft.errors import UserError
-from lit_ft.labels import LabelMapping, stratified_split
-from lit_ft.splits import Split, SplitName, asks_hub, check_same_train, origin, prepare_split
+from lit_ft.labels import LabelMapping
+from lit_ft.splits import Split, SplitName, asks_hub, origin, prepare_split
 
 LEAST = dict.fromkeys(["batch_size", "eval_batch_size", "pad_multiple"], 1)
 LEAST |= dict.fromkeys(["num_workers", "split_seed", "seed"], 0)
@@ -134,23 +133,20 @@ class YelpDataModule(LightningDataModule):
             self.splits[split] = self._prepare(split)
 
     def _setup_train_and_validation(self, keep_train: bool) -> None:
-        h = self.hparams
-        own_validation = origin(h, "validation") is not None
+        h, own_validation = self.hparams, origin(self.hparams, "validation") is not None
         if keep_train or not own_validation:
             train = self._prepare("train")
-            assert train.labels is not None
-            check_same_train(self._fingerprint, train.fingerprint, resumes=keep_train)
+            splits.check_same_train(self._fingerprint, train.fingerprint, resumes=keep_train)
             self._fingerprint = train.fingerprint
             if not own_validation:
-                kept, held_out = stratified_split(train.labels, h["validation_share"], h["split_seed"])
-                self.splits["validation"] = train.take(held_out)
-                train = train.take(kept)
-                share = f"data.validation_share={h['validation_share']}"
-                say(f"validation: {len(held_out):,} rows held out of train ({share})")
+                halves = splits.hold_out(train, h["validation_share"], h["split_seed"])
+                train, self.splits["validation"] = halves
             if keep_train:
                 self.splits["train"] = train
         if own_validation:
             self.splits["validation"] = self._prepare("validation")
+        if keep_train:
+            splits.warn_of_copies(self.splits["train"], self.splits["validation"])
 
     def _prepare(self, split: SplitName) -> Split:
         prepared, self.labels = prepare_split(self.hparams, split, self.tokenizer, self.labels)

@@ -10,14 +10,27 @@ import numpy as np
 from datasets import Dataset
 
 from lit_ft import sample
+from lit_ft.audit import warning_line
 from lit_ft.console import say, warn
 from lit_ft.corpus import class_names, read_files, read_hub, select_texts
 from lit_ft.encoding import EncodedRows, content_hash, encode, measure_cut
 from lit_ft.errors import UserError
-from lit_ft.labels import LabelMapping
+from lit_ft.labels import LabelMapping, stratified_split
+from lit_ft.text_keys import exact_keys
 
 SplitName = Literal["train", "validation", "test", "predict"]
 VERBS = {"train": "train on", "validation": "validate on", "test": "test on", "predict": "predict"}
+
+
+@dataclass
+class Texts:
+    """One split as it was read and checked. N rows that have a text."""
+
+    texts: Dataset  # columns `text`, `row`, and `label` as found
+    labels: np.ndarray | None  # (N,) int64
+    source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
+    table: Dataset  # every column and row as it was read
+    where: str  # its name in messages
 
 
 @dataclass
@@ -30,12 +43,17 @@ class Split:
     table: Dataset  # every column as it was read
     fingerprint: str  # of the texts and classes that were read
     texts: Dataset  # `text` as the model reads it, and `row`; at the places that batches call `index`
+    keys: np.ndarray  # (N,) uint64: a hash of each text
 
     def take(self, positions: np.ndarray) -> "Split":
         """The rows at these places of this split."""
         labels = None if self.labels is None else self.labels[positions]
         return replace(
-            self, rows=self.rows.take(positions), labels=labels, source_rows=self.source_rows[positions]
+            self,
+            rows=self.rows.take(positions),
+            labels=labels,
+            source_rows=self.source_rows[positions],
+            keys=self.keys[positions],
         )
 
 
@@ -90,19 +108,18 @@ def read_split(
     )
 
 
-def prepare_split(
-    settings: Mapping[str, Any], split: SplitName, tokenizer: Any, labels: LabelMapping | None
-) -> tuple[Split, LabelMapping | None]:
-    """Read, check and tokenise a split; says what the user should know about it.
+def read_texts(
+    settings: Mapping[str, Any], split: SplitName, labels: LabelMapping | None
+) -> tuple[Texts, LabelMapping | None]:
+    """Read and check a split; says what the user should know about it.
 
     Args:
         settings: Those of the data module.
         split: Which one; `predict` has no labels.
-        tokenizer: A fast one.
         labels: The mapping, None where this split, `train`, makes it.
 
     Returns:
-        The split, and the mapping.
+        The texts, and the mapping.
     """
     table, where = read_split(settings, split)
     texts, num_dropped = select_texts(
@@ -129,14 +146,39 @@ def prepare_split(
             labels = LabelMapping.fit(raw, base=base, names=names, where=where, rows=source_rows)
             say(labels.describe())
         classes = labels.encode(raw, source_rows, where)
+    return Texts(texts, classes, source_rows, table, where), labels
+
+
+def prepare_split(
+    settings: Mapping[str, Any], split: SplitName, tokenizer: Any, labels: LabelMapping | None
+) -> tuple[Split, LabelMapping | None]:
+    """Read, check and tokenise a split; `read_texts` with a fast `tokenizer`."""
+    read, labels = read_texts(settings, split, labels)
+    texts, classes = read.texts, read.labels
     max_tokens, content = settings["max_tokens"], content_hash(texts)
     description = f"tokenising {split}"
     encoded, cached = encode(texts, tokenizer, max_tokens, settings["truncation"], description, content)
     how = "token ids from the cache" if cached else "tokenised"
-    say(f"{split}: {len(texts):,} rows of {where}, {how}; {measure_cut(encoded).describe(max_tokens)}")
+    say(f"{split}: {len(texts):,} rows of {read.where}, {how}; {measure_cut(encoded).describe(max_tokens)}")
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
-    return Split(rows, classes, source_rows, table, fingerprint, texts), labels
+    keys = exact_keys(texts.data.column("text"))
+    return Split(rows, classes, read.source_rows, read.table, fingerprint, texts, keys), labels
+
+
+def hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """The rows to train on and those held out for validation, where no data of its own is named."""
+    assert train.labels is not None
+    kept, held_out = stratified_split(train.labels, share, seed)
+    say(f"validation: {len(held_out):,} rows held out of train (data.validation_share={share})")
+    return train.take(kept), train.take(held_out)
+
+
+def warn_of_copies(train: Split, validation: Split) -> None:
+    """Says in one line what makes the validation figure better, or the training worse, than it should be."""
+    assert train.labels is not None
+    if line := warning_line(train.keys, train.labels, validation.keys):
+        warn(line)
 
 
 def check_same_train(then: str | None, now: str, resumes: bool) -> None:
