@@ -8,6 +8,7 @@ import numpy as np
 from lit_ft.splits import Split, SplitName, origin
 
 NUM_BARS = 50
+ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 def length_facts(full: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
@@ -29,8 +30,9 @@ def length_facts(full: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
 
 def corpus_facts(splits: Mapping[SplitName, Split], settings: Mapping[str, Any], num_labels: int) -> dict:
     """The facts of each split that was read; `settings` are the data module's."""
-    found = {}
-    for name, split in splits.items():
+    found: dict[str, Any] = {}
+    for name in filter(splits.__contains__, ORDER):
+        split = splits[name]
         where = settings[f"{name}_path"] or settings["source"]
         where = where if origin(settings, name) else "held out of train"
         found[name] = split_facts(split, num_labels, where)

@@ -13,5 +13,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def cell(value: Any) -> str:
     """A value as Markdown that is neither markup nor HTML, whatever it holds; one line."""
-    text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+    if isinstance(value, (int, float)):
+        value = f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    text = " ".join(str(value).split())
     return re.sub(r"[^\w\s.,:;?%/'\"()-]|_", lambda found: f"&#{ord(found[0])};", text)

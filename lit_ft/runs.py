@@ -116,7 +116,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(path: Path, values: dict[str, Any]) -> None:
-    write(path, json.dumps(_sound({**_read(path), **values}), indent=2, sort_keys=True) + "\n")
+    merged = dict(sorted({**_read(path), **values}.items()))
+    write(path, json.dumps(_sound(merged), indent=2) + "\n")
 
 
 def _sound(value: Any) -> Any:

@@ -15,5 +15,5 @@ if ! "$python" -c 'import tensorboard' 2>/dev/null; then
     echo "lit_ft: error: tensorboard is not installed; run scripts/quickstart.sh or pip install tensorboard" >&2
     exit 2
 fi
-echo "dashboard of $runs: http://localhost:$port/ (Ctrl-C ends it)"
+echo "dashboard of $runs: http://localhost:$port/#custom_scalars (Ctrl-C ends it)"
 exec "$python" -m tensorboard.main --logdir "$runs" --host localhost --port "$port" --load_fast=false 2>/dev/null

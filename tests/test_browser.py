@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
     fit += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     fit += ["--trainer.precision", "32-true", "--trainer.log_every_n_steps", "1"]
     sft = ["--config", "sample_sft.yaml", "--name", "words", *shared]
-    sft += ["--probes=[the plot was [MASK]!]", "--max_steps", "12", "--logging_steps", "4"]
+    sft += ['--probes=["the plot was [MASK]!"]', "--max_steps", "12", "--logging_steps", "4"]
     for command in (["fit", *fit], ["test", *fit], ["sft", *sft]):
         done = run_cli(*command, cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -128,7 +128,7 @@ def shoot(browser, name: str) -> None:
 
 
 def test_scalars(driver, board):
-    visit(driver, f"{board}#timeseries", "train/", "val/", name="tb_timeseries")
+    visit(driver, f"{board}#timeseries", "best/accuracy", "words/version_0", name="tb_timeseries")
     visit(driver, f"{board}#scalars", "reviews/version_0", "words/version_0", "train", name="tb_scalars")
 
 
@@ -139,13 +139,15 @@ def test_custom_layout(driver, board):
 
 
 def test_images(driver, board):
-    wanted = ("val/confusion_matrix", "val/reliability", "val/classes", "[image 4")
+    wanted = ("val/confusion_matrix", "val/reliability", "val/classes", "[image 6")
     visit(driver, f"{board}#images&tagFilter=val", *wanted, name="tb_images")
 
 
 def test_texts_show_as_typed(driver, board):
-    seen = visit(driver, f"{board}#text", "val/worst_mistakes", "predicted", NASTY, name="tb_text")
-    assert "probes/1_the_plot_was_MASK" in seen
+    mistakes = f"{board}#text&tagFilter=worst"
+    visit(driver, mistakes, "val/worst_mistakes", "predicted", NASTY, name="tb_text")
+    probes = f"{board}#text&tagFilter=probes"
+    visit(driver, probes, "probes/1_the_plot_was_MASK", "the plot was [MASK]!", name="tb_probes")
 
 
 def test_pr_curves(driver, board):
