@@ -49,7 +49,7 @@ class KeptOutcomes(Metric):
 
     def update(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
         """Take up a batch: (B, C), (B,) int64, (B,) int64."""
-        self.logits.append(logits.float())
+        self.logits.append(logits.detach().float())
         self.labels.append(labels)
         self.index.append(index)
 

@@ -31,6 +31,18 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+PICTURED = {"test_browser", "test_dashboard", "test_fit", "test_report", "test_sft"}
+
+
+@pytest.fixture(autouse=True)
+def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw only where pictures are looked at: they cost a second a validation, two a report."""
+    if request.module.__name__ in PICTURED or "lit_ft" not in request.fixturenames:
+        return
+    monkeypatch.setattr("lit_ft.figures.as_svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_figure", lambda *args, **kwargs: None)
+
+
 def run_cli(*args: str, cwd: Path, timeout: float = 240, **env: str) -> subprocess.CompletedProcess[str]:
     """`python -m lit_ft ARGS` in a process of its own."""
     return subprocess.run(

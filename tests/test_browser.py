@@ -155,7 +155,7 @@ def test_pr_curves(driver, board):
 
 
 def test_hparams(driver, board):
-    wanted = ("model.learning_rate", "best/accuracy", "reviews/version_0", "0.01")
+    wanted = ("model.learning_rate", "best/accuracy", "words/version_0", "8.0000", "32.000")
     visit(driver, f"{board}#hparams", *wanted, name="tb_hparams")
 
 
