@@ -4,6 +4,7 @@ They are drawn small, 4 inches wide, with letters to match: TensorBoard shows th
 """
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+# A class name in a script that matplotlib's font lacks shows as boxes, in the pictures only.
+warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+matplotlib.rcParams["text.parse_math"] = False  # '$' in a name is no formula
 
 MOST_MARKED = 30  # points of a curve that are marked one by one; more would be a caterpillar
 MOST_COUNTED = 12  # classes up to which a cell has room for its count
@@ -33,15 +38,10 @@ def _axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Any]:
 
 
 def _name_ticks(axis: Any, names: Sequence[str], **style: Any) -> None:
-    """Class names at an axis, where there is room; '$' in a name is no formula."""
+    """Class names at an axis, where there is room."""
     step = -(-len(names) // MOST_NAMED)
     shown = [name if len(name) <= 14 else name[:13] + "\u2026" for name in names][::step]
-    axis.set_ticks(range(0, len(names), step))
-    for label in axis.set_ticklabels([" "] * len(shown), **style):  # a text is parsed when it is set
-        label.set_parse_math(False)
-    for label, text in zip(axis.get_ticklabels(), shown, strict=True):
-        label.set_text(text)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: dict(enumerate(names)).get(round(value), "")))
+    axis.set_ticks(range(0, len(names), step), shown, **style)
 
 
 def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
