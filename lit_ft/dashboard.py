@@ -28,7 +28,8 @@ HPARAMS = (
     "data.batch_size data.group_by_length trainer.max_epochs trainer.max_steps trainer.precision "
     "trainer.accumulate_grad_batches trainer.gradient_clip_val seed_everything"
 ).split()
-FINAL = ("best/accuracy", "best/macro_f1", "best/loss", "test/accuracy", "test/macro_f1", "test/loss")
+BEST = ("accuracy", "macro_f1", "loss")
+FINAL = [f"{prefix}/{name}" for prefix in ("best", "test") for name in BEST]
 MOST_CURVES = 20  # classes that get a PR curve
 
 
@@ -98,13 +99,23 @@ class Dashboard(Callback):
             )
             writer.add_text("val/worst_mistakes", shown, trainer.global_step)
 
-    def _kept(self) -> dict[int, dict[str, Any]]:
-        """Of the validations so far, the summary of the one whose checkpoint is `best`."""
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Write the figures that the HPARAMS tab shows of the best checkpoint, before the file is closed."""
+        best, writer = self._best(), writer_of(trainer)
+        if best is not None and writer is not None:
+            for name in BEST:
+                writer.add_scalar(f"best/{name}", best[f"val/{name}"], int(best["step"]))
+
+    def _best(self) -> dict[str, float] | None:
+        """The validation whose checkpoint is `best`, of those so far."""
         points = [point for point in self.history.validation if self.monitor in point]
         sign = -1 if self.best_is_high else 1
         # Of equals ModelCheckpoint keeps the first, and so does min().
-        best = min(points, key=lambda point: sign * point[self.monitor], default=None)
-        step = int(best["step"]) if best else -1
+        return min(points, key=lambda point: sign * point[self.monitor], default=None)
+
+    def _kept(self) -> dict[int, dict[str, Any]]:
+        """The summary of the best validation so far, where it is not the present one."""
+        step = int(best["step"]) if (best := self._best()) else -1
         return {step: self.summaries[step]} if step in self.summaries else {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lit_ft.analysis import summarise
 from lit_ft.checkpoints import open_checkpoint
 from lit_ft.console import say
 from lit_ft.corpus_facts import corpus_facts
-from lit_ft.dashboard import draw_evaluation, shorten, writer_of
+from lit_ft.dashboard import draw_evaluation, shorten
 from lit_ft.data import YelpDataModule
 from lit_ft.export import export_model, say_where, weights_of
 from lit_ft.metrics import SCALARS
@@ -77,10 +77,6 @@ def leave_results(
         summary = dict(tracking.dashboard.summaries[step])
         metrics |= {"val/step": step, "val/confusion_matrix": summary.pop("confusion")}
         facts["evaluations"]["val"] = with_texts(summary, datamodule.splits["validation"])
-        if (writer := writer_of(trainer)) is not None:  # the figures that the HPARAMS tab shows
-            for name in ("loss", "accuracy", "macro_f1"):
-                writer.add_scalar(f"best/{name}", at_best[f"val/{name}"], step)
-            writer.flush()
         print_table("val", metrics, f"best checkpoint (by {tracking.monitor}): step {step}")
     else:
         say("no validation took place: model/ holds the last weights")
