@@ -31,7 +31,7 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-PICTURED = {"test_browser", "test_dashboard", "test_fit", "test_report", "test_sft"}
+PICTURED = {"test_browser", "test_dashboard", "test_report"}
 
 
 @pytest.fixture(autouse=True)
