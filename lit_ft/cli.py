@@ -22,7 +22,7 @@ from lit_ft.model import BertClassifier
 from lit_ft.predictions import PredictionWriter, check_output
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, record_evaluation
-from lit_ft.resume import FiniteLoss, Interruption, RunSettings, StepSeed
+from lit_ft.resume import FiniteLoss, RunSettings, StepSeed
 from lit_ft.schedule import check_schedule
 from lit_ft.tracking import RunLogger, Tracking
 
@@ -174,9 +174,8 @@ class ReviewCLI(LightningCLI):
             given = command_line([self.command, *self.command_args], configs_dir())
             self.tracking = Tracking(self.run, settings.monitor, self._settings(), given)
             self.provenance = provenance(given, settings.seed_everything)
-            self.interruption = Interruption()
             kept = RunSettings(self._settings(), self._dump(), self.run / runs.CONFIG)
-            callbacks += [StepSeed(settings.seed_everything), FiniteLoss(), self.interruption, kept]
+            callbacks += [StepSeed(settings.seed_everything), FiniteLoss(), kept]
             callbacks += self.tracking.callbacks()
         elif self.command == "predict":
             callbacks.append(self._prediction_writer())
@@ -212,8 +211,9 @@ class ReviewCLI(LightningCLI):
         try:
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path)
         except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
-            raise SystemExit(130) if self.interruption.happened else error from None
+            raise SystemExit(130) if self.tracking.preemption.interrupted else error from None
         self.tracking.save_last(self.trainer)
+        self.tracking.preemption.stop_after_end(self.trainer)
         if self.trainer.is_global_zero:
             seconds = time.monotonic() - self.begun
             leave_results(self.tracking, self.trainer, self.model, self.datamodule, self.provenance, seconds)
