@@ -34,6 +34,14 @@ class RunLogger(TensorBoardLogger):
         """Write what is waiting."""
         self.experiment.flush()
 
+    def finalize(self, status: str) -> None:
+        """Close the file; where a run fails on a full disk, that error is told and not the file's own."""
+        try:
+            super().finalize(status)
+        except OSError:
+            if status == "success":
+                raise
+
 
 class Tracking:
     """The history, the speed, the dashboard, the two checkpoints of one fit, and what stops it.
