@@ -174,7 +174,7 @@ class ReviewCLI(LightningCLI):
             callbacks.append(self._prediction_writer())
         logger = config.logger
         if logger in (None, True) and self.run is not None and self.command == "fit":
-            logger = RunLogger(self.run, self.checkpoint["global_step"] if self.checkpoint else None)
+            logger = RunLogger(self.run, self.checkpoint)
         values = {**config, **kwargs, "callbacks": callbacks, "logger": logger or False}
         return Trainer(**{**values, "plugins": with_checkpoint_io(config.plugins)})
 

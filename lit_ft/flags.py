@@ -51,9 +51,7 @@ def warn_of_sample_encoder(config: Any, args: list[str]) -> None:
     own_texts = config.data.train_path or config.data.source not in (None, "sample")
     asked = any(arg.partition("=")[0] in ("--model.pretrained", "--model") for arg in args)
     if config.model.pretrained == "sample" and own_texts and not asked:
-        warn(
-            "training `sample`, a tiny BERT with untrained weights; set --model.pretrained to a pretrained one"
-        )
+        warn("training `sample`, a tiny BERT with untrained weights: set --model.pretrained to another model")
 
 
 def introduction(command: str) -> dict[str, Any]:

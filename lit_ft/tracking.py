@@ -23,10 +23,17 @@ class RunLogger(TensorBoardLogger):
 
     Args:
         run: The run folder.
-        purge_step: TensorBoard hides what an earlier process logged from this step on.
+        checkpoint: That the run goes on from: TensorBoard hides what was logged after it.
     """
 
-    def __init__(self, run: Path, purge_step: int | None = None) -> None:
+    def __init__(self, run: Path, checkpoint: dict[str, Any] | None = None) -> None:
+        purge_step = None
+        if checkpoint is not None:
+            states = checkpoint["callbacks"].items()
+            history = next((state for key, state in states if key.startswith("LossHistory")), {})
+            # Points of the training have the step before; an epoch's loss has the step itself, and was
+            # logged before the checkpoint only where no epoch was open any more: after the training's end.
+            purge_step = checkpoint["global_step"] + (history.get("num_samples") == 0)
         name = run.parent.name
         super().__init__(run.parent.parent, name, run.name, default_hp_metric=False, purge_step=purge_step)
 
