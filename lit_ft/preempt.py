@@ -65,8 +65,7 @@ class Preemption(Checkpoint):
         """Stop after a validation, whose checkpoints have just been saved; not inside an accumulation."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fit_loop._should_accumulate():
             return
-        # After max_steps Lightning would take the epoch for closed when it resumes: its mean loss would lack.
-        if self._agree(trainer) and trainer.global_step != trainer.max_steps:
+        if self._agree(trainer) and trainer.global_step != trainer.max_steps:  # then see Tracking.save_last
             self._stop(trainer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -76,9 +75,8 @@ class Preemption(Checkpoint):
             signal.signal(number, AT_ONCE[number] if self._agreed else handler)
 
     def stop_after_end(self, trainer: Any) -> None:
-        """Stop where training has ended, but its results are still to be made. All processes call this."""
+        """Stop where training has ended, but its results are still to be made."""
         if self._agreed:
-            self.last.save(trainer)
             self._stop(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:

@@ -81,7 +81,9 @@ class Tracking:
         return [self.history, self.throughput, self.dashboard, self.best, self.last, self.preemption]
 
     def save_last(self, trainer: Trainer) -> None:
-        """Save the end of training where it comes after the last validation. All processes call this."""
+        """Save the end of training where the last validation did not. All processes call this."""
         validated = self.history.validation
-        if (not validated or validated[-1]["step"] < trainer.global_step) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        # After max_steps Lightning would take the epoch for closed when it resumes: its mean loss would lack.
+        saved = validated and validated[-1]["step"] == trainer.global_step != trainer.max_steps
+        if not saved and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.last.save(trainer)
