@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, lasting
+from conftest import REPOSITORY, lasting, run_cli
 from lightning import Callback
 from test_resume import curves, history, state
 
@@ -18,13 +18,13 @@ from test_resume import curves, history, state
 class SignalAt(Callback):
     """The process gets a signal: in a training batch, or in a validation."""
 
-    def __init__(self, batch: int = -1, validation: int = -1, number: int = 15) -> None:
-        self.batch, self.validation, self.number = batch, validation, number
+    def __init__(self, batch: int = -1, validation: int = -1, number: int = 15, rank: int = 0) -> None:
+        self.batch, self.validation, self.number, self.rank = batch, validation, number, rank
         self.batches = self.validations = 0
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.batches += 1
-        if self.batches == self.batch:
+        if self.batches == self.batch and trainer.global_rank == self.rank:
             os.kill(os.getpid(), self.number)
 
     def on_validation_start(self, trainer, pl_module) -> None:
@@ -167,3 +167,21 @@ def test_the_real_command_ends_with_143(fit_args, work):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "warning: stopped by SIGTERM at step" in err and err.count("\n") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_two_processes_stop_at_the_same_step(rank, fit_args, work):
+    """Only one of them gets the signal; neither waits for the other's gradients."""
+    args = [*fit_args, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    paths = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"
+    whole = run_cli("fit", *args, "--name", "whole", cwd=work)
+    assert whole.returncode == 0, whole.stderr
+    flags = ["--name", "parts", signal_at(batch=3, rank=rank)]
+    parts = run_cli("fit", *args, *flags, cwd=work, PYTHONPATH=paths)
+    assert parts.returncode == 143, parts.stderr
+    assert parts.stderr.count("stopped by SIGTERM at step 3, saved in ") == 1
+    again = run_cli("fit", *args, "--name", "parts", "--ckpt_path", "last", cwd=work)
+    assert again.returncode == 0, again.stderr
+    for key, value in state("whole")["state_dict"].items():
+        assert torch.equal(value, state("parts")["state_dict"][key]), key
