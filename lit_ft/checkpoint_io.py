@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lit_ft import runs
 from lit_ft.__main__ import unwritable
 from lit_ft.errors import UserError
+
+FULL = re.compile("space|quota", re.IGNORECASE)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -65,7 +68,8 @@ def disk_errors(run: Path) -> Iterator[None]:
         folder = run / runs.CHECKPOINTS
         saved = [path for path in folder.glob("*.ckpt") if runs.is_readable(path)]
         newest = max(saved, key=lambda path: path.stat().st_mtime, default=None)
-        what = "no checkpoint was saved yet; make room and start again"
+        mend = "make room" if FULL.search(problem) else "mend that"
+        what = f"no checkpoint was saved yet; {mend} and start again"
         if newest is not None:
-            what = f"the last good checkpoint is {newest}; make room and go on with --ckpt_path {newest}"
+            what = f"the last good checkpoint is {newest}; {mend} and go on with --ckpt_path {newest}"
         raise UserError(f"{problem}; the run's checkpoints are in {folder}, {what}") from error

@@ -15,6 +15,7 @@ from lit_ft import runs
 from lit_ft.__main__ import unwritable
 from lit_ft.checkpoint_io import WholeCheckpointIO, with_checkpoint_io
 from lit_ft.console import silence_writer_threads
+from lit_ft.errors import UserError
 
 
 @pytest.fixture
@@ -98,6 +99,15 @@ def test_fit_on_a_full_disk_names_the_last_good_checkpoint(lit_ft, fit_args, mon
     assert sorted(os.listdir(folder)) == ["best.ckpt", "last.ckpt"]
     assert all(runs.is_readable(Path(folder, name)) for name in os.listdir(folder))
     assert torch.load(f"{folder}/last.ckpt", weights_only=True)["global_step"] == 3
+
+
+def test_a_forbidden_folder_is_not_called_full(tmp_path):
+    with pytest.raises(UserError) as caught, checkpoint_io.disk_errors(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied", "x.csv")
+    assert str(caught.value).startswith("Permission denied: x.csv; ")
+    assert str(caught.value).endswith("no checkpoint was saved yet; mend that and start again")
+    with pytest.raises(ZeroDivisionError), checkpoint_io.disk_errors(tmp_path):
+        1 / 0  # noqa: B018
 
 
 def test_full_disk_met_by_tensorboards_thread(lit_ft, fit_args, monkeypatch):

@@ -22,6 +22,10 @@ class SignalAt(Callback):
         self.batch, self.validation, self.number, self.rank = batch, validation, number, rank
         self.batches = self.validations = 0
 
+    def on_train_start(self, trainer, pl_module) -> None:
+        if self.batch == 0:  # Lightning's own handler still stands
+            os.kill(os.getpid(), self.number)
+
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.batches += 1
         if self.batches == self.batch and trainer.global_rank == self.rank:
@@ -40,6 +44,7 @@ def signal_at(**place: int) -> str:
 
 # Ten batches an epoch, two epochs, a validation after the 4th and the 8th batch.
 CASES = {  # where the signal comes -> other settings, the step that the run stops after
+    "before the first step": ({"batch": 0}, [], 1),
     "between validations": ({"batch": 6}, [], 6),
     "before a validation": ({"batch": 4}, [], 4),
     "in a validation": ({"validation": 2}, [], 8),
@@ -148,6 +153,15 @@ def test_saving_takes_little_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr(last, "_save_topk_checkpoint", lambda trainer, candidates: None)
     last.save(None)
     assert last._interval == pytest.approx(1000)
+
+
+def test_saving_by_the_clock_is_no_training_time():
+    from lit_ft.throughput import Throughput
+
+    throughput = Throughput()
+    throughput._since = 1.0
+    throughput.on_save_checkpoint(None, None, {})
+    assert throughput._since is None  # the next batch starts the clock
 
 
 def test_the_real_command_ends_with_143(fit_args, work):
