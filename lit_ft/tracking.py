@@ -30,7 +30,7 @@ class RunLogger(TensorBoardLogger):
         purge_step = None
         if checkpoint is not None:
             states = checkpoint["callbacks"].items()
-            history = next((state for key, state in states if key.startswith("LossHistory")), {})
+            history: dict[str, Any] = next((s for key, s in states if key.startswith("LossHistory")), {})
             # Points of the training have the step before; an epoch's loss has the step itself, and was
             # logged before the checkpoint only where no epoch was open any more: after the training's end.
             purge_step = checkpoint["global_step"] + (history.get("num_samples") == 0)
