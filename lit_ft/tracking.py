@@ -42,9 +42,14 @@ class RunLogger(TensorBoardLogger):
         self.experiment.flush()
 
     def finalize(self, status: str) -> None:
-        """Close the file; where a run fails on a full disk, that error is told and not the file's own."""
+        """Write what is waiting; where a run fails on a full disk, that error is told and not the file's own.
+
+        The file stays open: the best checkpoint's figures follow after the training, for which a writer that
+        was closed would begin another file.
+        """
         try:
-            super().finalize(status)
+            if self._experiment is not None:
+                self.save()
         except OSError:
             if status == "success":
                 raise
