@@ -43,6 +43,9 @@ ENVIRONMENT = {  # defaults that the libraries read while they are imported; the
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 UNWRITABLE |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
+# torch 2.13, caffe2/serialize/inline_container.cc, while writing
+CUT_SHORT = ("] . unexpected pos ", "PytorchStreamWriter failed writing")
+
 
 def usage() -> str:
     """The text of `python -m lit_ft --help`."""
@@ -175,6 +178,8 @@ def run(args: list[str]) -> int:
     # Lightning 2.6.6 (fabric/strategies/launchers/subprocess_script.py) starts the other ranks with sys.argv:
     # `python -m lit_ft.__main__ ARGS` after `python -m`, else the console script at sys.argv[0].
     sys.argv[1:] = [command, *rest]
+    if command == "fit":  # answers before the command's module has imported torch
+        importlib.import_module("lit_ft.preflight").check(rest)
     try:
         module = importlib.import_module(f"lit_ft.{COMMANDS[command][0]}")
     except ModuleNotFoundError as ex:
@@ -193,6 +198,10 @@ def unwritable(ex: BaseException | None) -> str | None:
             return f"{ex.strerror or os.strerror(ex.errno)}{where}"
         if "(os error 28)" in str(ex):  # safetensors 0.8 writes in Rust and raises its own error
             return f"No space left on device, working in {Path.cwd()}: {ex}"
+        if isinstance(ex, RuntimeError) and any(words in str(ex) for words in CUT_SHORT):
+            # After a short write torch.save complains of the archive's end; given a file and not a path, it
+            # keeps the system's own error behind that.
+            return unwritable(ex.__context__) or f"No space left on device, working in {Path.cwd()}"
         ex = ex.__cause__ or (None if ex.__suppress_context__ else ex.__context__)
     return None
 

@@ -38,6 +38,13 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
     Raises:
         UserError: There is no such file, it is damaged, or something else wrote it.
     """
+    if path.is_dir():
+        start = path if (path / "config.json").is_file() else path / runs.MODEL
+        hint = f" (--model.pretrained={start} starts a fit from its encoder)" if start.is_dir() else ""
+        raise UserError(
+            f"expected a .ckpt file that `fit` wrote, found the folder {path}{hint}; set --ckpt_path to "
+            "best, last or such a file"
+        )
     if not path.is_file():
         raise UserError(f"no checkpoint {path}; set --ckpt_path to best, last or a file that exists")
     if not verified and not runs.is_readable(path):

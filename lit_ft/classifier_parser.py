@@ -1,5 +1,7 @@
 """The command line that `fit` and its kin share with `check`: the groups data, model and trainer."""
 
+import re
+
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -15,6 +17,18 @@ TRAINER_DEFAULTS = {
     "max_epochs": 3,  # Lightning's own default is 1000
 }
 
+TRAINER_HELP = {  # where Lightning's own text says what does not hold here
+    "max_epochs": "Stop after this many epochs. The learning rate falls to 0 at the end of the run, so that "
+    "there has to be one: here or in max_steps.",
+    "max_steps": "Stop after this many optimizer steps; -1 sets no limit, and max_epochs alone counts.",
+    "val_check_interval": "How often to validate: an int counts training batches, a float is a share of the "
+    "epoch. To count batches over epochs set check_val_every_n_epoch to null.",
+    "check_val_every_n_epoch": "Validate in every n-th epoch only; null lets an int of val_check_interval "
+    "count batches over epochs.",
+}
+# :class:`~a.b.C` -> C, :ref:`text <target>` -> text. In Lightning's docstrings, which are Sphinx's.
+ROLE = re.compile(r":[a-z:]+:`(?:~(?:[\w.]*\.)?([^`<]+?)|([^`<]+?))(?:\s*<[^>`]*>)?`")
+
 
 class Parser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser with one-line errors."""
@@ -26,6 +40,17 @@ def add_groups(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(BertClassifier, "model")
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+    for action in parser._actions:
+        if action.dest.startswith("trainer.") and isinstance(action.help, str):
+            text = TRAINER_HELP.get(action.dest.removeprefix("trainer."))
+            action.help = text or plain(action.help)
+
+
+def plain(text: str) -> str:
+    """A docstring without Sphinx's marks, and without its own word on the default, which argparse adds."""
+    text = ROLE.sub(lambda found: found[1] or found[2], text)
+    text = re.sub(r"\s*Default: ``[^`]*``\.", "", text)
+    return text.replace("``", "`")
 
 
 def link_groups(parser: LightningArgumentParser) -> None:

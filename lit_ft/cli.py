@@ -10,32 +10,23 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lit_ft import checkpoints, hub, pretrained, runs
+from lit_ft import checkpoints, flags, hub, pretrained, runs
 from lit_ft.__main__ import configs_dir, first_config_stem
+from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.console import global_rank, say, silence_libraries
 from lit_ft.data import YelpDataModule
-from lit_ft.errors import UserError
-from lit_ft.flags import DEFAULT_SEED, add_run_flags, check_seed, introduction
+from lit_ft.errors import UserError, as_user_error
 from lit_ft.machine import command_line, provenance
 from lit_ft.model import BertClassifier
 from lit_ft.predictions import PredictionWriter, check_output
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, record_evaluation
-from lit_ft.resume import FiniteLoss, Interruption, RunSettings, StepSeed
+from lit_ft.resume import FiniteLoss, RunSettings, StepSeed
 from lit_ft.schedule import check_schedule
 from lit_ft.tracking import RunLogger, Tracking
 
-CALIBRATE = (
-    "Divide the logits by the temperature that `fit` found on the validation texts: the probabilities then "
-    "say how often the model is right. The predicted classes stay the same."
-)
 RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run folder is theirs
-
-
-def as_user_error(error: Exception) -> UserError:
-    """The Trainer's own complaint about its arguments, as one line."""
-    return error if isinstance(error, UserError) else UserError(f"trainer settings: {error}")
 
 
 class ReviewCLI(LightningCLI):
@@ -57,9 +48,9 @@ class ReviewCLI(LightningCLI):
             BertClassifier,
             YelpDataModule,
             parser_class=Parser,
-            parser_kwargs={"prog": "python -m lit_ft", command: introduction(command)},
+            parser_kwargs={"prog": "python -m lit_ft", command: flags.introduction(command)},
             save_config_callback=None,
-            seed_everything_default=DEFAULT_SEED,
+            seed_everything_default=flags.DEFAULT_SEED,
             auto_configure_optimizers=False,
             trainer_defaults=TRAINER_DEFAULTS,
         )
@@ -74,9 +65,9 @@ class ReviewCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our own flags, in place of Lightning's `--seed_everything: bool | int`."""
-        add_run_flags(parser)
+        flags.add_run_flags(parser)
         if self.command == "predict":
-            parser.add_argument("--calibrate", type=bool, default=False, help=CALIBRATE)
+            parser.add_argument("--calibrate", type=bool, default=False, help=flags.CALIBRATE)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our groups before the Trainer's, so that `--help` begins with what is ours."""
@@ -89,7 +80,8 @@ class ReviewCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         # Lightning would lay the checkpoint's hyper-parameters over YAML and flags alike (cli.py, 2.6.6).
         config = self.config[self.command]
-        check_seed(config.seed_everything)
+        flags.check_seed(config.seed_everything)
+        config.model.pretrained = config.data.tokenizer = pretrained.pin(config.model.pretrained)
         name = config.name or first_config_stem(self.command_args) or "default"
         self.name = runs.check_name(name)
         ckpt_path = config.ckpt_path or (None if self.command == "fit" else "best")
@@ -142,6 +134,7 @@ class ReviewCLI(LightningCLI):
             self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
         new = self.command == "fit" and self.run is None
         if new:
+            flags.warn_of_sample_encoder(config, self.command_args)
             self.run = self._new_run()
         try:
             self.trainer = self.instantiate_trainer()
@@ -174,17 +167,16 @@ class ReviewCLI(LightningCLI):
             given = command_line([self.command, *self.command_args], configs_dir())
             self.tracking = Tracking(self.run, settings.monitor, self._settings(), given)
             self.provenance = provenance(given, settings.seed_everything)
-            self.interruption = Interruption()
             kept = RunSettings(self._settings(), self._dump(), self.run / runs.CONFIG)
-            callbacks += [StepSeed(settings.seed_everything), FiniteLoss(), self.interruption, kept]
+            callbacks += [StepSeed(settings.seed_everything), FiniteLoss(), kept]
             callbacks += self.tracking.callbacks()
         elif self.command == "predict":
             callbacks.append(self._prediction_writer())
         logger = config.logger
         if logger in (None, True) and self.run is not None and self.command == "fit":
-            logger = RunLogger(self.run, self.checkpoint["global_step"] if self.checkpoint else None)
+            logger = RunLogger(self.run, self.checkpoint)
         values = {**config, **kwargs, "callbacks": callbacks, "logger": logger or False}
-        return Trainer(**values)
+        return Trainer(**{**values, "plugins": with_checkpoint_io(config.plugins)})
 
     def _prediction_writer(self) -> PredictionWriter:
         output, trainer = self.config[self.command].data.predict_output, self.config[self.command].trainer
@@ -209,14 +201,16 @@ class ReviewCLI(LightningCLI):
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Train; then leave the metrics, the picture and the model folder of the best checkpoint."""
         assert self.run is not None
-        try:
-            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path)
-        except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
-            raise SystemExit(130) if self.interruption.happened else error from None
-        self.tracking.save_last(self.trainer)
-        if self.trainer.is_global_zero:
-            seconds = time.monotonic() - self.begun
-            leave_results(self.tracking, self.trainer, self.model, self.datamodule, self.provenance, seconds)
+        with disk_errors(self.run):
+            try:
+                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path)
+            except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
+                raise SystemExit(130) if self.tracking.preemption.interrupted else error from None
+            self.tracking.save_last(self.trainer)
+            self.tracking.preemption.stop_after_end(self.trainer)
+            if self.trainer.is_global_zero:
+                took = time.monotonic() - self.begun
+                leave_results(self.tracking, self.trainer, self.model, self.datamodule, self.provenance, took)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation split."""

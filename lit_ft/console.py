@@ -4,8 +4,11 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+
+from lit_ft.__main__ import unwritable
 
 
 def global_rank() -> int:
@@ -18,11 +21,27 @@ def global_rank() -> int:
 
 def silence_libraries() -> None:
     """Leave our own lines, errors, and nothing of Lightning's chatter."""
+    silence_writer_threads()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch.utils._pytree, by way of Lightning
+
+
+def silence_writer_threads() -> None:
+    """Keep a full disk that a thread meets from printing a traceback there.
+
+    TensorBoard 2.21 (event_file_writer.py) writes in a thread, keeps its error for the next call, and raises
+    it in the thread, too. The call ends the run with one line.
+    """
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if unwritable(args.exc_value) is None:
+            before(args)
+
+    threading.excepthook = hook
 
 
 _quiet = False

@@ -13,7 +13,7 @@ from datasets import Dataset
 from datasets.features import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft.cache import cache_dir
+from lit_ft.cache import cache_dir, make_cache
 from lit_ft.console import quiet_datasets
 from lit_ft.errors import UserError
 
@@ -116,7 +116,7 @@ def encode(
     key = xxhash.xxh3_128(repr(settings).encode()).hexdigest()
     cache_file = cache_dir() / "encoded" / f"{key}.arrow"
     cached = cache_file.is_file()
-    cache_file.parent.mkdir(parents=True, exist_ok=True)
+    make_cache(cache_file.parent)
 
     def encode_batch(batch: pa.Table) -> pa.Table:
         # encode_batch_fast leaves out the offsets, which nobody reads: a third faster.

@@ -8,3 +8,8 @@ class UserError(ValueError):
     traceback. The text says what was expected, what was found (with the value), and the fix as a flag.
     Any other exception is a bug of ours and keeps its traceback.
     """
+
+
+def as_user_error(error: Exception) -> UserError:
+    """The Trainer's own complaint about its arguments, as one line."""
+    return error if isinstance(error, UserError) else UserError(f"trainer settings: {error}")

@@ -5,9 +5,14 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from lit_ft import __version__
+from lit_ft.console import warn
 from lit_ft.errors import UserError
 
 DEFAULT_SEED = 42
+CALIBRATE = (
+    "Divide the logits by the temperature that `fit` found on the validation texts: the probabilities then "
+    "say how often the model is right. The predicted classes stay the same."
+)
 RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
     "seed_everything": (
         int,
@@ -39,6 +44,14 @@ def check_seed(seed: int) -> None:
     """Refuse what torch and numpy cannot take."""
     if not 0 <= seed < 2**32:
         raise UserError(f"expected --seed_everything from 0 to {2**32 - 1}, found {seed}")
+
+
+def warn_of_sample_encoder(config: Any, args: list[str]) -> None:
+    """Say when somebody's own texts are about to train the sample's encoder, which nobody asked for."""
+    own_texts = config.data.train_path or config.data.source not in (None, "sample")
+    asked = any(arg.partition("=")[0] in ("--model.pretrained", "--model") for arg in args)
+    if config.model.pretrained == "sample" and own_texts and not asked:
+        warn("training `sample`, a tiny BERT with untrained weights: set --model.pretrained to another model")
 
 
 def introduction(command: str) -> dict[str, Any]:

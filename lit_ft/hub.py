@@ -91,6 +91,17 @@ def hub_errors(what: str, sample_config: str) -> Iterator[None]:
         raise UserError(message) from None
 
 
+def unreachable(what: str, sample_config: str) -> str:
+    """The line for what the Hub alone has, while it does not answer or is switched off."""
+    start, way_out = f"could not load {what}:", f"try --config {sample_config}"
+    if _switched_off() and not _offline_by_probe:
+        return f"{start} HF_HUB_OFFLINE is set and it is not in the local cache; unset it, or {way_out}"
+    return (
+        f"{start} the Hub at {_endpoint()} cannot be reached and it is not in the local cache; check the "
+        f"network or {way_out}"
+    )
+
+
 def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
     chain: list[BaseException] = []
     link: BaseException | None = error
@@ -120,12 +131,7 @@ def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
     if status == 429 or status >= 500:
         return f"{start} the Hub at {_endpoint()} answers with status {status}; try again later, or {way_out}"
     if names & UNREACHABLE or "We couldn't connect to" in texts:
-        if _switched_off() and not _offline_by_probe:
-            return f"{start} HF_HUB_OFFLINE is set and it is not in the local cache; unset it, or {way_out}"
-        return (
-            f"{start} the Hub at {_endpoint()} cannot be reached and it is not in the local cache; check the "
-            f"network or {way_out}"
-        )
+        return unreachable(what, sample_config)
     if isinstance(error, OSError) and error.errno is not None:
         return (
             f"{start} {error.strerror} ({error.filename}); check the disk, or set HF_HOME to another folder"

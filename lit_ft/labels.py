@@ -68,6 +68,13 @@ class LabelMapping:
                 )
             # Names declare the classes, also those that have no row here.
             values = tuple(range(start, max(high + 1, start + len(names or ()))))
+            if names is not None and len(values) > len(names):
+                outside = min(number for number in numbers if number >= start + len(names))
+                raise UserError(
+                    f"expected labels {_span(values[: len(names)])} in {where}, one for each of the "
+                    f"{len(names)} names of --data.label_names, found {outside} in row "
+                    f"{row_of(numbers.index(outside))}; mend the row, or name {len(values)} classes"
+                )
             num_found = len(set(numbers))
         else:
             values = tuple(sorted({str(value).strip() for value in distinct}))

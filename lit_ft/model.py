@@ -64,8 +64,8 @@ class BertClassifier(LightningModule):
             if value is not None and not 0 <= value < 1:
                 raise UserError(f"expected model.{name} in [0, 1), found {value}")
         for name in ("learning_rate", "weight_decay"):
-            if self.hparams[name] < 0:
-                raise UserError(f"expected model.{name} of at least 0, found {self.hparams[name]}")
+            if not 0 <= self.hparams[name] < float("inf"):
+                raise UserError(f"expected a finite model.{name} of at least 0, found {self.hparams[name]}")
         self.net: PreTrainedModel | None = None
         self.confusion: dict[str, list[list[int]]] = {}
         self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"

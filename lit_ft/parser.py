@@ -6,7 +6,6 @@ a text that is not recognised still ends as one line.
 """
 
 import argparse
-import difflib
 import re
 import sys
 import types
@@ -21,6 +20,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lit_ft.config_file import ConfigFile, read_config, shorten
 from lit_ft.errors import UserError
+from lit_ft.setting_keys import like_group, nearest, valid_keys
 
 SECRET = re.compile(r"(^|[._])(token|password|secret|api_key)$")  # `hub_token`, but not `max_tokens`
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
@@ -113,8 +113,11 @@ def _check_group(parser: ArgumentParser, config: ConfigFile, key: str, node: yam
 
 def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Problem:
     """What jsonargparse's `message` means to a user."""
-    if found := re.match(r"unrecognized arguments: (-*)([^\s=]+)", message):
+    if found := re.match(r"unrecognized arguments: (-*)([^\s=]+)(=\S*)?", message):
         key = found[2]
+        if not found[1] and key in valid_keys(parser):
+            value = found[3] or "=VALUE"
+            return Problem("", f"unexpected argument {shorten(key + (found[3] or ''))}; write --{key}{value}")
         problem = _unknown(parser, key)
         if found[1] == "--" or problem.nearest:
             return problem
@@ -162,7 +165,7 @@ def _inner_problem(ex: BaseException | None) -> Problem | None:
 
 def _unknown(parser: ArgumentParser, key: str) -> Problem:
     keys = valid_keys(parser)
-    group = key.rpartition(".")[0]
+    group = like_group(key.rpartition(".")[0], keys)
     names = [k for k in keys if k.rpartition(".")[0] == group] or sorted({k.partition(".")[0] for k in keys})
     text = f"the keys there are {', '.join(names)}" if len(names) <= 30 else "see --help for the keys"
     return Problem(key, text, nearest(key, keys), unknown=True)
@@ -182,29 +185,6 @@ def _sentence(problem: Problem, state: Parsing) -> str:
     if problem.nearest:
         advice = f"did you mean --{problem.nearest}?"
     return f"unknown flag --{key}; {advice}"
-
-
-def valid_keys(parser: ArgumentParser) -> list[str]:
-    """The keys that `parser` and its sub-commands accept, in the order of their help."""
-    keys: list[str] = []
-    for action in parser._actions:
-        for sub_parser in (getattr(action, "_name_parser_map", None) or {}).values():
-            keys += valid_keys(sub_parser)
-        hidden = action.dest in ("help", "print_config", "print_shtab") or action.dest.endswith(".help")
-        if action.option_strings and not hidden and action.dest != argparse.SUPPRESS:
-            keys.append(action.dest)
-    return keys
-
-
-def nearest(key: str, keys: list[str]) -> str | None:
-    """The key that was meant: a like name in the same group, the same name elsewhere, or a like key."""
-    group, _, name = key.rpartition(".")
-    siblings = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == group}
-    if close := difflib.get_close_matches(name, siblings, n=1):
-        return siblings[close[0]]
-    namesakes = [k for k in keys if k.rpartition(".")[2] == name]
-    close = difflib.get_close_matches(key, namesakes or keys, n=1, cutoff=0.0 if namesakes else 0.75)
-    return close[0] if close else None
 
 
 def typehint(parser: ArgumentParser, key: str) -> Any:

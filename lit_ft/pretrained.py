@@ -50,8 +50,14 @@ def resolve(pretrained: str) -> str:
     newest masked-LM run of that name. Anything else is returned as it is.
     """
     if pretrained == "sample":
+        quiet()  # the first time it is built here, and saved
         return str(sample.sample_encoder())
     return find_model(pretrained, "--model.pretrained")
+
+
+def pin(pretrained: str) -> str:
+    """`sft:NAME` as the folder that it means now: after the next `sft` run it would mean another model."""
+    return find_model(pretrained, "--model.pretrained") if pretrained.startswith("sft:") else pretrained
 
 
 def needs_hub(pretrained: str) -> bool:

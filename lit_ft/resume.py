@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from lightning import Callback
 
-from lit_ft.console import warn
 from lit_ft.errors import UserError
 
 
@@ -29,7 +28,7 @@ class StepSeed(Callback):
 
 
 def _last_saved(trainer: Any) -> str | None:
-    saved = [c.best_model_path for c in trainer.checkpoint_callbacks if c.best_model_path]
+    saved = [path for c in trainer.checkpoint_callbacks if (path := getattr(c, "best_model_path", None))]
     return saved[-1] if saved else None
 
 
@@ -54,20 +53,6 @@ class FiniteLoss(Callback):
                 f"{what} is {loss.item()} at step {trainer.global_step}, epoch {trainer.current_epoch}; "
                 f"{where}; lower --model.learning_rate or set --trainer.gradient_clip_val=1"
             )
-
-
-class Interruption(Callback):
-    """Says what an interrupted run left; Lightning itself ends it without a word."""
-
-    happened = False
-
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Take note of Ctrl-C."""
-        if isinstance(exception, KeyboardInterrupt):
-            self.happened = True
-            saved = _last_saved(trainer)
-            what = f"go on from {saved} with --ckpt_path last" if saved else "no checkpoint was saved yet"
-            warn(f"interrupted at step {trainer.global_step}; {what}")
 
 
 class RunSettings(Callback):

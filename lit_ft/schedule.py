@@ -27,6 +27,19 @@ def _limited_batches(trainer: Any, num_batches: int) -> int:
     return min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
 
 
+def resumes_exactly(trainer: Any) -> bool:
+    """Whether a checkpoint saved in this `on_train_batch_end` goes on as if nothing had happened.
+
+    Not in the middle of an accumulation window, whose gradients no checkpoint holds. Nor where a validation
+    or the epoch's end follows: Lightning 2.6.6 (fit_loop.py, `reset`; training_epoch_loop.py, `advance`)
+    takes those for done when it resumes.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    if loop._should_accumulate() or loop._is_training_done:
+        return False
+    return not loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+
+
 def check_end(trainer: Any) -> None:
     """Refuse a run without an end: its learning rate could not fall to 0 there."""
     if trainer.max_epochs in (None, -1) and trainer.max_steps in (None, -1):
@@ -42,12 +55,25 @@ def check_schedule(trainer: Any, num_train_rows: int, batch_size: int) -> None:
         batch_size: Rows a batch on each process.
     """
     check_end(trainer)
+    for name in ("max_epochs", "max_steps", "accumulate_grad_batches", "limit_train_batches"):
+        if getattr(trainer, name) == 0:
+            raise UserError(f"expected --trainer.{name} above 0, found 0: there would be nothing to train")
+    if getattr(trainer, "_val_check_time_interval", None) is not None:
+        raise UserError(
+            "expected --trainer.val_check_interval as a number of batches or a share of an epoch, found a "
+            "time: a resumed run would validate at other steps; last.ckpt is saved by the clock anyway"
+        )
     if num_train_rows < trainer.world_size:
         raise UserError(
             f"expected a training row for each of {trainer.world_size} processes, found {num_train_rows}; "
             "lower --trainer.devices"
         )
     batches = _limited_batches(trainer, -(-num_train_rows // batch_size) // trainer.world_size or 1)
+    if batches == 0:
+        raise UserError(
+            f"expected --trainer.limit_train_batches that leaves a batch, found "
+            f"{trainer.limit_train_batches}; write a share of the epoch or a whole number"
+        )
     interval = trainer.val_check_interval
     validates = trainer.limit_val_batches and trainer.check_val_every_n_epoch is not None
     if isinstance(interval, int) and interval > batches and validates and not trainer.fast_dev_run:

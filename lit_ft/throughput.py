@@ -71,6 +71,10 @@ class Throughput(Callback):
         """Stop the clock."""
         self._since = None
 
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Stop the clock, also where a checkpoint is saved between two validations."""
+        self._since = None
+
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Sum up, over all processes."""
         self._add_window()

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_ft import runs
@@ -12,6 +11,8 @@ from lit_ft.dashboard import Dashboard
 from lit_ft.errors import UserError
 from lit_ft.history import LossHistory
 from lit_ft.metrics import SCALARS
+from lit_ft.preempt import Preemption
+from lit_ft.run_checkpoints import LastCheckpoint, RunCheckpoint
 from lit_ft.throughput import Throughput
 
 HIGHER_IS_BETTER = ("accuracy", "macro_f1", "kappa")
@@ -22,10 +23,17 @@ class RunLogger(TensorBoardLogger):
 
     Args:
         run: The run folder.
-        purge_step: TensorBoard hides what an earlier process logged from this step on.
+        checkpoint: That the run goes on from: TensorBoard hides what was logged after it.
     """
 
-    def __init__(self, run: Path, purge_step: int | None = None) -> None:
+    def __init__(self, run: Path, checkpoint: dict[str, Any] | None = None) -> None:
+        purge_step = None
+        if checkpoint is not None:
+            states = checkpoint["callbacks"].items()
+            history: dict[str, Any] = next((s for key, s in states if key.startswith("LossHistory")), {})
+            # Points of the training have the step before; an epoch's loss has the step itself, and was
+            # logged before the checkpoint only where no epoch was open any more: after the training's end.
+            purge_step = checkpoint["global_step"] + (history.get("num_samples") == 0)
         name = run.parent.name
         super().__init__(run.parent.parent, name, run.name, default_hp_metric=False, purge_step=purge_step)
 
@@ -33,22 +41,22 @@ class RunLogger(TensorBoardLogger):
         """Write what is waiting."""
         self.experiment.flush()
 
+    def finalize(self, status: str) -> None:
+        """Write what is waiting; where a run fails on a full disk, that error is told and not the file's own.
 
-class RunCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint that still knows its files when the run folder was moved."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning stores absolute paths, and forgets the best score where the folder has another one."""
-        best = Path(self.dirpath or "") / Path(state_dict["best_model_path"]).name
-        if best.is_file():
-            here = {"dirpath": self.dirpath, "best_model_path": str(best), "kth_best_model_path": str(best)}
-            scores = state_dict["best_k_models"].values()
-            state_dict = {**state_dict, **here, "best_k_models": {str(best): score for score in scores}}
-        super().load_state_dict(state_dict)
+        The file stays open: the best checkpoint's figures follow after the training, for which a writer that
+        was closed would begin another file.
+        """
+        try:
+            if self._experiment is not None:
+                self.save()
+        except OSError:
+            if status == "success":
+                raise
 
 
 class Tracking:
-    """The history, the speed, the dashboard and the two checkpoints of one fit.
+    """The history, the speed, the dashboard, the two checkpoints of one fit, and what stops it.
 
     Args:
         run: The run folder.
@@ -64,21 +72,23 @@ class Tracking:
         self.run = run
         self.monitor = monitor
         mode = "max" if monitor.removeprefix("val/") in HIGHER_IS_BETTER else "min"
-        common: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": False}
         folder = run / runs.CHECKPOINTS
         self.history = LossHistory()
         self.throughput = Throughput()
         self.dashboard = Dashboard(settings, command, self.history, monitor, best_is_high=mode == "max")
-        self.best = RunCheckpoint(folder, "best", monitor=monitor, mode=mode, **common)
+        self.best = RunCheckpoint(folder, "best", monitor, mode)
         # A second one: ModelCheckpoint(save_last=True) of 2.6.6 renews `last` only when `best` is renewed.
-        self.last = RunCheckpoint(folder, "last", **common)
+        self.last = LastCheckpoint(folder)
+        self.preemption = Preemption(self.last)
 
     def callbacks(self) -> list[Callback]:
         """In the order in which they run: the history is noted before it is saved."""
-        return [self.history, self.throughput, self.dashboard, self.best, self.last]
+        return [self.history, self.throughput, self.dashboard, self.best, self.last, self.preemption]
 
     def save_last(self, trainer: Trainer) -> None:
-        """Save the end of training where it comes after the last validation. All processes call this."""
+        """Save the end of training where the last validation did not. All processes call this."""
         validated = self.history.validation
-        if (not validated or validated[-1]["step"] < trainer.global_step) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.run / runs.CHECKPOINTS / "last.ckpt")
+        # After max_steps Lightning would take the epoch for closed when it resumes: its mean loss would lack.
+        saved = validated and validated[-1]["step"] == trainer.global_step != trainer.max_steps
+        if not saved and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.last.save(trainer)

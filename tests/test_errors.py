@@ -103,12 +103,26 @@ SETTINGS = [
     (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt"),
     (["--trainer.val_check_interval", "50"], "at most 10, the batches of an epoch, found 50"),
     (["--seed_everything", "-1"], "found -1"),
+    (["--trainer.max_epochs", "0"], "--trainer.max_epochs above 0, found 0"),
+    (["--trainer.max_steps", "0"], "--trainer.max_steps above 0, found 0"),
+    (["--trainer.limit_train_batches", "0"], "--trainer.limit_train_batches above 0, found 0"),
+    (["--trainer.limit_train_batches", "0.05"], "leaves a batch, found 0.05"),
+    (["--trainer.accumulate_grad_batches", "0"], "--trainer.accumulate_grad_batches above 0, found 0"),
+    (["--trainer.val_check_interval", "00:00:00:05"], "found a time"),
+    (["--model.learning_rate", ".inf"], "finite model.learning_rate of at least 0, found inf"),
+    (["data.batch_size=3"], "write --data.batch_size=3"),
+    (["--modle.lr", "3"], "did you mean --model.learning_rate?"),
+    (["--modle.zzz", "3"], "the keys there are model.pretrained, model.learning_rate"),
+    (
+        ["--data.label_names", '["bad", "so", "good"]'],
+        "labels 1 to 3 in train.csv, one for each of the 3 names",
+    ),
     (["--data.split_seed", "-1"], "data.split_seed of at least 0, found -1"),
     (["--trainer.devices", "90", "--trainer.accelerator", "cpu"], "found 80"),
 ]
 
 
-@pytest.mark.parametrize("flags, message", SETTINGS, ids=[flags[0] + "=" + flags[1] for flags, _ in SETTINGS])
+@pytest.mark.parametrize("flags, message", SETTINGS, ids=["=".join(flags[:2]) for flags, _ in SETTINGS])
 def test_settings(flags, message, lit_ft, fit_args):
     assert message in one_line(lit_ft("fit", *fit_args, *flags))
     assert not Path("runs").exists()
@@ -166,6 +180,35 @@ def test_checkpoints_that_cannot_be_used(checkpoint, lit_ft, fit_args):
     assert all(f"{name}.ckpt" in line for name, line in found.items())
     shutil.copytree("runs", "before")
     assert {p.name for p in Path("runs/small").iterdir()} == {"version_0"}
+
+
+def test_a_folder_is_no_checkpoint(lit_ft, fit_args, encoder):
+    line = one_line(lit_ft("test", *fit_args, "--ckpt_path", str(encoder)))
+    assert f"found the folder {encoder} (--model.pretrained={encoder} starts a fit" in line
+    line = one_line(lit_ft("test", *fit_args, "--ckpt_path", "."))
+    assert "found the folder .; set --ckpt_path to best, last" in line
+
+
+@pytest.mark.parametrize("folder", ["/proc/x", "train.csv"])
+def test_cache_folder_that_cannot_be(folder, lit_ft, fit_args, monkeypatch):
+    monkeypatch.setenv("LIT_FT_CACHE", folder)
+    line = one_line(lit_ft("fit", *fit_args))
+    assert f"expected a cache folder that can be written, found {folder}" in line and "LIT_FT_CACHE" in line
+    assert not Path("runs").exists()
+
+
+def test_own_texts_with_the_sample_encoder_are_warned_of(lit_ft, work):
+    args = [
+        "--data.train_path",
+        "train.csv",
+        "--trainer.fast_dev_run",
+        "true",
+        "--trainer.accelerator",
+        "cpu",
+    ]
+    said = "warning: training `sample`, a tiny BERT with untrained weights"
+    assert said in lit_ft("fit", "--config", "yelp_local.yaml", *args)[2]
+    assert said not in lit_ft("fit", "--config", "yelp_local.yaml", *args, "--model.pretrained", "sample")[2]
 
 
 def test_a_checkpoint_of_another_model(checkpoint, lit_ft, fit_args, encoder):

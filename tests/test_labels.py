@@ -83,7 +83,7 @@ def test_names():
     assert mapping.describe() == "labels: 2 classes, 1 (poor), 2 (fine) -> 0 to 1"
     assert fit(range(1, 31)).describe().endswith("9, ..., 30 -> 0 to 29")
     refused(
-        lambda: fit([1, 2], names=["poor"]), "2 different names", "1 to 2", "1: poor", "--data.label_names"
+        lambda: fit([1, 2], names=["poor"]), "1 to 1", "1 names", "found 2 in row 2", "--data.label_names"
     )
     refused(lambda: fit(["a", "b"], names=["x", "x"]), "2 different names", "'a', 'b'", "--data.label_names")
 

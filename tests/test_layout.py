@@ -20,10 +20,12 @@ LIGHT = {
     "errors",
     "hub",
     "parser",
+    "preflight",
     "runs",
+    "setting_keys",
 }  # no HEAVY at the top level
 LEAVES = {"audit", "batching", "errors", "optim", "runs", "sample_phrases", "config_file", "labels", "hub"}
-LEAVES |= {"text_keys", "analysis", "board", "figures", "markdown", "plain_parser"}
+LEAVES |= {"text_keys", "analysis", "board", "figures", "markdown", "plain_parser", "setting_keys"}
 COMMAND_MODULES = {module for module, _ in COMMANDS.values()}
 
 

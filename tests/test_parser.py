@@ -85,7 +85,7 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         ("--data.lr 3", "unknown flag --data.lr; did you mean --model.lr?"),
         ("--trainer.max_epoch 3", "unknown flag --trainer.max_epoch; did you mean --trainer.max_epochs?"),
         ("--model.zzzz 3", "unknown flag --model.zzzz; the keys there are model.pretrained, model.lr"),
-        ("data.batch_size=3", "unknown key data.batch_size; did you mean data.batch_size?"),
+        ("data.batch_size=3", "unexpected argument 'data.batch_size=3'; write --data.batch_size=3"),
         ("extra", "unexpected argument 'extra'; settings are written --key=value"),
         ("--data.hub_tokn hf_1234", "unknown flag --data.hub_tokn; did you mean --data.hub_token?"),
         ("--data.batch_size forty", "data.batch_size: expected a whole number, found 'forty'"),

@@ -1,7 +1,6 @@
 """A fit that is stopped and goes on ends as one that was never stopped."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -112,29 +111,3 @@ def test_changed_training_data_is_refused(lit_ft, fit_args, work):
     assert code == 2 and "the training data is not the checkpoint's" in err and err.count("\n") == 1
     code, _, err = lit_ft("validate", *fit_args)
     assert code == 0 and "rows held out now may have been trained on" in err
-
-
-def test_interrupted_run_says_how_to_go_on(fit_args, work):
-    """Ctrl-C in training: exit code 130 and one line, and the run goes on."""
-    import signal
-    import subprocess
-    import sys
-    import time
-
-    from conftest import REPOSITORY
-
-    args = ["--trainer.max_epochs", "2000", "--trainer.val_check_interval", "5"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lit_ft", "fit", *fit_args, *args],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    last = work / "runs/small/version_0/checkpoints/last.ckpt"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "warning: interrupted at step" in err and "--ckpt_path last" in err and "Traceback" not in err

@@ -1,0 +1,87 @@
+"""Before torch is imported: whether a fit needs what only the Hub has, and whether the Hub answers.
+
+Without a network `fit --config yelp.yaml` would import, build and wait for many seconds before it could say
+so. What is not certain here (a group given as a whole, a checkpoint, a config with mistakes) is left to the
+command itself, which looks again.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_ft import hub
+from lit_ft.__main__ import config_values, flag_value
+from lit_ft.errors import UserError
+
+SAMPLE_CONFIG = "sample.yaml"
+UNSURE = ("--help", "-h", "--print_config", "--ckpt_path", "--data", "--model")
+
+
+def check(args: list[str]) -> None:
+    """Refuse a fit whose model or data can only come from a Hub that does not answer.
+
+    Args:
+        args: The command line after `fit`, every config resolved to a file.
+
+    Raises:
+        UserError: The Hub does not answer, and the local cache has never seen the model or the dataset.
+    """
+    if any(arg.partition("=")[0] in UNSURE or arg.endswith(".help") for arg in args):
+        return
+    settings = _settings(args)
+    if settings is None or settings.get("ckpt_path"):
+        return
+    model, source = settings.get("model.pretrained"), settings.get("data.source")
+    wanted = []
+    if isinstance(model, str) and model != "sample" and _names_hub(model):
+        wanted.append((f"model '{model}'", "models", model.rpartition("@")[0] or model))
+    if isinstance(source, str) and source != "sample" and _names_hub(source):
+        if not settings.get("data.train_path"):
+            wanted.append((f"dataset '{source}'", "datasets", source.rpartition("@")[0] or source))
+    if not wanted or not hub.go_offline_if_unreachable():
+        return
+    for what, kind, name in wanted:
+        if not _was_cached(kind, name):
+            raise UserError(hub.unreachable(what, SAMPLE_CONFIG))
+
+
+def _settings(args: list[str]) -> dict[str, Any] | None:
+    """The few settings that matter here, under their flags; None where the parser will find a mistake."""
+    found: dict[str, Any] = {}
+    for _, _, path in config_values(args):
+        try:
+            config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return None
+        if not isinstance(config, dict):
+            return None
+        for key, value in config.items():
+            if isinstance(value, dict):
+                found |= {f"{key}.{name}": inner for name, inner in value.items()}
+            else:
+                found[key] = value
+    if "data" in found or "model" in found:  # a file for the group
+        return None
+    for key in ("model.pretrained", "data.source", "data.train_path"):
+        if (given := flag_value(args, f"--{key}")) is not None:
+            found[key] = None if given == "null" else given
+    return found
+
+
+def _names_hub(name: str) -> bool:
+    ours = name.startswith(("sft:", ".", "/", "~")) or name.count("/") > 1
+    return not ours and not Path(name).is_dir()
+
+
+def _was_cached(kind: str, name: str) -> bool:
+    """Whether the Hub's local cache has a folder for this name; whether all is in it, only loading tells."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    home = os.environ.get("HF_HOME") or f"{home}/huggingface"
+    files = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    folders = [Path(files) / f"{kind}--{name.replace('/', '--')}"]
+    if kind == "datasets":
+        prepared = os.environ.get("HF_DATASETS_CACHE") or f"{home}/datasets"
+        folders.append(Path(prepared) / name.replace("/", "___"))
+    return any(folder.expanduser().is_dir() for folder in folders)

@@ -1,0 +1,45 @@
+"""What `--model.pretrained` comes to mean, and stays."""
+
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from lit_ft import pretrained
+
+
+def masked_lm(encoder: Path, version: int) -> str:
+    """A run as `sft` leaves it."""
+    folder = Path(f"runs/mine/version_{version}/model")
+    shutil.copytree(encoder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
+    return str(folder)
+
+
+def test_sft_name_is_pinned_to_the_run_it_means(lit_ft, fit_args, encoder):
+    first = masked_lm(encoder, 0)
+    args = [*fit_args, "--model.pretrained", "sft:mine"]
+    assert lit_ft("fit", *args, "--trainer.max_epochs", "1")[0] == 0
+    kept = yaml.safe_load(Path("runs/small/version_0/config.yaml").read_text())
+    assert kept["model"]["pretrained"] == first
+    again = ["fit", *args, "--trainer.max_epochs", "1", "--ckpt_path", "last"]
+    assert lit_ft(*again)[0] == 0
+    assert lit_ft("test", *args)[0] == 0
+    second = masked_lm(encoder, 1)
+    code, _, err = lit_ft(*again)
+    assert code == 2 and f"model.pretrained={second} (there {first})" in err
+    code, _, err = lit_ft("test", *args)
+    assert code == 2 and "a checkpoint of another model" in err and repr(first) in err
+    assert lit_ft("test", *fit_args, "--model.pretrained", first)[0] == 0
+
+
+def test_building_the_sample_encoder_shows_no_bar(tmp_path, monkeypatch, capfd):
+    """In the very first fit nothing else has silenced the library yet."""
+    from transformers.utils import logging
+
+    monkeypatch.setenv("LIT_FT_CACHE", str(tmp_path / "cache"))
+    logging.enable_progress_bar()
+    pretrained.load_config("sample")
+    assert capfd.readouterr().err == ""
