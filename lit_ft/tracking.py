@@ -42,11 +42,7 @@ class RunLogger(TensorBoardLogger):
         self.experiment.flush()
 
     def finalize(self, status: str) -> None:
-        """Write what is waiting; where a run fails on a full disk, that error is told and not the file's own.
-
-        The file stays open: the best checkpoint's figures follow after the training, for which a writer that
-        was closed would begin another file.
-        """
+        """Write what is waiting; where a run fails on a full disk, that error is told and not the file's own."""
         try:
             if self._experiment is not None:
                 self.save()
