@@ -42,7 +42,7 @@ class RunLogger(TensorBoardLogger):
         self.experiment.flush()
 
     def finalize(self, status: str) -> None:
-        """Write what is waiting; where a run fails on a full disk, that error is told and not the file's own."""
+        """Write what is waiting; where a run fails on a full disk, that error is told, not the file's own."""
         try:
             if self._experiment is not None:
                 self.save()
