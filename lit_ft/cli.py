@@ -14,10 +14,10 @@ from lit_ft import checkpoints, flags, hub, pretrained, runs
 from lit_ft.__main__ import configs_dir, first_config_stem
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
-from lit_ft.console import global_rank, say, silence_libraries
+from lit_ft.console import global_rank, say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import UserError, as_user_error
-from lit_ft.machine import command_line, provenance
+from lit_ft.machine import bfloat16_advice, command_line, provenance
 from lit_ft.model import BertClassifier
 from lit_ft.predictions import PredictionWriter, check_output
 from lit_ft.progress import ReviewProgressBar
@@ -138,6 +138,8 @@ class ReviewCLI(LightningCLI):
             self.run = self._new_run()
         try:
             self.trainer = self.instantiate_trainer()
+            if advice := bfloat16_advice(config.trainer.precision, "--trainer.precision"):
+                warn(advice)
             if self.command == "fit":
                 check_schedule(self.trainer, sum(self.datamodule.class_counts()), config.data.batch_size)
         except Exception as error:

@@ -1,0 +1,51 @@
+"""What a run ran on, and what is said of it."""
+
+from pathlib import Path
+
+import pytest
+
+from lit_ft import machine
+
+FLAGS = (
+    "flags\t: fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat fxsr sse sse2 ht avx avx2 fma"
+)
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags", "warns"),
+    [
+        ("bf16-mixed", FLAGS, True),
+        ("bf16-true", FLAGS, True),
+        ("bf16-mixed", FLAGS + " avx512_bf16", False),
+        ("bf16-mixed", FLAGS + " amx_tile amx_bf16", False),
+        ("32-true", FLAGS, False),
+        (None, FLAGS, False),
+        ("bf16-mixed", "", False),  # nothing is known of the processor
+    ],
+)
+def test_bfloat16_where_it_is_slow(precision, flags, warns, monkeypatch):
+    monkeypatch.setattr(machine, "_lines", lambda path: ["model name\t: A processor", flags])
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    advice = machine.bfloat16_advice(precision, "--trainer.precision")
+    assert (advice is not None) == warns
+    if advice:
+        assert str(precision) in advice and "set --trainer.precision=32-true" in advice
+
+
+def test_packaged_configs_go_by_their_name():
+    packaged = Path("/usr/lib/lit_ft/configs")
+    args = [
+        "fit",
+        "--config",
+        "/usr/lib/lit_ft/configs/yelp.yaml",
+        "--name",
+        "a b",
+        "--config",
+        "own/my.yaml",
+    ]
+    shown = machine.command_line(args, packaged)
+    assert shown == "python -m lit_ft fit --config yelp.yaml --name 'a b' --config own/my.yaml"
+
+
+def test_memory_is_counted_in_gigabytes():
+    assert 0.01 < machine.peak_memory_gb() < 100
