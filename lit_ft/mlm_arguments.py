@@ -24,6 +24,7 @@ REQUIRED: dict[str, Any] = {
     "remove_unused_columns": False,
     "include_num_input_tokens_seen": "non_padding",  # survives a resume; TRL's own num_tokens does not
     "average_tokens_across_devices": True,
+    "logging_nan_inf_filter": False,  # it hides what check_finite looks at, and waits for the GPU each batch
 }
 
 # SFTConfig's own fields are about causal models and chat data: here they would be ignored without a word.

@@ -22,7 +22,7 @@ from lit_ft.machine import command_line, provenance
 from lit_ft.markdown import table
 from lit_ft.masking import MaskingCollator, check_masked_lm
 from lit_ft.mlm_arguments import check_devices, training_arguments
-from lit_ft.mlm_callbacks import StopOnSignal, TensorBoardWriter
+from lit_ft.mlm_callbacks import LastEvaluation, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_progress import MaskedLMProgress
 from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, state_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
@@ -85,12 +85,18 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     about = [(key, origin[key]) for key in ("command", "hardware")]
     texts = {"run/command_and_versions": table(("what", "value"), [*about, *origin["versions"].items()])}
     stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)
-    callbacks = [stop, board, *([Probes(settings.probes, tokenizer, board)] if settings.probes else [])]
+    callbacks = [
+        LastEvaluation(),
+        stop,
+        board,
+        *([Probes(settings.probes, tokenizer, board)] if settings.probes else []),
+    ]
     trainer = MaskedLMTrainer(model, args, tokenizer, collator, rows.train, rows.validation, callbacks)
     for bar in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(bar)
+    progress = MaskedLMProgress()
     if not args.disable_tqdm:
-        trainer.add_callback(MaskedLMProgress())
+        trainer.add_callback(progress)
     try:
         if checkpoint is not None and step == total:
             _take_up_finished(trainer, checkpoint)
@@ -106,6 +112,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
                 "--ckpt_path last"
             )
     finally:
+        progress.close()
         board.close()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -138,6 +145,8 @@ def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
     """
     trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     trainer.state.is_world_process_zero = trainer.is_world_process_zero()
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
+        trainer._load_best_model()
 
 
 def _run_folder(name: str, checkpoint: Path | None, args: SFTConfig) -> Path:

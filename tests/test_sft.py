@@ -12,7 +12,7 @@ from mlm_tiny import build, texts
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lit_ft.probes import fill_probes
+from lit_ft.probes import fill_probes, table_of
 
 RUN = Path("runs/small/version_0")
 FIGURES = {"loss", "masked_accuracy", "perplexity"}
@@ -84,7 +84,7 @@ def test_tensorboard_holds_the_curves_and_the_probes(done):
     ]
     tables = [event.tensor_proto.string_val[0].decode() for event in board.Tensors(tags[1])]
     assert len(tables) == 2  # one an evaluation
-    assert "| [MASK] 1 | [MASK] 2 |\n|---|---|\n| " in tables[0] and tables[0] != tables[1]
+    assert "| [MASK] 1 | [MASK] 2 |\n| --- | --- |\n| " in tables[0] and tables[0] != tables[1]
 
 
 def test_config_yaml_is_the_run(done, lit_ft):
@@ -118,6 +118,14 @@ def test_probes_leave_the_model_as_it_was():
     model.train()
     first = fill_probes(["the [MASK]"], model, tokenizer)
     assert model.training and fill_probes(["the [MASK]"], model, tokenizer) == first  # no dropout in them
+
+
+def test_the_probes_table_shows_tokens_as_typed():
+    masks = [[{"token": token, "id": 0, "confidence": 0.5}] for token in ("<unk>", "*|_")]
+    text, _, heads, rule, row = table_of("a <b> [MASK] [MASK]", masks).split("\n")
+    assert text == "a &#60;b&#62; &#91;MASK&#93; &#91;MASK&#93;"
+    assert heads == "| [MASK] 1 | [MASK] 2 |" and rule == "| --- | --- |"
+    assert row == "| &#60;unk&#62; (0.500) | &#42;&#124;&#95; (0.500) |"
 
 
 def test_the_classifier_starts_from_the_adapted_encoder(done, lit_ft, fit_args):
