@@ -32,7 +32,7 @@ def check_finite(what: str, value: float, step: int, checkpoints: Path) -> None:
 
 
 def discard_unfinished(checkpoints: Path, step: int) -> None:
-    """Remove a checkpoint that could not be written whole, and say which one is left: a full disk needs room."""
+    """Remove a checkpoint that was not written whole, for a full disk needs room; say which one is left."""
     path = checkpoints / f"{PREFIX}{step}"
     if not path.is_dir() or fault_of(path) is None:
         return

@@ -156,6 +156,45 @@ def test_the_classifier_starts_from_the_adapted_encoder(done, lit_ft, fit_args):
     assert not without[word].equal(start[word])  # or the test would say nothing
 
 
+def val_losses(run: Path) -> dict[int, float]:
+    """Step -> validation loss, of the curve in TensorBoard."""
+    points = EventAccumulator(str(run)).Reload().Scalars("val/loss")
+    assert len({point.step for point in points}) == len(points)
+    return {point.step: point.value for point in points}
+
+
+@pytest.mark.parametrize("strategy", ["no", "epoch"])
+def test_one_evaluation_at_the_end(strategy, lit_ft, sft_args):
+    flags = ["--eval_on_start", "false", "--eval_strategy", strategy, "--max_steps", "3"]
+    code, out, err = lit_ft("sft", *sft_args, *flags)
+    assert code == 0, err
+    found = metrics()
+    assert not [tag for tag in found if tag.startswith("initial/")] and found["step"] == 3
+    assert f"val/loss             {found['val/loss']:.4f}\n" in out and "before" not in out
+    assert list(val_losses(RUN)) == [3]
+    page = (RUN / "report.html").read_text()
+    assert "before</th>" not in page and "before\ntraining" not in page and "after</th>" in page
+    assert "before training" not in (RUN / "model/README.md").read_text()
+
+
+def test_the_best_checkpoint_is_exported_with_its_own_figures(lit_ft, sft_args):
+    """Called best is the higher loss, so that it is an earlier one."""
+    every = ["--eval_strategy", "steps", "--eval_steps", "2", "--save_steps", "2", "--max_steps", "4"]
+    best = ["--trainer_args.load_best_model_at_end", "true", "--trainer_args.greater_is_better", "true"]
+    flags = [*sft_args, *every, *best, "--eval_on_start", "false"]
+    for more in ([], ["--ckpt_path", "last"]):  # also taken up when it had ended
+        code, out, err = lit_ft("sft", *flags, *more)
+        assert code == 0, err
+        losses = val_losses(RUN)
+        assert list(losses) == [2, 4] and losses[2] > losses[4]
+        assert metrics()["step"] == 2 and metrics()["val/loss"] == pytest.approx(losses[2])
+        assert "held-out texts, after step 2 (" in out
+        weights = [
+            load_file(RUN / name / "model.safetensors") for name in ("model", "checkpoints/checkpoint-2")
+        ]
+        assert all(weights[1][name].equal(value) for name, value in weights[0].items())
+
+
 SOURCES = {
     "csv": ("train.csv", []),
     "another column": ("other.csv", ["--data.text_column", "review"]),

@@ -161,6 +161,7 @@ def test_the_packaged_configs(capsys):
         "save_total_limit": 2,
         "logging_steps": 20,
         "eval_strategy": "no",
+        "eval_on_start": False,
     }
     assert {key: value_of(course, key) for key in expected} == expected
 
