@@ -16,12 +16,13 @@ from trl import SFTConfig
 
 from lit_ft import hub, mlm_data, pretrained, runs
 from lit_ft.__main__ import configs_dir
+from lit_ft.config_file import shorten
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError
 from lit_ft.machine import command_line, provenance
 from lit_ft.markdown import table
 from lit_ft.masking import MaskingCollator, check_masked_lm
-from lit_ft.mlm_arguments import check_devices, training_arguments
+from lit_ft.mlm_arguments import check_devices, check_optimizer, training_arguments
 from lit_ft.mlm_callbacks import LastEvaluation, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_progress import MaskedLMProgress
 from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, state_of
@@ -131,11 +132,20 @@ def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
     """SFTConfig, its own complaints as one line; its folder is set once data and model are there."""
     values = trainer_settings(settings, resumed)
     try:
-        return training_arguments(str(runs.RUNS), values)
+        args = training_arguments(str(runs.RUNS), values)
+        check_optimizer(args)
+        return args
     except UserError:
         raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"trainer settings: {error}") from error
+    except (ImportError, OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = (
+            f"the library {error.name!r} is not installed"
+            if isinstance(error, ImportError) and error.name
+            else error
+        )
+        given = ", ".join(f"{name}={value!r}" for name, value in settings.trainer_args.items())
+        found = f" (found trainer_args {shorten(given)})" if given else ""
+        raise UserError(f"trainer settings: {reason}{found}") from error
 
 
 def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:

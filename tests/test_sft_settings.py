@@ -88,6 +88,15 @@ def test_what_depends_on_other_settings():
     assert not arguments().bf16
 
 
+def test_values_arrive_in_their_types_and_metrics_under_transformers_name():
+    flags = ["--trainer_args.adam_epsilon", "1e-7", "--trainer_args.max_grad_norm", "1"]
+    found = arguments(*flags, "--trainer_args.metric_for_best_model", "val/perplexity")
+    assert found.adam_epsilon == 1e-7 and found.max_grad_norm == 1.0
+    assert (found.metric_for_best_model, found.greater_is_better) == ("eval_perplexity", False)
+    found = arguments("--trainer_args.metric_for_best_model", "masked_accuracy")
+    assert (found.metric_for_best_model, found.greater_is_better) == ("eval_masked_accuracy", True)
+
+
 def test_every_setting_is_explained():
     actions = {action.dest: action for action in make_parser()._actions}
     for key in all_keys():
@@ -113,6 +122,18 @@ def test_every_setting_is_explained():
         (["--trainer_args.optim", "sgdd"], "trainer settings: sgdd is not a valid OptimizerNames"),
         (["--trainer_args.learning_rate", "1"], "has a setting of its own; use --model.learning_rate"),
         (["--trainer_args.max_length", "9"], "means nothing to masked-LM training; use --data.max_tokens"),
+        (["--trainer_args.max_grad_norm", "abc"], "a number for trainer_args.max_grad_norm, found 'abc'"),
+        (["--trainer_args.adam_beta1", "0,9"], "a number for trainer_args.adam_beta1, found '0,9'"),
+        (["--trainer_args.bf16_full_eval", "perhaps"], "true or false for trainer_args.bf16_full_eval"),
+        (["--trainer_args.adam_beta1", "5"], "trainer settings: Invalid beta parameter at index 0: 5"),
+        (["--trainer_args.push_to_hub", "true"], "trainer_args.push_to_hub: nothing is sent anywhere"),
+        (
+            ["--trainer_args.hub_token", "hf_secret"],
+            "trainer_args.hub_token: nothing is sent anywhere; remove",
+        ),
+        (["--trainer_args.deepspeed", "nope.json"], "trainer settings: "),
+        (["--trainer_args.optim", "adamw_bnb_8bit"], "trainer settings: "),
+        (["--trainer_args.metric_for_best_model", "val/accuracy"], "val/loss, val/masked_accuracy, val/perp"),
         (["--trainer_args.overwrite_output_dir", "true"], "every run has a folder of its own"),
     ],
 )
