@@ -6,6 +6,7 @@ it at once, and what is in the local cache still loads.
 
 import contextlib
 import os
+import re
 import socket
 import sys
 import threading
@@ -120,12 +121,7 @@ def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
     if status == 429 or status >= 500:
         return f"{start} the Hub at {_endpoint()} answers with status {status}; try again later, or {way_out}"
     if names & UNREACHABLE or "We couldn't connect to" in texts:
-        if _switched_off() and not _offline_by_probe:
-            return f"{start} HF_HUB_OFFLINE is set and it is not in the local cache; unset it, or {way_out}"
-        return (
-            f"{start} the Hub at {_endpoint()} cannot be reached and it is not in the local cache; check the "
-            f"network or {way_out}"
-        )
+        return _not_cached(start, way_out)
     if isinstance(error, OSError) and error.errno is not None:
         return (
             f"{start} {error.strerror} ({error.filename}); check the disk, or set HF_HOME to another folder"
@@ -135,6 +131,40 @@ def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
         line = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split()).rstrip(".")
         return f"{start} {line if len(line) <= 200 else line[:197] + '...'}; check it, or {way_out}"
     return None
+
+
+def _not_cached(start: str, way_out: str) -> str:
+    if _switched_off() and not _offline_by_probe:
+        return f"{start} HF_HUB_OFFLINE is set and it is not in the local cache; unset it, or {way_out}"
+    return (
+        f"{start} the Hub at {_endpoint()} cannot be reached and it is not in the local cache; check the "
+        f"network or {way_out}"
+    )
+
+
+def check_cached(kind: str, name: str, sample_config: str) -> None:
+    """Refuses, while offline, a name that no cache folder of the Hub's libraries can hold; others pass.
+
+    Args:
+        kind: `model` or `dataset`.
+        name: on the Hub; `name@revision` too.
+        sample_config: as in `hub_errors`.
+    """
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@.+)?", name) or os.path.exists(name):
+        return  # no name on the Hub: the libraries say it better
+    home = os.environ.get("HF_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
+    )
+    caches = [
+        os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub",
+        os.environ.get("HF_DATASETS_CACHE") or f"{home}/datasets",  # of datasets, under their last name
+    ]
+    last = name.partition("@")[0].rpartition("/")[2].lower()
+    for cache in caches:
+        folder = os.path.expandvars(os.path.expanduser(cache))
+        if os.path.isdir(folder) and any(last in entry.lower() for entry in os.listdir(folder)):
+            return
+    raise UserError(_not_cached(f"could not load {kind} '{name}':", f"try --config {sample_config}"))
 
 
 def _status(error: BaseException) -> int | None:

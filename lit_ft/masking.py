@@ -158,6 +158,18 @@ def _word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndar
     return joins_left, joins_right
 
 
+def check_masks(rows: Iterable[dict[str, Any]], collator: MaskingCollator) -> None:
+    """Refuse rows to evaluate on of which no token is masked: their loss would be 0 of 0."""
+    num_rows = 0
+    for num_rows, row in enumerate(rows, start=1):
+        if (collator.mask_row(np.asarray(row["input_ids"], dtype=np.int64))[1] != IGNORED).any():
+            return
+    raise UserError(
+        f"expected a masked token in the {num_rows:,} rows to evaluate on, found none; "
+        "hold out more texts with --data.validation_share, or set --data.mask_probability higher"
+    )
+
+
 def check_masked_lm(
     config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str = "the model"
 ) -> None:

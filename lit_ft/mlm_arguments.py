@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments, get_scheduler
 from trl import SFTConfig
 
 from lit_ft.config_file import shorten
@@ -88,11 +88,13 @@ def check_metric(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_optimizer(args: TrainingArguments) -> None:
-    """Try the optimizer on a single weight, so that what it refuses is known before any work."""
+    """Try optimizer and schedule on a single weight, so that what they refuse is known before any work."""
     if any(part in str(args.optim) for part in NEED_THE_MODEL):
         return
     kind, options = Trainer.get_optimizer_cls_and_kwargs(args)
-    kind([torch.nn.Parameter(torch.zeros(1, 1))], **options)
+    optimizer = kind([torch.nn.Parameter(torch.zeros(1, 1))], **options)
+    kwargs: Any = args.lr_scheduler_kwargs
+    get_scheduler(args.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=kwargs)
 
 
 def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:

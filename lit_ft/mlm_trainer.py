@@ -23,6 +23,7 @@ from lit_ft.machine import peak_memory_gb
 from lit_ft.masking import IGNORED, MaskingCollator
 from lit_ft.mlm_arguments import REQUIRED, check_devices
 from lit_ft.mlm_epochs import EpochSampler, EpochStart, row_lengths
+from lit_ft.mlm_figures import masked_figures
 from lit_ft.mlm_soundness import check_finite, discard_unfinished
 
 UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # speed figures of an evaluation: no curves
@@ -196,7 +197,7 @@ class MaskedLMTrainer(SFTTrainer):
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
         assert output.metrics is not None
-        figures, step = _figures(*self._eval_sums), self.state.global_step
+        figures, step = masked_figures(*self._eval_sums), self.state.global_step
         check_finite("the validation loss", figures["loss"], step, Path(self.args.output_dir))
         output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in figures.items()})
         if self._window_start is not None:
@@ -216,7 +217,7 @@ class MaskedLMTrainer(SFTTrainer):
             seconds = now - (self._window_start or now) or math.inf
             figures = {
                 **logs,
-                **_figures(*sums[:3]),
+                **masked_figures(*sums[:3]),
                 "tokens_seen": tokens,
                 "tokens_per_second": (tokens - self._window_tokens) / seconds,
                 "samples_per_second": sums[3] / seconds,
@@ -248,13 +249,3 @@ class MaskedLMTrainer(SFTTrainer):
 
     def create_model_card(self, *args, **kwargs) -> None:
         """Write none: TRL's shows how to generate text, which a masked LM does not do."""
-
-
-def _figures(nll: float, correct: float, masked: float) -> dict[str, float]:
-    """Loss, accuracy and perplexity of the masked tokens."""
-    loss = nll / masked if masked else 0.0
-    return {
-        "loss": loss,
-        "masked_accuracy": correct / masked if masked else 0.0,
-        "perplexity": math.exp(min(loss, 700)),
-    }

@@ -1,19 +1,33 @@
 """`sft`: adapt a model to texts by masked-word prediction. No torch until the work begins."""
 
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 
-from lit_ft import runs
+from lit_ft import hub, runs
 from lit_ft.__main__ import first_config_stem
 from lit_ft.flags import check_seed, introduction
+from lit_ft.model_names import needs_hub
 from lit_ft.parser import OneLineErrors
-from lit_ft.sft_settings import SftSettings, check_bounds
+from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, check_bounds
+
+
+class SftParser(OneLineErrors):
+    """Knows the one value of `sft` that YAML reads as something else."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say how `no` is written."""
+        if 'Parser key "eval_strategy"' in message and re.search(r"(Got|Given) value: False", message):
+            hint = 'expected one of "no", steps, epoch, found false, as YAML reads a bare no; write it in quotes: "no"'
+            self._leave(f"eval_strategy: {hint}", ex)
+        super().error(message, ex)
 
 
 def make_parser() -> OneLineErrors:
     """The parser of `sft`'s command line and YAML files."""
-    parser = OneLineErrors(prog="lit_ft", **introduction("sft"))
+    parser = SftParser(prog="lit_ft", **introduction("sft"))
     parser.add_argument("--config", action="config", help="YAML file or packaged config; later ones win.")
     parser.add_class_arguments(SftSettings)
     return parser
@@ -38,9 +52,25 @@ def _build(parser: OneLineErrors, found: Namespace) -> SftSettings:
     return SftSettings(**{key: value for key, value in values.items() if key != "config"})
 
 
+def _probe_hub(settings: SftSettings) -> None:
+    """Before seconds of imports: is the Hub there, and if not, may the cache hold what was asked for?"""
+    data, pretrained = settings.data, settings.model.pretrained
+    model = pretrained if needs_hub(pretrained) and settings.ckpt_path is None else None
+    from_hub = (
+        data.source not in (None, "sample") and not data.train_path and not Path(str(data.source)).is_dir()
+    )
+    source = data.source if from_hub else None
+    asked = [(kind, name) for kind, name in (("model", model), ("dataset", source)) if name is not None]
+    if not asked and not needs_hub(pretrained) or not hub.go_offline_if_unreachable():
+        return
+    for kind, name in asked:
+        hub.check_cached(kind, name, SAMPLE_CONFIG)
+
+
 def main(command: str, args: list[str]) -> int:
     """Run `sft` and return the exit code."""
     settings, resolved = parse(args)
+    _probe_hub(settings)
     from lit_ft.sft_run import run  # a second's worth of libraries, not needed for --help
 
     return run(settings, resolved, args)

@@ -14,14 +14,13 @@ from accelerate.utils import broadcast_object_list
 from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
 from trl import SFTConfig
 
-from lit_ft import hub, mlm_data, pretrained, runs
+from lit_ft import mlm_data, pretrained, runs
 from lit_ft.__main__ import configs_dir
-from lit_ft.config_file import shorten
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError
 from lit_ft.machine import command_line, provenance
 from lit_ft.markdown import table
-from lit_ft.masking import MaskingCollator, check_masked_lm
+from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks
 from lit_ft.mlm_arguments import check_devices, check_optimizer, training_arguments
 from lit_ft.mlm_callbacks import LastEvaluation, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_progress import MaskedLMProgress
@@ -29,7 +28,7 @@ from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, state_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.probes import Probes, check_probes
 from lit_ft.sft_results import leave_results
-from lit_ft.sft_settings import SftSettings, trainer_settings
+from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, trainer_settings
 
 
 def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
@@ -55,11 +54,9 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if checkpoint is not None:
         check_resume(checkpoint, resolved, args.world_size)
     source = settings.model.pretrained if checkpoint is None else str(checkpoint)
-    if pretrained.needs_hub(source) or mlm_data.needs_hub(settings.data):
-        hub.go_offline_if_unreachable()
     with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
-        config = pretrained.load_config(source, mlm_data.SAMPLE_CONFIG)
-        tokenizer = pretrained.load_tokenizer(source, mlm_data.SAMPLE_CONFIG)
+        config = pretrained.load_config(source, SAMPLE_CONFIG)
+        tokenizer = pretrained.load_tokenizer(source, SAMPLE_CONFIG)
         check_masked_lm(config, tokenizer, source)
         pretrained.check_max_tokens(config, settings.data.max_tokens)
         check_probes(settings.probes, tokenizer, config)
@@ -73,8 +70,9 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
             seed=settings.seed_everything,
         )
         rows = mlm_data.prepare_rows(settings.data, tokenizer)
+        check_masks(rows.validation, collator.fixed())
         set_seed(settings.seed_everything)  # a new head draws its weights
-        model, missing = pretrained.load_masked_lm(source, config, mlm_data.SAMPLE_CONFIG)
+        model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 
@@ -138,14 +136,9 @@ def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
     except UserError:
         raise
     except (ImportError, OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = (
-            f"the library {error.name!r} is not installed"
-            if isinstance(error, ImportError) and error.name
-            else error
-        )
-        given = ", ".join(f"{name}={value!r}" for name, value in settings.trainer_args.items())
-        found = f" (found trainer_args {shorten(given)})" if given else ""
-        raise UserError(f"trainer settings: {reason}{found}") from error
+        given = ", ".join(f"trainer_args.{name}={value!r}" for name, value in settings.trainer_args.items())
+        advice = f"; change or remove {given}" if given else ""
+        raise UserError(f"trainer settings: {str(error).rstrip('. ')}{advice}") from error
 
 
 def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:

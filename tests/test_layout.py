@@ -23,7 +23,7 @@ LIGHT = {
     "runs",
 }  # no HEAVY at the top level
 LEAVES = {"audit", "batching", "errors", "optim", "runs", "sample_phrases", "config_file", "labels", "hub"}
-LEAVES |= {"text_keys", "analysis", "board", "figures", "markdown", "plain_parser"}
+LEAVES |= {"text_keys", "analysis", "board", "figures", "markdown", "plain_parser", "mlm_figures"}
 COMMAND_MODULES = {module for module, _ in COMMANDS.values()}
 
 

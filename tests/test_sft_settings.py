@@ -111,6 +111,7 @@ def test_every_setting_is_explained():
         (["--data.batch_size", "x"], "data.batch_size: expected a whole number, found 'x'"),
         (["--data.layout", "packed"], "data.layout: expected one of pack, truncate, found 'packed'"),
         (["--eval_strategy", "never"], "eval_strategy: expected one of no, steps, epoch, found 'never'"),
+        (["--config", "bare.yaml"], 'found false, as YAML reads a bare no; write it in quotes: "no"'),
         (["--precision", "16"], "precision: expected one of 32-true, bf16-mixed, found 16"),
         (["--config", "typo.yaml"], "unknown key data.batch_sise in typo.yaml, line 2; did you mean"),
         (["--data.mask_probability", "2"], "expected data.mask_probability above 0 and below 1, found 2.0"),
@@ -131,8 +132,9 @@ def test_every_setting_is_explained():
             ["--trainer_args.hub_token", "hf_secret"],
             "trainer_args.hub_token: nothing is sent anywhere; remove",
         ),
-        (["--trainer_args.deepspeed", "nope.json"], "trainer settings: "),
-        (["--trainer_args.optim", "adamw_bnb_8bit"], "trainer settings: "),
+        (["--trainer_args.deepspeed", "nope.json"], "remove trainer_args.deepspeed='nope.json'"),
+        (["--trainer_args.optim", "adamw_bnb_8bit"], "change or remove trainer_args.optim='adamw_bnb_8bit'"),
+        (["--trainer_args.lr_scheduler_kwargs", '{"min_lr": 1}'], "unexpected keyword argument 'min_lr'"),
         (["--trainer_args.metric_for_best_model", "val/accuracy"], "val/loss, val/masked_accuracy, val/perp"),
         (["--trainer_args.overwrite_output_dir", "true"], "every run has a folder of its own"),
     ],
@@ -140,6 +142,7 @@ def test_every_setting_is_explained():
 def test_mistakes_are_one_line(flags, message, lit_ft, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("typo.yaml").write_text("data:\n  batch_sise: 3\n")
+    Path("bare.yaml").write_text("eval_strategy: no\n")
     Path("own.yaml").write_text("data:\n  source: sample\n")
     code, _, err = lit_ft("sft", "--config", "own.yaml", *flags)
     assert code == 2 and message in err and err.count("\n") == 1, err
