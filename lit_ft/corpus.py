@@ -14,7 +14,7 @@ import xxhash
 from tqdm import tqdm
 
 from lit_ft.columns import check_columns, label_feature
-from lit_ft.console import quiet_datasets
+from lit_ft.console import bar_pace, quiet_datasets
 from lit_ft.errors import UserError
 from lit_ft.faults import find_files, first_line, quoted
 from lit_ft.files import BATCH_ROWS, Files, LateColumns
@@ -135,7 +135,7 @@ def select_texts(
     features = {"text": datasets.Value("string"), "row": datasets.Value("int64")}
     if label_column is not None:
         features["label"] = label_feature(table.features[label_column])
-    bar = tqdm(total=len(table), desc=f"checking {where}", unit=" rows", delay=2, leave=False)
+    bar = tqdm(total=len(table), desc=f"checking {where}", unit=" rows", delay=2, leave=False, **bar_pace())
 
     def select(batch: pa.Table, indices: list[int]) -> pa.Table:
         text = batch[text_column].cast(pa.string())

@@ -19,6 +19,7 @@ import pyarrow.parquet
 from datasets.builder import Key
 from tqdm import tqdm
 
+from lit_ft.console import bar_pace
 from lit_ft.errors import UserError
 from lit_ft.faults import csv_fault, delimiter, first_line, malformed_json, not_utf8, quoted
 
@@ -59,7 +60,7 @@ class Files(datasets.ArrowBasedBuilder):
         paths, flag = self.config.paths, self.config.flag
         names: list[str] | None = None
         num_rows = 0
-        with tqdm(desc=f"reading {paths[0]}", unit=" rows", delay=2, leave=False) as bar:
+        with tqdm(desc=f"reading {paths[0]}", unit=" rows", delay=2, leave=False, **bar_pace()) as bar:
             for path_index, path in enumerate(paths):
                 num_rows_before = num_rows
                 for index, table in enumerate(self._read(path, num_rows)):

@@ -72,6 +72,40 @@ def go_offline_if_unreachable(timeout_seconds: float = 2.0) -> bool:
     return True
 
 
+def check_cached(wanted: dict[str, str], sample_config: str) -> None:
+    """Refuses what only a Hub that does not answer could give, before any library is imported.
+
+    Args:
+        wanted: `model` or `dataset` -> name on the Hub, `name@revision` too; `sample` and folders pass.
+        sample_config: as in `hub_errors`.
+
+    Raises:
+        UserError: The Hub does not answer, and the local cache has no folder for one of the names. Whether
+            all of it is in that folder, only loading tells.
+    """
+    named = {kind: name for kind, name in wanted.items() if _names_hub(name)}
+    if named and go_offline_if_unreachable():
+        for kind, name in named.items():
+            if not _was_cached(kind, name.rpartition("@")[0] or name):
+                raise UserError(unreachable(f"{kind} '{name}'", sample_config))
+
+
+def _names_hub(name: str) -> bool:
+    ours = name == "sample" or name.startswith(("sft:", ".", "/", "~")) or name.count("/") > 1
+    return not ours and not os.path.exists(name)
+
+
+def _was_cached(kind: str, name: str) -> bool:
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{home}/huggingface"
+    files = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    folders = [f"{files}/{kind}s--{name.replace('/', '--')}"]
+    if kind == "dataset":
+        prepared = os.environ.get("HF_DATASETS_CACHE") or f"{home}/datasets"
+        folders.append(f"{prepared}/{name.replace('/', '___')}")
+    return any(os.path.isdir(os.path.expandvars(os.path.expanduser(folder))) for folder in folders)
+
+
 @contextlib.contextmanager
 def hub_errors(what: str, sample_config: str) -> Iterator[None]:
     """Turns what the Hub's libraries raise inside into one `UserError`; a bug of ours passes unchanged.

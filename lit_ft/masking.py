@@ -4,7 +4,7 @@ B rows, T tokens after padding, V vocabulary, N tokens of one row.
 """
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -156,6 +156,18 @@ def _word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndar
             token[-1] not in LINE_STARTS + string.punctuation
         )  # a bare blank belongs to what follows
     return joins_left, joins_right
+
+
+def check_masks(rows: Iterable[dict[str, Any]], collator: MaskingCollator) -> None:
+    """Refuse rows to evaluate on of which no token is masked: their loss would be 0 of 0."""
+    num_rows = 0
+    for num_rows, row in enumerate(rows, start=1):
+        if (collator.mask_row(np.asarray(row["input_ids"], dtype=np.int64))[1] != IGNORED).any():
+            return
+    raise UserError(
+        f"expected a masked token in the {num_rows:,} rows to evaluate on, found none; "
+        "hold out more texts with --data.validation_share, or set --data.mask_probability higher"
+    )
 
 
 def check_masked_lm(

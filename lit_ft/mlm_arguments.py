@@ -5,10 +5,13 @@ from difflib import get_close_matches
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from jsonargparse import ArgumentError, ArgumentParser
+from transformers import Trainer, TrainingArguments, get_scheduler
 from trl import SFTConfig
 
+from lit_ft.config_file import shorten
 from lit_ft.errors import UserError
+from lit_ft.parser import type_words
 
 # TRL 1.16 (sft_config.py, base_config.py) sets these for language models of billions of parameters.
 DEFAULTS: dict[str, Any] = {
@@ -24,6 +27,7 @@ REQUIRED: dict[str, Any] = {
     "remove_unused_columns": False,
     "include_num_input_tokens_seen": "non_padding",  # survives a resume; TRL's own num_tokens does not
     "average_tokens_across_devices": True,
+    "logging_nan_inf_filter": False,  # it hides what check_finite looks at, and waits for the GPU each batch
 }
 
 # SFTConfig's own fields are about causal models and chat data: here they would be ignored without a word.
@@ -32,6 +36,10 @@ CAUSAL_ONLY = ({f.name for f in fields(SFTConfig)} - {f.name for f in fields(Tra
     "use_liger_kernel",
 }
 CAUSAL_ONLY -= {"activation_offloading"}
+# The fields that would send the run somewhere.
+SENDING = ("push_to_hub", "hub_", "trackio_", "project")
+METRICS = ("loss", "masked_accuracy", "perplexity")
+NEED_THE_MODEL = ("galore", "apollo", "lomo")  # optimizers that cannot be tried on a single weight
 INSTEAD = {
     "max_length": "--data.max_tokens",
     "packing": "--data.layout",
@@ -49,6 +57,46 @@ def check_devices(args: TrainingArguments) -> None:
         )
 
 
+def check_value(name: str, value: Any) -> Any:
+    """The value as the field's type has it.
+
+    Args:
+        name: A field of SFTConfig.
+        value: From YAML or a flag, where the field is any value.
+    """
+    hint = next(f.type for f in fields(SFTConfig) if f.name == name)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{name}", type=hint)
+    try:
+        return parser.parse_object({name: value})[name]
+    except (ArgumentError, TypeError, ValueError):
+        expected = type_words(hint)
+        raise UserError(f"expected {expected} for trainer_args.{name}, found {shorten(str(value))}") from None
+
+
+def check_metric(settings: dict[str, Any]) -> dict[str, Any]:
+    """`metric_for_best_model` under transformers' name, and which way it is better."""
+    given = settings.get("metric_for_best_model")
+    if given is None:
+        return settings
+    name = given.removeprefix("val/").removeprefix("eval_")
+    if name not in METRICS:
+        known = ", ".join(f"val/{metric}" for metric in METRICS)
+        raise UserError(f"expected one of {known} for trainer_args.metric_for_best_model, found {given!r}")
+    greater = {"greater_is_better": name == "masked_accuracy"}  # transformers asks only whether it is a loss
+    return {**greater, **settings, "metric_for_best_model": f"eval_{name}"}
+
+
+def check_optimizer(args: TrainingArguments) -> None:
+    """Try optimizer and schedule on a single weight, so that what they refuse is known before any work."""
+    if any(part in str(args.optim) for part in NEED_THE_MODEL):
+        return
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(args)
+    optimizer = kind([torch.nn.Parameter(torch.zeros(1, 1))], **options)
+    kwargs: Any = args.lr_scheduler_kwargs
+    get_scheduler(args.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=kwargs)
+
+
 def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
     """SFTConfig for MaskedLMTrainer: `settings` over our DEFAULTS over TRL's.
 
@@ -62,11 +110,16 @@ def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
             near = get_close_matches(name, known, n=1)
             hint = f", did you mean '{near[0]}'?" if near else ""
             raise UserError(f"expected fields of TRL's SFTConfig in trainer_args, found '{name}'{hint}")
+        if name.startswith(SENDING):  # without its value: it may be a token
+            raise UserError(
+                f"trainer_args.{name}: nothing is sent anywhere; remove it, and upload RUN/model yourself"
+            )
         if name in CAUSAL_ONLY or name in REQUIRED:
             instead = f"use {INSTEAD[name]}" if name in INSTEAD else "remove it"
             raise UserError(
                 f"trainer_args.{name}={settings[name]!r} means nothing to masked-LM training; {instead}"
             )
+    settings = check_metric({name: check_value(name, value) for name, value in settings.items()})
     defaults = {
         **DEFAULTS,
         "dataloader_pin_memory": torch.cuda.is_available(),  # without a GPU torch only warns

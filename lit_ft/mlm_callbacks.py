@@ -80,6 +80,28 @@ class StopOnSignal(TrainerCallback):
         return control
 
 
+class LastEvaluation(TrainerCallback):
+    """Evaluates at the last step, before its checkpoint is saved: one whose loss is no number is not kept.
+
+    transformers 5.23 would save at the last step, and evaluate at that epoch's end or not at all. To stand
+    before StopOnSignal, which has the last word.
+    """
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Ask for it."""
+        control.should_evaluate = control.should_evaluate or state.global_step >= state.max_steps
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """At the last step it has taken place already."""
+        control.should_evaluate = control.should_evaluate and state.global_step < state.max_steps
+        return control
+
+
 class TensorBoardWriter(TrainerCallback):
     """Writes our tags (`train/...`, `val/...`) into the run folder, on the first process only.
 

@@ -12,15 +12,8 @@ from lit_ft.corpus import select_texts
 from lit_ft.encoding import content_hash, row_lengths
 from lit_ft.errors import UserError
 from lit_ft.packing import lay_out
-from lit_ft.sft_settings import DataSettings
-from lit_ft.splits import SplitName, asks_hub, origin, read_split
-
-SAMPLE_CONFIG = "sample_sft.yaml"  # what an error names as needing no network
-
-
-def needs_hub(data: DataSettings) -> bool:
-    """Whether `prepare_rows` asks the Hub."""
-    return any(asks_hub(vars(data), split) for split in ("train", "validation"))
+from lit_ft.sft_settings import SAMPLE_CONFIG, DataSettings
+from lit_ft.splits import SplitName, origin, read_split
 
 
 @dataclass

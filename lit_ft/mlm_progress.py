@@ -1,12 +1,11 @@
 """The progress bar of masked-LM training: loss and tokens a second beside it, no page of log lines."""
 
-import sys
 from typing import Any
 
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
-FILE_SECONDS = 15.0  # between two refreshes where nobody watches
+from lit_ft.console import bar_pace
 
 
 class MaskedLMProgress(ProgressCallback):
@@ -14,9 +13,6 @@ class MaskedLMProgress(ProgressCallback):
 
     training_bar: Any
     prediction_bar: Any
-
-    def _seconds(self) -> float:
-        return 0.1 if sys.stderr.isatty() else FILE_SECONDS
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -30,7 +26,7 @@ class MaskedLMProgress(ProgressCallback):
                 desc="training",
                 unit="step",
                 dynamic_ncols=True,
-                mininterval=self._seconds(),
+                **bar_pace(),
             )
 
     def on_prediction_step(
@@ -51,7 +47,7 @@ class MaskedLMProgress(ProgressCallback):
                 unit="batch",
                 leave=False,
                 dynamic_ncols=True,
-                mininterval=self._seconds(),
+                **bar_pace(),
             )
         self.prediction_bar.update(1)
 
@@ -67,3 +63,10 @@ class MaskedLMProgress(ProgressCallback):
         if self.training_bar is not None and logs and "train/loss" in logs:
             loss, speed = f"{logs['train/loss']:.3f}", f"{logs['train/tokens_per_second']:,.0f}"
             self.training_bar.set_postfix({"loss": loss, "tokens/s": speed}, refresh=False)
+
+    def close(self) -> None:
+        """Close what an error left open, so that its line begins at the margin."""
+        for bar in (self.prediction_bar, self.training_bar):
+            if bar is not None:
+                bar.close()
+        self.prediction_bar = self.training_bar = None

@@ -11,6 +11,7 @@ from lit_ft.checkpoints import refuse_other_settings
 from lit_ft.console import say
 from lit_ft.errors import UserError
 
+PREFIX = "checkpoint-"  # of a checkpoint folder's name, before its step
 STATE = "trainer_state.json"  # what transformers writes last
 # What may differ between a run and its resumption, beside checkpoints.HARMLESS: none of it changes a weight.
 HARMLESS = ("name", "probes", "save_total_limit")
@@ -35,14 +36,22 @@ def find_checkpoint(name: str, ckpt_path: str | None) -> Path | None:
             )
         return path
     for run in runs.versions(name):
-        for path in sorted((run / runs.CHECKPOINTS).glob("checkpoint-*"), key=_step, reverse=True):
-            if fault_of(path) is None:
-                return path
+        if (newest := newest_checkpoint(run / runs.CHECKPOINTS)) is not None:
+            return newest
     say(f"no checkpoint 'last' in {runs.RUNS / name}: starting fresh")
     return None
 
 
-def _step(path: Path) -> int:
+def newest_checkpoint(checkpoints: Path, before: int | None = None) -> Path | None:
+    """The newest whole checkpoint in a run's folder of them, or the newest one of an earlier step."""
+    for path in sorted(checkpoints.glob(f"{PREFIX}*"), key=step_of, reverse=True):
+        if (before is None or step_of(path) < before) and fault_of(path) is None:
+            return path
+    return None
+
+
+def step_of(path: Path) -> int:
+    """The optimizer step in a checkpoint folder's name, -1 where there is none."""
     number = path.name.rpartition("-")[2]
     return int(number) if number.isdigit() else -1
 

@@ -6,6 +6,7 @@ B rows, T tokens after padding, V vocabulary, M masked tokens of a batch.
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from lit_ft.machine import peak_memory_gb
 from lit_ft.masking import IGNORED, MaskingCollator
 from lit_ft.mlm_arguments import REQUIRED, check_devices
 from lit_ft.mlm_epochs import EpochSampler, EpochStart, row_lengths
+from lit_ft.mlm_figures import masked_figures
+from lit_ft.mlm_soundness import check_finite, discard_unfinished
 
 UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # speed figures of an evaluation: no curves
 
@@ -77,6 +80,7 @@ class MaskedLMTrainer(SFTTrainer):
         # Of training also rows, real tokens and computed ones.
         self._train_sums = torch.zeros(6, device=args.device, dtype=torch.float64)
         self._eval_sums = np.zeros(3)
+        self._step_loss = torch.zeros((), device=args.device)  # of the open optimizer step
         self._window_start: float | None = None  # of the tokens-per-second window
         self._window_tokens = 0
         self._positions: Tensor | None = None  # (B, T) bool: what the head is to see
@@ -136,10 +140,33 @@ class MaskedLMTrainer(SFTTrainer):
         return nll.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1) * self.accelerator.num_processes
 
     def training_step(self, *args, **kwargs):
-        """Start the clock of tokens_per_second with the first step."""
+        """Start the clock of tokens_per_second with the first step; add up the step's loss, on its device."""
         if self._window_start is None:
             self._window_start, self._window_tokens = time.perf_counter(), self.state.num_input_tokens_seen
-        return super().training_step(*args, **kwargs)
+        loss = super().training_step(*args, **kwargs)
+        self._step_loss = self._step_loss + loss
+        return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """Stop where loss or gradient is no number: what transformers calls right before the optimizer."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        # Averaged over the processes: where one loss is no number, all of them stop.
+        loss = float(self.accelerator.reduce(self._step_loss, "mean"))
+        self._step_loss = torch.zeros_like(self._step_loss)
+        step, folder = self.state.global_step, Path(self.args.output_dir)
+        check_finite("the loss", loss, step, folder)
+        if self.accelerator.scaler is None:  # of float16, whose infinite gradients are part of its search
+            check_finite("the gradient norm", float(norm), step, folder)
+        return norm
+
+    def _save_checkpoint(self, model, trial):
+        """Take back what could not be written whole."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception:
+            if self.args.should_save:
+                discard_unfinished(Path(self.args.output_dir), self.state.global_step)
+            raise
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Add one batch to the evaluation's sums."""
@@ -170,7 +197,9 @@ class MaskedLMTrainer(SFTTrainer):
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
         assert output.metrics is not None
-        output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in _figures(*self._eval_sums).items()})
+        figures, folder = masked_figures(*self._eval_sums), Path(str(self.args.output_dir))
+        check_finite("the validation loss", figures["loss"], self.state.global_step, folder)
+        output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in figures.items()})
         if self._window_start is not None:
             self._window_start += time.perf_counter() - start
         return output
@@ -188,12 +217,11 @@ class MaskedLMTrainer(SFTTrainer):
             seconds = now - (self._window_start or now) or math.inf
             figures = {
                 **logs,
-                **_figures(*sums[:3]),
+                **masked_figures(*sums[:3]),
                 "tokens_seen": tokens,
                 "tokens_per_second": (tokens - self._window_tokens) / seconds,
                 "samples_per_second": sums[3] / seconds,
-                "real_share": sums[4] / max(sums[5], 1),
-                "peak_memory_gb": peak_memory_gb(),
+                **{"real_share": sums[4] / max(sums[5], 1), "peak_memory_gb": peak_memory_gb()},
             }
             self._window_start, self._window_tokens = now, tokens
             tags = {f"train/{k}": v for k, v in figures.items()}
@@ -220,13 +248,3 @@ class MaskedLMTrainer(SFTTrainer):
 
     def create_model_card(self, *args, **kwargs) -> None:
         """Write none: TRL's shows how to generate text, which a masked LM does not do."""
-
-
-def _figures(nll: float, correct: float, masked: float) -> dict[str, float]:
-    """Loss, accuracy and perplexity of the masked tokens."""
-    loss = nll / masked if masked else 0.0
-    return {
-        "loss": loss,
-        "masked_accuracy": correct / masked if masked else 0.0,
-        "perplexity": math.exp(min(loss, 700)),
-    }

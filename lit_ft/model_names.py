@@ -7,6 +7,12 @@ from lit_ft import runs
 from lit_ft.errors import UserError
 
 
+def needs_hub(pretrained: str) -> bool:
+    """Whether loading may have to ask the Hub: the name is no folder and nothing of our own."""
+    ours = pretrained == "sample" or pretrained.startswith("sft:")
+    return not ours and not Path(pretrained).expanduser().is_dir()
+
+
 def is_masked_lm(folder: Path) -> bool:
     """Whether a model folder holds a masked language model, as `sft` leaves it."""
     config = folder / "config.json"

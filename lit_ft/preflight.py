@@ -5,7 +5,6 @@ so. What is not certain here (a group given as a whole, a checkpoint, a config w
 command itself, which looks again.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import yaml
 
 from lit_ft import hub
 from lit_ft.__main__ import config_values, flag_value
-from lit_ft.errors import UserError
 
 SAMPLE_CONFIG = "sample.yaml"
 UNSURE = ("--help", "-h", "--print_config", "--ckpt_path", "--data", "--model")
@@ -34,17 +32,9 @@ def check(args: list[str]) -> None:
     if settings is None or settings.get("ckpt_path"):
         return
     model, source = settings.get("model.pretrained"), settings.get("data.source")
-    wanted = []
-    if isinstance(model, str) and model != "sample" and _names_hub(model):
-        wanted.append((f"model '{model}'", "models", model.rpartition("@")[0] or model))
-    if isinstance(source, str) and source != "sample" and _names_hub(source):
-        if not settings.get("data.train_path"):
-            wanted.append((f"dataset '{source}'", "datasets", source.rpartition("@")[0] or source))
-    if not wanted or not hub.go_offline_if_unreachable():
-        return
-    for what, kind, name in wanted:
-        if not _was_cached(kind, name):
-            raise UserError(hub.unreachable(what, SAMPLE_CONFIG))
+    source = None if settings.get("data.train_path") else source
+    wanted = {kind: name for kind, name in (("model", model), ("dataset", source)) if isinstance(name, str)}
+    hub.check_cached(wanted, SAMPLE_CONFIG)
 
 
 def _settings(args: list[str]) -> dict[str, Any] | None:
@@ -68,20 +58,3 @@ def _settings(args: list[str]) -> dict[str, Any] | None:
         if (given := flag_value(args, f"--{key}")) is not None:
             found[key] = None if given == "null" else given
     return found
-
-
-def _names_hub(name: str) -> bool:
-    ours = name.startswith(("sft:", ".", "/", "~")) or name.count("/") > 1
-    return not ours and not Path(name).is_dir()
-
-
-def _was_cached(kind: str, name: str) -> bool:
-    """Whether the Hub's local cache has a folder for this name; whether all is in it, only loading tells."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    home = os.environ.get("HF_HOME") or f"{home}/huggingface"
-    files = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
-    folders = [Path(files) / f"{kind}--{name.replace('/', '--')}"]
-    if kind == "datasets":
-        prepared = os.environ.get("HF_DATASETS_CACHE") or f"{home}/datasets"
-        folders.append(Path(prepared) / name.replace("/", "___"))
-    return any(folder.expanduser().is_dir() for folder in folders)

@@ -21,6 +21,7 @@ from lit_ft import sample
 from lit_ft.errors import UserError
 from lit_ft.hub import hub_errors
 from lit_ft.model_names import find_model
+from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
 
 TOKENIZER_FILES = (".json", ".txt", ".model")
 # Config attribute of each dropout, by family: BERT, RoBERTa, ELECTRA; DistilBERT; DeBERTa, XLM and others.
@@ -58,12 +59,6 @@ def resolve(pretrained: str) -> str:
 def pin(pretrained: str) -> str:
     """`sft:NAME` as the folder that it means now: after the next `sft` run it would mean another model."""
     return find_model(pretrained, "--model.pretrained") if pretrained.startswith("sft:") else pretrained
-
-
-def needs_hub(pretrained: str) -> bool:
-    """Whether loading may have to ask the Hub: the name is no folder and nothing of our own."""
-    ours = pretrained == "sample" or pretrained.startswith("sft:")
-    return not ours and not Path(pretrained).expanduser().is_dir()
 
 
 def _name_and_revision(pretrained: str) -> dict[str, Any]:

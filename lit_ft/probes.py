@@ -18,6 +18,7 @@ from transformers import (
 
 from lit_ft.candidates import Candidate, fill, with_own_mask
 from lit_ft.errors import UserError
+from lit_ft.markdown import cell, table
 from lit_ft.mlm_callbacks import TensorBoardWriter
 
 TOP_K = 5
@@ -96,8 +97,5 @@ def _at_rest(model: PreTrainedModel) -> Iterator[None]:
 def table_of(text: str, masks: Sequence[Sequence[Candidate]]) -> str:
     """The candidates as a Markdown table, a column a mask."""
     heads = ["[MASK]"] if len(masks) == 1 else [f"[MASK] {i}" for i in range(1, len(masks) + 1)]
-    rows = [
-        "| " + " | ".join(f"{c['token'].replace('|', '&#124;')} ({c['confidence']:.3f})" for c in row) + " |"
-        for row in zip(*masks, strict=True)
-    ]
-    return "\n".join([f"{text}\n", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *rows])
+    rows = [[f"{c['token']} ({c['confidence']:.3f})" for c in row] for row in zip(*masks, strict=True)]
+    return f"{cell(text)}\n\n{table(heads, rows)}"

@@ -1,19 +1,31 @@
 """`sft`: adapt a model to texts by masked-word prediction. No torch until the work begins."""
 
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 
-from lit_ft import runs
+from lit_ft import hub, runs
 from lit_ft.__main__ import first_config_stem
 from lit_ft.flags import check_seed, introduction
 from lit_ft.parser import OneLineErrors
-from lit_ft.sft_settings import SftSettings, check_bounds
+from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, check_bounds
+
+
+class SftParser(OneLineErrors):
+    """Knows the one value of `sft` that YAML reads as something else."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say how `no` is written."""
+        if 'Parser key "eval_strategy"' in message and re.search(r"(Got|Given) value: False", message):
+            found = 'expected one of "no", steps, epoch, found false, as YAML reads a bare no'
+            self._leave(f'eval_strategy: {found}; write it in quotes: "no"', ex)
+        super().error(message, ex)
 
 
 def make_parser() -> OneLineErrors:
     """The parser of `sft`'s command line and YAML files."""
-    parser = OneLineErrors(prog="lit_ft", **introduction("sft"))
+    parser = SftParser(prog="lit_ft", **introduction("sft"))
     parser.add_argument("--config", action="config", help="YAML file or packaged config; later ones win.")
     parser.add_class_arguments(SftSettings)
     return parser
@@ -41,6 +53,9 @@ def _build(parser: OneLineErrors, found: Namespace) -> SftSettings:
 def main(command: str, args: list[str]) -> int:
     """Run `sft` and return the exit code."""
     settings, resolved = parse(args)
+    wanted = {"model": None if settings.ckpt_path else settings.model.pretrained}
+    wanted["dataset"] = None if settings.data.train_path else settings.data.source
+    hub.check_cached({kind: name for kind, name in wanted.items() if name}, SAMPLE_CONFIG)
     from lit_ft.sft_run import run  # a second's worth of libraries, not needed for --help
 
     return run(settings, resolved, args)

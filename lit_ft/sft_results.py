@@ -12,6 +12,7 @@ from lit_ft.export import export_model, say_where
 from lit_ft.figures import draw_losses
 from lit_ft.machine import peak_memory_gb
 from lit_ft.mlm_data import MaskedLMRows
+from lit_ft.mlm_resume import step_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.model_card import write_model_card
 from lit_ft.probes import fill_probes
@@ -50,10 +51,12 @@ def leave_results(
     log: list[dict[str, Any]] = trainer.state.log_history
     train = [entry for entry in log if "train/loss" in entry]
     validation = [entry for entry in log if "val/loss" in entry]
-    metrics = {f"val/{name}": validation[-1][f"val/{name}"] for name in SCALARS}
+    step = _step_of_weights(trainer)
+    final = [entry for entry in validation if entry["step"] == step][-1]
+    metrics = {f"val/{name}": final[f"val/{name}"] for name in SCALARS}
     if validation[0]["step"] == 0:
         metrics |= {f"initial/{name}": validation[0][f"val/{name}"] for name in SCALARS}
-    metrics |= {"step": trainer.state.global_step, "train/tokens_seen": trainer.state.num_input_tokens_seen}
+    metrics |= {"step": step, "train/tokens_seen": trainer.state.num_input_tokens_seen}
     if train:
         speeds = sorted(entry["train/tokens_per_second"] for entry in train)
         metrics |= {
@@ -81,6 +84,17 @@ def leave_results(
     if settings.probes:
         say("")
         print_candidates(settings.probes, filled)
+
+
+def _step_of_weights(trainer: MaskedLMTrainer) -> int:
+    """The last step, or that of the best checkpoint where its weights were loaded at the end.
+
+    transformers 5.23 (trainer.py, _save_checkpoint) counts as best only a step that was evaluated and saved.
+    """
+    best = trainer.state.best_model_checkpoint
+    if trainer.args.load_best_model_at_end and best is not None:
+        return step_of(Path(best))
+    return trainer.state.global_step
 
 
 def _print_results(metrics: dict[str, Any], folder: Path) -> None:

@@ -14,21 +14,21 @@ from accelerate.utils import broadcast_object_list
 from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
 from trl import SFTConfig
 
-from lit_ft import hub, mlm_data, pretrained, runs
+from lit_ft import mlm_data, pretrained, runs
 from lit_ft.__main__ import configs_dir
-from lit_ft.console import say, warn
+from lit_ft.console import say, silence_writer_threads, warn
 from lit_ft.errors import UserError
-from lit_ft.machine import command_line, provenance
+from lit_ft.machine import bfloat16_advice, command_line, provenance
 from lit_ft.markdown import table
-from lit_ft.masking import MaskingCollator, check_masked_lm
-from lit_ft.mlm_arguments import check_devices, training_arguments
-from lit_ft.mlm_callbacks import StopOnSignal, TensorBoardWriter
+from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks
+from lit_ft.mlm_arguments import check_devices, check_optimizer, training_arguments
+from lit_ft.mlm_callbacks import LastEvaluation, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_progress import MaskedLMProgress
 from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, state_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.probes import Probes, check_probes
 from lit_ft.sft_results import leave_results
-from lit_ft.sft_settings import SftSettings, trainer_settings
+from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, trainer_settings
 
 
 def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
@@ -51,14 +51,14 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         say(f"resuming at step {step} of {total} from {checkpoint}")
     args = _arguments(settings, resumed=checkpoint is not None)
     check_devices(args)
+    if advice := bfloat16_advice(settings.precision, "--precision"):
+        warn(advice)
     if checkpoint is not None:
         check_resume(checkpoint, resolved, args.world_size)
     source = settings.model.pretrained if checkpoint is None else str(checkpoint)
-    if pretrained.needs_hub(source) or mlm_data.needs_hub(settings.data):
-        hub.go_offline_if_unreachable()
     with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
-        config = pretrained.load_config(source, mlm_data.SAMPLE_CONFIG)
-        tokenizer = pretrained.load_tokenizer(source, mlm_data.SAMPLE_CONFIG)
+        config = pretrained.load_config(source, SAMPLE_CONFIG)
+        tokenizer = pretrained.load_tokenizer(source, SAMPLE_CONFIG)
         check_masked_lm(config, tokenizer, source)
         pretrained.check_max_tokens(config, settings.data.max_tokens)
         check_probes(settings.probes, tokenizer, config)
@@ -72,8 +72,9 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
             seed=settings.seed_everything,
         )
         rows = mlm_data.prepare_rows(settings.data, tokenizer)
+        check_masks(rows.validation, collator.fixed())
         set_seed(settings.seed_everything)  # a new head draws its weights
-        model, missing = pretrained.load_masked_lm(source, config, mlm_data.SAMPLE_CONFIG)
+        model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 
@@ -85,12 +86,18 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     about = [(key, origin[key]) for key in ("command", "hardware")]
     texts = {"run/command_and_versions": table(("what", "value"), [*about, *origin["versions"].items()])}
     stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)
-    callbacks = [stop, board, *([Probes(settings.probes, tokenizer, board)] if settings.probes else [])]
+    callbacks = [
+        LastEvaluation(),
+        stop,
+        board,
+        *([Probes(settings.probes, tokenizer, board)] if settings.probes else []),
+    ]
     trainer = MaskedLMTrainer(model, args, tokenizer, collator, rows.train, rows.validation, callbacks)
     for bar in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(bar)
+    progress = MaskedLMProgress()
     if not args.disable_tqdm:
-        trainer.add_callback(MaskedLMProgress())
+        trainer.add_callback(progress)
     try:
         if checkpoint is not None and step == total:
             _take_up_finished(trainer, checkpoint)
@@ -106,6 +113,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
                 "--ckpt_path last"
             )
     finally:
+        progress.close()
         board.close()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -115,6 +123,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
 def _quiet() -> None:
     """Leave our own lines, the bars and errors."""
     pretrained.quiet()
+    silence_writer_threads()
     for name in ("accelerate", "trl", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|accelerate|trl)\..*")
@@ -124,11 +133,15 @@ def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
     """SFTConfig, its own complaints as one line; its folder is set once data and model are there."""
     values = trainer_settings(settings, resumed)
     try:
-        return training_arguments(str(runs.RUNS), values)
+        args = training_arguments(str(runs.RUNS), values)
+        check_optimizer(args)
+        return args
     except UserError:
         raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"trainer settings: {error}") from error
+    except (ImportError, OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        given = ", ".join(f"trainer_args.{name}={value!r}" for name, value in settings.trainer_args.items())
+        advice = f"; change or remove {given}" if given else ""
+        raise UserError(f"trainer settings: {str(error).rstrip('. ')}{advice}") from error
 
 
 def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
@@ -138,6 +151,8 @@ def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
     """
     trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     trainer.state.is_world_process_zero = trainer.is_world_process_zero()
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
+        trainer._load_best_model()
 
 
 def _run_folder(name: str, checkpoint: Path | None, args: SFTConfig) -> Path:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 from lit_ft.errors import UserError
 from lit_ft.flags import DEFAULT_SEED
 
+SAMPLE_CONFIG = "sample_sft.yaml"  # what an error names as needing no network
+
 
 @dataclass
 class DataSettings:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from lit_ft.console import bar_pace
 from lit_ft.encoding import special_ids
 
 LIMITS = (128, 256, 512)  # shown beside the `max_tokens` that is set
@@ -72,7 +73,9 @@ def measure_lengths(
     backend.no_padding()
     special = sum(map(len, special_ids(tokenizer)))
     lengths, num_unknown = [], 0
-    with tqdm(total=len(positions), desc=description, unit=" rows", delay=2, leave=False) as bar:
+    with tqdm(
+        total=len(positions), desc=description, unit=" rows", delay=2, leave=False, **bar_pace()
+    ) as bar:
         for batch in _batches(texts, positions):
             for encoded in backend.encode_batch_fast(batch, add_special_tokens=False):
                 ids = encoded.ids

@@ -301,3 +301,21 @@ def test_other_errors(tmp_path):
     assert line(UserError("as it is")) == "as it is"
     with pytest.raises(KeyError), hub.hub_errors("model 'm'", "sample.yaml"):
         raise KeyError("ours")
+
+
+def test_what_no_cache_can_hold_is_refused_at_once(tmp_path, monkeypatch):
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    wanted = "could not load model 'some/encoder': .* not in the local cache; .* try --config sample_sft.yaml"
+    with pytest.raises(UserError, match=wanted):
+        hub.check_cached({"model": "some/encoder"}, "sample_sft.yaml")
+    with pytest.raises(UserError, match="could not load dataset 'texts@main'"):
+        hub.check_cached({"model": "sample", "dataset": "texts@main"}, "sample_sft.yaml")
+    (tmp_path / "hub/models--some--encoder").mkdir(parents=True)
+    (tmp_path / "datasets/some___texts").mkdir(parents=True)
+    (tmp_path / "reviews.csv").touch()
+    for name in ("some/encoder", "some/encoder@main", "sft:mine", "./nowhere", "/nowhere", "reviews.csv"):
+        hub.check_cached({"model": name}, "sample_sft.yaml")
+    hub.check_cached({"dataset": "some/texts@main"}, "sample_sft.yaml")

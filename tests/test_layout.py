@@ -26,6 +26,7 @@ LIGHT = {
 }  # no HEAVY at the top level
 LEAVES = {"audit", "batching", "errors", "optim", "runs", "sample_phrases", "config_file", "labels", "hub"}
 LEAVES |= {"text_keys", "analysis", "board", "figures", "markdown", "plain_parser", "setting_keys"}
+LEAVES |= {"mlm_figures"}
 COMMAND_MODULES = {module for module, _ in COMMANDS.values()}
 
 

@@ -12,7 +12,7 @@ from mlm_tiny import build, texts
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lit_ft.probes import fill_probes
+from lit_ft.probes import fill_probes, table_of
 
 RUN = Path("runs/small/version_0")
 FIGURES = {"loss", "masked_accuracy", "perplexity"}
@@ -84,7 +84,7 @@ def test_tensorboard_holds_the_curves_and_the_probes(done):
     ]
     tables = [event.tensor_proto.string_val[0].decode() for event in board.Tensors(tags[1])]
     assert len(tables) == 2  # one an evaluation
-    assert "| [MASK] 1 | [MASK] 2 |\n|---|---|\n| " in tables[0] and tables[0] != tables[1]
+    assert "| [MASK] 1 | [MASK] 2 |\n| --- | --- |\n| " in tables[0] and tables[0] != tables[1]
 
 
 def test_config_yaml_is_the_run(done, lit_ft):
@@ -120,6 +120,14 @@ def test_probes_leave_the_model_as_it_was():
     assert model.training and fill_probes(["the [MASK]"], model, tokenizer) == first  # no dropout in them
 
 
+def test_the_probes_table_shows_tokens_as_typed():
+    masks = [[{"token": token, "id": 0, "confidence": 0.5}] for token in ("<unk>", "*|_")]
+    text, _, heads, rule, row = table_of("a <b> [MASK] [MASK]", masks).split("\n")
+    assert text == "a &#60;b&#62; &#91;MASK&#93; &#91;MASK&#93;"
+    assert heads == "| [MASK] 1 | [MASK] 2 |" and rule == "| --- | --- |"
+    assert row == "| &#60;unk&#62; (0.500) | &#42;&#124;&#95; (0.500) |"
+
+
 def test_the_classifier_starts_from_the_adapted_encoder(done, lit_ft, fit_args):
     """Before its first step the classifier's encoder is the masked LM's, weight by weight."""
     adapted = load_file(RUN / "model/model.safetensors")
@@ -146,6 +154,45 @@ def test_the_classifier_starts_from_the_adapted_encoder(done, lit_ft, fit_args):
     without = load_file("runs/without/version_0/model/model.safetensors")
     word = "bert.embeddings.word_embeddings.weight"
     assert not without[word].equal(start[word])  # or the test would say nothing
+
+
+def val_losses(run: Path) -> dict[int, float]:
+    """Step -> validation loss, of the curve in TensorBoard."""
+    points = EventAccumulator(str(run)).Reload().Scalars("val/loss")
+    assert len({point.step for point in points}) == len(points)
+    return {point.step: point.value for point in points}
+
+
+@pytest.mark.parametrize("strategy", ["no", "epoch"])
+def test_one_evaluation_at_the_end(strategy, lit_ft, sft_args):
+    flags = ["--eval_on_start", "false", "--eval_strategy", strategy, "--max_steps", "3"]
+    code, out, err = lit_ft("sft", *sft_args, *flags)
+    assert code == 0, err
+    found = metrics()
+    assert not [tag for tag in found if tag.startswith("initial/")] and found["step"] == 3
+    assert f"val/loss             {found['val/loss']:.4f}\n" in out and "before" not in out
+    assert list(val_losses(RUN)) == [3]
+    page = (RUN / "report.html").read_text()
+    assert "before</th>" not in page and "before\ntraining" not in page and "after</th>" in page
+    assert "before training" not in (RUN / "model/README.md").read_text()
+
+
+def test_the_best_checkpoint_is_exported_with_its_own_figures(lit_ft, sft_args):
+    """Called best is the higher loss, so that it is an earlier one."""
+    every = ["--eval_strategy", "steps", "--eval_steps", "2", "--save_steps", "2", "--max_steps", "4"]
+    best = ["--trainer_args.load_best_model_at_end", "true", "--trainer_args.greater_is_better", "true"]
+    flags = [*sft_args, *every, *best, "--eval_on_start", "false"]
+    for more in ([], ["--ckpt_path", "last"]):  # also taken up when it had ended
+        code, out, err = lit_ft("sft", *flags, *more)
+        assert code == 0, err
+        losses = val_losses(RUN)
+        assert list(losses) == [2, 4] and losses[2] > losses[4]
+        assert metrics()["step"] == 2 and metrics()["val/loss"] == pytest.approx(losses[2])
+        assert "held-out texts, after step 2 (" in out
+        weights = [
+            load_file(RUN / name / "model.safetensors") for name in ("model", "checkpoints/checkpoint-2")
+        ]
+        assert all(weights[1][name].equal(value) for name, value in weights[0].items())
 
 
 SOURCES = {

@@ -88,6 +88,15 @@ def test_what_depends_on_other_settings():
     assert not arguments().bf16
 
 
+def test_values_arrive_in_their_types_and_metrics_under_transformers_name():
+    flags = ["--trainer_args.adam_epsilon", "1e-7", "--trainer_args.max_grad_norm", "1"]
+    found = arguments(*flags, "--trainer_args.metric_for_best_model", "val/perplexity")
+    assert found.adam_epsilon == 1e-7 and found.max_grad_norm == 1.0
+    assert (found.metric_for_best_model, found.greater_is_better) == ("eval_perplexity", False)
+    found = arguments("--trainer_args.metric_for_best_model", "masked_accuracy")
+    assert (found.metric_for_best_model, found.greater_is_better) == ("eval_masked_accuracy", True)
+
+
 def test_every_setting_is_explained():
     actions = {action.dest: action for action in make_parser()._actions}
     for key in all_keys():
@@ -102,6 +111,7 @@ def test_every_setting_is_explained():
         (["--data.batch_size", "x"], "data.batch_size: expected a whole number, found 'x'"),
         (["--data.layout", "packed"], "data.layout: expected one of pack, truncate, found 'packed'"),
         (["--eval_strategy", "never"], "eval_strategy: expected one of no, steps, epoch, found 'never'"),
+        (["--config", "bare.yaml"], 'found false, as YAML reads a bare no; write it in quotes: "no"'),
         (["--precision", "16"], "precision: expected one of 32-true, bf16-mixed, found 16"),
         (["--config", "typo.yaml"], "unknown key data.batch_sise in typo.yaml, line 2; did you mean"),
         (["--data.mask_probability", "2"], "expected data.mask_probability above 0 and below 1, found 2.0"),
@@ -113,12 +123,26 @@ def test_every_setting_is_explained():
         (["--trainer_args.optim", "sgdd"], "trainer settings: sgdd is not a valid OptimizerNames"),
         (["--trainer_args.learning_rate", "1"], "has a setting of its own; use --model.learning_rate"),
         (["--trainer_args.max_length", "9"], "means nothing to masked-LM training; use --data.max_tokens"),
+        (["--trainer_args.max_grad_norm", "abc"], "a number for trainer_args.max_grad_norm, found 'abc'"),
+        (["--trainer_args.adam_beta1", "0,9"], "a number for trainer_args.adam_beta1, found '0,9'"),
+        (["--trainer_args.bf16_full_eval", "perhaps"], "true or false for trainer_args.bf16_full_eval"),
+        (["--trainer_args.adam_beta1", "5"], "trainer settings: Invalid beta parameter at index 0: 5"),
+        (["--trainer_args.push_to_hub", "true"], "trainer_args.push_to_hub: nothing is sent anywhere"),
+        (
+            ["--trainer_args.hub_token", "hf_secret"],
+            "trainer_args.hub_token: nothing is sent anywhere; remove",
+        ),
+        (["--trainer_args.deepspeed", "nope.json"], "remove trainer_args.deepspeed='nope.json'"),
+        (["--trainer_args.optim", "adamw_bnb_8bit"], "change or remove trainer_args.optim='adamw_bnb_8bit'"),
+        (["--trainer_args.lr_scheduler_kwargs", '{"min_lr": 1}'], "unexpected keyword argument 'min_lr'"),
+        (["--trainer_args.metric_for_best_model", "val/accuracy"], "val/loss, val/masked_accuracy, val/perp"),
         (["--trainer_args.overwrite_output_dir", "true"], "every run has a folder of its own"),
     ],
 )
 def test_mistakes_are_one_line(flags, message, lit_ft, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("typo.yaml").write_text("data:\n  batch_sise: 3\n")
+    Path("bare.yaml").write_text("eval_strategy: no\n")
     Path("own.yaml").write_text("data:\n  source: sample\n")
     code, _, err = lit_ft("sft", "--config", "own.yaml", *flags)
     assert code == 2 and message in err and err.count("\n") == 1, err
@@ -161,6 +185,7 @@ def test_the_packaged_configs(capsys):
         "save_total_limit": 2,
         "logging_steps": 20,
         "eval_strategy": "no",
+        "eval_on_start": False,
     }
     assert {key: value_of(course, key) for key in expected} == expected
 
