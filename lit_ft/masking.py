@@ -161,7 +161,8 @@ def _word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndar
 def check_masks(rows: Iterable[dict[str, Any]], collator: MaskingCollator) -> None:
     """Refuse rows to evaluate on of which no token is masked: their loss would be 0 of 0."""
     num_rows = 0
-    for num_rows, row in enumerate(rows, start=1):
+    for row in rows:
+        num_rows += 1
         if (collator.mask_row(np.asarray(row["input_ids"], dtype=np.int64))[1] != IGNORED).any():
             return
     raise UserError(

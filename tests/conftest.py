@@ -31,7 +31,7 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-PICTURED = {"test_browser", "test_dashboard", "test_report"}
+PICTURED = {"test_browser", "test_checkpoint_io", "test_dashboard", "test_report"}
 
 
 @pytest.fixture(autouse=True)

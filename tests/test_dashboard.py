@@ -116,4 +116,6 @@ def test_sft_writes_its_dashboard(lit_ft, sft_args):
     assert metrics == {"val/loss", "val/perplexity", "val/masked_accuracy"}
     command = cell("python -m lit_ft sft --config small.yaml")
     assert f"| command | {command} |" in text(events, "run/command_and_versions")
-    assert {e.value for e in events.Scalars("train/real_share")} == {1.0}  # packed
+    assert (
+        min(e.value for e in events.Scalars("train/real_share")) > 0.95
+    )  # packed; the last row may be short

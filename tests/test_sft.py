@@ -93,7 +93,7 @@ def test_config_yaml_is_the_run(done, lit_ft):
     code, _, err = lit_ft("sft", "--config", str(RUN / "config.yaml"))
     assert code == 0, err
     again = Path("runs/small/version_1")
-    assert metrics(again) == metrics()
+    assert lasting(metrics(again)) == lasting(metrics())
     assert (again / "config.yaml").read_text() == (RUN / "config.yaml").read_text()
     weights = [load_file(run / "model/model.safetensors") for run in (RUN, again)]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
