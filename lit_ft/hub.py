@@ -83,14 +83,15 @@ def check_cached(wanted: dict[str, str], sample_config: str) -> None:
         UserError: The Hub does not answer, and the local cache has no folder for one of the names. Whether
             all of it is in that folder, only loading tells.
     """
-    named = {kind: name for kind, name in wanted.items() if _names_hub(name)}
+    named = {kind: name for kind, name in wanted.items() if names_hub(name)}
     if named and go_offline_if_unreachable():
         for kind, name in named.items():
             if not _was_cached(kind, name.rpartition("@")[0] or name):
                 raise UserError(unreachable(f"{kind} '{name}'", sample_config))
 
 
-def _names_hub(name: str) -> bool:
+def names_hub(name: str) -> bool:
+    """Whether a model's or dataset's name can only mean one on the Hub."""
     ours = name == "sample" or name.startswith(("sft:", ".", "/", "~")) or name.count("/") > 1
     return not ours and not os.path.exists(name)
 

@@ -53,9 +53,12 @@ def _build(parser: OneLineErrors, found: Namespace) -> SftSettings:
 def main(command: str, args: list[str]) -> int:
     """Run `sft` and return the exit code."""
     settings, resolved = parse(args)
-    wanted = {"model": None if settings.ckpt_path else settings.model.pretrained}
-    wanted["dataset"] = None if settings.data.train_path else settings.data.source
-    hub.check_cached({kind: name for kind, name in wanted.items() if name}, SAMPLE_CONFIG)
+    wanted = {} if settings.data.train_path else {"dataset": settings.data.source or "sample"}
+    if settings.ckpt_path is None:
+        wanted["model"] = settings.model.pretrained
+    elif hub.names_hub(settings.model.pretrained):
+        hub.go_offline_if_unreachable()  # it may start fresh, or need no Hub
+    hub.check_cached(wanted, SAMPLE_CONFIG)
     from lit_ft.sft_run import run  # a second's worth of libraries, not needed for --help
 
     return run(settings, resolved, args)

@@ -118,4 +118,4 @@ def test_sft_writes_its_dashboard(lit_ft, sft_args):
     assert f"| command | {command} |" in text(events, "run/command_and_versions")
     assert (
         min(e.value for e in events.Scalars("train/real_share")) > 0.95
-    )  # packed; the last row may be short
+    )
