@@ -58,3 +58,12 @@ def find_model(name: str, flag: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"{flag}={name}: there is no such folder; set {flag} to one, or to a Hub name")
     return name
+
+
+def shown_name(pretrained: str) -> str:
+    """A model for a report: a folder below this one by its path, any other folder by its name alone."""
+    folder = Path(pretrained).expanduser()
+    if not folder.is_dir():
+        return pretrained
+    here = Path.cwd()
+    return str(folder.resolve().relative_to(here)) if folder.resolve().is_relative_to(here) else folder.name

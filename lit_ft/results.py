@@ -16,6 +16,7 @@ from lit_ft.export import export_model, say_where, weights_of
 from lit_ft.metrics import SCALARS
 from lit_ft.model import BertClassifier
 from lit_ft.model_card import write_model_card
+from lit_ft.model_names import shown_name
 from lit_ft.report_page import write_report
 from lit_ft.splits import Split, SplitName
 from lit_ft.tracking import RunLogger, Tracking
@@ -64,7 +65,7 @@ def leave_results(
     facts: dict[str, Any] = {
         "kind": "classifier",
         "labels": list(names),
-        "pretrained": model.hparams["pretrained"],
+        "pretrained": shown_name(model.hparams["pretrained"]),
         "max_tokens": settings["max_tokens"],
         "truncation": settings["truncation"],
         "splits": corpus_facts(datamodule.splits, settings, len(names)),

@@ -53,11 +53,11 @@ def _build(parser: OneLineErrors, found: Namespace) -> SftSettings:
 def main(command: str, args: list[str]) -> int:
     """Run `sft` and return the exit code."""
     settings, resolved = parse(args)
-    wanted = {} if settings.data.train_path else {"dataset": settings.data.source or "sample"}
-    if settings.ckpt_path is None:
-        wanted["model"] = settings.model.pretrained
-    elif hub.names_hub(settings.model.pretrained):
-        hub.go_offline_if_unreachable()  # it may start fresh, or need no Hub
+    wanted = {"model": settings.model.pretrained}
+    if settings.ckpt_path is not None and hub.names_hub(wanted.pop("model")):
+        hub.go_offline_if_unreachable()  # it may go on without the Hub, or start fresh
+    if settings.data.source and not settings.data.train_path:
+        wanted["dataset"] = settings.data.source
     hub.check_cached(wanted, SAMPLE_CONFIG)
     from lit_ft.sft_run import run  # a second's worth of libraries, not needed for --help
 

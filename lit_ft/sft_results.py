@@ -15,6 +15,7 @@ from lit_ft.mlm_data import MaskedLMRows
 from lit_ft.mlm_resume import step_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.model_card import write_model_card
+from lit_ft.model_names import shown_name
 from lit_ft.probes import fill_probes
 from lit_ft.report_page import write_report
 from lit_ft.sft_settings import SftSettings
@@ -71,7 +72,7 @@ def leave_results(
     probes = [{"text": text, "masks": masks} for text, masks in zip(settings.probes, filled, strict=True)]
     facts = {
         "kind": "masked_lm",
-        "pretrained": settings.model.pretrained,
+        "pretrained": shown_name(settings.model.pretrained),
         "splits": rows.facts,
         "notes": rows.notes,
         "probes": probes,

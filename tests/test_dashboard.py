@@ -116,6 +116,4 @@ def test_sft_writes_its_dashboard(lit_ft, sft_args):
     assert metrics == {"val/loss", "val/perplexity", "val/masked_accuracy"}
     command = cell("python -m lit_ft sft --config small.yaml")
     assert f"| command | {command} |" in text(events, "run/command_and_versions")
-    assert (
-        min(e.value for e in events.Scalars("train/real_share")) > 0.95
-    )
+    assert min(e.value for e in events.Scalars("train/real_share")) > 0.95

@@ -197,3 +197,14 @@ def test_a_run_without_validation_cannot_calibrate(lit_ft, fit_args, work):
     code, _, err = lit_ft("predict", *fit_args, *args)
     assert code == 2 and "was saved without a validation: leave out --calibrate" in err
     assert yaml.safe_load((RUN / "config.yaml").read_text())["name"] == "small"
+
+
+def test_a_models_folder_is_shown_without_what_leads_to_it(tmp_path, monkeypatch):
+    from lit_ft.model_names import shown_name
+
+    (tmp_path / "work/runs/a").mkdir(parents=True)
+    (tmp_path / "elsewhere/encoder").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    assert shown_name(str(tmp_path / "work/runs/a")) == shown_name("runs/a") == "runs/a"
+    assert shown_name(str(tmp_path / "elsewhere/encoder")) == "encoder"
+    assert shown_name("bert-base-cased@main") == "bert-base-cased@main"
