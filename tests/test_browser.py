@@ -128,7 +128,7 @@ def shoot(browser, name: str) -> None:
 
 
 def test_scalars(driver, board):
-    visit(driver, f"{board}#timeseries", "best/accuracy", "words/version_0", name="tb_timeseries")
+    visit(driver, f"{board}#timeseries", "/accuracy", "words/version_0", name="tb_timeseries")
     visit(driver, f"{board}#scalars", "reviews/version_0", "words/version_0", "train", name="tb_scalars")
 
 
