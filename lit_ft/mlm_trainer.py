@@ -23,7 +23,7 @@ from lit_ft.machine import peak_memory_gb
 from lit_ft.masking import IGNORED, MaskingCollator
 from lit_ft.mlm_arguments import REQUIRED, check_devices
 from lit_ft.mlm_epochs import EpochSampler, EpochStart, row_lengths
-from lit_ft.mlm_figures import masked_figures
+from lit_ft.mlm_figures import masked_figures, speed_figures
 from lit_ft.mlm_soundness import check_finite, discard_unfinished
 
 UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # speed figures of an evaluation: no curves
@@ -218,10 +218,9 @@ class MaskedLMTrainer(SFTTrainer):
             figures = {
                 **logs,
                 **masked_figures(*sums[:3]),
+                **speed_figures(seconds, tokens - self._window_tokens, *sums[3:]),
                 "tokens_seen": tokens,
-                "tokens_per_second": (tokens - self._window_tokens) / seconds,
-                "samples_per_second": sums[3] / seconds,
-                **{"real_share": sums[4] / max(sums[5], 1), "peak_memory_gb": peak_memory_gb()},
+                "peak_memory_gb": peak_memory_gb(),
             }
             self._window_start, self._window_tokens = now, tokens
             tags = {f"train/{k}": v for k, v in figures.items()}
