@@ -9,6 +9,11 @@ from lightning import Callback
 from lit_ft.figures import draw_losses
 
 
+def _widest(device: torch.device) -> torch.dtype:
+    """The widest float that a device computes: Apple's GPUs know no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class LossHistory(Callback):
     """Keeps the mean training loss of each epoch and the metrics of each validation.
 
@@ -28,7 +33,7 @@ class LossHistory(Callback):
     ) -> None:
         """Add a batch's loss; it stays on its device, so that nothing waits for it."""
         # Lightning hands out the loss divided for accumulation (loops/optimization/automatic.py).
-        loss = outputs["loss"].double() * trainer.accumulate_grad_batches
+        loss = outputs["loss"].to(_widest(outputs["loss"].device)) * trainer.accumulate_grad_batches
         self._sum = self._sum + loss * len(batch["labels"])
         self._num_samples += len(batch["labels"])
 

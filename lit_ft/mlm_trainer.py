@@ -78,7 +78,7 @@ class MaskedLMTrainer(SFTTrainer):
         self.model_accepts_loss_kwargs, self._loss_shifts_labels = True, False
         # Negative log-likelihood, right guesses and masked tokens: since the last log, and of an evaluation.
         # Of training also rows, real tokens and computed ones.
-        self._train_sums = torch.zeros(6, device=args.device, dtype=torch.float64)
+        self._train_sums = torch.zeros(6, device=args.device)
         self._eval_sums = np.zeros(3)
         self._step_loss = torch.zeros((), device=args.device)  # of the open optimizer step
         self._window_start: float | None = None  # of the tokens-per-second window
@@ -176,7 +176,7 @@ class MaskedLMTrainer(SFTTrainer):
         figures = torch.zeros(len(inputs["labels"]), 3, device=nll.device)  # by row, (B, 3)
         figures.index_add_(0, row, torch.stack([nll, correct.float(), torch.ones_like(nll)], dim=1))
         # gather_for_metrics drops the rows that the loader repeats to give all devices equally many.
-        self._eval_sums += self.accelerator.gather_for_metrics(figures).double().sum(0).cpu().numpy()
+        self._eval_sums += self.accelerator.gather_for_metrics(figures).cpu().double().sum(0).numpy()
         return None, None, None
 
     def evaluation_loop(
