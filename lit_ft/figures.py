@@ -32,8 +32,8 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Any]:
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+def _axes() -> tuple[Figure, Any]:
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     return figure, figure.subplots()
 
 

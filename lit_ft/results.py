@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning import Trainer
 
-from lit_ft import figures, runs
+from lit_ft import runs
 from lit_ft.analysis import summarise
 from lit_ft.checkpoints import open_checkpoint
 from lit_ft.console import say
@@ -48,7 +48,7 @@ def leave_results(
         say(f"fast_dev_run: training and validation work; only {run / runs.CONFIG} was kept")
         return
     history = tracking.history
-    figures.draw_losses(run / runs.LOSS_CURVE, history.train, history.validation)
+    history.draw(run / runs.LOSS_CURVE)
     metrics: dict[str, Any] = {**tracking.throughput.figures(), "fit/seconds": seconds}
     if history.train:
         metrics["train/epoch_loss"] = history.train[-1]["loss"]
