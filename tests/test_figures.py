@@ -28,14 +28,14 @@ def test_any_number_of_classes(num_labels):
 
 
 def test_names_are_no_markup():
-    names = ["$x^2$", "<b>&</b>", "\u5f88\u597d", "a name that is much too long for an axis"]
+    names = ["$x^$", "<b>&</b>", "\u5f88\u597d", "a name that is much too long for an axis"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
         figure = figures.confusion_matrix(np.eye(4, dtype=int).tolist(), names)
         written = texts_of(figure)
         svg = figures.as_svg(figure)
-    assert {"$x^2$", "<b>&</b>", "a name that i\u2026"} <= set(written)
+    assert {"$x^$", "<b>&</b>", "a name that i\u2026"} <= set(written)
     assert svg.startswith(b"<?xml") and b"<b>" not in svg
 
 
