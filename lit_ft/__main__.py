@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from lit_ft import __version__
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, one_line
 
 COMMANDS = {  # command -> (module with main(command, args) -> int, what it does)
     "fit": ("cli", "train and validate the classifier"),
@@ -208,7 +208,7 @@ def unwritable(ex: BaseException | None) -> str | None:
 
 def fail(message: str, code: int = 2) -> int:
     """Prints `message` as one line on stderr and returns `code`."""
-    sys.stderr.write(f"lit_ft: error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"lit_ft: error: {one_line(message)}\n")
     return code
 
 

@@ -12,6 +12,7 @@ from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 
 from lit_ft import runs
 from lit_ft.__main__ import unwritable
+from lit_ft.checkpoint_form import FORM, form_of
 from lit_ft.errors import UserError
 
 FULL = re.compile("space|quota", re.IGNORECASE)
@@ -38,7 +39,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
+                torch.save({**checkpoint, FORM: form_of(checkpoint)}, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

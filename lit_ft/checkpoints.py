@@ -1,5 +1,6 @@
 """Checkpoints of the classifier: opened safely, compared with the settings of the command that wants them."""
 
+import contextlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import torch
 
 from lit_ft import runs
+from lit_ft.checkpoint_form import ADVICE, check_form, check_unchanged, check_weights
 from lit_ft.config_file import keys_of_configs
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, first_line, unusable
 
 # How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
 READING = ("max_tokens", "truncation", "unescape", "strip_html_breaks")
@@ -54,7 +56,7 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the unpickler's errors have no common class
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{path} cannot be opened as weights alone ({reason}); set --ckpt_path to another one"
         ) from None
@@ -65,6 +67,7 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
         raise UserError(
             f"{path} is no checkpoint of a lit_ft classifier; set --ckpt_path to one that `fit` wrote"
         )
+    check_form(checkpoint, path)
     return checkpoint
 
 
@@ -124,6 +127,24 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
         config.model[key] = then["model"][key]
 
 
+def restored(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Around what takes a checkpoint's content as it is: one line where that cannot be used."""
+    return unusable(f"the checkpoint {path}", ADVICE)
+
+
+def rebuild(checkpoint: dict[str, Any], path: Path | None, datamodule: Any, model: Any) -> None:
+    """Give the data module and the model what they were when the checkpoint was saved, but for the weights.
+
+    Raises:
+        UserError: What is there cannot be used, or its weights would not fit.
+    """
+    assert path is not None
+    with restored(path):
+        datamodule.load_state_dict(checkpoint["YelpDataModule"])
+        model.on_load_checkpoint(checkpoint)
+    check_weights(model.state_dict(), checkpoint["state_dict"], path)
+
+
 def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
     """Refuse to go on with a run under other settings than it began with.
 
@@ -132,6 +153,7 @@ def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], 
         settings: Those of the present command, in the checkpoint's form.
         path: Where the checkpoint is, for the message.
     """
+    check_unchanged(checkpoint, path)
     differing = []
     for group, now in settings.items():
         then = checkpoint["settings"].get(group)

@@ -1,6 +1,7 @@
 """The command line that `fit` and its kin share with `check`: the groups data, model and trainer."""
 
 import re
+from typing import Any, Union, get_args
 
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
@@ -41,9 +42,23 @@ def add_groups(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
     for action in parser._actions:
+        if hasattr(action, "_typehint"):
+            action._typehint = int_first(action._typehint)
         if action.dest.startswith("trainer.") and isinstance(action.help, str):
             text = TRAINER_HELP.get(action.dest.removeprefix("trainer."))
             action.help = text or plain(action.help)
+
+
+def int_first(hint: Any) -> Any:
+    """A Union that tries int before float, so that 1 is one batch and not the whole epoch.
+
+    Lightning writes `Optional[Union[int, float]]`, for which Python's cache of types hands out the
+    `Optional[Union[float, int]]` of a library that was imported earlier, as the two compare equal.
+    """
+    members = get_args(hint)
+    if int not in members or float not in members:
+        return hint
+    return Union[tuple(sorted(members, key=lambda member: member is float))]  # noqa: UP007
 
 
 def plain(text: str) -> str:

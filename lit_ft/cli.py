@@ -100,7 +100,9 @@ class ReviewCLI(LightningCLI):
             say(f"resuming at step {self.checkpoint['global_step']} of {total} from {path}")
         else:
             say(f"checkpoint: {path} (step {self.checkpoint['global_step']})")
-            checkpoints.take_over_settings(self.checkpoint, path, config, self.command_args)
+            with checkpoints.restored(path):
+                checkpoints.take_over_settings(self.checkpoint, path, config, self.command_args)
+                self.parser.validate(self.config)
 
     def _dump(self) -> str:
         """The resolved config, as YAML that runs the same again."""
@@ -126,8 +128,7 @@ class ReviewCLI(LightningCLI):
         if from_hub or self.datamodule.reads_hub(self.command):
             hub.go_offline_if_unreachable()
         if self.checkpoint is not None:
-            self.datamodule.load_state_dict(self.checkpoint["YelpDataModule"])
-            self.model.on_load_checkpoint(self.checkpoint)
+            checkpoints.rebuild(self.checkpoint, self.checkpoint_path, self.datamodule, self.model)
             pretrained.check_max_tokens(self.model.net.config, config.data.max_tokens)
         self.datamodule.setup(self.command)
         if self.checkpoint is None:

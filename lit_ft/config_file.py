@@ -8,6 +8,8 @@ import yaml
 
 from lit_ft.errors import UserError
 
+MOST_NODES = 100_000  # nine anchors, each a list of the last one nine times, are 400 million values
+
 
 @dataclass
 class ConfigFile:
@@ -17,11 +19,13 @@ class ConfigFile:
         name: Its path.
         lines: The line of each key (`data.batch_size`); 0 where a list holds the key several times.
         groups: The top-level keys whose value is no mapping, with that value's node.
+        num_nodes: Its keys, values and lists, those behind an anchor as often as they are named.
     """
 
     name: str
     lines: dict[str, int] = field(default_factory=dict)
     groups: dict[str, yaml.Node] = field(default_factory=dict)
+    num_nodes: int = 0
 
     def place(self, key: str) -> str:
         """Where `key` is written: `FILE, line N`."""
@@ -31,6 +35,14 @@ class ConfigFile:
 
 def read_config(path: str) -> ConfigFile:
     """Checks that `path` is one YAML mapping without repeated keys, and notes the line of each key."""
+    try:
+        return _read(path)
+    except RecursionError as ex:
+        what = "settings nested deeper than can be read, or an anchor (&) inside itself"
+        raise UserError(f"{path}: {what}; write groups such as 'data:' and their keys") from ex
+
+
+def _read(path: str) -> ConfigFile:
     try:
         root = yaml.compose(Path(path).expanduser().read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as ex:
@@ -54,6 +66,11 @@ def read_config(path: str) -> ConfigFile:
 
 
 def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
+    config.num_nodes += 1
+    if config.num_nodes > MOST_NODES:
+        line = node.start_mark.line + 1
+        what = f"more than {MOST_NODES:,} values, those behind anchors (&) counted as often as they are named"
+        raise UserError(f"{config.name}, line {line}: {what}; write the settings that are meant")
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _note_keys(item, prefix, config)

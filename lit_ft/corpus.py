@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from lit_ft.columns import check_columns, label_feature
 from lit_ft.console import bar_pace, quiet_datasets
-from lit_ft.errors import UserError
-from lit_ft.faults import find_files, first_line, quoted
+from lit_ft.errors import UserError, first_line
+from lit_ft.faults import find_files, quoted
 from lit_ft.files import BATCH_ROWS, Files, LateColumns
 from lit_ft.hub import hub_errors
 
@@ -153,7 +153,13 @@ def select_texts(
             )
         columns = {"text": text, "row": row}
         if label_column is not None:
-            columns["label"] = batch[label_column].cast(features["label"].pa_type)
+            try:
+                columns["label"] = batch[label_column].cast(features["label"].pa_type)
+            except pa.ArrowInvalid as error:
+                raise UserError(
+                    f"expected labels of at most 64 bits in column '{label_column}' of {where}, found in "
+                    f"rows {row[0]} to {row[-1]}: {first_line(error)}; set --data.label_column to another"
+                ) from None
         bar.update(batch.num_rows)
         return pa.table(columns).filter(keep)
 

@@ -1,5 +1,8 @@
 """The one exception that means "the user can mend this"."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UserError(ValueError):
     """A mistake in the user's input, settings or surroundings.
@@ -13,3 +16,41 @@ class UserError(ValueError):
 def as_user_error(error: Exception) -> UserError:
     """The Trainer's own complaint about its arguments, as one line."""
     return error if isinstance(error, UserError) else UserError(f"trainer settings: {error}")
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's message says first, in at most 160 characters."""
+    line = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split()).rstrip(".:")
+    return line if len(line) <= 160 else line[:157] + "..."
+
+
+def one_line(text: str) -> str:
+    """A message as one line that any terminal shows as it is.
+
+    File names, values and texts may hold line breaks, escape sequences, marks that turn the writing round, or
+    half of a surrogate pair: what cannot be printed is escaped, such as `\\x1b`.
+    """
+    joined = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+
+
+@contextlib.contextmanager
+def unusable(what: str, advice: str) -> Iterator[None]:
+    """Turns whatever a library raises over a file that is not as it should be into one `UserError`.
+
+    Only around calls that do nothing but read that file: a damaged or foreign one fails in ways without end
+    (KeyError, TypeError, torch's, safetensors' and tokenizers' own), which no list of exceptions covers.
+
+    Args:
+        what: The file and what it should be, such as `the checkpoint last.ckpt`.
+        advice: How to go on, such as `set --ckpt_path to another one`.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the content
+            raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{what} cannot be used ({reason}); {advice}") from error

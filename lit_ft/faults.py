@@ -5,10 +5,11 @@ import difflib
 import glob
 import json
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, first_line
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
 
@@ -64,12 +65,6 @@ def quoted(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
-def first_line(error: BaseException) -> str:
-    """What a library's message says first, in at most 160 characters."""
-    line = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split()).rstrip(".:")
-    return line if len(line) <= 160 else line[:157] + "..."
-
-
 def delimiter(path: str) -> str:
     """A tab for `.tsv`, else a comma."""
     return "\t" if path.lower().endswith(".tsv") else ","
@@ -109,7 +104,12 @@ def not_utf8(path: str, flag: str) -> UserError | None:
     return None
 
 
-def malformed_json(path: str, line: int, error: json.JSONDecodeError, flag: str) -> UserError:
-    """What is wrong in a line of JSON, and in which column."""
-    what = f"malformed JSON ({error.msg}, column {error.colno})"
+def malformed_json(path: str, line: int, error: ValueError | RecursionError, flag: str) -> UserError:
+    """What is wrong in a line of JSON, and in which column where that is known."""
+    if isinstance(error, json.JSONDecodeError):
+        what = f"malformed JSON ({error.msg}, column {error.colno})"
+    elif isinstance(error, RecursionError):
+        what = f"lists or objects inside each other deeper than {sys.getrecursionlimit()} levels"
+    else:  # Python reads whole numbers of so many digits only
+        what = f"a number of more than {sys.get_int_max_str_digits()} digits"
     return UserError(f"{path}, line {line}: {what}; mend it, or give {flag} another file")

@@ -20,8 +20,8 @@ from datasets.builder import Key
 from tqdm import tqdm
 
 from lit_ft.console import bar_pace
-from lit_ft.errors import UserError
-from lit_ft.faults import csv_fault, delimiter, first_line, malformed_json, not_utf8, quoted
+from lit_ft.errors import UserError, first_line
+from lit_ft.faults import csv_fault, delimiter, malformed_json, not_utf8, quoted
 
 BATCH_ROWS = 10_000
 BLOCK_BYTES = 8 << 20  # one CSV row must fit
@@ -189,7 +189,7 @@ def _json_lines(file: Iterable[str], path: str, flag: str) -> Iterator[Any]:
         if line.strip():
             try:
                 yield json.loads(line.rstrip())
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise malformed_json(path, number, error, flag) from None
 
 
@@ -205,8 +205,9 @@ def _json_list(text: str, path: str, flag: str) -> Iterator[Any]:
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, end)
         if match and text[match.end() + 1 :].strip():
             raise json.JSONDecodeError("Extra data", text, match.end() + 1)
-    except json.JSONDecodeError as error:
-        raise malformed_json(path, error.lineno, error, flag) from None
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", None) or text.count("\n", 0, match.end() if match else 0) + 1
+        raise malformed_json(path, line, error, flag) from None
 
 
 def _json_cell(value: Any) -> str | None:

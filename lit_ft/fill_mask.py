@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lit_ft.candidates import EXAMPLE, fill, print_candidates, with_own_mask
 from lit_ft.errors import UserError
-from lit_ft.hub import go_offline_if_unreachable, hub_errors
+from lit_ft.hub import go_offline_if_unreachable
 from lit_ft.model_names import find_model, newest_masked_lm
 from lit_ft.plain_parser import PlainParser
 
@@ -55,10 +55,10 @@ def load(model: str) -> "FillMaskPipeline":
     from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
     from lit_ft.masking import check_masked_lm
-    from lit_ft.pretrained import quiet
+    from lit_ft.pretrained import loading, quiet
 
     quiet()
-    with hub_errors(f"model '{model}'", "sample_sft.yaml with `python -m lit_ft sft`"):
+    with loading(model, "model", "sample_sft.yaml with `python -m lit_ft sft`"):
         config = AutoConfig.from_pretrained(model)
         tokenizer = AutoTokenizer.from_pretrained(model)
         check_masked_lm(config, tokenizer, model)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from lit_ft import runs
 from lit_ft.checkpoints import refuse_other_settings
 from lit_ft.console import say
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, unusable
 
 PREFIX = "checkpoint-"  # of a checkpoint folder's name, before its step
 STATE = "trainer_state.json"  # what transformers writes last
@@ -90,14 +90,15 @@ def check_resume(path: Path, resolved: str, num_processes: int) -> None:
     """
     run = runs.run_of(path)
     assert run is not None
-    then, now = yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8")), yaml.safe_load(resolved)
-    for settings in (then, now):
-        for key in HARMLESS:
-            settings.pop(key, None)
-    for key in {**then["trainer_args"], **now["trainer_args"]}:
-        then["trainer_args"].setdefault(key, None)
-        now["trainer_args"].setdefault(key, None)
-    refuse_other_settings({"settings": then}, now, path)
+    with unusable(str(run / runs.CONFIG), "put a sound copy in its place, or start a new run"):
+        then, now = yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8")), yaml.safe_load(resolved)
+        for settings in (then, now):
+            for key in HARMLESS:
+                settings.pop(key, None)
+        for key in {**then["trainer_args"], **now["trainer_args"]}:
+            then["trainer_args"].setdefault(key, None)
+            now["trainer_args"].setdefault(key, None)
+        refuse_other_settings({"settings": then}, now, path)
     began_with = len(list(path.glob("rng_state*.pth")))
     if began_with != num_processes:
         raise UserError(

@@ -18,8 +18,11 @@ def is_masked_lm(folder: Path) -> bool:
     config = folder / "config.json"
     if not config.is_file():
         return False
-    architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
-    return any(name.endswith("ForMaskedLM") for name in architectures)
+    try:
+        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+        return any(name.endswith("ForMaskedLM") for name in architectures)
+    except (ValueError, TypeError, AttributeError, RecursionError):  # damaged: no model that could be meant
+        return False
 
 
 def newest_masked_lm(flag: str) -> Path:

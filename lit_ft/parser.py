@@ -19,7 +19,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from lit_ft.config_file import ConfigFile, read_config, shorten
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, one_line
 from lit_ft.setting_keys import like_group, nearest, valid_keys
 
 SECRET = re.compile(r"(^|[._])(token|password|secret|api_key)$")  # `hub_token`, but not `max_tokens`
@@ -83,6 +83,9 @@ class OneLineErrors(ArgumentParser):
         state.current = config
         try:
             return super().parse_path(path, *args, **kwargs)
+        except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as ex:
+            # yaml 6 lets Python's own errors through, as for `!!float x` and 2001-99-99
+            self._leave(f"{config.name}: not valid YAML: {ex}", ex)
         finally:
             state.current = None
 
@@ -95,7 +98,7 @@ class OneLineErrors(ArgumentParser):
             error = argparse.ArgumentError(None, line)
             error.problem = problem  # type: ignore[attr-defined]
             raise error from ex
-        self.exit(2, f"lit_ft: error: {' '.join(line.split())}\n")
+        self.exit(2, f"lit_ft: error: {one_line(line)}\n")
         raise AssertionError("exit returned")
 
 

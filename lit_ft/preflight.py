@@ -43,7 +43,7 @@ def _settings(args: list[str]) -> dict[str, Any] | None:
     for _, _, path in config_values(args):
         try:
             config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        except Exception:  # yaml 6 raises ValueError, RecursionError and others over odd values, too
             return None
         if not isinstance(config, dict):
             return None

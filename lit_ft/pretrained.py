@@ -1,7 +1,9 @@
 """`--model.pretrained` -> config, tokenizer, weights: the one place that loads models."""
 
+import contextlib
 import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lit_ft import sample
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, unusable
 from lit_ft.hub import hub_errors
 from lit_ft.model_names import find_model
 from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
 
+MOST_LAYERS = 1000  # ten times those of the deepest encoders; a damaged config may say 10 ** 12
 TOKENIZER_FILES = (".json", ".txt", ".model")
 # Config attribute of each dropout, by family: BERT, RoBERTa, ELECTRA; DistilBERT; DeBERTa, XLM and others.
 DROPOUTS = {
@@ -69,10 +72,28 @@ def _name_and_revision(pretrained: str) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": name, "revision": revision}
 
 
+@contextlib.contextmanager
+def loading(pretrained: str, part: str, sample_config: str = "sample.yaml") -> Iterator[None]:
+    """One line for whatever goes wrong in a folder or with the Hub; `part` is model or tokenizer."""
+    what = f"{part} '{pretrained}'" if part == "model" else f"{part} of '{pretrained}'"
+    with unusable(f"the {what}", "load or save it again, or set another model"):
+        with hub_errors(what, sample_config):
+            yield
+
+
 def load_config(pretrained: str, sample_config: str = "sample.yaml") -> PretrainedConfig:
     """The model's config; `sample_config` is what an error names as needing no network."""
-    with hub_errors(f"model '{pretrained}'", sample_config):
-        return AutoConfig.from_pretrained(**_name_and_revision(resolve(pretrained)))
+    with loading(pretrained, "model", sample_config):
+        config = AutoConfig.from_pretrained(**_name_and_revision(resolve(pretrained)))
+        check_layers(config)
+        return config
+
+
+def check_layers(config: PretrainedConfig) -> None:
+    """Refuse a config whose layers nobody would live to see built."""
+    num_layers = getattr(config, "num_hidden_layers", 0)
+    if num_layers > MOST_LAYERS:
+        raise UserError(f"expected a model of at most {MOST_LAYERS} layers, found {num_layers} in its config")
 
 
 def set_dropout(config: PretrainedConfig, setting: str, value: float) -> None:
@@ -87,7 +108,7 @@ def set_dropout(config: PretrainedConfig, setting: str, value: float) -> None:
 def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTrainedTokenizerBase:
     """The model's fast tokenizer."""
     quiet()
-    with hub_errors(f"tokenizer of '{pretrained}'", sample_config):
+    with loading(pretrained, "tokenizer", sample_config):
         tokenizer = AutoTokenizer.from_pretrained(**_name_and_revision(resolve(pretrained)))
     if not tokenizer.is_fast:
         raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
@@ -103,7 +124,7 @@ def load_classifier(pretrained: str, config: PretrainedConfig) -> PreTrainedMode
     for another number of classes is replaced by a new one.
     """
     quiet()
-    with hub_errors(f"model '{pretrained}'", "sample.yaml"):
+    with loading(pretrained, "model"):
         return AutoModelForSequenceClassification.from_pretrained(
             **_name_and_revision(resolve(pretrained)),
             config=config,
@@ -117,7 +138,7 @@ def load_masked_lm(
 ) -> tuple[PreTrainedModel, list[str]]:
     """The weights under a masked-LM head, in float32; and the names of those that the folder lacks."""
     quiet()
-    with hub_errors(f"model '{pretrained}'", sample_config):
+    with loading(pretrained, "model", sample_config):
         model, info = AutoModelForMaskedLM.from_pretrained(
             **_name_and_revision(resolve(pretrained)),
             config=config,
@@ -130,6 +151,7 @@ def load_masked_lm(
 def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:
     """A classifier of this shape, whose weights are about to be replaced by a checkpoint's."""
     quiet()
+    check_layers(config)
     return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
 
 

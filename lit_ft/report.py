@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lit_ft import runs
 from lit_ft.console import say
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, unusable
 from lit_ft.plain_parser import PlainParser
 
 
@@ -45,13 +45,17 @@ def main(command: str, args: list[str]) -> int:
             raise UserError("report: --output names the file of a comparison; one run's is in its folder")
         from lit_ft.report_page import write_report
 
-        say(f"report: {write_report(folders[0])}")
+        with unusable(f"the run {folders[0]}", "give another one, or train it again"):
+            path = write_report(folders[0])
+        say(f"report: {path}")
         return 0
     from lit_ft.comparison import as_text, compare, write_comparison
 
     path = Path(options.output) if options.output else runs.RUNS / "comparison.html"
-    compared = compare(folders)
-    say(as_text(compared))
+    with unusable(f"one of {', '.join(map(str, folders))}", "leave it out, or train it again"):
+        compared = compare(folders)
+        text = as_text(compared)
+    say(text)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_comparison(compared, path)
     say(f"\nreport: {path}")

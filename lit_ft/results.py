@@ -12,6 +12,7 @@ from lit_ft.console import say
 from lit_ft.corpus_facts import corpus_facts
 from lit_ft.dashboard import draw_evaluation, shorten
 from lit_ft.data import YelpDataModule
+from lit_ft.errors import unusable
 from lit_ft.export import export_model, say_where, weights_of
 from lit_ft.metrics import SCALARS
 from lit_ft.model import BertClassifier
@@ -130,11 +131,13 @@ def record_evaluation(
     facts = runs.read_facts(run)
     if not facts:  # of a fit that was killed before its end
         return
-    facts["evaluations"][prefix] = with_texts(summary, split)
-    facts["splits"] |= corpus_facts({name: split}, datamodule.hparams, len(names))
-    runs.add_facts(run, facts)
-    write_model_card(run)
-    say(f"report:  {write_report(run)}")
+    with unusable(f"{run / runs.FACTS}", "the figures are in metrics.json all the same"):
+        facts["evaluations"][prefix] = with_texts(summary, split)
+        facts["splits"] |= corpus_facts({name: split}, datamodule.hparams, len(names))
+        runs.add_facts(run, facts)
+        write_model_card(run)
+        path = write_report(run)
+    say(f"report:  {path}")
 
 
 def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, unusable
 
 RUNS = Path("runs")
 CHECKPOINTS, MODEL, METRICS, CONFIG = "checkpoints", "model", "metrics.json", "config.yaml"
@@ -112,7 +112,13 @@ def write(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with unusable(str(path), "put a sound copy in its place, or delete it"):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"expected an object, found {json.dumps(values)[:40]}")
+        return values
 
 
 def _merge(path: Path, values: dict[str, Any]) -> None:
