@@ -58,7 +58,7 @@ def _add(digest: Any, value: Any) -> None:
             _add(digest, inner)
         digest.update(b"]")
     elif isinstance(value, torch.Tensor):
-        digest.update(f"{value.dtype} {tuple(value.shape)},".encode())
+        digest.update(f"{value.dtype} {tuple(value.shape)} {value.layout} {value.is_meta},".encode())
     else:
         shown = repr(value) if value is None or isinstance(value, PLAIN) else type(value).__name__
         digest.update(f"{shown},".encode("utf-8", "surrogatepass"))

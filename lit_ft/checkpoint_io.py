@@ -12,8 +12,8 @@ from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 
 from lit_ft import runs
 from lit_ft.__main__ import unwritable
-from lit_ft.checkpoint_form import FORM, form_of
-from lit_ft.errors import UserError
+from lit_ft.checkpoint_form import ADVICE, FORM, form_of
+from lit_ft.errors import UserError, unusable
 
 FULL = re.compile("space|quota", re.IGNORECASE)
 
@@ -25,6 +25,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
     and moves the file from there: on another file system that is a copy, and a full disk leaves a part of
     it in the old one's place.
     """
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As Lightning reads it; one line where the file cannot be read."""
+        with unusable(f"the checkpoint {path}", ADVICE):
+            return super().load_checkpoint(path, *args, **kwargs)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
+MOST_LETTERS = 900  # of an error; file names and values can have millions
+
 
 class UserError(ValueError):
     """A mistake in the user's input, settings or surroundings.
@@ -28,10 +30,12 @@ def one_line(text: str) -> str:
     """A message as one line that any terminal shows as it is.
 
     File names, values and texts may hold line breaks, escape sequences, marks that turn the writing round, or
-    half of a surrogate pair: what cannot be printed is escaped, such as `\\x1b`.
+    half of a surrogate pair: what cannot be printed is escaped, such as `\\x1b`. Of a very long one the
+    middle is left out.
     """
     joined = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+    return shown if len(shown) <= MOST_LETTERS else f"{shown[: MOST_LETTERS - 305]} ... {shown[-300:]}"
 
 
 @contextlib.contextmanager

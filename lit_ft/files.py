@@ -8,6 +8,7 @@ for local files the replacements behave as the originals.
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from lit_ft.errors import UserError, first_line
 from lit_ft.faults import csv_fault, delimiter, malformed_json, not_utf8, quoted
 
 BATCH_ROWS = 10_000
+MOST_COLUMNS = 5_000  # `datasets` 5.2 copies the description of each many times: 100,000 take a minute
 BLOCK_BYTES = 8 << 20  # one CSV row must fit
 
 
@@ -65,6 +67,11 @@ class Files(datasets.ArrowBasedBuilder):
                 num_rows_before = num_rows
                 for index, table in enumerate(self._read(path, num_rows)):
                     names = table.column_names if names is None else names
+                    if table.num_columns > MOST_COLUMNS:
+                        raise UserError(
+                            f"expected at most {MOST_COLUMNS:,} columns, found {table.num_columns:,} in "
+                            f"{path}; give {flag} a file of the texts and labels alone"
+                        )
                     if sorted(names) != sorted(table.column_names):
                         raise UserError(
                             f"{paths[0]} has the columns {quoted(names)}, but {path} has "
@@ -139,9 +146,8 @@ def _csv_tables(path: str, flag: str) -> Iterator[pa.Table]:
         )
 
     names = open_file({}).schema.names
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise UserError(f"{path} has two columns '{name}'; rename one, or give {flag} another file")
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise UserError(f"{path} has two columns '{twice[0]}'; rename one, or give {flag} another file")
     last = None
     for batch in open_file(dict.fromkeys(names, pa.string())):
         if batch.num_rows:

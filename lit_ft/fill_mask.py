@@ -61,6 +61,7 @@ def load(model: str) -> "FillMaskPipeline":
     with loading(model, "model", "sample_sft.yaml with `python -m lit_ft sft`"):
         config = AutoConfig.from_pretrained(model)
         tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer.encode("a")  # some damage to its files shows only here
         check_masked_lm(config, tokenizer, model)
         network, info = AutoModelForMaskedLM.from_pretrained(
             model, dtype=torch.float32, output_loading_info=True

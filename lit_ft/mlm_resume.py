@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from lit_ft import runs
 from lit_ft.checkpoints import refuse_other_settings
 from lit_ft.console import say
-from lit_ft.errors import UserError, unusable
+from lit_ft.errors import UserError, first_line, unusable
 
 PREFIX = "checkpoint-"  # of a checkpoint folder's name, before its step
 STATE = "trainer_state.json"  # what transformers writes last
@@ -66,8 +66,16 @@ def fault_of(path: Path) -> str | None:
         state_of(path)
         with safe_open(path / "model.safetensors", framework="numpy") as weights:
             weights.keys()
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        return f"damaged ({str(error).splitlines()[0]})"
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SafetensorError,
+    ) as error:
+        return f"damaged ({first_line(error)})"
     for file in [path / "optimizer.pt", path / "scheduler.pt", *path.glob("rng_state*.pth")]:
         if not runs.is_readable(file):
             return f"damaged ({file.name} is missing or its checksums do not hold)"
@@ -77,6 +85,8 @@ def fault_of(path: Path) -> str | None:
 def state_of(path: Path) -> tuple[int, int]:
     """The optimizer step of a checkpoint, and of how many."""
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    if not all(isinstance(entry, dict) for entry in state["log_history"]):
+        raise ValueError(f"expected the history of the run in {STATE}, found {state['log_history']!r:.40}")
     return int(state["global_step"]), int(state["max_steps"])
 
 

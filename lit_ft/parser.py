@@ -74,6 +74,9 @@ class OneLineErrors(ArgumentParser):
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
         try:
             config = read_config(str(path))
+            if "config" in config.lines:
+                what = "a config names no further config; give --config several times"
+                raise UserError(f"{config.place('config')}: {what}")
             for key, node in config.groups.items():
                 _check_group(self, config, key, node)
         except UserError as ex:

@@ -110,6 +110,7 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
     quiet()
     with loading(pretrained, "tokenizer", sample_config):
         tokenizer = AutoTokenizer.from_pretrained(**_name_and_revision(resolve(pretrained)))
+        tokenizer.encode("a")  # some damage to its files shows only here
     if not tokenizer.is_fast:
         raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
     if tokenizer.pad_token_id is None:

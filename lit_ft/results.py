@@ -135,7 +135,8 @@ def record_evaluation(
         facts["evaluations"][prefix] = with_texts(summary, split)
         facts["splits"] |= corpus_facts({name: split}, datamodule.hparams, len(names))
         runs.add_facts(run, facts)
-        write_model_card(run)
+        if (run / runs.MODEL).is_dir():  # else it was removed, as it takes room
+            write_model_card(run)
         path = write_report(run)
     say(f"report:  {path}")
 

@@ -1,11 +1,14 @@
 """Fuzzing: configs and flags with random keys, types and values, and YAML that is none."""
 
+import contextlib
 import functools
 from typing import Any
 
 import yaml
 from fuzz_cases import FIT, SFT, Case
-from fuzz_corpora import accidents, damaged, encoded
+from fuzz_corpora import encoded
+from fuzz_edits import accidents, damaged
+from fuzz_yaml import SPECIALS
 from hypothesis import strategies as st
 from transformers import TrainingArguments
 
@@ -114,14 +117,17 @@ LIKELY: dict[type, st.SearchStrategy[Any]] = {  # values of a setting's own type
 @functools.cache
 def default_of(command: str, key: str) -> Any:
     """The value that a setting has where none is given."""
-    return value_of(SftSettings(), key) if command == "sft" else make_parser().get_default(key)
+    if command == "sft":
+        return value_of(SftSettings(), key)
+    with contextlib.suppress(KeyError):  # a group
+        return make_parser().get_default(key)
 
 
 @st.composite
 def settings(draw: Any, command: str) -> tuple[str, Any]:
-    """A key and a value, half of the time ones that go together."""
+    """A key and a value, mostly ones that go together."""
     key = draw(keys(command))
-    if key in keys_of(command) and draw(st.booleans()):
+    if key in keys_of(command) and draw(st.integers(0, 3)):
         return key, draw(LIKELY.get(type(default_of(command, key)), scalars))
     return key, draw(values)
 
@@ -143,71 +149,6 @@ def tree(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def dumped(value: Any) -> bytes:
     """YAML as a program writes it."""
     return encoded(yaml.safe_dump(value, allow_unicode=True, sort_keys=False), "utf-8")
-
-
-BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
-)
-SPECIALS = (
-    BOMB,
-    BOMB.replace("[", "{k: ").replace("]", "}"),
-    "data: &a\n  source: *a\n",
-    "data: &a [*a]\n",
-    "&a data: *a\n",
-    "<<: {data: {batch_size: 3}}\n",
-    "<<: 3\n",
-    "data: {<<: [1]}\n",
-    "data: !!python/object/apply:os.system ['touch sentinel']\n",
-    "data:\n  source: !!python/object/new:os.system ['touch sentinel']\n",
-    "data: !unknown {source: sample}\n",
-    "data: !!set {a, b}\n",
-    "data:\n  label_names: !!omap [a: 1]\n",
-    "data:\n  batch_size: !!int x\n",
-    "data:\n  batch_size: !!float x\n",
-    "data:\n  batch_size: !!binary x\n",
-    "data:\n  batch_size: !!timestamp x\n",
-    "data:\n  batch_size: 2001-99-99\n",
-    "data:\n  batch_size: 190:20:30\n",
-    "? [a, b]\n: 3\n",
-    "? {a: b}\n: 3\n",
-    "1: 2\n",
-    "null: 2\n",
-    "data: {1: 2}\n",
-    "data: {null: 2}\n",
-    "data: {? [a] : 2}\n",
-    "true: 2\n2.5: 3\n",
-    "---\ndata: {}\n---\ndata: {}\n",
-    "--- !!map\n",
-    "%YAML 9.9\n---\ndata: {}\n",
-    "data: *nowhere\n",
-    "\ufeffdata:\n  batch_size: 3\n",
-    "data:\n  source: \0\n",
-    "data:\n\tsource: x\n",
-    "data: {source: sample\n",
-    "data: 'x\n",
-    "[" * 5_000,
-    "{a: " * 5_000,
-    "a:\n" + "".join(" " * i + "a:\n" for i in range(1, 1_500)),
-    "- " * 5_000,
-    "data: '" + "x" * 1_000_000 + "'\n",
-    "".join(f"k{i}: {i}\n" for i in range(20_000)),
-    "x" * 10_000,
-    "#" * 10_000,
-    "",
-    "...",
-    "~",
-    "trainer:\n  callbacks:\n    class_path: os.system\n    init_args: {command: touch sentinel}\n",
-    "trainer:\n  logger:\n    class_path: subprocess.Popen\n    init_args: {args: [touch, sentinel]}\n",
-    "trainer_args: {optim: adamw_torch, optim_args: x}\n",
-    "config: fit.yaml\n",
-    "config: {data: 3}\n",
-    "name: ../../x\n",
-    "name: ''\n",
-    "help: true\n",
-    "print_config: true\n",
-    "fit: {data: {batch_size: 3}}\n",
-    "subcommand: test\n",
-)
 
 
 @st.composite

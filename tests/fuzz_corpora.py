@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 from fuzz_cases import TRAIN, Case
+from fuzz_edits import accidents, damaged
 from hypothesis import strategies as st
 
 SUFFIXES = ("csv", "tsv", "jsonl", "json", "parquet", "txt")
@@ -164,31 +165,6 @@ parquets = st.one_of(
 ).map(lambda columns: ("parquet", parquet(columns)))
 
 
-def damaged(content: bytes, edits: list[tuple[int, str, bytes]]) -> bytes:
-    """A file after some accidents, each at a place: bits flipped, bytes put in, the rest cut off."""
-    changed = bytearray(content)
-    for place, edit, new in edits:
-        i = place % (len(changed) + 1)
-        if edit == "flip" and i < len(changed):
-            changed[i] ^= 1 << (place % 8)
-        elif edit == "insert":
-            changed[i:i] = new
-        elif edit == "cut":
-            del changed[i:]
-        elif edit == "zero":
-            changed[i : i + 64] = bytes(len(changed[i : i + 64]))
-    return bytes(changed)
-
-
-accidents = st.lists(
-    st.tuples(
-        st.integers(0, 2**31),
-        st.sampled_from(["flip", "flip", "insert", "cut", "zero"]),
-        st.binary(max_size=6),
-    ),
-    min_size=1,
-    max_size=6,
-)
 SOUND = {
     "csv": TRAIN.encode(),
     "tsv": TRAIN.replace(",", "\t").encode(),
@@ -205,16 +181,19 @@ random_bytes = st.tuples(st.sampled_from(SUFFIXES), st.binary(max_size=300))
 MB = 1 << 20
 _wide = ",".join(f"c{i}" for i in range(100_000))
 HUGE = {  # made only when a case is: nothing of this size is drawn
-    "a text of 10 MB, csv": lambda: ("csv", b"label,text\n1," + b"word " * (2 * MB) + b"\n2,b\n1,c\n2,d\n"),
+    "a text of 10 MB, csv": lambda: (
+        "csv",
+        b"label,text\n1," + b"terrible " * (10 * MB // 9) + b"\n2,b\n1,c\n2,d\n",
+    ),
     "a word of 10 MB, csv": lambda: ("csv", b"label,text\n1," + b"a" * (10 * MB) + b"\n2,b\n1,c\n2,d\n"),
     "a text of 10 MB, jsonl": lambda: (
         "jsonl",
         b"".join(
-            b'{"label": %d, "text": "%s"}\n' % (i % 2, b"a b " * (5 * MB // 2) if i == 3 else b"x")
+            b'{"label": %d, "text": "%s"}\n' % (i % 2, b"terrible " * (10 * MB // 9) if i == 3 else b"x")
             for i in range(8)
         ),
     ),
-    "a text of 10 MB, txt": lambda: ("txt", b"word " * (2 * MB) + b"\nfine\nfine\n"),
+    "a text of 10 MB, txt": lambda: ("txt", b"terrible " * (10 * MB // 9) + b"\nfine\nfine\n"),
     "a text of 10 MB of emoji": lambda: ("txt", "😀".encode() * (5 * MB // 2) + b"\nfine\nfine\n"),
     "a text of 10 MB of spaces": lambda: ("txt", b" " * (10 * MB) + b"\nfine\nfine\n"),
     "10 MB of line breaks": lambda: ("txt", b"\n" * (10 * MB)),

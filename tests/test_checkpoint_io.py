@@ -66,7 +66,7 @@ def test_leftovers_of_a_kill_go(tmp_path):
     (tmp_path / ".best.ckpt.123").write_bytes(b"another's")
     WholeCheckpointIO().save_checkpoint({"step": 2}, tmp_path / "last.ckpt")
     assert sorted(os.listdir(tmp_path)) == [".best.ckpt.123", "last.ckpt"]
-    assert torch.load(tmp_path / "last.ckpt") == {"step": 2}
+    assert torch.load(tmp_path / "last.ckpt")["step"] == 2
 
 
 def test_the_users_own_way_of_saving_stays():

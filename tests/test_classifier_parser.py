@@ -1,10 +1,12 @@
 """The help of the Trainer's settings: plain words, and what holds here."""
 
 import re
+from typing import Union, get_args
 
 import pytest
 
-from lit_ft.classifier_parser import TRAINER_HELP, plain
+from lit_ft.check import make_parser
+from lit_ft.classifier_parser import TRAINER_HELP, int_first, plain
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,11 @@ def test_help_of_fit(lit_ft):
     for text in TRAINER_HELP.values():
         assert text.split(".")[0] in one_line  # each still names an argument of the Trainer
     assert "one: here or in max_steps. (type: Optional[int], default: 3)" in one_line
+
+
+def test_one_batch_is_not_a_whole_epoch():
+    """`Optional[Union[int, float]]` is what Python's cache of types makes of it, see `int_first`."""
+    assert get_args(int_first(Union[float, int, None])) == (int, type(None), float)  # noqa: UP007
+    assert int_first(float) is float and int_first(float | None) == float | None
+    parsed = make_parser().parse_args(["--trainer.limit_train_batches", "1"])
+    assert type(parsed.trainer.limit_train_batches) is int

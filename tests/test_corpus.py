@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import SHARED
 from corpus_files import FLAG, in_folder, read, refused, write  # noqa: F401
@@ -196,3 +198,14 @@ def test_real_reviews():
     imdb = read_files(str(SHARED / "data/imdb/train.parquet"), flag=FLAG)
     cleaned, _ = select(imdb, strip_html_breaks=True)
     assert len(cleaned) == 25000 and not any(re.search("<br ?/?>", text) for text in cleaned["text"][:])
+
+
+def test_labels_of_more_than_64_bits(in_folder):  # noqa: F811
+    table = pa.table({"label": pa.array([1, 2**64 - 1], pa.uint64()), "text": ["a", "b"]})
+    pq.write_table(table, "a.parquet")
+    refused(
+        lambda: select(read_files("a.parquet", flag=FLAG)),
+        "18446744073709551615",
+        "rows 1 to 2",
+        "label_column",
+    )

@@ -167,3 +167,23 @@ def test_full_disk(monkeypatch):
 
     monkeypatch.setattr(datasets.arrow_writer.ArrowWriter, "write_table", full)
     refused(lambda: read("a.csv", "text\na\nb\n"), "No space left on device", "HF_HOME")
+
+
+def test_json_that_python_does_not_read():
+    deep = "[" * 100_000
+    for name, text in (("a.jsonl", '{"text": "a"}\n' + deep), ("a.json", '[{"text": "a"},\n' + deep)):
+        refused(lambda name=name, text=text: read(name, text), f"{name}, line 2", "deeper than", FLAG)
+    digits = '{"label": ' + "9" * 5000 + "}"
+    for name, text in (("b.jsonl", "\n" + digits), ("b.json", "[\n" + digits + "]")):
+        refused(
+            lambda name=name, text=text: read(name, text), f"{name}, line 2", "more than 4300 digits", FLAG
+        )
+
+
+def test_more_columns_than_anybody_needs():
+    names = ",".join(f"c{i}" for i in range(6_000))
+    text = f"label,text,{names}\n" + f"1,a{',' * 6_000}\n"
+    refused(lambda: read("a.csv", text), "at most 5,000 columns, found 6,002 in a.csv", FLAG)
+    line = json.dumps(dict.fromkeys(names.split(","), 1))
+    refused(lambda: read("a.jsonl", line), "at most 5,000 columns, found 6,000 in a.jsonl", FLAG)
+    refused(lambda: read("b.csv", f"a,{names},a\n{text}"), "b.csv has two columns 'a'")

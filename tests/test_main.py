@@ -170,11 +170,20 @@ def test_what_the_user_can_mend_is_one_line(command, capsys: pytest.CaptureFixtu
             "lit_ft: error: No space",
         ),
     ]
+    cases.append(  # escape sequences, marks that turn the writing round, half a surrogate pair
+        (
+            UserError("found 'a\x1b[31m\u202e\ud83d\0'"),
+            "lit_ft: error: found 'a\\x1b[31m\\u202e\\ud83d\\x00'\n",
+        )
+    )
+    cases.append(
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 10**6), "lit_ft: error: File name too")
+    )
     for ex, line in cases:
         command(failing(ex))
         assert entry.main(["fill-mask", "x"]) == 2
         err = capsys.readouterr().err
-        assert err.startswith(line) and err.count("\n") == 1
+        assert err.startswith(line) and err.count("\n") == 1 and len(err) < 1000
     wrapped = RuntimeError("file write failed")
     wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device", "/d/g")
     command(failing(wrapped))

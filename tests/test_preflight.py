@@ -58,6 +58,8 @@ def test_pinned_names(probes, tmp_path):
         ["--trainer.callbacks.help"],
         ["--config", "broken.yaml"],
         ["--config", "list.yaml"],
+        ["--config", "number.yaml"],
+        ["--config", "deep.yaml"],
         ["--config", "group.yaml"],
     ],
     ids=lambda flags: flags[-1],
@@ -65,6 +67,8 @@ def test_pinned_names(probes, tmp_path):
 def test_nothing_is_asked_where_nothing_is_sure(flags, probes):
     Path("broken.yaml").write_text("data: [1")
     Path("list.yaml").write_text("- 1")
+    Path("number.yaml").write_text("data: !!int x")
+    Path("deep.yaml").write_text("[" * 5000)
     Path("group.yaml").write_text("data: yelp_data.yaml")
     preflight.check([*YELP, *flags])
     assert not probes

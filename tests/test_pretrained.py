@@ -1,10 +1,12 @@
 """What `--model.pretrained` comes to mean, and stays."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
 import yaml
+from test_errors import one_line
 
 from lit_ft import pretrained
 
@@ -43,3 +45,51 @@ def test_building_the_sample_encoder_shows_no_bar(tmp_path, monkeypatch, capfd):
     logging.enable_progress_bar()
     pretrained.load_config("sample")
     assert capfd.readouterr().err == ""
+
+
+class Code:
+    def __reduce__(self):
+        return Path.touch, (Path("sentinel"),)
+
+
+def damage(encoder: Path, name: str, content: bytes | str) -> None:
+    """A copy of the model folder, `odd`, with another file of this name."""
+    shutil.rmtree("odd", ignore_errors=True)
+    shutil.copytree(encoder, "odd")
+    Path("odd", name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def test_damaged_model_folders_are_one_line(lit_ft, fit_args, encoder):
+    config = json.loads((encoder / "config.json").read_text())
+    tokenizer = json.loads((encoder / "tokenizer.json").read_text())
+    odd = [
+        (
+            "config.json",
+            json.dumps(config | {"num_hidden_layers": 10**12}),
+            "at most 1000 layers, found 1000000000000",
+        ),
+        ("config.json", json.dumps(config | {"hidden_size": "x"}), "the model './odd' cannot be used ("),
+        (
+            "tokenizer.json",
+            json.dumps(tokenizer | {"truncation": 3}),
+            "the tokenizer of './odd' cannot be used (",
+        ),
+        (
+            "model.safetensors",
+            (encoder / "model.safetensors").read_bytes()[:-9],
+            "could not load model './odd'",
+        ),
+    ]
+    for name, content, message in odd:
+        damage(encoder, name, content)
+        line = one_line(lit_ft("fit", *fit_args, "--model.pretrained", "./odd"))
+        assert message in line
+    assert not Path("runs").exists()
+
+
+def test_code_in_a_model_folder_is_not_run(lit_ft, fit_args, encoder):
+    damage(encoder, "pytorch_model.bin", pickle.dumps(Code()))
+    Path("odd/model.safetensors").unlink()
+    line = one_line(lit_ft("fit", *fit_args, "--model.pretrained", "./odd"))
+    assert "the model './odd' cannot be used (UnpicklingError" in line
+    assert not Path("sentinel").exists() and not Path("runs").exists()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -208,3 +209,27 @@ def test_a_models_folder_is_shown_without_what_leads_to_it(tmp_path, monkeypatch
     assert shown_name(str(tmp_path / "work/runs/a")) == shown_name("runs/a") == "runs/a"
     assert shown_name(str(tmp_path / "elsewhere/encoder")) == "encoder"
     assert shown_name("bert-base-cased@main") == "bert-base-cased@main"
+
+
+def test_damaged_runs_are_one_line(lit_ft, fit_args):
+    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
+    whole = (RUN / "config.yaml").read_bytes()
+    for content in (b"\xff", b"a: \0", b"3", b""):
+        (RUN / "config.yaml").write_bytes(content)
+        code, _, err = lit_ft("report", str(RUN), str(RUN))
+        assert code == 2 and f"one of {RUN}, {RUN} cannot be used (" in err and err.count("\n") == 1
+    (RUN / "config.yaml").write_bytes(whole)
+    facts = json.loads((RUN / "report.json").read_text())
+    for damage in ({"labels": None}, {"evaluations": 3}, {"splits": []}):
+        (RUN / "report.json").write_text(json.dumps(facts | damage))
+        page = (RUN / "report.html").read_bytes()
+        code, _, err = lit_ft("report", str(RUN))
+        assert code == 2 and f"the run {RUN} cannot be used (" in err and err.count("\n") == 1
+        assert (RUN / "report.html").read_bytes() == page
+
+
+def test_a_run_without_its_model_folder_is_measured(lit_ft, fit_args):
+    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
+    shutil.rmtree(RUN / "model")
+    code, out, err = lit_ft("test", *fit_args)
+    assert code == 0 and "test accuracy" in read().text, err

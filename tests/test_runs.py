@@ -82,3 +82,13 @@ def test_metrics_are_merged():
     assert json.loads((run / "metrics.json").read_text()) == {"test/loss": 2.0, "val/loss": 0.5}
     assert [p.name for p in run.iterdir()] == ["metrics.json"]
     assert time.time() - (run / "metrics.json").stat().st_mtime < 60
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": 1', b"\xff", b"[" * 100_000])
+def test_damaged_metrics_are_one_line(content):
+    Path("metrics.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"^metrics.json cannot be used \(.*put a sound copy in its place"):
+        runs.read_metrics(Path("."))
+    with pytest.raises(UserError):
+        runs.add_metrics(Path("."), {"a": 1})
+    assert Path("metrics.json").read_bytes() == content

@@ -1,0 +1,85 @@
+"""Fuzzing: what a case finds around it, and what is put back afterwards."""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import datasets
+import torch
+
+import lit_ft.cli
+
+
+class Hang(BaseException):
+    """No `except Exception` of a library swallows it."""
+
+
+@contextlib.contextmanager
+def surroundings(folder: Path, caches: Path, temporary: Path, trains: bool) -> Iterator[None]:
+    """The case's own folder, caches and signals; afterwards everything as it was."""
+    environment, argv, here = dict(os.environ), list(sys.argv), Path.cwd()
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    }
+    cache, fit, tempdir = datasets.config.HF_DATASETS_CACHE, lit_ft.cli.ReviewCLI.fit, tempfile.tempdir
+
+    def on_alarm(number: int, frame: FrameType | None) -> None:
+        raise Hang
+
+    os.chdir(folder)
+    os.environ["LIT_FT_CACHE"] = str(caches)
+    os.environ["HOME"] = str(folder)  # no case writes into the user's
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+    os.environ.pop("LIT_FT_RUN", None)
+    datasets.config.HF_DATASETS_CACHE = folder / "datasets"
+    alarm = signal.signal(signal.SIGALRM, on_alarm)
+    if not trains:
+        lit_ft.cli.ReviewCLI.fit = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv[:] = argv
+        datasets.config.HF_DATASETS_CACHE, lit_ft.cli.ReviewCLI.fit = cache, fit  # type: ignore[method-assign]
+        tempfile.tempdir = tempdir
+        for number, handler in {**handlers, signal.SIGALRM: alarm}.items():
+            signal.signal(number, handler)
+        torch.use_deterministic_algorithms(False)
+        torch.autograd.set_detect_anomaly(False)
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+
+
+@contextlib.contextmanager
+def captured(folder: Path) -> Iterator[list[str]]:
+    """Standard output and error of this process, those of its C and Rust libraries too: filled at the end."""
+    found: list[str] = []
+    streams, saved, files = (sys.stdout, sys.stderr), (os.dup(1), os.dup(2)), []
+    for stream in streams:
+        stream.flush()
+    for number, errors in ((1, "strict"), (2, "backslashreplace")):  # as Python opens its own
+        file = tempfile.TemporaryFile()
+        os.dup2(file.fileno(), number)
+        files.append(file)
+        text = os.fdopen(os.dup(number), "w", encoding="utf-8", errors=errors, newline="")
+        setattr(sys, "stdout" if number == 1 else "stderr", text)
+    try:
+        yield found
+    finally:
+        for text in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                text.flush()
+        sys.stdout, sys.stderr = streams
+        for number, descriptor, file in zip((1, 2), saved, files, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+            file.seek(0)
+            found.append(file.read().decode("utf-8", "replace"))
+            file.close()
