@@ -5,6 +5,7 @@ weights of another shape.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from lit_ft.errors import UserError
 FORM = "form"  # the key of the fingerprint
 PLAIN = (bool, int, float, str)
 ADVICE = "set --ckpt_path to another one"
+LIGHTNING = "pytorch-lightning_version"  # what it compares to see whether a checkpoint is an old one
+VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[\w.]+)?")
 # Keys that every command reads, and what they hold.
 KEYS: dict[str, tuple[type, ...]] = {
     "epoch": (int,),
@@ -78,6 +81,9 @@ def check_form(checkpoint: Mapping[str, Any], path: Path) -> None:
             found = "nothing" if value is MISSING else type(value).__name__
             expected = types[0].__name__
             raise UserError(f"{path} is damaged: expected {key} ({expected}), found {found}; {ADVICE}")
+    version = checkpoint.get(LIGHTNING)
+    if not isinstance(version, str) or not VERSION.fullmatch(version):
+        raise UserError(f"{path} is damaged: expected {LIGHTNING}, found {version!r:.40}; {ADVICE}")
     temperature = checkpoint.get("temperature")
     if temperature is not None and not (isinstance(temperature, float) and 0 < temperature < math.inf):
         raise UserError(

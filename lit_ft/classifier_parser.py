@@ -55,10 +55,12 @@ def int_first(hint: Any) -> Any:
     Lightning writes `Optional[Union[int, float]]`, for which Python's cache of types hands out the
     `Optional[Union[float, int]]` of a library that was imported earlier, as the two compare equal.
     """
-    members = get_args(hint)
-    if int not in members or float not in members:
+    members = list(get_args(hint))
+    if int not in members or float not in members or members.index(int) < members.index(float):
         return hint
-    return Union[tuple(sorted(members, key=lambda member: member is float))]  # noqa: UP007
+    members.remove(int)
+    members.insert(members.index(float), int)
+    return Union[tuple(members)]  # noqa: UP007
 
 
 def plain(text: str) -> str:

@@ -72,6 +72,13 @@ class Files(datasets.ArrowBasedBuilder):
                             f"expected at most {MOST_COLUMNS:,} columns, found {table.num_columns:,} in "
                             f"{path}; give {flag} a file of the texts and labels alone"
                         )
+                    if nul := [
+                        name for name in table.column_names if "\0" in name
+                    ]:  # `datasets` cuts it there
+                        raise UserError(
+                            f"{path} has a NUL in the column {quoted(nul[:1])}, as UTF-16 read as UTF-8 has; "
+                            f"convert it, or give {flag} another file"
+                        )
                     if sorted(names) != sorted(table.column_names):
                         raise UserError(
                             f"{paths[0]} has the columns {quoted(names)}, but {path} has "

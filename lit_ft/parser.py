@@ -67,9 +67,23 @@ class OneLineErrors(ArgumentParser):
         given = sys.argv[1:] if args is None else args
         token = _parsing.set(Parsing({str(arg).partition("=")[0] for arg in given}))
         try:
-            return super().parse_args(args, *more, **kwargs)
+            found = super().parse_args(args, *more, **kwargs)
+            self._refuse_null(found)
+            return found
         finally:
             _parsing.reset(token)
+
+    def _refuse_null(self, found: Namespace) -> None:
+        """jsonargparse takes null for a value that was not given, whatever the type."""
+        parser, state, name = self, _parsing.get() or Parsing(), found.get("subcommand")
+        if name is not None and self._subcommands_action is not None:
+            parser, found = self._subcommands_action._name_parser_map[name], found[name]
+        for key, default in ((action.dest, action.default) for action in parser._actions):
+            words = type_words(typehint(parser, key))
+            if words and "null" not in words and default is not None and found.get(key, 0) is None:
+                places = [config.place(key) for config in state.files if key in config.lines]
+                place = f" ({places[-1]})" if places and f"--{key}" not in state.flags else ""
+                self._leave(f"{key}: expected {words}, found null{place}", None)
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
         try:

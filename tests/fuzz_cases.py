@@ -23,6 +23,7 @@ from fuzz_surroundings import Hang, captured, surroundings
 from lit_ft.__main__ import main
 
 SECONDS = 10  # of processor time, which other jobs on the machine do not stretch
+LARGE = 1 << 20  # bytes of a file, which alone takes most of the time: its run's pictures are not drawn
 HANG_SECONDS = 120  # on the clock: a case that waits uses no processor time
 
 TRAIN = "label,text\n" + "".join(
@@ -98,10 +99,15 @@ class Outcome:
 
 
 class Workshop:
-    """A folder with a tiny encoder, one finished run of `fit` and one of `sft`, and a place for the cases."""
+    """A folder with a tiny encoder, one finished run of `fit` and one of `sft`, and a place for the cases.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+    Args:
+        root: Of everything.
+        draws: Whether runs draw their pictures, which takes 2 s each.
+    """
+
+    def __init__(self, root: Path, draws: bool = True) -> None:
+        self.root, self.draws = root.resolve(), draws
         self.encoder = self.root / "encoder"
         self.caches = self.root / "lit_ft"
         self.temporary = self.root / "temporary"
@@ -136,7 +142,9 @@ class Workshop:
         before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
         kept = {path for path in self.caches.rglob("*")}
         try:
-            with surroundings(place, self.caches, self.temporary, case.trains), captured(place) as output:
+            draws = self.draws and max(map(len, case.files.values()), default=0) < LARGE
+            around = surroundings(place, self.caches, self.temporary, case.trains, draws)
+            with around, captured(place) as output:
                 outcome = _run(case)
             if case.args[:1] == ("check",) and outcome.code == 1:
                 outcome.code = 0  # what `check --strict` says of data that it finds fault with

@@ -11,8 +11,10 @@ from types import FrameType
 
 import datasets
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 import lit_ft.cli
+import lit_ft.figures
 
 
 class Hang(BaseException):
@@ -20,7 +22,7 @@ class Hang(BaseException):
 
 
 @contextlib.contextmanager
-def surroundings(folder: Path, caches: Path, temporary: Path, trains: bool) -> Iterator[None]:
+def surroundings(folder: Path, caches: Path, temporary: Path, trains: bool, draws: bool) -> Iterator[None]:
     """The case's own folder, caches and signals; afterwards everything as it was."""
     environment, argv, here = dict(os.environ), list(sys.argv), Path.cwd()
     handlers = {
@@ -37,7 +39,11 @@ def surroundings(folder: Path, caches: Path, temporary: Path, trains: bool) -> I
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     os.environ.pop("LIT_FT_RUN", None)
     datasets.config.HF_DATASETS_CACHE = folder / "datasets"
+    pictures = lit_ft.figures.as_svg, SummaryWriter.add_figure
     alarm = signal.signal(signal.SIGALRM, on_alarm)
+    if not draws:
+        lit_ft.figures.as_svg = lambda figure: b"<svg/>"
+        SummaryWriter.add_figure = lambda *args, **kwargs: None  # type: ignore[method-assign]
     if not trains:
         lit_ft.cli.ReviewCLI.fit = lambda *args, **kwargs: None  # type: ignore[method-assign]
     try:
@@ -49,6 +55,7 @@ def surroundings(folder: Path, caches: Path, temporary: Path, trains: bool) -> I
         sys.argv[:] = argv
         datasets.config.HF_DATASETS_CACHE, lit_ft.cli.ReviewCLI.fit = cache, fit  # type: ignore[method-assign]
         tempfile.tempdir = tempdir
+        lit_ft.figures.as_svg, SummaryWriter.add_figure = pictures  # type: ignore[method-assign]
         for number, handler in {**handlers, signal.SIGALRM: alarm}.items():
             signal.signal(number, handler)
         torch.use_deterministic_algorithms(False)

@@ -77,6 +77,8 @@ ODD = [
     ("test", "YelpDataModule/labels/names", ["a"], "found 5 labels and 1 names"),
     ("test", "YelpDataModule/tokenizer", {"tokenizer.json": "x"}, "the checkpoint odd.ckpt cannot be used ("),
     ("test", "global_step", "x", "expected global_step (int), found str"),
+    ("test", "pytorch-lightning_version", 0.5, "expected pytorch-lightning_version, found 0.5"),
+    ("test", "pytorch-lightning_version", "x", "expected pytorch-lightning_version, found 'x'"),
     ("test", "temperature", -1.0, "expected a temperature above 0, found -1.0"),
     ("test", "settings/data", ..., "expected settings.data (dict), found nothing"),
     (

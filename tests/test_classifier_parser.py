@@ -40,7 +40,9 @@ def test_help_of_fit(lit_ft):
 
 def test_one_batch_is_not_a_whole_epoch():
     """`Optional[Union[int, float]]` is what Python's cache of types makes of it, see `int_first`."""
-    assert get_args(int_first(Union[float, int, None])) == (int, type(None), float)  # noqa: UP007
+    assert get_args(int_first(Union[float, int, None])) == (int, float, type(None))  # noqa: UP007
+    assert get_args(int_first(Union[bool, float, str, int])) == (bool, int, float, str)  # noqa: UP007
+    assert get_args(int_first(Union[int, str, float])) == (int, str, float)  # noqa: UP007
     assert int_first(float) is float and int_first(float | None) == float | None
     parsed = make_parser().parse_args(["--trainer.limit_train_batches", "1"])
     assert type(parsed.trainer.limit_train_batches) is int

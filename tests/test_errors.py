@@ -138,6 +138,10 @@ CONFIGS = [
     ("trainer:\n  max_epoch: 3\n", "trainer.max_epochs"),
     ("trainr:\n  max_epochs: 3\n", "trainer"),
     ("data:\n  batch_size: !!float x\n", "not valid YAML: could not convert string to float: 'x'"),
+    (
+        "data:\n  max_tokens: null\n",
+        "data.max_tokens: expected a whole number, found null (mine.yaml, line 2)",
+    ),
     ("config: {data: 3}\n", "line 1: a config names no further config"),
     ("data: &a\n  source: *a\n", "an anchor (&) inside itself"),
     ("a: " + "[" * 5000, "nested deeper than can be read"),

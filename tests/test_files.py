@@ -187,3 +187,9 @@ def test_more_columns_than_anybody_needs():
     line = json.dumps(dict.fromkeys(names.split(","), 1))
     refused(lambda: read("a.jsonl", line), "at most 5,000 columns, found 6,000 in a.jsonl", FLAG)
     refused(lambda: read("b.csv", f"a,{names},a\n{text}"), "b.csv has two columns 'a'")
+
+
+def test_a_nul_in_a_columns_name():
+    refused(lambda: read("a.csv", "text\n".encode("utf-16-le")), "a.csv has a NUL in the column", FLAG)
+    refused(lambda: read("a.jsonl", '{"a\\u0000": "x"}\n'), "a.jsonl has a NUL in the column", "UTF-16")
+    assert read("b.csv", "text\na\0b\n") == {"text": ["a\0b"]}

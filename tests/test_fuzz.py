@@ -23,11 +23,8 @@ CASES = {"corpus": 70, "config": 80, "checkpoint": 50}
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """Sound runs to start from; nothing draws pictures, which cost a second a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lit_ft.figures.as_svg", lambda figure: b"<svg/>")
-        patch.setattr("torch.utils.tensorboard.SummaryWriter.add_figure", lambda *args, **kwargs: None)
-        yield Workshop(tmp_path_factory.mktemp("fuzz"))
+    """Sound runs to start from."""
+    return Workshop(tmp_path_factory.mktemp("fuzz"), draws=False)
 
 
 @pytest.mark.parametrize("kind", CASES)

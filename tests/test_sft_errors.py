@@ -93,3 +93,14 @@ def test_the_hub_is_asked_for_only_where_it_is_needed(flags, probed, sft_args, m
     monkeypatch.setattr("lit_ft.sft_run.run", lambda *given: 0)
     assert main("sft", [*sft_args, *flags]) == 0
     assert bool(asked) == probed
+
+
+@pytest.mark.parametrize(
+    "key", ["data.max_tokens", "data.batch_size", "model.warmup_share", "num_train_epochs"]
+)
+def test_null_is_no_number(key, lit_ft, sft_args):
+    *group, name = key.split(".")
+    Path("odd.yaml").write_text(f"{group[0]}:\n  {name}: null\n" if group else f"{name}: null\n")
+    code, _, err = lit_ft("sft", *sft_args, "--config", "odd.yaml")
+    assert code == 2 and f"{key}: expected a " in err and "found null (odd.yaml, line" in err, err
+    assert err.count("\n") == 1 and not Path("runs").exists()
