@@ -122,6 +122,10 @@ def check_output(path: Path, source: str) -> Path:
         raise UserError(
             f"expected a file for data.predict_output, found the folder {path}; name a .csv in it"
         )
+    if path.exists() and not path.is_file():  # renaming onto /dev/null would put a file in its place
+        raise UserError(
+            f"expected a file for data.predict_output, found the device or pipe {path}; name a .csv"
+        )
     if path.exists() and path.resolve() in {Path(name).resolve() for name in glob.glob(source)}:
         raise UserError(f"data.predict_output={path} is the file that is read; name another one")
     folder = next(parent for parent in path.absolute().parents if parent.exists())

@@ -1,9 +1,11 @@
 """The help of the Trainer's settings: plain words, and what holds here."""
 
+import inspect
 import re
 from typing import Union, get_args
 
 import pytest
+from lightning import Trainer
 
 from lit_ft.check import make_parser
 from lit_ft.classifier_parser import TRAINER_HELP, int_first, plain
@@ -38,11 +40,13 @@ def test_help_of_fit(lit_ft):
     assert "one: here or in max_steps. (type: Optional[int], default: 3)" in one_line
 
 
-def test_one_batch_is_not_a_whole_epoch():
+def test_one_batch_is_not_a_whole_epoch(monkeypatch):
     """`Optional[Union[int, float]]` is what Python's cache of types makes of it, see `int_first`."""
     assert get_args(int_first(Union[float, int, None])) == (int, float, type(None))  # noqa: UP007
     assert get_args(int_first(Union[bool, float, str, int])) == (bool, int, float, str)  # noqa: UP007
     assert get_args(int_first(Union[int, str, float])) == (int, str, float)  # noqa: UP007
     assert int_first(float) is float and int_first(float | None) == float | None
+    hints = inspect.unwrap(Trainer.__init__).__annotations__
+    monkeypatch.setitem(hints, "limit_train_batches", Union[float, int, None])  # noqa: UP007
     parsed = make_parser().parse_args(["--trainer.limit_train_batches", "1"])
     assert type(parsed.trainer.limit_train_batches) is int

@@ -249,6 +249,8 @@ def test_outputs_that_cannot_be(checkpoint, lit_ft, fit_args):
     assert "is the file that is read" in one_line(lit_ft(*flags, "test.csv"))
     assert "test.csv is a file" in one_line(lit_ft(*flags, "test.csv/out.csv"))
     assert "the folder runs" in one_line(lit_ft(*flags, "runs"))
+    os.mkfifo("pipe")
+    assert "found the device or pipe pipe" in one_line(lit_ft(*flags, "pipe"))
     assert Path("test.csv").read_bytes() == before
 
 
