@@ -43,7 +43,7 @@ def add_groups(parser: LightningArgumentParser) -> None:
     parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
     for action in parser._actions:
         if hasattr(action, "_typehint"):
-            pass
+            action._typehint = int_first(action._typehint)
         if action.dest.startswith("trainer.") and isinstance(action.help, str):
             text = TRAINER_HELP.get(action.dest.removeprefix("trainer."))
             action.help = text or plain(action.help)
