@@ -26,6 +26,7 @@ from lit_ft.faults import csv_fault, delimiter, malformed_json, not_utf8, quoted
 
 BATCH_ROWS = 10_000
 MOST_COLUMNS = 5_000  # `datasets` 5.2 copies the description of each many times: 100,000 take a minute
+HALF_PAIR = re.compile("[\ud800-\udfff]")  # "\ud83d" in JSON: Python reads it, no encoding writes it
 BLOCK_BYTES = 8 << 20  # one CSV row must fit
 
 
@@ -109,14 +110,20 @@ class Files(datasets.ArrowBasedBuilder):
             ) from None
 
     def _json_tables(self, path: str, num_rows_before: int) -> Iterator[pa.Table]:
+        flag = self.config.flag
         nested: dict[str, int] = json.loads(self.info.description)
         columns = dict.fromkeys(self.config.late_columns)
         begun = num_rows_before > 0
-        for records in _batches(_json_records(path, self.config.flag)):
+        for records in _batches(_json_records(path, flag)):
             keys = dict.fromkeys(key for record in records for key in record)
             if begun and (late := [key for key in keys if key not in columns]):
                 raise LateColumns(*late)
             columns, begun = keys | columns if not begun else columns, True
+            if half := [name for name in columns if HALF_PAIR.search(name)]:
+                raise UserError(
+                    f"{path} has half a surrogate pair in the key {quoted(half[:1])}, which is no text; "
+                    f"rename it, or give {flag} another file"
+                )
             table = {}
             for name in columns:
                 values = [record.get(name) for record in records]

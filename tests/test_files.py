@@ -193,3 +193,10 @@ def test_a_nul_in_a_columns_name():
     refused(lambda: read("a.csv", "text\n".encode("utf-16-le")), "a.csv has a NUL in the column", FLAG)
     refused(lambda: read("a.jsonl", '{"a\\u0000": "x"}\n'), "a.jsonl has a NUL in the column", "UTF-16")
     assert read("b.csv", "text\na\0b\n") == {"text": ["a\0b"]}
+
+
+def test_half_a_surrogate_pair_in_a_key():
+    refused(
+        lambda: read("a.jsonl", '{"a\\ude00": "x"}\n'), "a.jsonl has half a surrogate pair in the key", FLAG
+    )
+    assert read("b.jsonl", '{"a\\ud83d\\ude00": "x"}\n') == {"a\U0001f600": ["x"]}
