@@ -55,7 +55,7 @@ def load(model: str) -> "FillMaskPipeline":
     from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
     from lit_ft.masking import check_masked_lm
-    from lit_ft.pretrained import loading, quiet
+    from lit_ft.pretrained import check_vocabulary, loading, quiet
 
     quiet()
     with loading(model, "model", "sample_sft.yaml with `python -m lit_ft sft`"):
@@ -63,6 +63,7 @@ def load(model: str) -> "FillMaskPipeline":
         tokenizer = AutoTokenizer.from_pretrained(model)
         tokenizer.encode("a")  # some damage to its files shows only here
         check_masked_lm(config, tokenizer, model)
+        check_vocabulary(config, tokenizer, model)
         network, info = AutoModelForMaskedLM.from_pretrained(
             model, dtype=torch.float32, output_loading_info=True
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments, get_scheduler
 from trl import SFTConfig
 
@@ -95,6 +96,17 @@ def check_optimizer(args: TrainingArguments) -> None:
     optimizer = kind([torch.nn.Parameter(torch.zeros(1, 1))], **options)
     kwargs: Any = args.lr_scheduler_kwargs
     get_scheduler(args.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=kwargs)
+
+
+def check_loader(args: TrainingArguments) -> None:
+    """Try a loader on no rows, so that what it refuses is known before any work."""
+    DataLoader(
+        [0],  # type: ignore[arg-type]
+        num_workers=args.dataloader_num_workers,
+        multiprocessing_context=args.dataloader_multiprocessing_context,
+        persistent_workers=args.dataloader_persistent_workers,
+        prefetch_factor=args.dataloader_prefetch_factor if args.dataloader_num_workers else None,
+    )
 
 
 def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:

@@ -113,9 +113,23 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
         tokenizer.encode("a")  # some damage to its files shows only here
     if not tokenizer.is_fast:
         raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
+    check_vocabulary(load_config(pretrained, sample_config), tokenizer, pretrained)
     if tokenizer.pad_token_id is None:
         raise UserError(f"expected a tokenizer with a padding token for {pretrained}, found none")
     return tokenizer
+
+
+def check_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, pretrained: str) -> None:
+    """Refuse a tokenizer that is not the model's: its special tokens are in every text."""
+    ids, rows = (
+        dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)),
+        config.vocab_size,
+    )
+    if ids and max(ids) >= rows:
+        raise UserError(
+            f"expected a tokenizer of at most {rows} tokens, as the model has, in {pretrained}, found "
+            f"{ids[max(ids)]!r} as number {max(ids)}; save model and tokenizer again together"
+        )
 
 
 def load_classifier(pretrained: str, config: PretrainedConfig) -> PreTrainedModel:

@@ -21,7 +21,7 @@ from lit_ft.errors import UserError
 from lit_ft.machine import bfloat16_advice, command_line, provenance
 from lit_ft.markdown import table
 from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks
-from lit_ft.mlm_arguments import check_devices, check_optimizer, training_arguments
+from lit_ft.mlm_arguments import check_devices, check_loader, check_optimizer, training_arguments
 from lit_ft.mlm_callbacks import LastEvaluation, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_progress import MaskedLMProgress
 from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, state_of
@@ -135,6 +135,7 @@ def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
     try:
         args = training_arguments(str(runs.RUNS), values)
         check_optimizer(args)
+        check_loader(args)
         return args
     except UserError:
         raise

@@ -120,6 +120,14 @@ def test_every_setting_is_explained():
         (["--max_steps", "0"], "expected max_steps of at least 1, or -1 for no limit, found 0"),
         (["--name", "a/b"], "expected a run name"),
         (["--trainer_args.optimm", "sgd"], "found 'optimm', did you mean 'optim'?"),
+        (
+            ["--trainer_args.dataloader_multiprocessing_context", "spawn"],
+            "trainer settings: multiprocessing_context can only be used with",
+        ),
+        (
+            ["--trainer_args.dataloader_persistent_workers", "true"],
+            "persistent_workers option needs num_workers",
+        ),
         (["--trainer_args.optim", "sgdd"], "trainer settings: sgdd is not a valid OptimizerNames"),
         (["--trainer_args.learning_rate", "1"], "has a setting of its own; use --model.learning_rate"),
         (["--trainer_args.max_length", "9"], "means nothing to masked-LM training; use --data.max_tokens"),
