@@ -226,6 +226,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `lit_ft ... | head`: nobody reads any more, also not Python's flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except MemoryError as ex:
+        return fail(f"the machine's memory ran out ({ex or 'in Python'}); take less data or a smaller model")
     except Exception as ex:
         problem = unwritable(ex)
         if problem is None:

@@ -18,11 +18,12 @@ from lit_ft.console import global_rank, say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import UserError, as_user_error
 from lit_ft.machine import bfloat16_advice, command_line, provenance
+from lit_ft.memory_guard import MemoryGuard
 from lit_ft.model import BertClassifier
 from lit_ft.predictions import PredictionWriter, check_output
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, record_evaluation
-from lit_ft.resume import FiniteLoss, RunSettings, StepSeed
+from lit_ft.resume import RunSettings, StepSeed
 from lit_ft.schedule import check_schedule
 from lit_ft.tracking import RunLogger, Tracking
 
@@ -44,16 +45,18 @@ class ReviewCLI(LightningCLI):
         self.run: Path | None = None
         self.checkpoint: dict[str, Any] | None = None
         self.checkpoint_path: Path | None = None
-        super().__init__(
-            BertClassifier,
-            YelpDataModule,
-            parser_class=Parser,
-            parser_kwargs={"prog": "python -m lit_ft", command: flags.introduction(command)},
-            save_config_callback=None,
-            seed_everything_default=flags.DEFAULT_SEED,
-            auto_configure_optimizers=False,
-            trainer_defaults=TRAINER_DEFAULTS,
-        )
+        self.memory = MemoryGuard()
+        with self.memory.named("--trainer.accumulate_grad_batches"):
+            super().__init__(
+                BertClassifier,
+                YelpDataModule,
+                parser_class=Parser,
+                parser_kwargs={"prog": "python -m lit_ft", command: flags.introduction(command)},
+                save_config_callback=None,
+                seed_everything_default=flags.DEFAULT_SEED,
+                auto_configure_optimizers=False,
+                trainer_defaults=TRAINER_DEFAULTS,
+            )
 
     # ---- the command line ----------------------------------------------------------------------
 
@@ -160,18 +163,19 @@ class ReviewCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our callbacks beside the user's."""
         config = self.config_init[self.command].trainer
-        callbacks: list[Any] = list(config.callbacks or [])
+        callbacks: list[Any] = [self.memory, *(config.callbacks or [])]
         if config.enable_progress_bar is not False:
             callbacks.append(ReviewProgressBar())
         if self.command == "fit":
             assert self.run is not None
             settings = self.config[self.command]
             given = command_line([self.command, *self.command_args], configs_dir())
-            self.tracking = Tracking(self.run, settings.monitor, self._settings(), given)
+            self.tracking = Tracking(
+                self.run, settings.monitor, self._settings(), given, settings.on_nonfinite
+            )
             self.provenance = provenance(given, settings.seed_everything)
             kept = RunSettings(self._settings(), self._dump(), self.run / runs.CONFIG)
-            callbacks += [StepSeed(settings.seed_everything), FiniteLoss(), kept]
-            callbacks += self.tracking.callbacks()
+            callbacks += [StepSeed(settings.seed_everything), kept, *self.tracking.callbacks()]
         elif self.command == "predict":
             callbacks.append(self._prediction_writer())
         logger = config.logger

@@ -167,10 +167,8 @@ class BertClassifier(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the learning rate that the coming step takes, and the gradient's norm before any clipping."""
+        """Log the learning rate that the coming step takes."""
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def _measure(self, batch: Batch, metrics: ClassifierMetrics) -> None:
         # The plain cross-entropy: figures of runs with other weights or smoothing stay comparable, and a

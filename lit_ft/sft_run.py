@@ -92,26 +92,29 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         board,
         *([Probes(settings.probes, tokenizer, board)] if settings.probes else []),
     ]
-    trainer = MaskedLMTrainer(model, args, tokenizer, collator, rows.train, rows.validation, callbacks)
+    trainer = MaskedLMTrainer(
+        model, args, tokenizer, collator, rows.train, rows.validation, callbacks, settings.on_nonfinite
+    )
     for bar in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(bar)
     progress = MaskedLMProgress()
     if not args.disable_tqdm:
         trainer.add_callback(progress)
     try:
-        if checkpoint is not None and step == total:
-            _take_up_finished(trainer, checkpoint)
-        else:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        if stop.signal_received is None:
-            leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
-        else:
-            step = trainer.state.global_step
-            say(
-                f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, saved in "
-                f"{folder / runs.CHECKPOINTS / f'checkpoint-{step}'}; go on with the same command and "
-                "--ckpt_path last"
-            )
+        with trainer.memory.named("--gradient_accumulation_steps"):
+            if checkpoint is not None and step == total:
+                _take_up_finished(trainer, checkpoint)
+            else:
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            if stop.signal_received is None:
+                leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
+            else:
+                step = trainer.state.global_step
+                say(
+                    f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, saved in "
+                    f"{folder / runs.CHECKPOINTS / f'checkpoint-{step}'}; go on with the same command and "
+                    "--ckpt_path last"
+                )
     finally:
         progress.close()
         board.close()

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from lit_ft.errors import UserError
 from lit_ft.flags import DEFAULT_SEED
+from lit_ft.skips import NonFinitePolicy
 
 SAMPLE_CONFIG = "sample_sft.yaml"  # what an error names as needing no network
 
@@ -110,6 +111,8 @@ class SftSettings:
         save_total_limit: How many checkpoints to keep, the newest ones.
         probes: Texts with one or more [MASK]: after every evaluation the model's best candidates are
             written to TensorBoard, at the end of the run to the console.
+        on_nonfinite: What to do where a step's loss or gradient is no number: stop, or skip the step and say
+            which rows it had; it stops all the same after 5 in a row, or where they are over 1 % of the run.
         trainer_args: Any other field of TRL's SFTConfig, such as `{optim: adafactor}`.
     """
 
@@ -129,6 +132,7 @@ class SftSettings:
     save_steps: int = 500
     save_total_limit: int = 2
     probes: list[str] = field(default_factory=list)
+    on_nonfinite: NonFinitePolicy = "stop"
     trainer_args: dict[str, Any] = field(default_factory=dict)
 
 
