@@ -129,6 +129,8 @@ class ReviewCLI(LightningCLI):
             self.datamodule.load_state_dict(self.checkpoint["YelpDataModule"])
             self.model.on_load_checkpoint(self.checkpoint)
             pretrained.check_max_tokens(self.model.net.config, config.data.max_tokens)
+        else:
+            pretrained.refuse_pickle(config.model.pretrained, config.model.allow_pickle)
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
             self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
@@ -205,7 +207,8 @@ class ReviewCLI(LightningCLI):
         assert self.run is not None
         with disk_errors(self.run):
             try:
-                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path)
+                path = self.checkpoint_path
+                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
             except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
                 raise SystemExit(130) if self.tracking.preemption.interrupted else error from None
             self.tracking.save_last(self.trainer)
@@ -224,7 +227,8 @@ class ReviewCLI(LightningCLI):
 
     def _evaluate(self, prefix: str) -> None:
         evaluate = self.trainer.validate if prefix == "val" else self.trainer.test
-        evaluate(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path, verbose=False)
+        path = self.checkpoint_path
+        evaluate(self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False, weights_only=True)
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
         metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}
@@ -233,9 +237,8 @@ class ReviewCLI(LightningCLI):
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Write the predictions."""
-        self.trainer.predict(
-            self.model, datamodule=self.datamodule, return_predictions=False, ckpt_path=self.checkpoint_path
-        )
+        given = {"ckpt_path": self.checkpoint_path, "weights_only": True, "return_predictions": False}
+        self.trainer.predict(self.model, datamodule=self.datamodule, **given)
         say(f"predictions: {self.output}")
 
 
