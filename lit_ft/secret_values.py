@@ -15,7 +15,6 @@ NAME = re.compile(
 )
 # A token of the Hub; a password inside an address.
 VALUE = re.compile(r"\bhf_[A-Za-z0-9]{30,}|\b[a-z][a-z+]*://[^\s/@:]*:[^\s/@]+@")
-ELSEWHERE = "trainer_args."  # of sft: mlm_arguments.py refuses every field that would send something
 
 
 def refuse_secrets(settings: Any) -> None:
@@ -25,8 +24,7 @@ def refuse_secrets(settings: Any) -> None:
         UserError: A key is named like a secret and has a value, or a value looks like one.
     """
     for key, value in _leaves(settings, ""):
-        named = NAME.search(key) and not key.startswith(ELSEWHERE)
-        if value not in (None, "") and (named or VALUE.search(str(value))):
+        if value not in (None, "") and (NAME.search(key) or VALUE.search(str(value))):
             raise UserError(
                 f"{key or 'the command line'}: found a secret, which config.yaml, checkpoints and reports "
                 "would keep; remove it, and set the environment variable that its library reads, such as "
@@ -44,7 +42,7 @@ def refuse_secret_arguments(args: Sequence[str]) -> None:
         if value.lstrip().startswith(("{", "[")):
             try:
                 parsed = yaml.safe_load(value)
-            except yaml.YAMLError:
+            except (yaml.YAMLError, ValueError, RecursionError):
                 pass  # for the parser to refuse
         key = flag.removeprefix("--")
         # A flag named like a secret is left to the parser, which knows whether there is such a setting.

@@ -21,7 +21,7 @@ from lit_ft.model_names import pretrained_arguments
 SENTINEL = "ran.txt"
 CODE = f"open({SENTINEL!r}, 'w').close()"
 SHORT = {
-    "fit": ["--trainer.max_epochs", "1"],
+    "fit": ["--trainer.fast_dev_run", "true"],
     "sft": ["--max_steps", "1", "--probes", "[]"],
     "fill-mask": ["a [MASK] plot"],
 }
@@ -72,8 +72,8 @@ def test_crafted_checkpoint(command, lit_ft, fit_args):
     assert not Path("runs").exists()
 
 
-def test_lightning_is_told_to_load_weights_only(lit_ft, fit_args, monkeypatch):
-    """Not left at its default, which a variable of the environment turns off."""
+def test_our_own_checkpoints(lit_ft, fit_args, monkeypatch):
+    """Lightning is told to load weights only: its default goes by a variable of the environment."""
     from lightning.fabric.plugins import TorchCheckpointIO
 
     asked = []
@@ -84,14 +84,28 @@ def test_lightning_is_told_to_load_weights_only(lit_ft, fit_args, monkeypatch):
         return load(self, path, map_location, weights_only)
 
     monkeypatch.setattr(TorchCheckpointIO, "load_checkpoint", note)
-    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
-    for command in ("fit", "validate", "test", "predict"):
-        flags = ["--ckpt_path", "last", "--trainer.max_epochs", "1", "--data.predict_path", "test.csv"]
-        assert lit_ft(command, *fit_args, *flags)[0] == 0
+    args = [*fit_args, "--trainer.max_epochs", "1", "--data.predict_path", "test.csv"]
+    args += ["--data.predict_output", "out.csv"]
+    assert lit_ft("fit", *args)[0] == 0
+    values = torch.load("runs/small/version_0/checkpoints/last.ckpt", weights_only=True)
+    values["settings"]["model"].pop(
+        "allow_pickle"
+    )  # as those have it that were saved before there was the flag
+    torch.save(values, "old.ckpt")
+    for command in ("fit", "validate", "test", "predict"):  # the flag changes no run: it may differ
+        flags = ["--ckpt_path", "last" if command == "fit" else "old.ckpt", "--model.allow_pickle", "true"]
+        code, _, err = lit_ft(command, *args, *flags)
+        assert code == 0, err
     assert asked == [True] * 4
+    values["encoder_config"]["attn_implementation"] = "someone/kernel"
+    torch.save(values, "x.ckpt")
+    line = one_line(lit_ft("test", *args, "--ckpt_path", "x.ckpt"))
+    assert "asks for 'someone/kernel', code from the Hub, which is never run here" in line
 
 
-def test_crafted_masked_lm_checkpoint(lit_ft, sft_args):
+def test_crafted_masked_lm_checkpoint(lit_ft, sft_args, monkeypatch):
+    from lit_ft import mlm_resume
+
     args = [*sft_args, *SHORT["sft"], "--max_steps", "4", "--save_steps", "2", "--save_total_limit", "9"]
     assert lit_ft("sft", *args)[0] == 0
     path = Path("runs/small/version_0/checkpoints/checkpoint-2")
@@ -104,17 +118,9 @@ def test_crafted_masked_lm_checkpoint(lit_ft, sft_args):
         (path / name).write_bytes(whole)
     code, out, err = lit_ft("sft", *args, "--ckpt_path", str(path))
     assert code == 0 and "resuming at step 2" in out, err
-
-
-def test_transformers_loads_a_checkpoints_state_as_weights_only(lit_ft, sft_args, monkeypatch):
-    """Our own look is not the only one: without it, too, nothing runs."""
-    from lit_ft import mlm_resume
-
-    args = [*sft_args, *SHORT["sft"], "--max_steps", "4", "--save_steps", "2"]
-    assert lit_ft("sft", *args)[0] == 0
-    path = Path("runs/small/version_0/checkpoints/checkpoint-2")
+    # Our own look is not the only one: without it transformers refuses them, too.
     monkeypatch.setattr(mlm_resume, "_more_than_values", lambda file: None)
-    for name in ("rng_state.pth", "scheduler.pt", "optimizer.pt"):
+    for name in ("rng_state.pth", "scheduler.pt", "optimizer.pt"):  # against the order in which they are read
         crafted(path / name)
         with pytest.raises(Exception, match="Weights only load failed"):
             lit_ft("sft", *args, "--ckpt_path", str(path))
@@ -279,15 +285,6 @@ def test_a_pickle_in_the_cache_of_the_hub_is_named(monkeypatch, tmp_path):
         raise OSError("We couldn't connect to it")
     with pytest.raises(OSError), pretrained.weights_source("some/other", False):
         raise OSError("We couldn't connect to it")
-
-
-def test_a_checkpoints_encoder_names_no_kernel(lit_ft, fit_args):
-    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
-    values = torch.load("runs/small/version_0/checkpoints/best.ckpt", weights_only=True)
-    values["encoder_config"]["attn_implementation"] = "someone/kernel"
-    torch.save(values, "x.ckpt")
-    line = one_line(lit_ft("test", *fit_args, "--ckpt_path", "x.ckpt"))
-    assert "asks for 'someone/kernel', code from the Hub, which is never run here" in line
 
 
 # ---- data folders ------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def test_every_setting_is_explained():
         (["--trainer_args.push_to_hub", "true"], "trainer_args.push_to_hub: nothing is sent anywhere"),
         (
             ["--trainer_args.hub_token", "hf_secret"],
-            "trainer_args.hub_token: nothing is sent anywhere; remove",
+            "trainer_args.hub_token: found a secret, which config.yaml",
         ),
         (["--trainer_args.deepspeed", "nope.json"], "remove trainer_args.deepspeed='nope.json'"),
         (["--trainer_args.optim", "adamw_bnb_8bit"], "change or remove trainer_args.optim='adamw_bnb_8bit'"),
