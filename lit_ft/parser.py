@@ -20,7 +20,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lit_ft.config_file import ConfigFile, read_config, shorten
 from lit_ft.errors import UserError
-from lit_ft.secret_values import NAME, refuse_secret_arguments, refuse_secrets
+from lit_ft.secret_values import NAME, VALUE, refuse_secret_arguments, refuse_secrets
 from lit_ft.setting_keys import like_group, nearest, valid_keys
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
@@ -100,7 +100,7 @@ class OneLineErrors(ArgumentParser):
             error = argparse.ArgumentError(None, line)
             error.problem = problem  # type: ignore[attr-defined]
             raise error from ex
-        self.exit(2, f"lit_ft: error: {' '.join(line.split())}\n")
+        self.exit(2, f"lit_ft: error: {VALUE.sub('a secret', ' '.join(line.split()))}\n")
         raise AssertionError("exit returned")
 
 

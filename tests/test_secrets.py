@@ -133,6 +133,9 @@ trainer:
         ("fit", ["--trainer.logger", "inner.yaml"], "trainer.logger.init_args.name"),
         ("fit", ["--trainer.logger", "test_secrets.Sends", "--trainer.logger.api_key", "open-sesame"],
          "trainer.logger.init_args.api_key"),
+        ("sft", ["--data.batch_size", TOKEN], "data.batch_size"),
+        ("check", [f"--data.batch_size={TOKEN}"], "data.batch_size"),
+        ("test", ["--", TOKEN], "the command line"),
         ("fit", [TOKEN], "the command line"),
     ],
 )  # fmt: skip
@@ -147,6 +150,12 @@ def test_a_secret_that_is_typed_is_neither_kept_nor_repeated(command, flags, key
     assert line.startswith(f"{key}: found a secret, which config.yaml") and "HF_TOKEN" in line
     assert TOKEN not in str(result) and "open-sesame" not in str(result)
     assert not Path("runs").exists()
+
+
+def test_a_secret_in_the_wrong_place_of_a_file_is_not_repeated(lit_ft, fit_args, work):
+    (work / "wrong.yaml").write_text(f"data:\n  batch_size: {TOKEN}\n")
+    line = one_line(lit_ft("check", *fit_args, "--config", "wrong.yaml"))
+    assert "expected a whole number, found 'a secret' (wrong.yaml, line 2)" in line
 
 
 class Sends(CSVLogger):
