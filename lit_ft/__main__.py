@@ -34,6 +34,8 @@ DEFAULT_CONFIGS = {
 }
 ENVIRONMENT = {  # defaults that the libraries read while they are imported; the user's own values win
     "HF_HUB_DISABLE_TELEMETRY": "1",  # transformers, datasets and TRL count their uses at the Hub otherwise
+    # transformers (safetensors_conversion.py) posts a pickled model's name and token to a Space
+    "DISABLE_SAFETENSORS_CONVERSION": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",  # tensorboard imports tensorflow where it is installed, which logs a page
     "GRPC_VERBOSITY": "ERROR",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make a busy machine many times slower

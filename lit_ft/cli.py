@@ -128,10 +128,13 @@ class ReviewCLI(LightningCLI):
         from_hub = self.checkpoint is None and pretrained.needs_hub(config.model.pretrained)
         if from_hub or self.datamodule.reads_hub(self.command):
             hub.go_offline_if_unreachable()
+        self.start: dict[str, Any] = {"ckpt_path": self.checkpoint_path, "weights_only": True}
         if self.checkpoint is not None:
             self.datamodule.load_state_dict(self.checkpoint["YelpDataModule"])
             self.model.on_load_checkpoint(self.checkpoint)
             pretrained.check_max_tokens(self.model.net.config, config.data.max_tokens)
+        else:
+            pretrained.refuse_pickle(config.model.pretrained, config.model.allow_pickle)
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
             self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
@@ -209,7 +212,7 @@ class ReviewCLI(LightningCLI):
         assert self.run is not None
         with disk_errors(self.run):
             try:
-                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path)
+                self.trainer.fit(self.model, datamodule=self.datamodule, **self.start)
             except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
                 raise SystemExit(130) if self.tracking.preemption.interrupted else error from None
             self.tracking.save_last(self.trainer)
@@ -228,7 +231,7 @@ class ReviewCLI(LightningCLI):
 
     def _evaluate(self, prefix: str) -> None:
         evaluate = self.trainer.validate if prefix == "val" else self.trainer.test
-        evaluate(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path, verbose=False)
+        evaluate(self.model, datamodule=self.datamodule, verbose=False, **self.start)
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
         metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}
@@ -237,9 +240,7 @@ class ReviewCLI(LightningCLI):
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Write the predictions."""
-        self.trainer.predict(
-            self.model, datamodule=self.datamodule, return_predictions=False, ckpt_path=self.checkpoint_path
-        )
+        self.trainer.predict(self.model, datamodule=self.datamodule, return_predictions=False, **self.start)
         say(f"predictions: {self.output}")
 
 

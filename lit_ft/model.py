@@ -30,6 +30,8 @@ class BertClassifier(LightningModule):
         pretrained: The encoder to start from: a Hub name such as `bert-base-cased` (`name@revision` pins
             it), a model folder, `sample` (a tiny BERT made on the spot), or `sft:NAME`, the model of the
             newest `sft` run of that name. Weights are held in float32 whatever the folder holds.
+        allow_pickle: Take `pytorch_model.bin` where there is no `model.safetensors`. Only weights are read
+            from it, by torch's own reader; still, take a pickle only from those whom you trust.
         learning_rate: AdamW's learning rate at its height.
         weight_decay: AdamW's decoupled weight decay; biases and normalisation weights are left out.
         decay_all: Decay biases and normalisation weights, too.
@@ -47,6 +49,7 @@ class BertClassifier(LightningModule):
     def __init__(
         self,
         pretrained: str = "sample",
+        allow_pickle: bool = False,
         learning_rate: float = 5e-5,
         weight_decay: float = 0.01,
         decay_all: bool = False,
@@ -104,7 +107,7 @@ class BertClassifier(LightningModule):
             weights = torch.tensor(h["class_weights"], dtype=torch.float32)
             if not (weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
                 raise UserError(f"expected model.class_weights of 0 or more, found {h['class_weights']}")
-        self._assemble(models.load_classifier(h["pretrained"], config), weights)
+        self._assemble(models.load_classifier(h["pretrained"], config, h["allow_pickle"]), weights)
 
     def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor) -> None:
         # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without

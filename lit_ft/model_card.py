@@ -50,7 +50,7 @@ def write_model_card(run: Path) -> None:
         ),
         corpus=_corpus(facts),
         training=_training(metrics, facts),
-        command=facts["command"],
+        command=facts["command"].replace("\n", " "),  # a line of its own could end the code block
         versions=", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     )
     runs.write(run / runs.MODEL / "README.md", card)

@@ -20,9 +20,9 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lit_ft.config_file import ConfigFile, read_config, shorten
 from lit_ft.errors import UserError
+from lit_ft.secret_values import NAME, VALUE, refuse_secret_arguments, refuse_secrets
 from lit_ft.setting_keys import like_group, nearest, valid_keys
 
-SECRET = re.compile(r"(^|[._])(token|password|secret|api_key)$")  # `hub_token`, but not `max_tokens`
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
@@ -67,7 +67,10 @@ class OneLineErrors(ArgumentParser):
         given = sys.argv[1:] if args is None else args
         token = _parsing.set(Parsing({str(arg).partition("=")[0] for arg in given}))
         try:
-            return super().parse_args(args, *more, **kwargs)
+            refuse_secret_arguments(list(map(str, given)))
+            found = super().parse_args(args, *more, **kwargs)
+            refuse_secrets(found[found.subcommand] if "subcommand" in found else found)
+            return found
         finally:
             _parsing.reset(token)
 
@@ -82,9 +85,11 @@ class OneLineErrors(ArgumentParser):
         state.files.append(config)
         state.current = config
         try:
-            return super().parse_path(path, *args, **kwargs)
+            found = super().parse_path(path, *args, **kwargs)
         finally:
             state.current = None
+        refuse_secrets(found)  # here too, as --print_config would show them
+        return found
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         problem = explain(self, message, ex)
@@ -95,7 +100,7 @@ class OneLineErrors(ArgumentParser):
             error = argparse.ArgumentError(None, line)
             error.problem = problem  # type: ignore[attr-defined]
             raise error from ex
-        self.exit(2, f"lit_ft: error: {' '.join(line.split())}\n")
+        self.exit(2, f"lit_ft: error: {VALUE.sub('a secret', ' '.join(line.split()))}\n")
         raise AssertionError("exit returned")
 
 
@@ -134,7 +139,7 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
         values = re.findall(r"(?:Got value|Given value): (.*)|Unable to load config '(.*?)'", rest, re.DOTALL)
         is_group = rest.startswith("Unable to load config")
         expected = "settings or a YAML file" if is_group else type_words(typehint(parser, key))
-        secret = SECRET.search(key)
+        secret = NAME.search(key)
         if expected and (values or secret):
             value = next(filter(None, values[-1]), "") if values else ""
             shown = "a value that is not shown" if secret else shorten(value)

@@ -1,11 +1,14 @@
 """`--model.pretrained` -> config, tokenizer, weights: the one place that loads models."""
 
+import contextlib
 import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -20,10 +23,11 @@ from transformers.utils import logging as transformers_logging
 from lit_ft import sample
 from lit_ft.errors import UserError
 from lit_ft.hub import hub_errors
-from lit_ft.model_names import find_model
+from lit_ft.model_names import check_weights, find_model, only_pickled, pretrained_arguments
 from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
 
 TOKENIZER_FILES = (".json", ".txt", ".model")
+ALLOW_PICKLE = "--model.allow_pickle true"
 # Config attribute of each dropout, by family: BERT, RoBERTa, ELECTRA; DistilBERT; DeBERTa, XLM and others.
 DROPOUTS = {
     "hidden_dropout": ("hidden_dropout_prob", "dropout", "resid_pdrop"),
@@ -61,18 +65,62 @@ def pin(pretrained: str) -> str:
     return find_model(pretrained, "--model.pretrained") if pretrained.startswith("sft:") else pretrained
 
 
-def _name_and_revision(pretrained: str) -> dict[str, Any]:
-    """`name@revision` -> the arguments of `from_pretrained`. A folder may hold an @."""
-    if Path(pretrained).is_dir() or "@" not in pretrained:
-        return {"pretrained_model_name_or_path": pretrained}
-    name, revision = pretrained.rsplit("@", 1)
-    return {"pretrained_model_name_or_path": name, "revision": revision}
+def refuse_pickle(pretrained: str, allow_pickle: bool) -> None:
+    """Refuse what holds its weights as a pickle only, where that can be told before any text is read."""
+    check_weights(resolve(pretrained), allow_pickle, ALLOW_PICKLE)
+
+
+@contextlib.contextmanager
+def weights_source(pretrained: str, allow_pickle: bool, flag: str = ALLOW_PICKLE) -> Iterator[dict[str, Any]]:
+    """The arguments of `from_pretrained` for a model's weights; inside, a pickle is refused in one line.
+
+    Args:
+        pretrained: A model's setting.
+        allow_pickle: Whether a pickle is taken, too. torch's `weights_only` holds for them.
+        flag: The flag that says so.
+    """
+    name = resolve(pretrained)
+    check_weights(name, allow_pickle, flag)
+    try:
+        # None: safetensors, and where there are none, a pickle
+        yield {**pretrained_arguments(name), "use_safetensors": None if allow_pickle else True}
+    except OSError as error:
+        if allow_pickle:
+            raise
+        if "cannot be loaded with `safetensors`" in str(error):  # transformers 5.23, modeling_utils.py
+            raise UserError(
+                only_pickled(name, "the Hub has none of it, but perhaps a pickle", flag)
+            ) from None
+        if _is_cached_as_pickle(name):  # and the Hub, which is not asked, may have more
+            found = "found only pytorch_model.bin, a pickle, in the local cache"
+            raise UserError(only_pickled(name, found, flag)) from None
+        raise
+
+
+def _is_cached_as_pickle(name: str) -> bool:
+    arguments = pretrained_arguments(name)
+    if Path(name).is_dir() or name.count("/") > 1:
+        return False
+    repository, revision = arguments["pretrained_model_name_or_path"], arguments.get("revision")
+    return isinstance(try_to_load_from_cache(repository, "pytorch_model.bin", revision=revision), str)
 
 
 def load_config(pretrained: str, sample_config: str = "sample.yaml") -> PretrainedConfig:
     """The model's config; `sample_config` is what an error names as needing no network."""
     with hub_errors(f"model '{pretrained}'", sample_config):
-        return AutoConfig.from_pretrained(**_name_and_revision(resolve(pretrained)))
+        config = AutoConfig.from_pretrained(**pretrained_arguments(resolve(pretrained)))
+    refuse_kernels(config, pretrained)
+    return config
+
+
+def refuse_kernels(config: PretrainedConfig, name: str) -> None:
+    """Refuse a config that names a Hub repository of compiled code, as transformers 5.23 would load it."""
+    for setting in ("_attn_implementation", "_experts_implementation"):
+        if "/" in (kernel := str(getattr(config, setting, None))):
+            raise UserError(
+                f"the config of '{name}' asks for '{kernel}', code from the Hub, which is never run here; "
+                f"remove {setting.removeprefix('_')} from its config.json"
+            )
 
 
 def set_dropout(config: PretrainedConfig, setting: str, value: float) -> None:
@@ -88,7 +136,7 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
     """The model's fast tokenizer."""
     quiet()
     with hub_errors(f"tokenizer of '{pretrained}'", sample_config):
-        tokenizer = AutoTokenizer.from_pretrained(**_name_and_revision(resolve(pretrained)))
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained_arguments(resolve(pretrained)))
     if not tokenizer.is_fast:
         raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
     if tokenizer.pad_token_id is None:
@@ -96,16 +144,19 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
     return tokenizer
 
 
-def load_classifier(pretrained: str, config: PretrainedConfig) -> PreTrainedModel:
+def load_classifier(pretrained: str, config: PretrainedConfig, allow_pickle: bool = False) -> PreTrainedModel:
     """The encoder's weights under a classifier head, in float32 whatever the folder holds.
 
     transformers 5 loads in the checkpoint's own dtype: a float16 folder would train in float16. A head
     for another number of classes is replaced by a new one.
     """
     quiet()
-    with hub_errors(f"model '{pretrained}'", "sample.yaml"):
+    with (
+        hub_errors(f"model '{pretrained}'", "sample.yaml"),
+        weights_source(pretrained, allow_pickle) as source,
+    ):
         return AutoModelForSequenceClassification.from_pretrained(
-            **_name_and_revision(resolve(pretrained)),
+            **source,
             config=config,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
@@ -113,13 +164,19 @@ def load_classifier(pretrained: str, config: PretrainedConfig) -> PreTrainedMode
 
 
 def load_masked_lm(
-    pretrained: str, config: PretrainedConfig, sample_config: str
+    pretrained: str,
+    config: PretrainedConfig,
+    sample_config: str,
+    allow_pickle: bool = False,
 ) -> tuple[PreTrainedModel, list[str]]:
     """The weights under a masked-LM head, in float32; and the names of those that the folder lacks."""
     quiet()
-    with hub_errors(f"model '{pretrained}'", sample_config):
+    with (
+        hub_errors(f"model '{pretrained}'", sample_config),
+        weights_source(pretrained, allow_pickle) as source,
+    ):
         model, info = AutoModelForMaskedLM.from_pretrained(
-            **_name_and_revision(resolve(pretrained)),
+            **source,
             config=config,
             dtype=torch.float32,
             output_loading_info=True,
@@ -130,6 +187,7 @@ def load_masked_lm(
 def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:
     """A classifier of this shape, whose weights are about to be replaced by a checkpoint's."""
     quiet()
+    refuse_kernels(config, "the checkpoint's encoder")
     return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
 
 

@@ -56,6 +56,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if checkpoint is not None:
         check_resume(checkpoint, resolved, args.world_size)
     source = settings.model.pretrained if checkpoint is None else str(checkpoint)
+    allow_pickle = settings.model.allow_pickle and checkpoint is None  # ours are safetensors
+    pretrained.refuse_pickle(source, allow_pickle)
     with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
         config = pretrained.load_config(source, SAMPLE_CONFIG)
         tokenizer = pretrained.load_tokenizer(source, SAMPLE_CONFIG)
@@ -74,7 +76,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         rows = mlm_data.prepare_rows(settings.data, tokenizer)
         check_masks(rows.validation, collator.fixed())
         set_seed(settings.seed_everything)  # a new head draws its weights
-        model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG)
+        model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 

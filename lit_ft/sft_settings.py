@@ -71,6 +71,8 @@ class ModelSettings:
         pretrained: The model to start from: a Hub name such as `bert-base-cased` (`name@revision` pins it), a
             model folder, `sample` (a tiny BERT made on the spot), or `sft:NAME`, the model of the newest
             `sft` run of that name. A folder without a masked-LM head gets a new one.
+        allow_pickle: Take `pytorch_model.bin` where there is no `model.safetensors`. Only weights are read
+            from it, by torch's own reader; still, take a pickle only from those whom you trust.
         learning_rate: AdamW's learning rate at its height.
         weight_decay: AdamW's decoupled weight decay; biases and normalisation weights are left out.
         warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its height,
@@ -81,6 +83,7 @@ class ModelSettings:
     """
 
     pretrained: str = "sample"
+    allow_pickle: bool = False
     learning_rate: float = 5e-5
     weight_decay: float = 0.01
     warmup_share: float = 0.1

@@ -101,7 +101,7 @@ SETTINGS = [
     (["--model.learning_rate", ".inf"], "finite model.learning_rate of at least 0, found inf"),
     (["data.batch_size=3"], "write --data.batch_size=3"),
     (["--modle.lr", "3"], "did you mean --model.learning_rate?"),
-    (["--modle.zzz", "3"], "the keys there are model.pretrained, model.learning_rate"),
+    (["--modle.zzz", "3"], "the keys there are model.pretrained, model.allow_pickle, model.learning_rate"),
     (
         ["--data.label_names", '["bad", "so", "good"]'],
         "labels 1 to 3 in train.csv, one for each of the 3 names",
