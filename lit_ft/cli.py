@@ -20,6 +20,8 @@ from lit_ft.errors import UserError, as_user_error
 from lit_ft.machine import bfloat16_advice, command_line, provenance
 from lit_ft.model import BertClassifier
 from lit_ft.predictions import PredictionWriter, check_output
+from lit_ft.preempt import default_checkpoint
+from lit_ft.processes import ending_together
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, record_evaluation
 from lit_ft.resume import FiniteLoss, RunSettings, StepSeed
@@ -84,7 +86,7 @@ class ReviewCLI(LightningCLI):
         config.model.pretrained = config.data.tokenizer = pretrained.pin(config.model.pretrained)
         name = config.name or first_config_stem(self.command_args) or "default"
         self.name = runs.check_name(name)
-        ckpt_path = config.ckpt_path or (None if self.command == "fit" else "best")
+        ckpt_path = config.ckpt_path or default_checkpoint(self.command)
         if ckpt_path is None:
             return
         path = checkpoints.locate(self.name, str(ckpt_path), self.command)
@@ -178,6 +180,7 @@ class ReviewCLI(LightningCLI):
         if logger in (None, True) and self.run is not None and self.command == "fit":
             logger = RunLogger(self.run, self.checkpoint)
         values = {**config, **kwargs, "callbacks": callbacks, "logger": logger or False}
+        values["default_root_dir"] = config.default_root_dir or self.run  # SLURM's plugin looks there
         return Trainer(**{**values, "plugins": with_checkpoint_io(config.plugins)})
 
     def _prediction_writer(self) -> PredictionWriter:
@@ -203,7 +206,7 @@ class ReviewCLI(LightningCLI):
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Train; then leave the metrics, the picture and the model folder of the best checkpoint."""
         assert self.run is not None
-        with disk_errors(self.run):
+        with disk_errors(self.run), ending_together(self.trainer):
             try:
                 self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path)
             except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
@@ -224,7 +227,8 @@ class ReviewCLI(LightningCLI):
 
     def _evaluate(self, prefix: str) -> None:
         evaluate = self.trainer.validate if prefix == "val" else self.trainer.test
-        evaluate(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path, verbose=False)
+        with ending_together(self.trainer):
+            evaluate(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path, verbose=False)
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
         metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}
@@ -233,9 +237,9 @@ class ReviewCLI(LightningCLI):
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Write the predictions."""
-        self.trainer.predict(
-            self.model, datamodule=self.datamodule, return_predictions=False, ckpt_path=self.checkpoint_path
-        )
+        with ending_together(self.trainer):
+            data, path = self.datamodule, self.checkpoint_path
+            self.trainer.predict(self.model, None, data, return_predictions=False, ckpt_path=path)
         say(f"predictions: {self.output}")
 
 
