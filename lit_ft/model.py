@@ -18,6 +18,7 @@ from lit_ft import pretrained as models
 from lit_ft.errors import UserError
 from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.optim import linear_decay, parameter_groups
+from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
 
 Batch = dict[str, torch.Tensor]
@@ -165,7 +166,12 @@ class BertClassifier(LightningModule):
         labels = batch["labels"]
         weights = self.class_weights if self.hparams["class_weights"] else None
         smoothing = self.hparams["label_smoothing"]
-        loss = F.cross_entropy(self._logits(batch), labels, weight=weights, label_smoothing=smoothing)
+        alone = self._trainer is None or self._trainer.world_size == 1
+        reduction = "mean" if alone else "sum"
+        logits = self._logits(batch)
+        loss = F.cross_entropy(logits, labels, weights, reduction=reduction, label_smoothing=smoothing)
+        if not alone:
+            loss = mean_over_processes(loss, labels, weights)
         self.log("train/loss", loss, batch_size=len(labels))
         return loss
 

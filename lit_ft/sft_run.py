@@ -27,6 +27,7 @@ from lit_ft.mlm_progress import MaskedLMProgress
 from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, state_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.probes import Probes, check_probes
+from lit_ft.processes import is_lost, leave_lost
 from lit_ft.sft_results import leave_results
 from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, trainer_settings
 
@@ -117,6 +118,11 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
                     f"{folder / runs.CHECKPOINTS / f'checkpoint-{step}'}; go on with the same command and "
                     "--ckpt_path last"
                 )
+    except RuntimeError as error:
+        if is_lost(error):
+            progress.close()
+            leave_lost(error)
+        raise
     finally:
         progress.close()
         board.close()

@@ -55,8 +55,7 @@ class FiniteSteps(Callback):
         bad = losses.isfinite().logical_not().tolist()
         what = f"the loss is {losses[bad.index(True)].item()}" if any(bad) else ""
         batches = [batch for (batch, _), is_bad in zip(window, bad, strict=True) if is_bad or not any(bad)]
-        rows, what = _gather(trainer, _rows(trainer, batches), what)
-        what = what or f"the gradient norm is {norm.item()}"
+        rows, what = _rows(trainer, batches), what or f"the gradient norm is {norm.item()}"
         where = rows_in_words(rows, trainer.datamodule.hparams["train_path"] or "the training data")
         if self.policy == "skip" and self.skips.add(num_training_steps(trainer)):
             if trainer.precision != "16-mixed":  # there the scaler leaves the step out
@@ -102,18 +101,7 @@ class FiniteSteps(Callback):
 
 
 def _rows(trainer: Any, batches: Sequence[int]) -> list[int]:
-    """The training rows, counted from 1 in their file, of these batches of the present epoch."""
-    sampler = trainer.train_dataloader.batch_sampler
-    plan = sampler.plan(trainer.current_epoch)[sampler.rank :: sampler.world_size]
+    """All processes' rows, counted from 1 in their file, of these training batches of the present epoch."""
+    plan = trainer.train_dataloader.batch_sampler.plan(trainer.current_epoch)
     source_rows = trainer.datamodule.splits["train"].source_rows
     return [int(source_rows[i]) for batch in batches for i in plan[batch]]
-
-
-def _gather(trainer: Any, rows: list[int], what: str) -> tuple[list[int], str]:
-    """The rows of the processes that have a loss that is no number; where none has one, of all."""
-    if trainer.world_size == 1:
-        return rows, what
-    found: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, (rows, what))
-    guilty = [item for item in found if item[1]] or found
-    return [row for part, _ in guilty for row in part], guilty[0][1]

@@ -3,7 +3,6 @@
 import json
 import re
 
-import pytest
 import torch
 from conftest import one_line
 from lightning import Callback
