@@ -131,7 +131,7 @@ def check_output(path: Path, source: str) -> Path:
 
 
 def prediction_writer(
-    settings: Any, run: Path | None, checkpoint: Path, model: Any, datamodule: Any
+    settings: Any, run: Path | None, checkpoint: Path | None, model: Any, datamodule: Any
 ) -> PredictionWriter:
     """The writer of a `predict`.
 

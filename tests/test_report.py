@@ -237,3 +237,14 @@ def test_names_of_files_and_folders_are_data(lit_ft, fit_args, work, encoder):
     shown, _, command = (RUN / "model/README.md").read_text().partition("```bash\n")
     assert "<img" not in shown and "&#60;img" in shown
     assert command.splitlines()[1] == "```" and "<" not in command.partition("\n```\n")[2]
+
+
+def test_a_run_that_goes_on_after_its_test(lit_ft, fit_args):
+    """The card and the report are of the new weights, of which no test is known."""
+    first = ["--trainer.max_epochs", "2"]
+    for command in (["fit"], ["test"], ["fit", "--ckpt_path", "last"]):
+        code, _, err = lit_ft(command[0], *fit_args, *first, *command[1:])
+        assert code == 0, (command, err)
+    card = Path("runs/small/version_0/model/README.md").read_text()
+    assert "held-out" in card or "validation" in card
+    assert "| test" not in card
