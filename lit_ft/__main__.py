@@ -34,6 +34,8 @@ DEFAULT_CONFIGS = {
 }
 ENVIRONMENT = {  # defaults that the libraries read while they are imported; the user's own values win
     "HF_HUB_DISABLE_TELEMETRY": "1",  # transformers, datasets and TRL count their uses at the Hub otherwise
+    # transformers (safetensors_conversion.py) posts a pickled model's name and token to a Space
+    "DISABLE_SAFETENSORS_CONVERSION": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",  # tensorboard imports tensorflow where it is installed, which logs a page
     "GRPC_VERBOSITY": "ERROR",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make a busy machine many times slower
@@ -226,6 +228,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `lit_ft ... | head`: nobody reads any more, also not Python's flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except MemoryError as ex:
+        return fail(f"the machine's memory ran out ({ex or 'in Python'}); take less data or a smaller model")
     except Exception as ex:
         problem = unwritable(ex)
         if problem is None:

@@ -21,14 +21,17 @@ class GroupedBatchSampler(Sampler[list[int]]):
     """Shuffled batches of reviews of like length; the same plan for the same seed and epoch.
 
     Each epoch draws a new permutation, sorts stretches of `GROUP_BATCHES` batches by length, cuts them
-    into batches and shuffles the batches. Every row comes exactly once an epoch, on one of the ranks;
-    every rank gets equally many batches, and every epoch has equally many, so that the learning-rate
-    schedule and a resumed run can rely on the count. Every batch but one has `batch_size` rows, so
-    every sample weighs the same in the gradient.
+    into batches and shuffles the batches. Every row comes exactly once an epoch; every epoch has equally
+    many batches, so that the learning-rate schedule and a resumed run can rely on the count. Every batch
+    but one is full, so every sample weighs the same in the gradient.
+
+    W processes of batch size B follow the plan of one process of batch size W x B and share each of its
+    batches, so that they take the same steps. Only where fewer than W rows are left for an epoch's last
+    batch, the batch before it gives it some: no process is ever without a row.
 
     Args:
         lengths: Tokens of each row, (N,).
-        batch_size: Rows a batch.
+        batch_size: Rows a batch, on each rank.
         seed: Together with the epoch it fixes the plan.
         group_by_length: False gives plain random batches.
         shuffle: False starts from the rows' own order and leaves the batches in theirs.
@@ -69,42 +72,37 @@ class GroupedBatchSampler(Sampler[list[int]]):
             self.epoch, self.start = epoch, 0
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """All ranks' batches of one epoch, in order: rank r takes every `world_size`-th from r."""
-        num_rows = len(self.lengths)
+        """One epoch's batches in order, each of all ranks' rows."""
+        num_rows, global_size = len(self.lengths), self.batch_size * self.world_size
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(num_rows) if self.shuffle else np.arange(num_rows)
         if self.group_by_length:
-            stretch = GROUP_BATCHES * self.batch_size
+            stretch = GROUP_BATCHES * global_size
             for i in range(0, num_rows, stretch):
                 part = order[i : i + stretch]
                 order[i : i + stretch] = part[np.argsort(-self.lengths[part], kind="stable")]
-        batches = [order[i : i + self.batch_size] for i in range(0, num_rows, self.batch_size)]
+        starts = np.arange(len(self)) * global_size
+        starts[-1:] = np.minimum(starts[-1:], num_rows - self.world_size)
+        batches = np.split(order, starts[1:])[: len(self)]  # without a row there is no batch
         if self.shuffle and self.group_by_length:
             batches = [batches[i] for i in rng.permutation(len(batches))]
-        return _split_to_multiple(batches, self.world_size)
+        return batches
 
     def __len__(self) -> int:
         # The full length also when resuming: Lightning counts the passed-over batches as done.
-        num_batches = -(-len(self.lengths) // self.batch_size)
-        return -(-num_batches // self.world_size)
+        return num_batches(len(self.lengths), self.batch_size, self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0
-        for batch in self.plan(self.epoch)[self.rank :: self.world_size][start:]:
-            yield batch.tolist()
+        for batch in self.plan(self.epoch)[start:]:  # the shares' sizes differ by one row at most
+            yield np.array_split(batch, self.world_size)[self.rank].tolist()
 
 
-def _split_to_multiple(batches: list[np.ndarray], world_size: int) -> list[np.ndarray]:
-    """Cut the largest batches in two until the ranks get equally many: nothing dropped or repeated."""
-    batches = list(batches)
-    while len(batches) % world_size:
-        i = max(range(len(batches)), key=lambda k: len(batches[k]))
-        whole = batches[i]
-        if len(whole) < 2:
-            rows = sum(map(len, batches))
-            raise UserError(f"{rows} rows are too few for {world_size} processes: lower --trainer.devices")
-        batches[i : i + 1] = [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
-    return batches
+def num_batches(num_rows: int, batch_size: int, world_size: int) -> int:
+    """Batches an epoch, on each of `world_size` processes, none of which may be without a row."""
+    if num_rows < world_size > 1:
+        raise UserError(f"{num_rows} rows are too few for {world_size} processes: lower --trainer.devices")
+    return min(-(-num_rows // (batch_size * world_size)), num_rows // world_size)
 
 
 class ResumableLoader(DataLoader):

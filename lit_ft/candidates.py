@@ -36,7 +36,7 @@ def with_own_mask(
             f"expected {MASK} in every text, found none in {shorten(text)!r}; for example {EXAMPLE}"
         )
     if config is not None:
-        from lit_ft.pretrained import max_positions
+        from lit_ft.model_checks import max_positions
 
         limit, found = max_positions(config), len(tokenizer(own, verbose=False)["input_ids"])
         if limit is not None and found > limit:

@@ -12,6 +12,7 @@ import numpy as np
 from lit_ft import hub, pretrained
 from lit_ft.audit import AuditSplit, Conflicts, Duplicates, Leak, conflicts, duplicates, leakage
 from lit_ft.labels import LabelMapping, stratified_split
+from lit_ft.model_checks import check_max_tokens, max_positions
 from lit_ft.splits import SplitName, Texts, asks_hub, origin, read_texts
 from lit_ft.text_keys import exact_keys, normalised_keys
 from lit_ft.token_lengths import LIMITS, TokenLengths, measure_lengths
@@ -71,9 +72,9 @@ def inspect(settings: Mapping[str, Any]) -> Report:
     if pretrained.needs_hub(settings["tokenizer"]) or any(asks_hub(settings, split) for split in named):
         hub.go_offline_if_unreachable()
     config = pretrained.load_config(settings["tokenizer"])
-    pretrained.check_max_tokens(config, settings["max_tokens"])
+    check_max_tokens(config, settings["max_tokens"])
     tokenizer = pretrained.load_tokenizer(settings["tokenizer"])
-    most = pretrained.max_positions(config)
+    most = max_positions(config)
     shown = {limit for limit in LIMITS if most is None or limit <= most} | {settings["max_tokens"]}
 
     read, found, labels = _read(settings, named)

@@ -22,6 +22,7 @@ LOCATION = (
 # What may differ between a run and its resumption: none of it changes a weight.
 HARMLESS = {
     "data": {"predict_path", "predict_output", "test_path", "test_split", "num_workers", "eval_batch_size"},
+    "model": {"allow_pickle"},
     "trainer": {
         "accelerator", "callbacks", "default_root_dir", "detect_anomaly", "enable_checkpointing", "logger",
         "enable_model_summary", "enable_progress_bar", "limit_predict_batches", "limit_test_batches",
@@ -118,6 +119,8 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
         if f"data.{key}" not in given and not (elsewhere and key.endswith("_path")):
             config.data[key] = then["data"][key]
     for key, value in config.model.items():
+        if key in HARMLESS["model"]:  # a checkpoint brings its own weights, and older ones lack the key
+            continue
         asked = f"model.{key}" in flags or (key == "pretrained" and "model.pretrained" in given)
         if asked and value != then["model"][key]:
             raise UserError(

@@ -16,13 +16,17 @@ from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.console import global_rank, say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
-from lit_ft.errors import UserError, as_user_error
+from lit_ft.errors import as_user_error
 from lit_ft.machine import bfloat16_advice, command_line, provenance
+from lit_ft.memory_guard import MemoryGuard
 from lit_ft.model import BertClassifier
-from lit_ft.predictions import PredictionWriter, check_output
+from lit_ft.model_checks import check_max_tokens
+from lit_ft.predictions import prediction_writer
+from lit_ft.preempt import default_checkpoint
+from lit_ft.processes import ending_together
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, record_evaluation
-from lit_ft.resume import FiniteLoss, RunSettings, StepSeed
+from lit_ft.resume import RunSettings, StepSeed
 from lit_ft.schedule import check_schedule
 from lit_ft.tracking import RunLogger, Tracking
 
@@ -44,16 +48,18 @@ class ReviewCLI(LightningCLI):
         self.run: Path | None = None
         self.checkpoint: dict[str, Any] | None = None
         self.checkpoint_path: Path | None = None
-        super().__init__(
-            BertClassifier,
-            YelpDataModule,
-            parser_class=Parser,
-            parser_kwargs={"prog": "python -m lit_ft", command: flags.introduction(command)},
-            save_config_callback=None,
-            seed_everything_default=flags.DEFAULT_SEED,
-            auto_configure_optimizers=False,
-            trainer_defaults=TRAINER_DEFAULTS,
-        )
+        self.memory = MemoryGuard()
+        with self.memory.named("--trainer.accumulate_grad_batches"):
+            super().__init__(
+                BertClassifier,
+                YelpDataModule,
+                parser_class=Parser,
+                parser_kwargs={"prog": "python -m lit_ft", command: flags.introduction(command)},
+                save_config_callback=None,
+                seed_everything_default=flags.DEFAULT_SEED,
+                auto_configure_optimizers=False,
+                trainer_defaults=TRAINER_DEFAULTS,
+            )
 
     # ---- the command line ----------------------------------------------------------------------
 
@@ -84,7 +90,7 @@ class ReviewCLI(LightningCLI):
         config.model.pretrained = config.data.tokenizer = pretrained.pin(config.model.pretrained)
         name = config.name or first_config_stem(self.command_args) or "default"
         self.name = runs.check_name(name)
-        ckpt_path = config.ckpt_path or (None if self.command == "fit" else "best")
+        ckpt_path = config.ckpt_path or default_checkpoint(self.command)
         if ckpt_path is None:
             return
         path = checkpoints.locate(self.name, str(ckpt_path), self.command)
@@ -127,9 +133,12 @@ class ReviewCLI(LightningCLI):
         from_hub = self.checkpoint is None and pretrained.needs_hub(config.model.pretrained)
         if from_hub or self.datamodule.reads_hub(self.command):
             hub.go_offline_if_unreachable()
+        self.start: dict[str, Any] = {"ckpt_path": self.checkpoint_path, "weights_only": True}
         if self.checkpoint is not None:
             checkpoints.rebuild(self.checkpoint, self.checkpoint_path, self.datamodule, self.model)
-            pretrained.check_max_tokens(self.model.net.config, config.data.max_tokens)
+            check_max_tokens(self.model.net.config, config.data.max_tokens)
+        else:
+            pretrained.refuse_pickle(config.model.pretrained, config.model.allow_pickle)
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
             self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
@@ -161,52 +170,40 @@ class ReviewCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our callbacks beside the user's."""
         config = self.config_init[self.command].trainer
-        callbacks: list[Any] = list(config.callbacks or [])
+        callbacks: list[Any] = [self.memory, *(config.callbacks or [])]
         if config.enable_progress_bar is not False:
             callbacks.append(ReviewProgressBar())
         if self.command == "fit":
             assert self.run is not None
             settings = self.config[self.command]
             given = command_line([self.command, *self.command_args], configs_dir())
-            self.tracking = Tracking(self.run, settings.monitor, self._settings(), given)
+            self.tracking = Tracking(
+                self.run, settings.monitor, self._settings(), given, settings.on_nonfinite
+            )
             self.provenance = provenance(given, settings.seed_everything)
             kept = RunSettings(self._settings(), self._dump(), self.run / runs.CONFIG)
-            callbacks += [StepSeed(settings.seed_everything), FiniteLoss(), kept]
-            callbacks += self.tracking.callbacks()
+            callbacks += [StepSeed(settings.seed_everything), kept, *self.tracking.callbacks()]
         elif self.command == "predict":
-            callbacks.append(self._prediction_writer())
+            self.model.calibrate = self.config[self.command].calibrate
+            settings = self.config[self.command]
+            writer = prediction_writer(settings, self.run, self.checkpoint_path, self.model, self.datamodule)
+            self.output = writer.path
+            callbacks.append(writer)
         logger = config.logger
         if logger in (None, True) and self.run is not None and self.command == "fit":
             logger = RunLogger(self.run, self.checkpoint)
         values = {**config, **kwargs, "callbacks": callbacks, "logger": logger or False}
+        values["default_root_dir"] = config.default_root_dir or self.run  # SLURM's plugin looks there
         return Trainer(**{**values, "plugins": with_checkpoint_io(config.plugins)})
-
-    def _prediction_writer(self) -> PredictionWriter:
-        output, trainer = self.config[self.command].data.predict_output, self.config[self.command].trainer
-        if trainer.limit_predict_batches is not None or trainer.fast_dev_run:
-            raise UserError(
-                "predict writes every row: leave out --trainer.limit_predict_batches and fast_dev_run"
-            )
-        if output is None and self.run is None:
-            raise UserError(
-                f"{self.checkpoint_path} is in no run folder: set --data.predict_output to a .csv file"
-            )
-        self.model.calibrate = self.config[self.command].calibrate
-        if self.model.calibrate and self.model.temperature is None:
-            raise UserError(f"{self.checkpoint_path} was saved without a validation: leave out --calibrate")
-        assert self.datamodule.labels is not None
-        path = Path(output) if output else self.run / "predictions.csv"  # type: ignore[operator]
-        self.output = check_output(path, self.config[self.command].data.predict_path)
-        return PredictionWriter(self.output, self.datamodule.labels.names)
 
     # ---- running -----------------------------------------------------------------------------------
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Train; then leave the metrics, the picture and the model folder of the best checkpoint."""
         assert self.run is not None
-        with disk_errors(self.run):
+        with disk_errors(self.run), ending_together(self.trainer):
             try:
-                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path)
+                self.trainer.fit(self.model, datamodule=self.datamodule, **self.start)
             except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
                 raise SystemExit(130) if self.tracking.preemption.interrupted else error from None
             self.tracking.save_last(self.trainer)
@@ -225,7 +222,8 @@ class ReviewCLI(LightningCLI):
 
     def _evaluate(self, prefix: str) -> None:
         evaluate = self.trainer.validate if prefix == "val" else self.trainer.test
-        evaluate(self.model, datamodule=self.datamodule, ckpt_path=self.checkpoint_path, verbose=False)
+        with ending_together(self.trainer):
+            evaluate(self.model, datamodule=self.datamodule, verbose=False, **self.start)
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
         metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}
@@ -234,9 +232,8 @@ class ReviewCLI(LightningCLI):
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Write the predictions."""
-        self.trainer.predict(
-            self.model, datamodule=self.datamodule, return_predictions=False, ckpt_path=self.checkpoint_path
-        )
+        with ending_together(self.trainer):
+            self.trainer.predict(self.model, None, self.datamodule, return_predictions=False, **self.start)
         say(f"predictions: {self.output}")
 
 

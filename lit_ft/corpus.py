@@ -85,6 +85,10 @@ def read_hub(
         sample_config: the config that an error names as the one that needs no network.
     """
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
+    if source.endswith("@") and not Path(source).is_dir():
+        raise UserError(
+            f"expected name@revision, such as stanfordnlp/imdb@main, found '{source}'; mend the name"
+        )
     with hub_errors(f"dataset '{source}'", sample_config), quiet_datasets(bars=True):
         try:
             builder = datasets.load_dataset_builder(name, subset, revision=revision or None)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
-from lit_ft import pretrained, splits
+from lit_ft import model_checks, pretrained, splits
 from lit_ft.batching import GroupedBatchSampler, PaddingCollator, ResumableLoader
 from lit_ft.encoding import EncodedRows, Truncation
 from lit_ft.errors import UserError
@@ -122,7 +122,7 @@ class YelpDataModule(LightningDataModule):
         """
         if self.tokenizer is None:
             config = pretrained.load_config(self.hparams["tokenizer"])
-            pretrained.check_max_tokens(config, self.hparams["max_tokens"])
+            model_checks.check_max_tokens(config, self.hparams["max_tokens"])
             self._set_tokenizer(pretrained.load_tokenizer(self.hparams["tokenizer"]))
         if stage == "fit" and "train" not in self.splits:
             self._setup_train_and_validation(keep_train=True)

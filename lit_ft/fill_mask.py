@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lit_ft.candidates import EXAMPLE, fill, print_candidates, with_own_mask
 from lit_ft.errors import UserError
 from lit_ft.hub import go_offline_if_unreachable
-from lit_ft.model_names import find_model, newest_masked_lm
+from lit_ft.model_names import find_model, newest_masked_lm, pretrained_arguments
 from lit_ft.plain_parser import PlainParser
 
 if TYPE_CHECKING:
@@ -24,7 +24,13 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--model",
-        help="model folder, sft:NAME for the newest run of a name, or a Hub name (default: newest sft run)",
+        help="model folder, sft:NAME for the newest run of a name, or a Hub name, pinned by name@revision "
+        "(default: newest sft run)",
+    )
+    parser.add_argument(
+        "--allow_pickle",
+        action="store_true",
+        help="take pytorch_model.bin, a pickle, where there is no model.safetensors (only weights are read)",
     )
     parser.add_argument("--top_k", type=_positive, default=5, help="candidates for each mask (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
@@ -47,26 +53,29 @@ def read_texts(arguments: Sequence[str]) -> list[str]:
     return texts
 
 
-def load(model: str) -> "FillMaskPipeline":
+def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
     """The model as transformers' pipeline; refuses one that cannot guess masked words."""
     if not Path(model).is_dir():
         go_offline_if_unreachable()
     import torch
-    from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, pipeline
+    from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
     from lit_ft.masking import check_masked_lm
-    from lit_ft.pretrained import check_vocabulary, loading, quiet
+    from lit_ft.model_checks import check_vocabulary
+    from lit_ft.pretrained import load_config, loading, quiet, weights_source
 
     quiet()
-    with loading(model, "model", "sample_sft.yaml with `python -m lit_ft sft`"):
-        config = AutoConfig.from_pretrained(model)
-        tokenizer = AutoTokenizer.from_pretrained(model)
+    sample_config = "sample_sft.yaml with `python -m lit_ft sft`"
+    config = load_config(model, sample_config)
+    with loading(model, "model", sample_config):
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained_arguments(model))
         tokenizer.encode("a")  # some damage to its files shows only here
         check_masked_lm(config, tokenizer, model)
         check_vocabulary(config, tokenizer, model)
-        network, info = AutoModelForMaskedLM.from_pretrained(
-            model, dtype=torch.float32, output_loading_info=True
-        )
+        with weights_source(model, allow_pickle, "--allow_pickle") as source:
+            network, info = AutoModelForMaskedLM.from_pretrained(
+                **source, dtype=torch.float32, output_loading_info=True
+            )
     if info["missing_keys"]:
         found = (config.architectures or [type(network).__name__])[0]
         raise UserError(
@@ -81,7 +90,7 @@ def main(command: str, args: list[str]) -> int:
     options = _parse(args)
     texts = read_texts(options.texts)
     model = find_model(options.model, "--model") if options.model else str(newest_masked_lm("--model"))
-    filler = load(model)
+    filler = load(model, options.allow_pickle)
     assert filler.tokenizer is not None
     for text in texts:  # all of them before the first is filled
         with_own_mask(text, filler.tokenizer)

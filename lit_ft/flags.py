@@ -7,6 +7,7 @@ from jsonargparse import ArgumentParser
 from lit_ft import __version__
 from lit_ft.console import warn
 from lit_ft.errors import UserError
+from lit_ft.skips import NonFinitePolicy
 
 DEFAULT_SEED = 42
 CALIBRATE = (
@@ -24,6 +25,12 @@ RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
         str,
         "val/loss",
         "The validation figure that chooses the best checkpoint, such as val/loss or val/accuracy.",
+    ),
+    "on_nonfinite": (
+        NonFinitePolicy,
+        "stop",
+        "What fit does where a step's loss or gradient is no number: stop, or skip the step, say which rows "
+        "it had, and count it; it stops all the same after 5 in a row, or and at over 1 % of a run.",
     ),
     "ckpt_path": (
         str | None,

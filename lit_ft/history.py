@@ -26,16 +26,20 @@ class LossHistory(Callback):
         self.train: list[dict[str, float]] = []
         self.validation: list[dict[str, float]] = []
         self._sum: torch.Tensor | float = 0.0  # of losses, weighted by samples
-        self._num_samples = 0
+        self._num_samples: torch.Tensor | int = 0
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add a batch's loss; it stays on its device, so that nothing waits for it."""
+        """Add a batch's loss; it stays on its device, so that nothing waits for it.
+
+        One that is no number is of a step that was skipped (soundness.py) and left out here too.
+        """
         # Lightning hands out the loss divided for accumulation (loops/optimization/automatic.py).
         loss = outputs["loss"].to(_widest(outputs["loss"].device)) * trainer.accumulate_grad_batches
-        self._sum = self._sum + loss * len(batch["labels"])
-        self._num_samples += len(batch["labels"])
+        num_samples = loss.isfinite() * len(batch["labels"])
+        self._sum = self._sum + loss.nan_to_num(posinf=0, neginf=0) * num_samples
+        self._num_samples = self._num_samples + num_samples
 
     def _totals(self, trainer: Any) -> tuple[float, float]:
         """The sum of losses and the number of samples, over all processes."""
@@ -68,7 +72,7 @@ class LossHistory(Callback):
             "train": self.train,
             "validation": self.validation,
             "sum": float(self._sum),
-            "num_samples": self._num_samples,
+            "num_samples": int(self._num_samples),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

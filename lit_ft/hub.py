@@ -154,6 +154,12 @@ def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
             f"{start} it is gated, and access is given on its page at {_endpoint()}; then run "
             f"`hf auth login`, or {way_out}"
         )
+    if "trust_remote_code" in texts:
+        return f"{start} it needs code of its own, which is never run here; take a model that needs none"
+    if "UnpicklingError" in names:
+        return f"{start} its pickle holds more than weights (nothing of it was run); take another one"
+    if "Dataset scripts are no longer supported" in texts:  # datasets 5.2, load.py
+        return f"{start} it is read by a script of its own, which is never run here; take its data files"
     if "RevisionNotFoundError" in names:
         return f"{start} the Hub at {_endpoint()} has it, but not in that revision; check the part behind '@'"
     if "HFValidationError" in names or "Couldn't find any data file at" in texts:

@@ -12,7 +12,7 @@ from trl import SFTConfig
 
 from lit_ft.config_file import shorten
 from lit_ft.errors import UserError
-from lit_ft.parser import type_words
+from lit_ft.setting_types import type_words
 
 # TRL 1.16 (sft_config.py, base_config.py) sets these for language models of billions of parameters.
 DEFAULTS: dict[str, Any] = {

@@ -26,7 +26,7 @@ class StopOnSignal(TrainerCallback):
 
     `train()` then returns as if it were done; the caller looks at `signal_received` and exits with
     `exit_code`. All processes stop at the same step. An evaluation due at that step is left out: who sends
-    SIGTERM seldom waits that long. A second Ctrl-C ends the process at once.
+    SIGTERM seldom waits that long. A second signal ends the process at once.
     """
 
     def __init__(self) -> None:
@@ -40,8 +40,8 @@ class StopOnSignal(TrainerCallback):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.signal_received = number
-        if number == signal.SIGINT:
-            signal.signal(number, self._previous[number])
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

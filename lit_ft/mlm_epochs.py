@@ -57,6 +57,14 @@ class EpochStart(TrainerCallback):
         if self.sampler is not None:
             self.sampler.set_epoch(epoch)
 
+    def rows_of_step(self, step: int) -> list[int]:
+        """The rows of one of this epoch's optimizer steps, from 0, over all processes; [] where unknown."""
+        if self.sampler is None:
+            return []
+        total = self.sampler.batches.batch_size
+        first = step % -(-len(self.sampler) // total) * total
+        return list(self.sampler)[first : first + total]
+
 
 def row_lengths(dataset: Dataset) -> np.ndarray:
     """Tokens of each row, (N,) int64; follows a selection or shuffle of the rows, unlike the bare table."""

@@ -1,10 +1,13 @@
 """Which checkpoint a masked-LM run goes on from, and whether it may."""
 
 import json
+import re
 from pathlib import Path
 
+import torch
 import yaml
 from safetensors import SafetensorError, safe_open
+from transformers.trainer_pt_utils import safe_globals
 
 from lit_ft import runs
 from lit_ft.checkpoints import refuse_other_settings
@@ -14,7 +17,7 @@ from lit_ft.errors import UserError, first_line, unusable
 PREFIX = "checkpoint-"  # of a checkpoint folder's name, before its step
 STATE = "trainer_state.json"  # what transformers writes last
 # What may differ between a run and its resumption, beside checkpoints.HARMLESS: none of it changes a weight.
-HARMLESS = ("name", "probes", "save_total_limit")
+HARMLESS = ("name", "on_nonfinite", "probes", "save_total_limit")
 
 
 def find_checkpoint(name: str, ckpt_path: str | None) -> Path | None:
@@ -79,6 +82,19 @@ def fault_of(path: Path) -> str | None:
     for file in [path / "optimizer.pt", path / "scheduler.pt", *path.glob("rng_state*.pth")]:
         if not runs.is_readable(file):
             return f"damaged ({file.name} is missing or its checksums do not hold)"
+        if (reason := _more_than_values(file)) is not None:
+            return f"{file.name} holds more than numbers, nothing of which was run ({reason})"
+    return None
+
+
+def _more_than_values(file: Path) -> str | None:
+    """Why torch's `weights_only` refuses a file, as it will when transformers loads it in the same way."""
+    try:
+        with safe_globals():  # numpy's arrays, of its random state
+            torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # the unpickler's errors have no common class
+        found = re.search(r"Unsupported \w+: [^.]+", str(error))
+        return found[0] if found else str(error).splitlines()[0]
     return None
 
 

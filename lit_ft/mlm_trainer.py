@@ -21,10 +21,12 @@ from trl import SFTConfig, SFTTrainer
 
 from lit_ft.machine import peak_memory_gb
 from lit_ft.masking import IGNORED, MaskingCollator
+from lit_ft.memory import EVALUATION_FLAG, TRAINING_FLAG, LastBatch
 from lit_ft.mlm_arguments import REQUIRED, check_devices
 from lit_ft.mlm_epochs import EpochSampler, EpochStart, row_lengths
 from lit_ft.mlm_figures import masked_figures, speed_figures
-from lit_ft.mlm_soundness import check_finite, discard_unfinished
+from lit_ft.mlm_soundness import StepSoundness, check_evaluation, discard_unfinished
+from lit_ft.skips import NonFinitePolicy
 
 UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # speed figures of an evaluation: no curves
 
@@ -43,6 +45,7 @@ class MaskedLMTrainer(SFTTrainer):
         train_dataset: Rows of `input_ids`.
         eval_dataset: Held-out rows of `input_ids`.
         callbacks: transformers' callbacks.
+        on_nonfinite: What to do where a step's loss or gradient is no number.
     """
 
     loss_is_scaled_for_ga: Any = True  # compute_loss divides by the masked tokens of the whole step
@@ -56,13 +59,14 @@ class MaskedLMTrainer(SFTTrainer):
         train_dataset: Dataset,
         eval_dataset: Dataset | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        on_nonfinite: NonFinitePolicy = "stop",
     ) -> None:
         assert all(getattr(args, name) == value for name, value in REQUIRED.items()), (
             "use training_arguments()"
         )
         check_devices(args)
         self.masking = collator
-        self._epoch_start = EpochStart(collator)
+        self.epoch_start = EpochStart(collator)
         super().__init__(
             model=model,
             args=args,
@@ -70,7 +74,7 @@ class MaskedLMTrainer(SFTTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
-            callbacks=[self._epoch_start, *callbacks],
+            callbacks=[self.epoch_start, *callbacks],
         )
         # TRL 1.16 (trl/trainer/utils.py, add_fused_lm_head) wraps forward for its causal loss: undo that.
         self.model.__dict__.pop("forward", None)
@@ -80,7 +84,8 @@ class MaskedLMTrainer(SFTTrainer):
         # Of training also rows, real tokens and computed ones.
         self._train_sums = torch.zeros(6, device=args.device)
         self._eval_sums = np.zeros(3)
-        self._step_loss = torch.zeros((), device=args.device)  # of the open optimizer step
+        self.soundness = StepSoundness(on_nonfinite, args.device)
+        self.memory = LastBatch()
         self._window_start: float | None = None  # of the tokens-per-second window
         self._window_tokens = 0
         self._positions: Tensor | None = None  # (B, T) bool: what the head is to see
@@ -127,6 +132,7 @@ class MaskedLMTrainer(SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The summed loss of the masked tokens over their number in the whole optimizer step."""
         assert not return_outputs  # only asked for by compute_metrics, which we do not pass
+        self.memory.note(inputs, TRAINING_FLAG)
         _, nll, correct = self._masked_figures(model, inputs)
         with torch.no_grad():
             rows, width = inputs["labels"].shape
@@ -144,19 +150,13 @@ class MaskedLMTrainer(SFTTrainer):
         if self._window_start is None:
             self._window_start, self._window_tokens = time.perf_counter(), self.state.num_input_tokens_seen
         loss = super().training_step(*args, **kwargs)
-        self._step_loss = self._step_loss + loss
+        self.soundness.add(loss)
         return loss
 
     def _get_grad_norm(self, model, grad_norm=None):
-        """Stop where loss or gradient is no number: what transformers calls right before the optimizer."""
+        """What transformers calls right before the optimizer: the place to look at the step."""
         norm = super()._get_grad_norm(model, grad_norm)
-        # Averaged over the processes: where one loss is no number, all of them stop.
-        loss = float(self.accelerator.reduce(self._step_loss, "mean"))
-        self._step_loss = torch.zeros_like(self._step_loss)
-        step, folder = self.state.global_step, Path(self.args.output_dir)
-        check_finite("the loss", loss, step, folder)
-        if self.accelerator.scaler is None:  # of float16, whose infinite gradients are part of its search
-            check_finite("the gradient norm", float(norm), step, folder)
+        self.soundness.look(self, float(norm))
         return norm
 
     def _save_checkpoint(self, model, trial):
@@ -170,6 +170,7 @@ class MaskedLMTrainer(SFTTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Add one batch to the evaluation's sums."""
+        self.memory.note(inputs, EVALUATION_FLAG)
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             row, nll, correct = self._masked_figures(model, inputs)
@@ -198,7 +199,7 @@ class MaskedLMTrainer(SFTTrainer):
             )
         assert output.metrics is not None
         figures, folder = masked_figures(*self._eval_sums), Path(str(self.args.output_dir))
-        check_finite("the validation loss", figures["loss"], self.state.global_step, folder)
+        check_evaluation(figures["loss"], self.state.global_step, folder)
         output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in figures.items()})
         if self._window_start is not None:
             self._window_start += time.perf_counter() - start
@@ -242,7 +243,7 @@ class MaskedLMTrainer(SFTTrainer):
         total = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         sampler = EpochSampler(row_lengths(dataset), total, seed, strategy == "group_by_length")
-        self._epoch_start.sampler = sampler
+        self.epoch_start.sampler = sampler
         return sampler
 
     def create_model_card(self, *args, **kwargs) -> None:

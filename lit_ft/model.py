@@ -18,6 +18,7 @@ from lit_ft import pretrained as models
 from lit_ft.errors import UserError
 from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.optim import linear_decay, parameter_groups
+from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
 
 Batch = dict[str, torch.Tensor]
@@ -30,6 +31,8 @@ class BertClassifier(LightningModule):
         pretrained: The encoder to start from: a Hub name such as `bert-base-cased` (`name@revision` pins
             it), a model folder, `sample` (a tiny BERT made on the spot), or `sft:NAME`, the model of the
             newest `sft` run of that name. Weights are held in float32 whatever the folder holds.
+        allow_pickle: Take `pytorch_model.bin` where there is no `model.safetensors`. Only weights are read
+            from it, by torch's own reader; still, take a pickle only from those whom you trust.
         learning_rate: AdamW's learning rate at its height.
         weight_decay: AdamW's decoupled weight decay; biases and normalisation weights are left out.
         decay_all: Decay biases and normalisation weights, too.
@@ -47,6 +50,7 @@ class BertClassifier(LightningModule):
     def __init__(
         self,
         pretrained: str = "sample",
+        allow_pickle: bool = False,
         learning_rate: float = 5e-5,
         weight_decay: float = 0.01,
         decay_all: bool = False,
@@ -104,7 +108,7 @@ class BertClassifier(LightningModule):
             weights = torch.tensor(h["class_weights"], dtype=torch.float32)
             if not (weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
                 raise UserError(f"expected model.class_weights of 0 or more, found {h['class_weights']}")
-        self._assemble(models.load_classifier(h["pretrained"], config), weights)
+        self._assemble(models.load_classifier(h["pretrained"], config, h["allow_pickle"]), weights)
 
     def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor) -> None:
         # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without
@@ -162,15 +166,18 @@ class BertClassifier(LightningModule):
         labels = batch["labels"]
         weights = self.class_weights if self.hparams["class_weights"] else None
         smoothing = self.hparams["label_smoothing"]
-        loss = F.cross_entropy(self._logits(batch), labels, weight=weights, label_smoothing=smoothing)
+        alone = self._trainer is None or self._trainer.world_size == 1
+        reduction = "mean" if alone else "sum"
+        logits = self._logits(batch)
+        loss = F.cross_entropy(logits, labels, weights, reduction=reduction, label_smoothing=smoothing)
+        if not alone:
+            loss = mean_over_processes(loss, labels, weights)
         self.log("train/loss", loss, batch_size=len(labels))
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the learning rate that the coming step takes, and the gradient's norm before any clipping."""
+        """Log the learning rate that the coming step takes."""
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def _measure(self, batch: Batch, metrics: ClassifierMetrics) -> None:
         # The plain cross-entropy: figures of runs with other weights or smoothing stay comparable, and a

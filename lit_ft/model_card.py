@@ -24,7 +24,8 @@ def write_model_card(run: Path) -> None:
     """Write the card beside the exported weights, from the run's own files."""
     metrics, facts = runs.read_metrics(run), runs.read_facts(run)
     masked = facts["kind"] == "masked_lm"
-    prefixes = [p for p in WORDS if f"{p}/loss" in metrics]
+    # A run that went on after its test has figures of that test, but nothing was tested of its new weights.
+    prefixes = [p for p in WORDS if f"{p}/loss" in metrics and (masked or p in facts["evaluations"])]
     main = prefixes[0]
     if masked:
         before = metrics.get("initial/perplexity")
@@ -50,7 +51,7 @@ def write_model_card(run: Path) -> None:
         ),
         corpus=_corpus(facts),
         training=_training(metrics, facts),
-        command=facts["command"],
+        command=facts["command"].replace("\n", " "),  # a line of its own could end the code block
         versions=", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     )
     runs.write(run / runs.MODEL / "README.md", card)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from lit_ft import runs
 from lit_ft.errors import UserError
@@ -61,6 +62,48 @@ def find_model(name: str, flag: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"{flag}={name}: there is no such folder; set {flag} to one, or to a Hub name")
     return name
+
+
+def pretrained_arguments(name: str) -> dict[str, Any]:
+    """The arguments of `from_pretrained` for a folder or Hub name: `name@revision` pins, no code is run.
+
+    `trust_remote_code` is said, and not left out: transformers 5.23 (dynamic_module_utils.py) would ask on
+    the terminal whether to run a model's own code. A folder's path may hold an @.
+
+    Raises:
+        UserError: Nothing stands before or behind the @.
+    """
+    arguments: dict[str, Any] = {"trust_remote_code": False}
+    if Path(name).is_dir() or "@" not in name:
+        return {"pretrained_model_name_or_path": name, **arguments}
+    plain, _, revision = name.rpartition("@")
+    if not plain or not revision:
+        raise UserError(
+            f"expected name@revision, such as bert-base-cased@main, found '{name}'; mend the name"
+        )
+    return {"pretrained_model_name_or_path": plain, "revision": revision, **arguments}
+
+
+def check_weights(name: str, allow_pickle: bool, flag: str) -> None:
+    """Refuse a model folder that has its weights as a pickle only. A Hub name passes: only loading tells.
+
+    Args:
+        name: A folder or Hub name, as of `find_model`.
+        allow_pickle: Whether the user takes that.
+        flag: The flag that says so, such as `--model.allow_pickle true`.
+    """
+    folder = Path(name)
+    if allow_pickle or not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    if pickled := sorted(
+        path.name for path in folder.glob("*.bin*") if path.name.startswith("pytorch_model")
+    ):
+        raise UserError(only_pickled(name, f"found only {pickled[0]}, a pickle", flag))
+
+
+def only_pickled(where: str, found: str, flag: str) -> str:
+    """What is said of weights that are no safetensors."""
+    return f"{where}: expected model.safetensors, {found}; take another model, or set {flag}"
 
 
 def shown_name(pretrained: str) -> str:

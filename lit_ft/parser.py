@@ -8,23 +8,20 @@ a text that is not recognised still ends as one line.
 import argparse
 import re
 import sys
-import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from lit_ft.config_file import ConfigFile, read_config, shorten
 from lit_ft.errors import UserError, one_line
+from lit_ft.secret_values import NAME, VALUE, refuse_secret_arguments, refuse_secrets
 from lit_ft.setting_keys import like_group, nearest, valid_keys
-
-SECRET = re.compile(r"(^|[._])(token|password|secret|api_key)$")  # `hub_token`, but not `max_tokens`
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
-PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+from lit_ft.setting_types import type_words, typehint
 
 
 @dataclass
@@ -67,7 +64,9 @@ class OneLineErrors(ArgumentParser):
         given = sys.argv[1:] if args is None else args
         token = _parsing.set(Parsing({str(arg).partition("=")[0] for arg in given}))
         try:
+            refuse_secret_arguments(list(map(str, given)))
             found = super().parse_args(args, *more, **kwargs)
+            refuse_secrets(found[found.subcommand] if "subcommand" in found else found)
             self._refuse_null(found)
             return found
         finally:
@@ -99,12 +98,16 @@ class OneLineErrors(ArgumentParser):
         state.files.append(config)
         state.current = config
         try:
-            return super().parse_path(path, *args, **kwargs)
+            found = super().parse_path(path, *args, **kwargs)
+        except UserError:  # of a config that this one names
+            raise
         except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as ex:
             # yaml 6 lets Python's own errors through, as for `!!float x` and 2001-99-99
             self._leave(f"{config.name}: not valid YAML: {ex}", ex)
         finally:
             state.current = None
+        refuse_secrets(found)  # here too, as --print_config would show them
+        return found
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         problem = explain(self, message, ex)
@@ -115,7 +118,7 @@ class OneLineErrors(ArgumentParser):
             error = argparse.ArgumentError(None, line)
             error.problem = problem  # type: ignore[attr-defined]
             raise error from ex
-        self.exit(2, f"lit_ft: error: {one_line(line)}\n")
+        self.exit(2, f"lit_ft: error: {VALUE.sub('a secret', one_line(line))}\n")
         raise AssertionError("exit returned")
 
 
@@ -154,7 +157,7 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
         values = re.findall(r"(?:Got value|Given value): (.*)|Unable to load config '(.*?)'", rest, re.DOTALL)
         is_group = rest.startswith("Unable to load config")
         expected = "settings or a YAML file" if is_group else type_words(typehint(parser, key))
-        secret = SECRET.search(key)
+        secret = NAME.search(key)
         if expected and (values or secret):
             value = next(filter(None, values[-1]), "") if values else ""
             shown = "a value that is not shown" if secret else shorten(value)
@@ -205,44 +208,3 @@ def _sentence(problem: Problem, state: Parsing) -> str:
     if problem.nearest:
         advice = f"did you mean --{problem.nearest}?"
     return f"unknown flag --{key}; {advice}"
-
-
-def typehint(parser: ArgumentParser, key: str) -> Any:
-    """The type of `key`, or None where it has none or does not exist."""
-    for action in parser._actions:
-        if action.dest == key:
-            return getattr(action, "_typehint", None) or action.type
-    return None
-
-
-def type_words(hint: Any) -> str:
-    """A type in words: `int | None` is "a whole number or null"; nothing for no type."""
-    if hint is None:
-        return ""
-    words: list[str] = []
-    choices: list[str] = []
-    for member in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
-        if get_origin(member) is Literal:
-            choices += map(str, get_args(member))
-        else:
-            words.append("null" if member is type(None) else _one_type(member))
-    if choices:
-        listed = ", ".join(dict.fromkeys(choices))
-        words.append(f"one of {listed}" if len(choices) > 1 else listed)
-    words.sort(key="null".__eq__)  # it comes last
-    return ", ".join(words[:-1]) + " or " * (len(words) > 1) + words[-1]
-
-
-def _one_type(hint: Any) -> str:
-    if hint in WORDS:
-        return WORDS[hint]
-    origin, args = get_origin(hint), get_args(hint)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return WORDS[dict]
-    if isinstance(origin, type) and issubclass(origin, Iterable):
-        item = args[0] if args else str
-        return f"a list of {PLURALS.get(item) or getattr(item, '__name__', str(item))}"
-    restricted = re.match(r"(int|float|str) restricted to be (.*)", hint.__doc__ or "")  # jsonargparse.typing
-    if restricted:
-        return f"{WORDS[{'int': int, 'float': float, 'str': str}[restricted[1]]]} {restricted[2]}"
-    return getattr(hint, "__name__", str(hint))

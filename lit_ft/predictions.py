@@ -132,3 +132,31 @@ def check_output(path: Path, source: str) -> Path:
     if not folder.is_dir():
         raise UserError(f"expected a folder for data.predict_output={path}, found that {folder} is a file")
     return path
+
+
+def prediction_writer(
+    settings: Any, run: Path | None, checkpoint: Path | None, model: Any, datamodule: Any
+) -> PredictionWriter:
+    """The writer of a `predict`.
+
+    Args:
+        settings: Of the command.
+        run: The checkpoint's run folder, where it lies in one.
+        checkpoint: The file.
+        model: The classifier, which may be asked for calibrated probabilities.
+        datamodule: With the labels.
+
+    Raises:
+        UserError: Some rows would get no prediction, or there is no place to write to.
+    """
+    output = settings.data.predict_output
+    if settings.trainer.limit_predict_batches is not None or settings.trainer.fast_dev_run:
+        raise UserError(
+            "predict writes every row: leave out --trainer.limit_predict_batches and fast_dev_run"
+        )
+    if output is None and run is None:
+        raise UserError(f"{checkpoint} is in no run folder: set --data.predict_output to a .csv file")
+    if model.calibrate and model.temperature is None:
+        raise UserError(f"{checkpoint} was saved without a validation: leave out --calibrate")
+    path = Path(output) if output else run / "predictions.csv"  # type: ignore[operator]
+    return PredictionWriter(check_output(path, settings.data.predict_path), datamodule.labels.names)

@@ -1,9 +1,13 @@
-"""A fit that is asked to stop saves its place first: SIGTERM of a cluster or of `kill`, and Ctrl-C."""
+"""A fit that is asked to stop saves its place first: SIGTERM, Ctrl-C, the signal by which SLURM requeues."""
 
+import contextlib
+import os
 import signal
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 
 from lit_ft.console import warn
@@ -22,8 +26,11 @@ class Preemption(Checkpoint):
     (Lightning 2.6.6, training_epoch_loop.py, `advance`). A second signal ends the process at once.
 
     Lightning's own handler of SIGTERM would leave with exit code 0 and save nothing. Its handler of SLURM's
-    requeue (SIGUSR1) stays as it is. A `Checkpoint`, because those run after all other callbacks: what they
-    noted of the step is saved; give it behind the checkpoints, whose files of a validation it names.
+    requeue (SIGUSR1) would save in the midst of a step, whose batch the resumed run then passes over, and
+    on each process at another one: it is called where the run stops.
+
+    A `Checkpoint`, because those run after all other callbacks: what they noted of the step is saved; give
+    it behind the checkpoints, whose files of a validation it names.
 
     Args:
         last: Saves `last.ckpt`.
@@ -35,6 +42,7 @@ class Preemption(Checkpoint):
         self._received = 0  # the signal's number, here
         self._previous: dict[int, Any] = {}
         self._agreed = 0  # the number that all processes know of
+        self._requeue: tuple[int, ...] = ()  # the number of SLURM's signal, under SLURM
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number
@@ -45,7 +53,9 @@ class Preemption(Checkpoint):
         """Take the signals over; Lightning has installed its own handlers just before."""
         if trainer.fast_dev_run:  # keeps no checkpoint
             return
-        self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        self._requeue = _requeue_signal(trainer)
+        numbers = {*SIGNALS, *self._requeue}
+        self._previous = {number: signal.signal(number, self._receive) for number in numbers}
         if trainer.received_sigterm:  # while Lightning's handler stood
             trainer._signal_connector.received_sigterm = False
             self._receive(signal.SIGTERM, None)
@@ -72,7 +82,7 @@ class Preemption(Checkpoint):
         """Give the signals back; one that came in the last step is for `stop_after_end`."""
         self._agree(trainer)
         for number, handler in self._previous.items():
-            signal.signal(number, AT_ONCE[number] if self._agreed else handler)
+            signal.signal(number, AT_ONCE.get(number, handler) if self._agreed else handler)
 
     def stop_after_end(self, trainer: Any) -> None:
         """Stop where training has ended, but its results are still to be made."""
@@ -94,14 +104,36 @@ class Preemption(Checkpoint):
             if trainer.world_size == 1:
                 self._agreed = number
             elif trainer.strategy.reduce_boolean_decision(number != 0, all=False):
-                by_hand = trainer.strategy.reduce_boolean_decision(number == signal.SIGINT, all=False)
-                self._agreed = signal.SIGINT if by_hand else signal.SIGTERM
+                for asked in (signal.SIGINT, *self._requeue, signal.SIGTERM):
+                    if trainer.strategy.reduce_boolean_decision(number == asked, all=False):
+                        self._agreed = asked
+                        break
         return self._agreed != 0
 
     def _stop(self, trainer: Any) -> None:
-        warn(
-            f"stopped by {signal.Signals(self._agreed).name} at step {trainer.global_step}, saved in "
-            f"{self.last.path}; go on with the same command and --ckpt_path last"
-        )
+        by = f"stopped by {signal.Signals(self._agreed).name} at step {trainer.global_step}"
+        again = "go on with the same command and --ckpt_path last"
+        if self._agreed in self._requeue:
+            again = "SLURM is asked to run the job again, which then goes on"
+        warn(f"{by}, saved in {self.last.path}; {again}")
+        if self._agreed in self._requeue:
+            spare = trainer._checkpoint_connector.hpc_save_path(trainer.default_root_dir)
+            self._previous[self._agreed](self._agreed, None)  # saves once more, then `scontrol requeue`
+            if trainer.is_global_zero:
+                with contextlib.suppress(OSError):
+                    Path(spare).unlink()  # a later fit of this folder would begin with it, unasked
         # Lightning's launcher ends the first process when another one fails, before that one is done.
         raise SystemExit(128 + self._agreed if trainer.is_global_zero else 0)
+
+
+def _requeue_signal(trainer: Any) -> tuple[int, ...]:
+    environment = trainer._accelerator_connector.cluster_environment
+    requeues = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+    return (environment.requeue_signal,) if requeues else ()
+
+
+def default_checkpoint(command: str) -> str | None:
+    """What `--ckpt_path` means where it is left out: a job that SLURM runs again goes on."""
+    if command != "fit":
+        return "best"
+    return "last" if int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0 else None

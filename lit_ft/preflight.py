@@ -12,6 +12,7 @@ import yaml
 
 from lit_ft import hub
 from lit_ft.__main__ import config_values, flag_value
+from lit_ft.secret_values import refuse_secret_arguments
 
 SAMPLE_CONFIG = "sample.yaml"
 UNSURE = ("--help", "-h", "--print_config", "--ckpt_path", "--data", "--model")
@@ -26,6 +27,7 @@ def check(args: list[str]) -> None:
     Raises:
         UserError: The Hub does not answer, and the local cache has never seen the model or the dataset.
     """
+    refuse_secret_arguments(args)
     if any(arg.partition("=")[0] in UNSURE or arg.endswith(".help") for arg in args):
         return
     settings = _settings(args)

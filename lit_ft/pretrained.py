@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -22,11 +23,12 @@ from transformers.utils import logging as transformers_logging
 from lit_ft import sample
 from lit_ft.errors import UserError, unusable
 from lit_ft.hub import hub_errors
-from lit_ft.model_names import find_model
+from lit_ft.model_checks import check_layers, check_vocabulary, refuse_kernels
+from lit_ft.model_names import check_weights, find_model, only_pickled, pretrained_arguments
 from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
 
-MOST_LAYERS = 1000  # ten times those of the deepest encoders; a damaged config may say 10 ** 12
 TOKENIZER_FILES = (".json", ".txt", ".model")
+ALLOW_PICKLE = "--model.allow_pickle true"
 # Config attribute of each dropout, by family: BERT, RoBERTa, ELECTRA; DistilBERT; DeBERTa, XLM and others.
 DROPOUTS = {
     "hidden_dropout": ("hidden_dropout_prob", "dropout", "resid_pdrop"),
@@ -64,12 +66,44 @@ def pin(pretrained: str) -> str:
     return find_model(pretrained, "--model.pretrained") if pretrained.startswith("sft:") else pretrained
 
 
-def _name_and_revision(pretrained: str) -> dict[str, Any]:
-    """`name@revision` -> the arguments of `from_pretrained`. A folder may hold an @."""
-    if Path(pretrained).is_dir() or "@" not in pretrained:
-        return {"pretrained_model_name_or_path": pretrained}
-    name, revision = pretrained.rsplit("@", 1)
-    return {"pretrained_model_name_or_path": name, "revision": revision}
+def refuse_pickle(pretrained: str, allow_pickle: bool) -> None:
+    """Refuse what holds its weights as a pickle only, where that can be told before any text is read."""
+    check_weights(resolve(pretrained), allow_pickle, ALLOW_PICKLE)
+
+
+@contextlib.contextmanager
+def weights_source(pretrained: str, allow_pickle: bool, flag: str = ALLOW_PICKLE) -> Iterator[dict[str, Any]]:
+    """The arguments of `from_pretrained` for a model's weights; inside, a pickle is refused in one line.
+
+    Args:
+        pretrained: A model's setting.
+        allow_pickle: Whether a pickle is taken, too. torch's `weights_only` holds for them.
+        flag: The flag that says so.
+    """
+    name = resolve(pretrained)
+    check_weights(name, allow_pickle, flag)
+    try:
+        # None: safetensors, and where there are none, a pickle
+        yield {**pretrained_arguments(name), "use_safetensors": None if allow_pickle else True}
+    except OSError as error:
+        if allow_pickle:
+            raise
+        if "cannot be loaded with `safetensors`" in str(error):  # transformers 5.23, modeling_utils.py
+            raise UserError(
+                only_pickled(name, "the Hub has none of it, but perhaps a pickle", flag)
+            ) from None
+        if _is_cached_as_pickle(name):  # and the Hub, which is not asked, may have more
+            found = "found only pytorch_model.bin, a pickle, in the local cache"
+            raise UserError(only_pickled(name, found, flag)) from None
+        raise
+
+
+def _is_cached_as_pickle(name: str) -> bool:
+    arguments = pretrained_arguments(name)
+    if Path(name).is_dir() or name.count("/") > 1:
+        return False
+    repository, revision = arguments["pretrained_model_name_or_path"], arguments.get("revision")
+    return isinstance(try_to_load_from_cache(repository, "pytorch_model.bin", revision=revision), str)
 
 
 @contextlib.contextmanager
@@ -84,16 +118,10 @@ def loading(pretrained: str, part: str, sample_config: str = "sample.yaml") -> I
 def load_config(pretrained: str, sample_config: str = "sample.yaml") -> PretrainedConfig:
     """The model's config; `sample_config` is what an error names as needing no network."""
     with loading(pretrained, "model", sample_config):
-        config = AutoConfig.from_pretrained(**_name_and_revision(resolve(pretrained)))
-        check_layers(config)
-        return config
-
-
-def check_layers(config: PretrainedConfig) -> None:
-    """Refuse a config whose layers nobody would live to see built."""
-    num_layers = getattr(config, "num_hidden_layers", 0)
-    if num_layers > MOST_LAYERS:
-        raise UserError(f"expected a model of at most {MOST_LAYERS} layers, found {num_layers} in its config")
+        config = AutoConfig.from_pretrained(**pretrained_arguments(resolve(pretrained)))
+    refuse_kernels(config, pretrained)
+    check_layers(config)
+    return config
 
 
 def set_dropout(config: PretrainedConfig, setting: str, value: float) -> None:
@@ -109,7 +137,7 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
     """The model's fast tokenizer."""
     quiet()
     with loading(pretrained, "tokenizer", sample_config):
-        tokenizer = AutoTokenizer.from_pretrained(**_name_and_revision(resolve(pretrained)))
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained_arguments(resolve(pretrained)))
         tokenizer.encode("a")  # some damage to its files shows only here
     if not tokenizer.is_fast:
         raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
@@ -119,29 +147,16 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
     return tokenizer
 
 
-def check_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, pretrained: str) -> None:
-    """Refuse a tokenizer that is not the model's: its special tokens are in every text."""
-    ids, rows = (
-        dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)),
-        config.vocab_size,
-    )
-    if ids and max(ids) >= rows:
-        raise UserError(
-            f"expected a tokenizer of at most {rows} tokens, as the model has, in {pretrained}, found "
-            f"{ids[max(ids)]!r} as number {max(ids)}; save model and tokenizer again together"
-        )
-
-
-def load_classifier(pretrained: str, config: PretrainedConfig) -> PreTrainedModel:
+def load_classifier(pretrained: str, config: PretrainedConfig, allow_pickle: bool = False) -> PreTrainedModel:
     """The encoder's weights under a classifier head, in float32 whatever the folder holds.
 
     transformers 5 loads in the checkpoint's own dtype: a float16 folder would train in float16. A head
     for another number of classes is replaced by a new one.
     """
     quiet()
-    with loading(pretrained, "model"):
+    with loading(pretrained, "model"), weights_source(pretrained, allow_pickle) as source:
         return AutoModelForSequenceClassification.from_pretrained(
-            **_name_and_revision(resolve(pretrained)),
+            **source,
             config=config,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
@@ -149,13 +164,16 @@ def load_classifier(pretrained: str, config: PretrainedConfig) -> PreTrainedMode
 
 
 def load_masked_lm(
-    pretrained: str, config: PretrainedConfig, sample_config: str
+    pretrained: str,
+    config: PretrainedConfig,
+    sample_config: str,
+    allow_pickle: bool = False,
 ) -> tuple[PreTrainedModel, list[str]]:
     """The weights under a masked-LM head, in float32; and the names of those that the folder lacks."""
     quiet()
-    with loading(pretrained, "model", sample_config):
+    with loading(pretrained, "model", sample_config), weights_source(pretrained, allow_pickle) as source:
         model, info = AutoModelForMaskedLM.from_pretrained(
-            **_name_and_revision(resolve(pretrained)),
+            **source,
             config=config,
             dtype=torch.float32,
             output_loading_info=True,
@@ -166,33 +184,9 @@ def load_masked_lm(
 def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:
     """A classifier of this shape, whose weights are about to be replaced by a checkpoint's."""
     quiet()
+    refuse_kernels(config, "the checkpoint's encoder")
     check_layers(config)
     return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-
-
-def max_positions(config: PretrainedConfig) -> int | None:
-    """The most tokens that the model's position embeddings can take, None where nothing limits them.
-
-    RoBERTa's family counts positions from `pad_token_id + 1` (transformers, modeling_roberta.py,
-    create_position_ids_from_input_ids), so that many of the embeddings are never used.
-    """
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None or limit < 1:
-        return None
-    counts_from_padding = any(
-        part in config.model_type for part in ("roberta", "camembert", "mpnet", "longformer")
-    )
-    return limit - (config.pad_token_id + 1) if counts_from_padding else limit
-
-
-def check_max_tokens(config: PretrainedConfig, max_tokens: int) -> None:
-    """Refuse inputs longer than the model can take."""
-    limit = max_positions(config)
-    if limit is not None and max_tokens > limit:
-        raise UserError(
-            f"expected data.max_tokens of at most {limit}, what this {config.model_type} model can take, "
-            f"found {max_tokens}; set --data.max_tokens={limit}"
-        )
 
 
 def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:

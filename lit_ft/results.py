@@ -50,7 +50,11 @@ def leave_results(
         return
     history = tracking.history
     history.draw(run / runs.LOSS_CURVE)
-    metrics: dict[str, Any] = {**tracking.throughput.figures(), "fit/seconds": seconds}
+    metrics: dict[str, Any] = {
+        **tracking.throughput.figures(),
+        **tracking.finite.figures(),
+        "fit/seconds": seconds,
+    }
     if history.train:
         metrics["train/epoch_loss"] = history.train[-1]["loss"]
     which = "best" if tracking.best.best_model_path else "last"

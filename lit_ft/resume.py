@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning import Callback
 
-from lit_ft.errors import UserError
+from lit_ft import runs
 
 
 class StepSeed(Callback):
@@ -27,34 +27,6 @@ class StepSeed(Callback):
         torch.manual_seed((place * 1009 + trainer.global_rank) % 2**63)
 
 
-def _last_saved(trainer: Any) -> str | None:
-    saved = [path for c in trainer.checkpoint_callbacks if (path := getattr(c, "best_model_path", None))]
-    return saved[-1] if saved else None
-
-
-class FiniteLoss(Callback):
-    """Stops a run whose loss is no number, before the optimizer takes it or a checkpoint keeps it."""
-
-    def on_before_backward(self, trainer: Any, pl_module: Any, loss: torch.Tensor) -> None:
-        """Look at the loss of each batch."""
-        self._check(trainer, "the loss", loss)
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the validation loss; Lightning runs this before the checkpoints' hook."""
-        if trainer.state.fn == "fit" and "val/loss" in trainer.callback_metrics:
-            self._check(trainer, "the validation loss", trainer.callback_metrics["val/loss"])
-
-    @staticmethod
-    def _check(trainer: Any, what: str, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            saved = _last_saved(trainer)
-            where = f"the last good checkpoint is {saved}" if saved else "no checkpoint was saved yet"
-            raise UserError(
-                f"{what} is {loss.item()} at step {trainer.global_step}, epoch {trainer.current_epoch}; "
-                f"{where}; lower --model.learning_rate or set --trainer.gradient_clip_val=1"
-            )
-
-
 class RunSettings(Callback):
     """Keeps the run's settings in `config.yaml` and in each checkpoint, which alone tells how it was made.
 
@@ -72,7 +44,7 @@ class RunSettings(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Write the config, now that nothing can be refused any more."""
         if trainer.is_global_zero:
-            self.path.write_text(self.config, encoding="utf-8")
+            runs.write(self.path, self.config)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add the key `settings`."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lit_ft.batching import num_batches
 from lit_ft.errors import UserError
 
 
@@ -22,9 +23,9 @@ def num_training_steps(trainer: Any) -> int:
     return total if max_steps in (None, -1) else min(total, max_steps)
 
 
-def _limited_batches(trainer: Any, num_batches: int) -> int:
+def _limited_batches(trainer: Any, batches: int) -> int:
     limit = trainer.limit_train_batches
-    return min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def resumes_exactly(trainer: Any) -> bool:
@@ -68,7 +69,7 @@ def check_schedule(trainer: Any, num_train_rows: int, batch_size: int) -> None:
             f"expected a training row for each of {trainer.world_size} processes, found {num_train_rows}; "
             "lower --trainer.devices"
         )
-    batches = _limited_batches(trainer, -(-num_train_rows // batch_size) // trainer.world_size or 1)
+    batches = _limited_batches(trainer, num_batches(num_train_rows, batch_size, trainer.world_size))
     if batches == 0:
         raise UserError(
             f"expected --trainer.limit_train_batches that leaves a batch, found "

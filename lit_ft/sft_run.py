@@ -26,7 +26,9 @@ from lit_ft.mlm_callbacks import LastEvaluation, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_progress import MaskedLMProgress
 from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, state_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
+from lit_ft.model_checks import check_max_tokens
 from lit_ft.probes import Probes, check_probes
+from lit_ft.processes import is_lost, leave_lost
 from lit_ft.sft_results import leave_results
 from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, trainer_settings
 
@@ -56,11 +58,13 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if checkpoint is not None:
         check_resume(checkpoint, resolved, args.world_size)
     source = settings.model.pretrained if checkpoint is None else str(checkpoint)
+    allow_pickle = settings.model.allow_pickle and checkpoint is None  # ours are safetensors
+    pretrained.refuse_pickle(source, allow_pickle)
     with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
         config = pretrained.load_config(source, SAMPLE_CONFIG)
         tokenizer = pretrained.load_tokenizer(source, SAMPLE_CONFIG)
         check_masked_lm(config, tokenizer, source)
-        pretrained.check_max_tokens(config, settings.data.max_tokens)
+        check_max_tokens(config, settings.data.max_tokens)
         check_probes(settings.probes, tokenizer, config)
         for name in ("hidden_dropout", "attention_dropout"):
             if (value := getattr(settings.model, name)) is not None:
@@ -74,7 +78,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         rows = mlm_data.prepare_rows(settings.data, tokenizer)
         check_masks(rows.validation, collator.fixed())
         set_seed(settings.seed_everything)  # a new head draws its weights
-        model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG)
+        model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 
@@ -92,26 +96,34 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         board,
         *([Probes(settings.probes, tokenizer, board)] if settings.probes else []),
     ]
-    trainer = MaskedLMTrainer(model, args, tokenizer, collator, rows.train, rows.validation, callbacks)
+    trainer = MaskedLMTrainer(
+        model, args, tokenizer, collator, rows.train, rows.validation, callbacks, settings.on_nonfinite
+    )
     for bar in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(bar)
     progress = MaskedLMProgress()
     if not args.disable_tqdm:
         trainer.add_callback(progress)
     try:
-        if checkpoint is not None and step == total:
-            _take_up_finished(trainer, checkpoint)
-        else:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        if stop.signal_received is None:
-            leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
-        else:
-            step = trainer.state.global_step
-            say(
-                f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, saved in "
-                f"{folder / runs.CHECKPOINTS / f'checkpoint-{step}'}; go on with the same command and "
-                "--ckpt_path last"
-            )
+        with trainer.memory.named("--gradient_accumulation_steps"):
+            if checkpoint is not None and step == total:
+                _take_up_finished(trainer, checkpoint)
+            else:
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            if stop.signal_received is None:
+                leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
+            else:
+                step = trainer.state.global_step
+                say(
+                    f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, saved in "
+                    f"{folder / runs.CHECKPOINTS / f'checkpoint-{step}'}; go on with the same command and "
+                    "--ckpt_path last"
+                )
+    except RuntimeError as error:
+        if is_lost(error):
+            progress.close()
+            leave_lost(error)
+        raise
     finally:
         progress.close()
         board.close()

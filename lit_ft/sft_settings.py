@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from lit_ft.errors import UserError
 from lit_ft.flags import DEFAULT_SEED
+from lit_ft.skips import NonFinitePolicy
 
 SAMPLE_CONFIG = "sample_sft.yaml"  # what an error names as needing no network
 
@@ -70,6 +71,8 @@ class ModelSettings:
         pretrained: The model to start from: a Hub name such as `bert-base-cased` (`name@revision` pins it), a
             model folder, `sample` (a tiny BERT made on the spot), or `sft:NAME`, the model of the newest
             `sft` run of that name. A folder without a masked-LM head gets a new one.
+        allow_pickle: Take `pytorch_model.bin` where there is no `model.safetensors`. Only weights are read
+            from it, by torch's own reader; still, take a pickle only from those whom you trust.
         learning_rate: AdamW's learning rate at its height.
         weight_decay: AdamW's decoupled weight decay; biases and normalisation weights are left out.
         warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its height,
@@ -80,6 +83,7 @@ class ModelSettings:
     """
 
     pretrained: str = "sample"
+    allow_pickle: bool = False
     learning_rate: float = 5e-5
     weight_decay: float = 0.01
     warmup_share: float = 0.1
@@ -110,6 +114,8 @@ class SftSettings:
         save_total_limit: How many checkpoints to keep, the newest ones.
         probes: Texts with one or more [MASK]: after every evaluation the model's best candidates are
             written to TensorBoard, at the end of the run to the console.
+        on_nonfinite: What to do where a step's loss or gradient is no number: stop, or skip the step and say
+            which rows it had; it stops all the same after 5 in a row, or where they are over 1 % of the run.
         trainer_args: Any other field of TRL's SFTConfig, such as `{optim: adafactor}`.
     """
 
@@ -129,6 +135,7 @@ class SftSettings:
     save_steps: int = 500
     save_total_limit: int = 2
     probes: list[str] = field(default_factory=list)
+    on_nonfinite: NonFinitePolicy = "stop"
     trainer_args: dict[str, Any] = field(default_factory=dict)
 
 

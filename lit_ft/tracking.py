@@ -13,6 +13,8 @@ from lit_ft.history import LossHistory
 from lit_ft.metrics import SCALARS
 from lit_ft.preempt import Preemption
 from lit_ft.run_checkpoints import LastCheckpoint, RunCheckpoint
+from lit_ft.skips import NonFinitePolicy
+from lit_ft.soundness import FiniteSteps
 from lit_ft.throughput import Throughput
 
 HIGHER_IS_BETTER = ("accuracy", "macro_f1", "kappa")
@@ -59,9 +61,12 @@ class Tracking:
         monitor: The validation figure that chooses the best checkpoint.
         settings: The run's, as plain nested values.
         command: The command line that was given.
+        on_nonfinite: `stop` or `skip`, where a step's loss or gradient is no number.
     """
 
-    def __init__(self, run: Path, monitor: str, settings: dict[str, Any], command: str) -> None:
+    def __init__(
+        self, run: Path, monitor: str, settings: dict[str, Any], command: str, on_nonfinite: NonFinitePolicy
+    ) -> None:
         known = [f"val/{name}" for name in SCALARS]
         if monitor not in known:
             raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}")
@@ -69,6 +74,7 @@ class Tracking:
         self.monitor = monitor
         mode = "max" if monitor.removeprefix("val/") in HIGHER_IS_BETTER else "min"
         folder = run / runs.CHECKPOINTS
+        self.finite = FiniteSteps(on_nonfinite)
         self.history = LossHistory()
         self.throughput = Throughput()
         self.dashboard = Dashboard(settings, command, self.history, monitor, best_is_high=mode == "max")
@@ -79,7 +85,15 @@ class Tracking:
 
     def callbacks(self) -> list[Callback]:
         """In the order in which they run: the history is noted before it is saved."""
-        return [self.history, self.throughput, self.dashboard, self.best, self.last, self.preemption]
+        return [
+            self.finite,
+            self.history,
+            self.throughput,
+            self.dashboard,
+            self.best,
+            self.last,
+            self.preemption,
+        ]
 
     def save_last(self, trainer: Trainer) -> None:
         """Save the end of training where the last validation did not. All processes call this."""

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Shows the runs in TensorBoard, on this machine only: scripts/dashboard.sh [RUNS_FOLDER] [PORT]
-# Prints the address; Ctrl-C ends it.
+# Prints the address; Ctrl-C ends it. TensorBoard knows no password: it listens to this machine alone, and another one
+# reaches it through ssh.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 runs="${1:-runs}" port="${2:-6006}"
@@ -16,4 +17,5 @@ if ! "$python" -c 'import tensorboard' 2>/dev/null; then
     exit 2
 fi
 echo "dashboard of $runs: http://localhost:$port/#custom_scalars (Ctrl-C ends it)"
-exec "$python" -m tensorboard.main --logdir "$runs" --host localhost --port "$port" --load_fast=false 2>/dev/null
+echo "from another machine: ssh -L $port:127.0.0.1:$port $(id -un)@$(uname -n), and open the same address there"
+exec "$python" -m tensorboard.main --logdir "$runs" --host 127.0.0.1 --port "$port" --load_fast=false 2>/dev/null

@@ -80,6 +80,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def one_line(result: tuple[int, str, str]) -> str:
+    """The only line of a refused command."""
+    code, _, err = result
+    lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
+    assert code == 2, err
+    assert len(lines) == 1 and lines[0].startswith("lit_ft: error: "), err
+    assert "Traceback" not in err
+    return lines[0].removeprefix("lit_ft: error: ")
+
+
 def lasting(figures: dict[str, Any]) -> dict[str, Any]:
     """The figures of a run that come out the same each time: not those of the clock and of memory."""
     return {tag: v for tag, v in figures.items() if not tag.endswith(("seconds", "_second", "memory_gb"))}

@@ -122,7 +122,7 @@ def rows(tokenizer: PreTrainedTokenizerBase, count: int, seed: int = 1) -> Datas
     return Dataset.from_dict({"input_ids": encoded})
 
 
-def make_trainer(output_dir, architecture="bert", dropout=0.1, count=24, callbacks=(), settings=None):
+def make_trainer(output_dir, architecture="bert", dropout=0.1, count=24, callbacks=(), settings=None, **more):
     """A trainer on the CPU that prints nothing."""
     settings = dict(settings or {})
     if settings.pop("no_dropout", False):
@@ -137,6 +137,5 @@ def make_trainer(output_dir, architecture="bert", dropout=0.1, count=24, callbac
     }
     arguments = training_arguments(str(output_dir), {**quiet, **settings})
     collator = MaskingCollator(tokenizer, seed=arguments.seed)
-    return MaskedLMTrainer(
-        model, arguments, tokenizer, collator, rows(tokenizer, count), rows(tokenizer, 13, seed=2), callbacks
-    )
+    train, validation = rows(tokenizer, count), rows(tokenizer, 13, seed=2)
+    return MaskedLMTrainer(model, arguments, tokenizer, collator, train, validation, callbacks, **more)

@@ -24,6 +24,33 @@ def test_every_row_once_an_epoch_and_equal_counts_on_every_rank():
             assert sorted(i for batches in ranks for batch in batches for i in batch) == list(range(1001))
 
 
+@pytest.mark.parametrize("group_by_length", [True, False])
+def test_processes_share_the_batches_of_one(group_by_length):
+    """Three ranks of 16 and one of 48: the same rows at every step, in shares that differ by one row."""
+    settings = {"seed": 5, "group_by_length": group_by_length}
+    one = list(GroupedBatchSampler(LENGTHS, 48, **settings))
+    ranks = [list(GroupedBatchSampler(LENGTHS, 16, rank=r, world_size=3, **settings)) for r in range(3)]
+    assert [sum(shares, []) for shares in zip(*ranks, strict=True)] == one
+    sizes = [sorted(map(len, shares)) for shares in zip(*ranks, strict=True)]
+    assert [13, 14, 14] in sizes and all(s in ([16] * 3, [13, 14, 14]) for s in sizes)
+
+
+@pytest.mark.parametrize(
+    "rows, batch_size, sizes",
+    [  # of three ranks' batches, step by step
+        (13, 2, [[2, 2, 2], [2, 1, 1], [1, 1, 1]]),  # one row is left: two more from the batch before
+        (11, 2, [[2, 2, 2], [2, 2, 1]]),
+        (8, 1, [[1, 1, 1], [2, 2, 1]]),  # two rows are left, and nobody has any to give
+        (3, 8, [[1, 1, 1]]),
+    ],
+)
+def test_no_rank_is_without_a_row(rows, batch_size, sizes):
+    settings = {"shuffle": False, "world_size": 3}
+    ranks = [list(GroupedBatchSampler(LENGTHS[:rows], batch_size, rank=r, **settings)) for r in range(3)]
+    assert [[len(batch) for batch in shares] for shares in zip(*ranks, strict=True)] == sizes
+    assert len(GroupedBatchSampler(LENGTHS[:rows], batch_size, **settings)) == len(sizes)
+
+
 def test_all_batches_but_one_are_full():
     sizes = sorted(len(batch) for batch in batches_of())
     assert sizes == [1001 % 16] + [16] * (1001 // 16)
@@ -54,6 +81,11 @@ def test_lengths_of_batches_do_not_fall_over_the_epoch():
     """The batches of a stretch come in random order, not longest first."""
     means = [LENGTHS[batch].mean() for batch in batches_of()]
     assert abs(np.corrcoef(range(len(means)), means)[0, 1]) < 0.4
+
+
+def test_no_rows_are_no_batches():
+    """A process's stretch of `predict`, where there are fewer rows than processes."""
+    assert list(GroupedBatchSampler([], 4)) == []
 
 
 def test_too_few_rows_for_the_processes():

@@ -47,11 +47,13 @@ FILES = {
     "README.md": CARD,
     "full/train.parquet": parquet(["bad", "meh", "good"]),
     "full/test.parquet": parquet(["fine"]),
+    "config.json": b'{"model_type": "bert", "vocab_size": 16, "hidden_size": 8, "num_attention_heads": 2}',
+    "pytorch_model.bin": b"no safetensors",
 }
 
 
 class StandIn(http.server.BaseHTTPRequestHandler):
-    """The dataset me/reviews, the gated me/gated; nothing else exists."""
+    """The dataset, and pickled model, me/reviews, the gated me/gated; nothing else exists."""
 
     def log_message(self, *args: object) -> None:
         pass
@@ -70,7 +72,7 @@ class StandIn(http.server.BaseHTTPRequestHandler):
             self.reply(403, X_Error_Code="GatedRepo", X_Error_Message="Access is restricted")
         elif "me/reviews" not in path:
             self.reply(404, X_Error_Code="RepoNotFound")
-        elif "@v9" in path or "/v9/" in path:
+        elif "@v9" in path or "/v9" in path:
             self.reply(404, X_Error_Code="RevisionNotFound")
         elif "/tree/" in path:
             folder = path.rpartition(COMMIT)[2].strip("/")
@@ -193,7 +195,13 @@ def test_models(stand_in, tmp_path):
         "attempt(lambda: load('/no/such/folder'))\n"
         "attempt(lambda: load('folder'))\n"
         "attempt(lambda: load('me/nothing', AutoTokenizer))\n"
-        "attempt(lambda: load(['a bug of ours']))\n",
+        "attempt(lambda: load(['a bug of ours']))\n"
+        "import os; from lit_ft.__main__ import ENVIRONMENT; os.environ.update(ENVIRONMENT)\n"
+        "from lit_ft import pretrained\n"
+        "config = pretrained.load_config('me/reviews')\n"
+        "attempt(lambda: pretrained.load_classifier('me/reviews', config))\n"
+        "attempt(lambda: pretrained.load_masked_lm('me/reviews@main', config, 'x.yaml'))\n"
+        "attempt(lambda: pretrained.load_config('me/reviews@v9'))\n",
         stand_in,
         tmp_path,
     )
@@ -206,7 +214,13 @@ def test_models(stand_in, tmp_path):
     assert lines[4].startswith(
         "UserError: could not load model 'me/nothing': it is neither a local folder nor"
     )
-    assert lines[5].startswith("TypeError: ") and len(lines) == 6
+    assert lines[5].startswith("TypeError: ") and len(lines) == 9
+    for line, name in zip(lines[6:8], ("me/reviews", "me/reviews@main"), strict=True):
+        assert line == (
+            f"UserError: {name}: expected model.safetensors, the Hub has none of it, but perhaps a pickle; "
+            "take another model, or set --model.allow_pickle true"
+        )
+    assert "could not load model 'me/reviews@v9'" in lines[8] and "not in that revision" in lines[8]
 
 
 IMPORTS = "from transformers import AutoTokenizer\nimport datasets\n"

@@ -35,7 +35,9 @@ def test_a_training_loss_that_is_no_number(factor, accumulation, tmp_path, monke
     settings = {**STEPS, "gradient_accumulation_steps": accumulation, "num_train_epochs": 9}
     trainer = make_trainer(tmp_path, settings=settings)
     spoil_loss_at(monkeypatch, 5, factor)
-    with pytest.raises(UserError, match=rf"the loss is {factor} at step 5; the last good .*checkpoint-4;"):
+    with pytest.raises(
+        UserError, match=rf"the loss is {factor} at step 5, in rows .*; the last good .*checkpoint-4;"
+    ):
         trainer.train()
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())  # the optimizer has not seen it
     assert {p.name for p in tmp_path.iterdir()} == {"checkpoint-2", "checkpoint-4"}
@@ -43,7 +45,7 @@ def test_a_training_loss_that_is_no_number(factor, accumulation, tmp_path, monke
 
 def test_a_checkpoint_of_the_step_that_failed_is_not_called_good(tmp_path, monkeypatch):
     spoil_loss_at(monkeypatch, 4)
-    with pytest.raises(UserError, match=r"nan at step 4; the last good checkpoint is .*checkpoint-2;"):
+    with pytest.raises(UserError, match=r"nan at step 4, in .*; the last good checkpoint is .*checkpoint-2;"):
         make_trainer(tmp_path, settings=STEPS).train()
 
 
@@ -51,10 +53,48 @@ def test_a_gradient_that_is_no_number(tmp_path):
     trainer = make_trainer(tmp_path, settings=STEPS)
     trainer.model.cls.predictions.bias.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(
-        UserError, match="the gradient norm is inf at step 0; no earlier checkpoint was saved"
+        UserError, match="the gradient norm is inf at step 0, in .*; no earlier checkpoint was saved"
     ):
         trainer.train()
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("sampling", ["random", "group_by_length"])
+def test_the_rows_of_a_step_are_those_that_were_computed(sampling, tmp_path, monkeypatch):
+    """In the middle of the second epoch, with accumulation."""
+    settings = {"max_steps": 8, "num_train_epochs": 9, "gradient_accumulation_steps": 2}
+    settings |= {"per_device_train_batch_size": 4, "train_sampling_strategy": sampling}
+    trainer = make_trainer(tmp_path, settings=settings)
+    computed: dict[int, int] = {}
+    unharmed = MaskedLMTrainer.compute_loss
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        step = self.state.global_step
+        computed[step] = computed.get(step, 0) + int(inputs["attention_mask"].sum())
+        return unharmed(self, model, inputs, *args, **kwargs) * (float("nan") if step == 6 else 1)
+
+    monkeypatch.setattr(MaskedLMTrainer, "compute_loss", compute_loss)
+    with pytest.raises(UserError, match="the loss is nan at step 6, in rows "):
+        trainer.train()
+    assert trainer.state.epoch > 1
+    rows = trainer.train_dataset.select(trainer.epoch_start.rows_of_step(6))
+    assert len(rows) == 8 and sum(map(len, rows["input_ids"])) == computed[6]
+
+
+def test_steps_are_skipped_and_counted(tmp_path, monkeypatch, capfd):
+    trainer = make_trainer(tmp_path, settings=STEPS, on_nonfinite="skip")
+    spoil_loss_at(monkeypatch, 2)
+    before: list[torch.Tensor] = []
+    look = trainer.soundness.look
+    monkeypatch.setattr(
+        trainer.soundness,
+        "look",
+        lambda *args: (before.append(trainer.model.cls.predictions.bias.detach().clone()), look(*args)),
+    )
+    trainer.train()
+    assert trainer.state.global_step == 6 and trainer.soundness.skips.count == 1
+    assert torch.equal(before[2], before[3]) and not torch.equal(before[3], before[4])
+    assert "warning: step 2 is skipped: the loss is nan in rows " in capfd.readouterr().err
 
 
 def test_an_evaluation_that_is_no_number(tmp_path):
@@ -103,7 +143,7 @@ def test_where_one_process_fails_all_of_them_end(sft_args, work):
     call = [sys.executable, *launch, "sft", *sft_args, "--data.batch_size", "4"]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode != 0
-    assert "lit_ft: error: the loss is nan at step 3; " in done.stderr, done.stderr[-3000:]
+    assert "lit_ft: error: the loss is nan at step 3, in rows " in done.stderr, done.stderr[-3000:]
     assert not Path("runs/small/version_0/metrics.json").exists()
 
 

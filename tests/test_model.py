@@ -13,7 +13,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from lit_ft import pretrained
+from lit_ft import model_checks, pretrained
 from lit_ft.errors import UserError
 from lit_ft.metrics import ClassifierMetrics
 from lit_ft.model import BertClassifier
@@ -79,11 +79,11 @@ def test_architectures_through_the_command_line(command, folder, lit_ft, fit_arg
 
 def test_positions_of_roberta_start_after_the_padding(folder):
     config = pretrained.load_config(str(folder))
-    limit = pretrained.max_positions(config)
+    limit = model_checks.max_positions(config)
     assert limit == (64 if config.model_type == "roberta" else 66)
-    pretrained.check_max_tokens(config, limit)
+    model_checks.check_max_tokens(config, limit)
     with pytest.raises(UserError, match=f"at most {limit}.*found {limit + 1}; set --data.max_tokens={limit}"):
-        pretrained.check_max_tokens(config, limit + 1)
+        model_checks.check_max_tokens(config, limit + 1)
     net = pretrained.load_classifier(str(folder), config)
     net(input_ids=torch.full((1, limit), 5))
     with pytest.raises((IndexError, RuntimeError)):

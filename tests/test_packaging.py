@@ -80,7 +80,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this source tree, unpacked; built from a copy, so that no build/ is left here."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for pattern in ("pyproject.toml", "lit_ft/*.py", "configs/*.yaml"):
+    for pattern in ("pyproject.toml", "lit_ft/*.py", "lit_ft/templates/*.j2", "configs/*.yaml"):
         for path in ROOT.glob(pattern):
             target = source / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_modules_and_configs(unpacked: Path) -> None:
     found = {str(path.relative_to(unpacked)) for path in unpacked.glob("lit_ft/**/*") if path.is_file()}
     expected = {f"lit_ft/{path.name}" for path in (ROOT / "lit_ft").glob("*.py")}
+    expected |= {f"lit_ft/templates/{path.name}" for path in (ROOT / "lit_ft/templates").iterdir()}
     configs = {f"lit_ft/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
-    assert found == expected | configs
+    assert found == expected | configs and "lit_ft/templates/classifier.html.j2" in expected
     assert {"lit_ft/configs/sample.yaml", "lit_ft/configs/yelp.yaml"} <= configs
     entry_points = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
     assert "lit-ft = lit_ft.__main__:console" in entry_points

@@ -11,7 +11,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_ft.config_file import read_config
 from lit_ft.errors import UserError
-from lit_ft.parser import OneLineErrors, type_words
+from lit_ft.parser import OneLineErrors
+from lit_ft.setting_types import type_words
 
 
 class Data(LightningDataModule):

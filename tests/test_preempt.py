@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+import slurm
 import torch
-from conftest import REPOSITORY, lasting, run_cli
+from conftest import REPOSITORY, lasting
 from lightning import Callback
 from test_resume import curves, history, state
 
@@ -89,6 +90,30 @@ def test_stops_at_a_step_and_resumes_exactly(place, settings, step, lit_ft, fit_
 def test_ctrl_c_has_its_own_exit_code(lit_ft, fit_args):
     code, _, err = lit_ft("fit", *fit_args, signal_at(batch=3, number=int(signal.SIGINT)))
     assert code == 130 and "warning: stopped by SIGINT at step 3, saved in runs/small/" in err
+
+
+def test_slurm_runs_the_job_again_and_it_goes_on(lit_ft, fit_args, work, monkeypatch):
+    """By Lightning's plugin: the same command, without a word of a checkpoint."""
+    args = [*fit_args, "--trainer.val_check_interval", "4"]
+    assert lit_ft("fit", *args, "--name", "whole")[0] == 0
+    monkeypatch.setenv("PATH", slurm.scontrol(work))
+    for name, value in slurm.variables().items():
+        monkeypatch.setenv(name, value)
+    number = int(signal.SIGUSR1)
+    code, _, err = lit_ft("fit", *args, "--name", "parts", signal_at(batch=6, number=number))
+    assert code == 128 + number, err
+    path = "runs/parts/version_0/checkpoints/last.ckpt"
+    assert f"warning: stopped by SIGUSR1 at step 6, saved in {path}; SLURM is asked to run the job" in err
+    assert (work / "scontrol.txt").read_text().splitlines() == slurm.REQUEUED
+    assert not list(work.rglob("hpc_ckpt*"))  # Lightning would begin any later fit of its folder with it
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    code, out, err = lit_ft("fit", *args, "--name", "parts")
+    assert code == 0 and out.startswith(f"resuming at step 6 of 20 from {path}\n"), err
+    whole, parts = state("whole"), state("parts")
+    for key, value in whole["state_dict"].items():
+        assert torch.equal(value, parts["state_dict"][key]), key
+    assert history(parts) == history(whole)
+    assert curves("parts") == curves("whole")
 
 
 class SignalTwice(Callback):
@@ -181,21 +206,3 @@ def test_the_real_command_ends_with_143(fit_args, work):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "warning: stopped by SIGTERM at step" in err and err.count("\n") == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_two_processes_stop_at_the_same_step(rank, fit_args, work):
-    """Only one of them gets the signal; neither waits for the other's gradients."""
-    args = [*fit_args, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    paths = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"
-    whole = run_cli("fit", *args, "--name", "whole", cwd=work)
-    assert whole.returncode == 0, whole.stderr
-    flags = ["--name", "parts", signal_at(batch=3, rank=rank)]
-    parts = run_cli("fit", *args, *flags, cwd=work, PYTHONPATH=paths)
-    assert parts.returncode == 143, parts.stderr
-    assert parts.stderr.count("stopped by SIGTERM at step 3, saved in ") == 1
-    again = run_cli("fit", *args, "--name", "parts", "--ckpt_path", "last", cwd=work)
-    assert again.returncode == 0, again.stderr
-    for key, value in state("whole")["state_dict"].items():
-        assert torch.equal(value, state("parts")["state_dict"][key]), key

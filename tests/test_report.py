@@ -233,3 +233,43 @@ def test_a_run_without_its_model_folder_is_measured(lit_ft, fit_args):
     shutil.rmtree(RUN / "model")
     code, out, err = lit_ft("test", *fit_args)
     assert code == 0 and "test accuracy" in read().text, err
+
+
+def test_names_of_files_and_folders_are_data(lit_ft, fit_args, work, encoder):
+    """What a name may hold: everything but a slash. The command line shows them all."""
+    import shutil
+
+    from lit_ft.model_card import write_model_card
+
+    markup = "<img src=x onerror=alert(3)> {{ 7 * 7 }} `a` | *b*"
+    shutil.copytree(encoder, markup)
+    for name in ("train", "test"):
+        (work / f"{name}.csv").rename(work / f"{markup}{name}.csv")
+    flags = ["--data.train_path", f"{markup}train.csv", "--data.test_path", f"{markup}test.csv"]
+    flags += ["--model.pretrained", markup, "--trainer.max_epochs", "1"]
+    for _ in range(2):
+        code, _, err = lit_ft("fit", *fit_args, *flags)
+        assert code == 0, err
+    assert lit_ft("report", "runs/small/version_0", "runs/small/version_1")[0] == 0
+    for path in (RUN / "report.html", Path("runs/comparison.html")):
+        page = read(path)
+        assert "script" not in page.tags and "x" not in page.loads, path
+        assert f"{markup}train.csv" in page.text or path.name == "comparison.html"
+    facts = json.loads((RUN / "report.json").read_text())
+    facts["command"] += "\n```\n<script>alert(4)</script>"  # a name may hold line breaks
+    (RUN / "report.json").write_text(json.dumps(facts))
+    write_model_card(RUN)
+    shown, _, command = (RUN / "model/README.md").read_text().partition("```bash\n")
+    assert "<img" not in shown and "&#60;img" in shown
+    assert command.splitlines()[1] == "```" and "<" not in command.partition("\n```\n")[2]
+
+
+def test_a_run_that_goes_on_after_its_test(lit_ft, fit_args):
+    """The card and the report are of the new weights, of which no test is known."""
+    first = ["--trainer.max_epochs", "2"]
+    for command in (["fit"], ["test"], ["fit", "--ckpt_path", "last"]):
+        code, _, err = lit_ft(command[0], *fit_args, *first, *command[1:])
+        assert code == 0, (command, err)
+    card = Path("runs/small/version_0/model/README.md").read_text()
+    assert "held-out" in card or "validation" in card
+    assert "| test" not in card

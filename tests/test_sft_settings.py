@@ -40,8 +40,8 @@ OTHER = {
 ELSEWHERE = {f"data.{name}" for name in (
     "source subset train_split validation_split train_path validation_path text_column validation_share "
     "split_seed unescape strip_html_breaks on_empty layout max_tokens mask_probability whole_words"
-).split()} | {"model.pretrained", "model.hidden_dropout", "model.attention_dropout"} | {
-    "name", "ckpt_path", "probes", "trainer_args",
+).split()} | {"model.pretrained", "model.allow_pickle", "model.hidden_dropout", "model.attention_dropout"} | {
+    "name", "ckpt_path", "probes", "trainer_args", "on_nonfinite",
 }  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def test_every_setting_is_explained():
         (["--trainer_args.push_to_hub", "true"], "trainer_args.push_to_hub: nothing is sent anywhere"),
         (
             ["--trainer_args.hub_token", "hf_secret"],
-            "trainer_args.hub_token: nothing is sent anywhere; remove",
+            "trainer_args.hub_token: found a secret, which config.yaml",
         ),
         (["--trainer_args.deepspeed", "nope.json"], "remove trainer_args.deepspeed='nope.json'"),
         (["--trainer_args.optim", "adamw_bnb_8bit"], "change or remove trainer_args.optim='adamw_bnb_8bit'"),

@@ -1,0 +1,66 @@
+"""Where the memory runs out: one line with the batch's shape and the flag to lower."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from lit_ft.errors import UserError
+
+# torch 2.13, c10/core/impl/alloc_cpu.cpp: a RuntimeError, where the system gives no more.
+CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
+
+TRAINING_FLAG, EVALUATION_FLAG = "--data.batch_size", "--data.eval_batch_size"
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an allocation that failed is behind this error: on a GPU, in torch on the CPU, or in Python."""
+    while error is not None:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or CPU_ALLOCATOR in str(error):
+            return True
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False
+
+
+class LastBatch:
+    """Remembers the shape of the batch that is being computed.
+
+    Attributes:
+        shape: (B, T), None before the first.
+        flag: That makes such batches smaller.
+    """
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, int] | None = None
+        self.flag = TRAINING_FLAG
+
+    def note(self, batch: dict[str, Any], flag: str) -> None:
+        """Remember this batch of `input_ids` (B, T)."""
+        rows, width = batch["input_ids"].shape
+        self.shape, self.flag = (rows, width), flag
+
+    @contextlib.contextmanager
+    def named(self, accumulation: str) -> Iterator[None]:
+        """Turns an allocation that fails into one `UserError` with the last batch's shape.
+
+        Args:
+            accumulation: The flag that sums up several batches for an optimizer step.
+        """
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            whose = "GPU" if isinstance(error, torch.OutOfMemoryError) else "machine"
+            if self.shape is None:
+                what, mend = "while data and model were read", "take less data or a smaller model"
+            else:
+                rows, width = self.shape
+                what = f"in a batch of {rows} texts of {width} tokens"
+                mend = f"lower {self.flag} from {rows}, or --data.max_tokens"
+                if self.flag == TRAINING_FLAG:
+                    mend += f"; {accumulation} keeps an optimizer step as large"
+            raise UserError(f"the {whose}'s memory ran out {what}; {mend}") from error

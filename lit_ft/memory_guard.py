@@ -1,0 +1,24 @@
+"""Which batch a Trainer is at, for the line that says where the memory ran out."""
+
+from typing import Any
+
+from lightning import Callback
+
+from lit_ft.memory import EVALUATION_FLAG, TRAINING_FLAG, LastBatch
+
+
+class MemoryGuard(Callback, LastBatch):
+    """Notes each batch of a Trainer."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Note a batch of the training."""
+        self.note(batch, TRAINING_FLAG)
+
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Note a batch that is only measured."""
+        self.note(batch, EVALUATION_FLAG)
+
+    on_test_batch_start = on_validation_batch_start
+    on_predict_batch_start = on_validation_batch_start

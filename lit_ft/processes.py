@@ -1,0 +1,155 @@
+"""Several processes in one run: they share one loss, and where one is gone the others end, too."""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from subprocess import Popen
+from typing import Any, NoReturn
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from lit_ft.console import global_rank
+
+FIRST = "LIT_FT_FIRST_PROCESS"  # its process number, for those that Lightning's launcher starts from it
+POLL_SECONDS = 0.5
+# gloo's words (torch 2.13); NCCL's errors have a class of their own.
+LOST = re.compile("Connection (closed|reset|refused)|Broken pipe|pair closure", re.IGNORECASE)
+
+
+def mean_over_processes(
+    total: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None
+) -> torch.Tensor:
+    """The mean loss () of all processes' rows; its gradient is this process's part.
+
+    DDP takes the mean of the processes' gradients. One with fewer rows, or rows of lighter classes, would
+    count too much if it divided by its own weight: all divide by the mean weight of a process.
+
+    Args:
+        total: The sum of this process's losses, ().
+        labels: Of its rows, (B,) int64.
+        weights: Of each class, (C,), where the losses are weighted.
+    """
+    weight = total.new_tensor(len(labels)) if weights is None else weights[labels].sum()
+    sums = torch.stack([total.detach(), weight]).float()
+    torch.distributed.all_reduce(sums)  # Lightning's `reduce` would wait for the device
+    gradient_only = (total - total.detach()) * torch.distributed.get_world_size() / sums[1]
+    # One value on all processes: what looks at it (is it a number?) then decides the same on all of them.
+    return sums[0] / sums[1] + gradient_only
+
+
+@contextlib.contextmanager
+def ending_together(trainer: Trainer) -> Iterator[None]:
+    """Within it, all processes of a run end where one is gone: at once, and with one line.
+
+    Lightning 2.6.6 (launchers/subprocess_script.py) would kill the first process without a word up to 5 s
+    later, or leave the traceback of a lost connection; where the first is gone, the others would go on to
+    the next exchange of gradients, which NCCL waits for. torchrun and srun end their processes themselves:
+    here they only get the line.
+    """
+    if trainer.world_size == 1:
+        yield
+        return
+    over = threading.Event()
+    given = trainer.strategy.launcher  # it starts the others later, in the trainer's `fit`
+    launcher = given if isinstance(given, _SubprocessScriptLauncher) else None
+    trainer.callbacks.insert(0, LostConnection(over))  # type: ignore[attr-defined]
+    watch: tuple[Any, ...] = (_watch_first, trainer.world_size, over)
+    if launcher is not None and global_rank() == 0:
+        os.environ[FIRST] = str(os.getpid())
+        watch = (_watch_children, launcher, trainer.world_size, over)
+    threading.Thread(target=watch[0], args=watch[1:], daemon=True).start()
+    try:
+        yield
+    except Exception:
+        over.set()
+        if launcher is not None:
+            launcher.kill(signal.SIGKILL)  # the error is told once, and nobody waits for this process
+        raise
+    finally:
+        over.set()
+
+
+def _watch_children(launcher: _SubprocessScriptLauncher, world_size: int, over: threading.Event) -> None:
+    """A thread for each: `wait` knows of an end before Lightning's observer, which polls."""
+    while len(launcher.procs) < launcher.num_processes - 1:
+        if over.wait(POLL_SECONDS):
+            return
+    for rank, child in enumerate(launcher.procs, 1):
+        arguments = (rank, child, launcher, world_size, over)
+        threading.Thread(target=_await_child, args=arguments, daemon=True).start()
+
+
+def _await_child(
+    rank: int,
+    child: Popen[bytes],
+    launcher: _SubprocessScriptLauncher,
+    world_size: int,
+    over: threading.Event,
+) -> None:
+    code = child.wait()
+    if code in (0, 128 + signal.SIGINT) or over.is_set():  # done; or by a Ctrl-C that all got
+        return
+    launcher.kill(signal.SIGKILL)
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    # A mistake of the user's has been told by the process itself.
+    _leave(None if code == 2 else f"process {rank} (of 0 to {world_size - 1}) {how}", max(code, 1))
+
+
+def _watch_first(world_size: int, over: threading.Event) -> None:
+    first = os.environ.get(FIRST)
+    while first not in (None, str(os.getpid())) and not over.wait(POLL_SECONDS):
+        if str(os.getppid()) != first:
+            _leave(f"process 0 (of 0 to {world_size - 1}) is gone" if global_rank() == 1 else None)
+
+
+class LostConnection(Callback):
+    """Ends this process where another one does not answer any more.
+
+    A callback, because these hear of an error before Lightning gives the signals back: torchrun's SIGTERM to
+    those who are left would then come before the line.
+
+    Args:
+        over: Set where an error is not of that kind: what ends then, ends by this process.
+    """
+
+    def __init__(self, over: threading.Event) -> None:
+        self.over = over
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Give the word to the watching thread, which knows who is gone."""
+        if is_lost(exception):
+            if FIRST in os.environ:
+                time.sleep(4 * POLL_SECONDS)
+            leave_lost(exception)
+        self.over.set()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process of the run does not answer."""
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and LOST.search(str(error)) is not None
+    )
+
+
+def leave_lost(error: BaseException) -> NoReturn:
+    """End at once where the connection is lost; of many processes the first two say it: one may be gone."""
+    words = " ".join(str(error).split()).split(". ")[0].split("] ", 1)[-1]  # gloo's end in a long advice
+    _leave(f"another process does not answer any more ({words[:200]})" if global_rank() < 2 else None)
+
+
+def _leave(what: str | None, code: int = 1) -> NoReturn:
+    """End this process without tidying up, which would wait for the others."""
+    if what is not None:
+        advice = "go on with the same command (fit and sft: and --ckpt_path last)"
+        below_the_bar = "\n" if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{below_the_bar}lit_ft: error: {what}, so that all end; {advice}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,107 @@
+"""A step whose loss or gradient is no number: the optimizer never takes it, and its rows are named."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning import Callback
+
+from lit_ft.console import warn
+from lit_ft.errors import UserError
+from lit_ft.schedule import num_training_steps
+from lit_ft.skips import NonFinitePolicy, Skips, rows_in_words
+
+
+class FiniteSteps(Callback):
+    """Stops a run, or passes over a step, where the loss or the gradient is no number.
+
+    With `16-mixed` the gradients are the loss scaler's own business: it passes over infinite ones in search
+    of the largest scale that works. There the loss alone decides.
+
+    Args:
+        policy: `stop`, or `skip` to leave such steps out within the bounds of `Skips`.
+    """
+
+    def __init__(self, policy: NonFinitePolicy) -> None:
+        self.policy = policy
+        self.skips = Skips()
+        self._window: list[tuple[int, torch.Tensor]] = []  # batch and loss since the last optimizer step
+        self._batch_idx = 0
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Remember the batch's place: the sampler knows its rows."""
+        self._batch_idx = batch_idx
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: torch.Tensor) -> None:
+        """Keep the loss on its device, so that nothing waits for it."""
+        self._window.append((self._batch_idx, loss.detach()))
+
+    def on_before_optimizer_step(
+        self, trainer: Any, pl_module: Any, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Log the gradient's norm before any clipping; look at it, and at the losses it is of."""
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        pl_module.log("train/grad_norm", norm)
+        window, self._window = self._window, []
+        losses = torch.stack([loss for _, loss in window])
+        if trainer.precision == "16-mixed":
+            sound = trainer.strategy.reduce_boolean_decision(bool(losses.isfinite().all()), all=True)
+        else:  # a loss that is no number has such a gradient, and that one is the same on all processes
+            sound = bool(norm.isfinite())
+        if sound:
+            self.skips.in_a_row = 0
+            return
+        bad = losses.isfinite().logical_not().tolist()
+        what = f"the loss is {losses[bad.index(True)].item()}" if any(bad) else ""
+        batches = [batch for (batch, _), is_bad in zip(window, bad, strict=True) if is_bad or not any(bad)]
+        rows, what = _rows(trainer, batches), what or f"the gradient norm is {norm.item()}"
+        where = rows_in_words(rows, trainer.datamodule.hparams["train_path"] or "the training data")
+        if self.policy == "skip" and self.skips.add(num_training_steps(trainer)):
+            if trainer.precision != "16-mixed":  # there the scaler leaves the step out
+                optimizer.zero_grad(set_to_none=True)
+            warn(f"step {trainer.global_step} is skipped: {what} in {where}")
+        else:
+            self._stop(trainer, what, f", in {where}")
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the validation loss; Lightning runs this before the checkpoints' hook."""
+        loss = trainer.callback_metrics.get("val/loss") if trainer.state.fn == "fit" else None
+        if loss is not None and not torch.isfinite(loss):
+            self._stop(trainer, f"the validation loss is {loss.item()}")
+
+    def _stop(self, trainer: Any, what: str, where: str = "") -> None:
+        if (
+            not trainer.is_global_zero
+        ):  # one line is enough; with another code Lightning's launcher would cut it
+            raise SystemExit(0)
+        saved = [
+            c.best_model_path for c in trainer.checkpoint_callbacks if getattr(c, "best_model_path", None)
+        ]
+        left = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was saved yet"
+        mend = "lower --model.learning_rate or set --trainer.gradient_clip_val=1"
+        if self.skips.in_a_row:
+            left = f"{self.skips}; {left}"
+        elif self.policy == "stop":
+            mend += ", or leave such steps out with --on_nonfinite=skip"
+        step = f"at step {trainer.global_step}, epoch {trainer.current_epoch}"
+        raise UserError(f"{what} {step}{where}; {left}; {mend}")
+
+    def figures(self) -> dict[str, float]:
+        """The count under its tag, for `metrics.json`, where steps may be skipped."""
+        return {"train/skipped_steps": self.skips.count} if self.policy == "skip" else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts."""
+        return {"count": self.skips.count, "in_a_row": self.skips.in_a_row}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` stood."""
+        self.skips.count, self.skips.in_a_row = state_dict["count"], state_dict["in_a_row"]
+
+
+def _rows(trainer: Any, batches: Sequence[int]) -> list[int]:
+    """All processes' rows, counted from 1 in their file, of these training batches of the present epoch."""
+    plan = trainer.train_dataloader.batch_sampler.plan(trainer.current_epoch)
+    source_rows = trainer.datamodule.splits["train"].source_rows
+    return [int(source_rows[i]) for batch in batches for i in plan[batch]]
