@@ -10,6 +10,7 @@ import torch
 from lit_ft import runs
 from lit_ft.checkpoint_form import ADVICE, check_form, check_unchanged, check_weights
 from lit_ft.config_file import keys_of_configs
+from lit_ft.console import warn
 from lit_ft.errors import UserError, first_line, unusable
 
 # How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
@@ -80,7 +81,9 @@ def locate(name: str, ckpt_path: str, command: str) -> Path | None:
     """
     if ckpt_path not in ("best", "last"):
         return Path(ckpt_path)
-    found = runs.find_checkpoint(name, ckpt_path)
+    found, damaged = runs.find_checkpoint(name, ckpt_path)
+    for path in damaged:
+        warn(f"{path} is damaged or cut off, and passed over" + (f" for {found}" if found else ""))
     if found is None and command != "fit":
         raise UserError(
             f"no readable checkpoint '{ckpt_path}' in {runs.RUNS / name}/version_*; "

@@ -11,7 +11,7 @@ from transformers.trainer_pt_utils import safe_globals
 
 from lit_ft import runs
 from lit_ft.checkpoints import refuse_other_settings
-from lit_ft.console import say
+from lit_ft.console import say, warn
 from lit_ft.errors import UserError, first_line, unusable
 
 PREFIX = "checkpoint-"  # of a checkpoint folder's name, before its step
@@ -39,17 +39,26 @@ def find_checkpoint(name: str, ckpt_path: str | None) -> Path | None:
             )
         return path
     for run in runs.versions(name):
-        if (newest := newest_checkpoint(run / runs.CHECKPOINTS)) is not None:
+        if (newest := newest_checkpoint(run / runs.CHECKPOINTS, tell=True)) is not None:
             return newest
     say(f"no checkpoint 'last' in {runs.RUNS / name}: starting fresh")
     return None
 
 
-def newest_checkpoint(checkpoints: Path, before: int | None = None) -> Path | None:
-    """The newest whole checkpoint in a run's folder of them, or the newest one of an earlier step."""
+def newest_checkpoint(checkpoints: Path, before: int | None = None, tell: bool = False) -> Path | None:
+    """The newest whole checkpoint in a run's folder of them.
+
+    Args:
+        checkpoints: The folder.
+        before: Only of an earlier step than this.
+        tell: Name those that are passed over because they are damaged.
+    """
     for path in sorted(checkpoints.glob(f"{PREFIX}*"), key=step_of, reverse=True):
-        if (before is None or step_of(path) < before) and fault_of(path) is None:
-            return path
+        if before is None or step_of(path) < before:
+            if (fault := fault_of(path)) is None:
+                return path
+            if tell:
+                warn(f"{path}: {fault}; it is passed over for the one before")
     return None
 
 

@@ -61,18 +61,24 @@ def is_readable(checkpoint: Path) -> bool:
 
 
 def checkpoints_of(run: Path, which: str) -> Iterator[Path]:
-    """The checkpoint files of a run that answer to `best` or `last`, newest first."""
-    files = (run / CHECKPOINTS).glob(f"{which}*.ckpt")
-    yield from sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)
+    """The checkpoint files of a run that answer to `best` or `last`, newest first.
+
+    `last` is the newest one to go on from: where it is damaged, `best` is the one before.
+    """
+    for kind in ("last", "best") if which == "last" else (which,):
+        files = (run / CHECKPOINTS).glob(f"{kind}*.ckpt")
+        yield from sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)
 
 
-def find_checkpoint(name: str, which: str) -> Path | None:
-    """The checkpoint `best` or `last` of the newest run of a name that holds a readable one."""
+def find_checkpoint(name: str, which: str) -> tuple[Path | None, list[Path]]:
+    """The checkpoint `best` or `last` of the newest run that holds a whole one; the damaged ones before it."""
+    damaged: list[Path] = []
     for run in versions(name):
         for path in checkpoints_of(run, which):
             if is_readable(path):
-                return path
-    return None
+                return path, damaged
+            damaged.append(path)
+    return None, damaged
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -111,3 +111,20 @@ def test_changed_training_data_is_refused(lit_ft, fit_args, work):
     assert code == 2 and "the training data is not the checkpoint's" in err and err.count("\n") == 1
     code, _, err = lit_ft("validate", *fit_args)
     assert code == 0 and "rows held out now may have been trained on" in err
+
+
+def test_a_damaged_checkpoint_is_named_and_passed_over(lit_ft, fit_args):
+    """A flipped bit, which torch.load takes; the best one is the one before, and the run ends the same."""
+    args = [*fit_args, "--trainer.val_check_interval", "5", "--monitor", "val/accuracy"]
+    assert lit_ft("fit", *args)[0] == 0
+    folder = Path("runs/small/version_0/checkpoints")
+    whole, damaged = state("small")["state_dict"], bytearray((folder / "last.ckpt").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / "last.ckpt").write_bytes(damaged)
+    code, out, err = lit_ft("fit", *args, "--ckpt_path", "last")
+    assert code == 0, err
+    told = f"{folder}/last.ckpt is damaged or cut off, and passed over for {folder}/best.ckpt"
+    assert f"warning: {told}" in err
+    assert f"from {folder}/best.ckpt" in out
+    again = state("small")["state_dict"]
+    assert all(torch.equal(again[key], value) for key, value in whole.items())

@@ -54,16 +54,25 @@ def test_discarding_leaves_what_is_not_empty():
 
 
 def test_newest_readable_checkpoint():
-    assert runs.find_checkpoint("a", "last") is None
+    assert runs.find_checkpoint("a", "last") == (None, [])
     old = checkpoint(Path("runs/a/version_0/checkpoints/last.ckpt"))
     new = checkpoint(Path("runs/a/version_10/checkpoints/last.ckpt"))
-    assert runs.find_checkpoint("a", "last") == new  # 10 is newer than 2, and than 0
+    assert runs.find_checkpoint("a", "last") == (new, [])  # 10 is newer than 2, and than 0
     damaged = bytearray(new.read_bytes())
     damaged[60] ^= 1
     new.write_bytes(damaged)
     assert not runs.is_readable(new)
-    assert runs.find_checkpoint("a", "last") == old
-    assert runs.find_checkpoint("a", "best") is None
+    assert runs.find_checkpoint("a", "last") == (old, [new])
+    assert runs.find_checkpoint("a", "best") == (None, [])
+
+
+def test_the_checkpoint_before_a_damaged_one():
+    checkpoint(Path("runs/a/version_0/checkpoints/last.ckpt"))
+    best = checkpoint(Path("runs/a/version_1/checkpoints/best.ckpt"))
+    last = checkpoint(Path("runs/a/version_1/checkpoints/last.ckpt"))
+    assert runs.find_checkpoint("a", "last") == (last, [])
+    last.write_bytes(last.read_bytes()[:50])
+    assert runs.find_checkpoint("a", "last") == (best, [last])  # not that of the older run
 
 
 def test_run_of_a_checkpoint():

@@ -125,6 +125,8 @@ def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(lit_ft, sft_args):
     (middle / "optimizer.pt").unlink()
     code, out, err = lit_ft("sft", *args, "--ckpt_path", "last")
     assert code == 0 and out.startswith("resuming at step 8 of 20"), err
+    for path, what in ((newest, "damaged ("), (middle, "damaged (optimizer.pt is missing")):
+        assert f"warning: {path}: {what}" in err and "it is passed over for the one before" in err
     for fault, message in {"optimizer.pt": "damaged (optimizer.pt", "trainer_state.json": "cut off"}.items():
         (newest / fault).unlink(missing_ok=True)
         code, _, err = lit_ft("sft", *args, "--ckpt_path", str(newest))
