@@ -22,14 +22,17 @@ COMMANDS = {  # command -> (module with main(command, args) -> int, what it does
     "check": ("check", "look through the data before any training: duplicates, leakage, labels, lengths"),
     "sft": ("sft", "adapt an encoder to your texts by masked-word prediction"),
     "fill-mask": ("fill_mask", "show what a masked language model puts in place of [MASK]"),
+    "verify-resume": (
+        "verify_resume",
+        "prove on a config that a killed run resumes exactly",
+    ),
     "report": ("report", "write a run's report.html again, or compare several runs"),
 }
 DEFAULT_CONFIGS = {
-    "fit": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
-    "validate": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
-    "test": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
-    "predict": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
-    "check": ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
+    **dict.fromkeys(
+        ("fit", "validate", "test", "predict", "check", "verify-resume"),
+        ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
+    ),
     "sft": ("imdb.yaml", "stanfordnlp/imdb and bert-base-cased; sample_sft.yaml needs no network"),
 }
 ENVIRONMENT = {  # defaults that the libraries read while they are imported; the user's own values win
@@ -51,7 +54,7 @@ CUT_SHORT = ("] . unexpected pos ", "PytorchStreamWriter failed writing")
 
 def usage() -> str:
     """The text of `python -m lit_ft --help`."""
-    lines = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    lines = "\n".join(f"  {name:<13} {text}" for name, (_, text) in COMMANDS.items())
     return f"""usage: python -m lit_ft COMMAND [--config NAME_OR_FILE] [--key value ...]
 
 lit_ft {__version__}: fine-tune an encoder on your own texts with PyTorch Lightning.
@@ -140,7 +143,7 @@ def needs_default_config(command: str, args: list[str]) -> bool:
         return False
     if any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args):
         return False
-    if command in ("fit", "check", "sft"):
+    if command in ("fit", "check", "sft", "verify-resume"):
         return True
     # A checkpoint knows its own settings; with --name, best and last are looked up in that run's folder.
     return flag_value(args, "--ckpt_path") in (None, "best", "last") and flag_value(args, "--name") is None

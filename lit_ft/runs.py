@@ -71,7 +71,7 @@ def checkpoints_of(run: Path, which: str) -> Iterator[Path]:
 
 
 def find_checkpoint(name: str, which: str) -> tuple[Path | None, list[Path]]:
-    """The checkpoint `best` or `last` of the newest run that holds a whole one; the damaged ones before it."""
+    """The checkpoint `best` or `last` of the newest run that has a whole one; damaged ones before it."""
     damaged: list[Path] = []
     for run in versions(name):
         for path in checkpoints_of(run, which):

@@ -91,5 +91,7 @@ def test_code_in_a_model_folder_is_not_run(lit_ft, fit_args, encoder):
     damage(encoder, "pytorch_model.bin", pickle.dumps(Code()))
     Path("odd/model.safetensors").unlink()
     line = one_line(lit_ft("fit", *fit_args, "--model.pretrained", "./odd"))
-    assert "the model './odd' cannot be used (UnpicklingError" in line
+    assert "found only pytorch_model.bin, a pickle" in line
+    line = one_line(lit_ft("fit", *fit_args, "--model.pretrained", "./odd", "--model.allow_pickle", "true"))
+    assert "its pickle holds more than weights (nothing of it was run)" in line
     assert not Path("sentinel").exists() and not Path("runs").exists()
