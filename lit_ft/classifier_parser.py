@@ -21,6 +21,8 @@ TRAINER_DEFAULTS = {
 TRAINER_HELP = {  # where Lightning's own text says what does not hold here
     "max_epochs": "Stop after this many epochs. The learning rate falls to 0 at the end of the run, so that "
     "there has to be one: here or in max_steps.",
+    "precision": "32-true computes in float32; bf16-mixed multiplies matrices in bfloat16, with weights in "
+    "float32. By default bf16-mixed where the hardware multiplies bfloat16 itself, else 32-true.",
     "max_steps": "Stop after this many optimizer steps; -1 sets no limit, and max_epochs alone counts.",
     "val_check_interval": "How often to validate: an int counts training batches, a float is a share of the "
     "epoch. To count batches over epochs set check_val_every_n_epoch to null.",

@@ -17,7 +17,7 @@ from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_
 from lit_ft.console import global_rank, say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import as_user_error
-from lit_ft.machine import bfloat16_advice, command_line, provenance
+from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
 from lit_ft.memory_guard import MemoryGuard
 from lit_ft.model import BertClassifier
 from lit_ft.model_checks import check_max_tokens
@@ -84,12 +84,16 @@ class ReviewCLI(LightningCLI):
         link_groups(parser)
 
     def _parse_ckpt_path(self) -> None:
+        self._find_checkpoint()
+        trainer = self.config[self.command].trainer
+        trainer.precision = trainer.precision or automatic_precision()
+
+    def _find_checkpoint(self) -> None:
         # Lightning would lay the checkpoint's hyper-parameters over YAML and flags alike (cli.py, 2.6.6).
         config = self.config[self.command]
         flags.check_seed(config.seed_everything)
         config.model.pretrained = config.data.tokenizer = pretrained.pin(config.model.pretrained)
-        name = config.name or first_config_stem(self.command_args) or "default"
-        self.name = runs.check_name(name)
+        self.name = runs.check_name(config.name or first_config_stem(self.command_args) or "default")
         ckpt_path = config.ckpt_path or default_checkpoint(self.command)
         if ckpt_path is None:
             return
@@ -101,9 +105,11 @@ class ReviewCLI(LightningCLI):
         self.checkpoint, self.checkpoint_path = checkpoints.open_checkpoint(path, verified=found), path
         self.run = runs.run_of(path)
         if self.command == "fit":
+            then = self.checkpoint["settings"]["trainer"]["precision"]  # a run goes on as it began
+            config.trainer.precision = config.trainer.precision or then
             checkpoints.refuse_other_settings(self.checkpoint, self._settings(), path)
-            total = self.checkpoint["num_training_steps"]
-            say(f"resuming at step {self.checkpoint['global_step']} of {total} from {path}")
+            step, total = self.checkpoint["global_step"], self.checkpoint["num_training_steps"]
+            say(f"resuming at step {step} of {total} from {path}")
         else:
             say(f"checkpoint: {path} (step {self.checkpoint['global_step']})")
             with checkpoints.restored(path):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lit_ft import __version__
 
@@ -41,10 +41,29 @@ def hardware() -> str:
     return f"{os.cpu_count()} cores, {name}, {torch.get_num_threads()} threads"
 
 
+def multiplies_bfloat16() -> bool | None:
+    """Whether this machine multiplies bfloat16 itself; None where nothing is known of its processor."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.accelerator.is_available():  # Apple's GPUs compute it in float32
+        return False
+    lines = [line.partition(":")[2].split() for line in _lines(Path("/proc/cpuinfo"))]
+    if not any(len(words) > 20 for words in lines):  # the line of flags; no such file outside Linux
+        return None
+    return any(word in words for words in lines for word in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def automatic_precision() -> Literal["32-true", "bf16-mixed"]:
+    """The precision of a run that sets none: the faster one, with weights in float32 in either case."""
+    return "bf16-mixed" if multiplies_bfloat16() else "32-true"
+
+
 def bfloat16_advice(precision: str | None, flag: str) -> str | None:
     """One line where bfloat16 was asked for on a processor that does not multiply it; None where all is well.
 
-    Without them a step of MiniLM took at least three times as long as in float32 (torch 2.13, AVX2).
+    There a step of MiniLM took at least three times as long as in float32 (torch 2.13, AVX2).
 
     Args:
         precision: As set, such as `bf16-mixed`.
@@ -52,14 +71,15 @@ def bfloat16_advice(precision: str | None, flag: str) -> str | None:
     """
     import torch
 
-    lines = [line.partition(":")[2].split() for line in _lines(Path("/proc/cpuinfo"))]
-    known = any(len(words) > 20 for words in lines)  # the line of flags; no such file outside Linux
-    native = any(word in words for words in lines for word in ("avx512_bf16", "amx_bf16", "bf16"))
-    if not str(precision).startswith("bf16") or torch.accelerator.is_available() or native or not known:
+    if (
+        not str(precision).startswith("bf16")
+        or torch.accelerator.is_available()
+        or multiplies_bfloat16() is not False
+    ):
         return None
     return (
         f"this processor does not multiply bfloat16 itself: {precision} is several times slower here than "
-        f"float32; set {flag}=32-true"
+        f"float32; leave out {flag}, or set {flag}=32-true"
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Literal
 
 import torch
 import yaml
@@ -113,6 +114,14 @@ def state_of(path: Path) -> tuple[int, int]:
     if not all(isinstance(entry, dict) for entry in state["log_history"]):
         raise ValueError(f"expected the history of the run in {STATE}, found {state['log_history']!r:.40}")
     return int(state["global_step"]), int(state["max_steps"])
+
+
+def precision_of(path: Path) -> Literal["32-true", "bf16-mixed"]:
+    """The precision that a checkpoint's run has in its `config.yaml`."""
+    run = runs.run_of(path)
+    assert run is not None
+    with unusable(str(run / runs.CONFIG), "put a sound copy in its place, or start a new run"):
+        return yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8"))["precision"]
 
 
 def check_resume(path: Path, resolved: str, num_processes: int) -> None:

@@ -1,6 +1,7 @@
 """One masked-LM run from its settings to its results: what `sft` does once the command line is read."""
 
 import logging
+import re
 import signal
 import time
 import warnings
@@ -18,13 +19,13 @@ from lit_ft import mlm_data, pretrained, runs
 from lit_ft.__main__ import configs_dir
 from lit_ft.console import say, silence_writer_threads, warn
 from lit_ft.errors import UserError
-from lit_ft.machine import bfloat16_advice, command_line, provenance
+from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
 from lit_ft.markdown import table
 from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks
 from lit_ft.mlm_arguments import check_devices, check_loader, check_optimizer, training_arguments
 from lit_ft.mlm_callbacks import LastEvaluation, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_progress import MaskedLMProgress
-from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, state_of
+from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, precision_of, state_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.model_checks import check_max_tokens
 from lit_ft.probes import Probes, check_probes
@@ -51,6 +52,11 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if checkpoint is not None:
         step, total = state_of(checkpoint)
         say(f"resuming at step {step} of {total} from {checkpoint}")
+    if settings.precision is None:  # a resumed run goes on as it began
+        settings.precision = automatic_precision() if checkpoint is None else precision_of(checkpoint)
+        resolved = re.sub(
+            "^precision: null$", f"precision: {settings.precision}", resolved, flags=re.MULTILINE
+        )
     args = _arguments(settings, resumed=checkpoint is not None)
     check_devices(args)
     if advice := bfloat16_advice(settings.precision, "--precision"):

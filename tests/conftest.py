@@ -158,6 +158,7 @@ trainer:
   accelerator: cpu
   log_every_n_steps: 1
   enable_progress_bar: false
+  precision: 32-true
 """
     )
     return ["--config", "small.yaml"]

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import lasting, write_csv
 
@@ -323,3 +324,19 @@ def test_curves_have_a_point_a_validation_and_the_test_at_the_checkpoints_step(f
     rates = [e.value for e in events.Scalars("train/learning_rate")]
     peak = 3e-3
     assert rates[:3] == pytest.approx([0, peak / 2, peak]) and rates[-1] == pytest.approx(peak / 18)
+
+
+@pytest.mark.parametrize("native, precision", [(True, "bf16-mixed"), (False, "32-true")])
+def test_precision_is_chosen_and_written_down(native, precision, lit_ft, fit_args, monkeypatch):
+    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda: native)
+    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1", "--trainer.precision", "null")[0] == 0
+    run = Path("runs/small/version_0")
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == precision
+    weights = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
+    # On another kind of machine the run goes on as it began.
+    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda: not native)
+    code, _, err = lit_ft("fit", "--config", str(run / "config.yaml"), "--ckpt_path", "last")
+    assert code == 0, err
+    code, _, err = lit_ft("fit", *fit_args, "--trainer.max_epochs", "1", "--ckpt_path", "last")
+    assert code == 0, err

@@ -29,7 +29,32 @@ def test_bfloat16_where_it_is_slow(precision, flags, warns, monkeypatch):
     advice = machine.bfloat16_advice(precision, "--trainer.precision")
     assert (advice is not None) == warns
     if advice:
-        assert str(precision) in advice and "set --trainer.precision=32-true" in advice
+        assert (
+            str(precision) in advice and "set --trainer.precision=32-true" in advice and "leave out" in advice
+        )
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        (FLAGS, "32-true"),
+        (FLAGS + " avx512_bf16", "bf16-mixed"),
+        (FLAGS + " amx_bf16 amx_tile", "bf16-mixed"),
+        (FLAGS.replace("flags", "Features") + " i8mm bf16", "bf16-mixed"),  # of ARM
+        ("", "32-true"),
+    ],
+)
+def test_precision_of_a_processor(flags, precision, monkeypatch):
+    monkeypatch.setattr(machine, "_lines", lambda path: ["model name\t: A processor", flags])
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert machine.automatic_precision() == precision
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_precision_of_a_gpu(native, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: native)
+    assert machine.automatic_precision() == ("bf16-mixed" if native else "32-true")
 
 
 def test_packaged_configs_go_by_their_name():

@@ -255,3 +255,15 @@ def test_the_packaged_sample_learns_in_a_minute(work):
     assert found["val/loss"] < 1.5 < 6 < found["initial/loss"]
     assert "Predicted token: nights, Confidence:" in result.stdout  # "three [MASK] in December"
     assert seconds < (60 if os.getloadavg()[0] < 2 else 200)  # 35 s measured
+
+
+@pytest.mark.parametrize("native, precision", [(True, "bf16-mixed"), (False, "32-true")])
+def test_precision_is_chosen_and_written_down(native, precision, lit_ft, sft_args, monkeypatch):
+    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda: native)
+    assert lit_ft("sft", *sft_args, "--max_steps", "4")[0] == 0
+    run = Path("runs/small/version_0")
+    assert yaml.safe_load((run / "config.yaml").read_text())["precision"] == precision
+    # On another kind of machine the run goes on as it began.
+    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda: not native)
+    code, out, err = lit_ft("sft", *sft_args, "--max_steps", "4", "--ckpt_path", "last")
+    assert code == 0 and "resuming at step 4 of 4" in out, err
