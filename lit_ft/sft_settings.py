@@ -104,7 +104,7 @@ class SftSettings:
         num_train_epochs: How often to go through the texts; may be a fraction.
         max_steps: Optimizer steps after which to stop, whatever `num_train_epochs` says; -1 for no such end.
         gradient_accumulation_steps: Batches an optimizer step.
-        precision: `32-true` computes in float32; `bf16-mixed` multiplies matrices in bfloat16, with weights in
+        precision: `32-true` computes in float32; `bf16-mixed` multiplies in bfloat16, with the weights in
             float32. By default `bf16-mixed` where the hardware multiplies bfloat16 itself, else `32-true`.
         logging_steps: Optimizer steps between two points of the training curves.
         eval_strategy: When to evaluate: every `eval_steps`, at each epoch's end, or only at the end of the
