@@ -1,0 +1,80 @@
+"""The benchmarks' own arithmetic: what they divide by what, and what they write."""
+
+import json
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+
+import bench_common  # noqa: E402
+import bench_fit  # noqa: E402
+from bench_common import Clock, Enough, Row  # noqa: E402
+
+
+def row(recipe: str, speed: float, peak: float = 1e9) -> Row:
+    return Row(recipe, speed, 0.5, peak, 10.0, [speed])
+
+
+SPEEDS = {
+    "course": 100.0,
+    "hf default": 80.0,
+    "hf best, bf16": 200.0,
+    "hf best, fp32": 500.0,
+    "fit": 1_000.0,
+    "fit as shipped": 1_500.0,
+    "bare": 1_250.0,
+}
+
+
+def test_ratios():
+    rows = {recipe: row(recipe, speed) for recipe, speed in SPEEDS.items()}
+    rows["fit"].peak_bytes, rows["hf best, fp32"].peak_bytes = 3e9, 6e9
+    assert bench_fit.ratios(rows) == pytest.approx(
+        {
+            "course": 10.0,
+            "course_as_shipped": 15.0,
+            "hf_default": 12.5,
+            "hf_best": 2.0,  # over the faster of its precisions
+            "peak_memory": 0.5,
+            "overhead": 0.2,
+        }
+    )
+    assert set(SPEEDS) == set(bench_fit.RECIPES)
+
+
+def test_medians_of_interleaved_rounds(capsys):
+    speeds = iter([1.0, 10.0, 3.0, 30.0, 2.0, 20.0])
+    order: list[str] = []
+
+    def measure(recipe: str) -> dict[str, float]:
+        order.append(recipe)
+        figures = {"real_share": 0.5, "peak_bytes": 1.0, "page_faults_per_second": 0.0}
+        return {"tokens_per_second": next(speeds), **figures}
+
+    rows = bench_common.interleave(["a", "b"], 3, measure)
+    assert order == ["a", "b"] * 3
+    assert rows["a"].tokens_per_second == 2.0 and rows["b"].rounds == [10.0, 30.0, 20.0]
+
+
+def test_the_json(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    bench_common.report([row("fit", 1234.5, 2.5e9)], {"course": 10.0}, str(path), "A note.")
+    written = json.loads(path.read_text())
+    assert written.keys() == {"versions", "hardware", "rows", "ratios"}
+    assert {"recipe", "tokens_per_second", "real_share", "peak_bytes"} <= written["rows"][0].keys()
+    shown = capsys.readouterr().out
+    assert "| fit | 1,234 | 0.500 | 2.5 | 10 |" in shown and "A note." in shown
+
+
+def test_the_clock_counts_after_the_warm_up():
+    import torch
+
+    clock, mask = Clock(seconds=0, steps=2), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
+    with pytest.raises(Enough):
+        for _ in range(100):
+            clock.step(mask)
+    assert clock.done == bench_common.WARM_UP_STEPS + 2
+    assert (clock.tokens, clock.computed) == (2 * 4, 2 * 8)
+    assert clock.figures()["real_share"] == 0.5
