@@ -4,8 +4,8 @@
     python scripts/bench_fit.py --quick                 # embedded reviews, tiny BERT: indicative only
 
 Each recipe runs in a fresh process, five steps to warm up, each once a round, in three rounds; figures are
-medians. All cut at 512 tokens, with the encoder's own dropouts; `fit as shipped` has no attention dropout, as our
-configs have. `bare` steps our model over our batches in a plain loop: the rest is Lightning's share and ours.
+medians. All cut at 512 tokens, with the encoder's own dropouts; `fit as shipped` has no attention dropout, as
+our configs. `bare` steps our model over our batches in a plain loop: the rest is Lightning's share and ours.
 """
 
 import argparse
