@@ -112,7 +112,7 @@ def test_every_setting_is_explained():
         (["--data.layout", "packed"], "data.layout: expected one of pack, truncate, found 'packed'"),
         (["--eval_strategy", "never"], "eval_strategy: expected one of no, steps, epoch, found 'never'"),
         (["--config", "bare.yaml"], 'found false, as YAML reads a bare no; write it in quotes: "no"'),
-        (["--precision", "16"], "precision: expected one of 32-true, bf16-mixed, found 16"),
+        (["--precision", "16"], "precision: expected one of 32-true, bf16-mixed or null, found 16"),
         (["--config", "typo.yaml"], "unknown key data.batch_sise in typo.yaml, line 2; did you mean"),
         (["--data.mask_probability", "2"], "expected data.mask_probability above 0 and below 1, found 2.0"),
         (["--data.batch_size", "0"], "expected data.batch_size of at least 1, found 0"),
