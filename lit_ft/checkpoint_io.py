@@ -13,7 +13,9 @@ from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lit_ft import runs
 from lit_ft.__main__ import unwritable
 from lit_ft.checkpoint_form import ADVICE, FORM, form_of
+from lit_ft.console import warn
 from lit_ft.errors import UserError, unusable
+from lit_ft.flags import FullDiskPolicy
 
 FULL = re.compile("space|quota", re.IGNORECASE)
 
@@ -24,7 +26,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
     Lightning 2.6.6 (fabric/utilities/cloud_io.py, `_atomic_save`) writes to the system's temporary folder
     and moves the file from there: on another file system that is a copy, and a full disk leaves a part of
     it in the old one's place.
+
+    Args:
+        on_full_disk: `stop` raises where a checkpoint cannot be written; `go_on` keeps the one before.
     """
+
+    def __init__(self, on_full_disk: FullDiskPolicy = "stop") -> None:
+        self.on_full_disk = on_full_disk
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As Lightning reads it; one line where the file cannot be read."""
@@ -48,15 +56,20 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
-            raise
+            problem = unwritable(error)
+            if self.on_full_disk == "stop" or problem is None:
+                raise
+            left = "the one before stays" if path.is_file() else "there is none yet"
+            warn(f"{runs.shown(path)} could not be written ({problem.partition(':')[0]}): {left}; going on")
 
 
-def with_checkpoint_io(plugins: Any) -> list[Any]:
+def with_checkpoint_io(plugins: Any, on_full_disk: FullDiskPolicy = "stop") -> list[Any]:
     """The Trainer's `plugins` and ours; a CheckpointIO of the user's stays the only one."""
     given = plugins if isinstance(plugins, list) else [] if plugins is None else [plugins]
-    return given if any(isinstance(p, CheckpointIO) for p in given) else [*given, WholeCheckpointIO()]
+    has_own = any(isinstance(plugin, CheckpointIO) for plugin in given)
+    return given if has_own else [*given, WholeCheckpointIO(on_full_disk)]
 
 
 @contextlib.contextmanager

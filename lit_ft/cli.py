@@ -175,23 +175,19 @@ class ReviewCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our callbacks beside the user's."""
-        config = self.config_init[self.command].trainer
+        settings, config = self.config[self.command], self.config_init[self.command].trainer
         callbacks: list[Any] = [self.memory, *(config.callbacks or [])]
         if config.enable_progress_bar is not False:
             callbacks.append(ReviewProgressBar())
         if self.command == "fit":
             assert self.run is not None
-            settings = self.config[self.command]
-            given = command_line([self.command, *self.command_args], configs_dir())
-            self.tracking = Tracking(
-                self.run, settings.monitor, self._settings(), given, settings.on_nonfinite
-            )
+            given, kept = command_line([self.command, *self.command_args], configs_dir()), self._settings()
+            self.tracking = Tracking(self.run, settings.monitor, kept, given, settings.on_nonfinite)
             self.provenance = provenance(given, settings.seed_everything)
-            kept = RunSettings(self._settings(), self._dump(), self.run / runs.CONFIG)
-            callbacks += [StepSeed(settings.seed_everything), kept, *self.tracking.callbacks()]
+            callbacks += [StepSeed(settings.seed_everything)]
+            callbacks += [RunSettings(kept, self._dump(), self.run / runs.CONFIG), *self.tracking.callbacks()]
         elif self.command == "predict":
-            self.model.calibrate = self.config[self.command].calibrate
-            settings = self.config[self.command]
+            self.model.calibrate = settings.calibrate
             writer = prediction_writer(settings, self.run, self.checkpoint_path, self.model, self.datamodule)
             self.output = writer.path
             callbacks.append(writer)
@@ -200,7 +196,8 @@ class ReviewCLI(LightningCLI):
             logger = RunLogger(self.run, self.checkpoint)
         values = {**config, **kwargs, "callbacks": callbacks, "logger": logger or False}
         values["default_root_dir"] = config.default_root_dir or self.run  # SLURM's plugin looks there
-        return Trainer(**{**values, "plugins": with_checkpoint_io(config.plugins)})
+        values["plugins"] = with_checkpoint_io(config.plugins, settings.on_full_disk)
+        return Trainer(**values)
 
     # ---- running -----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The flags of a run rather than of its data, model or trainer, and what `--help` says first."""
 
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
@@ -9,6 +9,7 @@ from lit_ft.console import warn
 from lit_ft.errors import UserError
 from lit_ft.skips import NonFinitePolicy
 
+FullDiskPolicy = Literal["stop", "go_on"]
 DEFAULT_SEED = 42
 CALIBRATE = (
     "Divide the logits by the temperature that `fit` found on the validation texts: the probabilities then "
@@ -31,6 +32,11 @@ RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
         "stop",
         "What fit does where a step's loss or gradient is no number: stop, or skip the step, say which rows "
         "it had, and count it; it stops all the same after 5 in a row, or and at over 1 % of a run.",
+    ),
+    "on_full_disk": (
+        FullDiskPolicy,
+        "stop",
+        "What fit does where a checkpoint cannot be written: stop, or go on with the one before it.",
     ),
     "ckpt_path": (
         str | None,

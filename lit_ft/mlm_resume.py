@@ -18,7 +18,7 @@ from lit_ft.errors import UserError, first_line, unusable
 PREFIX = "checkpoint-"  # of a checkpoint folder's name, before its step
 STATE = "trainer_state.json"  # what transformers writes last
 # What may differ between a run and its resumption, beside checkpoints.HARMLESS: none of it changes a weight.
-HARMLESS = ("name", "on_nonfinite", "probes", "save_total_limit")
+HARMLESS = ("name", "on_full_disk", "on_nonfinite", "probes", "save_total_limit")
 
 
 def find_checkpoint(name: str, ckpt_path: str | None) -> Path | None:

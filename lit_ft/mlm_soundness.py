@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from lit_ft.__main__ import unwritable
 from lit_ft.console import warn
 from lit_ft.errors import UserError
 from lit_ft.mlm_resume import PREFIX, fault_of, newest_checkpoint
@@ -86,7 +87,20 @@ def _not_finite(what: str, step: int, checkpoints: Path, mend: str) -> UserError
     return UserError(f"{what}; {advice}")
 
 
-def discard_unfinished(checkpoints: Path, step: int) -> None:
+def take_back(trainer: Any, error: Exception) -> None:
+    """After a checkpoint that could not be written: remove what there is of it; stop, or go on.
+
+    Args:
+        trainer: The MaskedLMTrainer, which was saving.
+        error: What happened; raised again where the run is to stop.
+    """
+    if trainer.args.should_save:
+        _discard_unfinished(Path(trainer.args.output_dir), trainer.state.global_step)
+    if trainer.on_full_disk == "stop" or unwritable(error) is None:
+        raise error
+
+
+def _discard_unfinished(checkpoints: Path, step: int) -> None:
     """Remove a checkpoint that was not written whole, for a full disk needs room; say which one is left."""
     path = checkpoints / f"{PREFIX}{step}"
     if not path.is_dir() or fault_of(path) is None:

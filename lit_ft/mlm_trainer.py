@@ -19,13 +19,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
+from lit_ft.flags import FullDiskPolicy
 from lit_ft.machine import peak_memory_gb
 from lit_ft.masking import IGNORED, MaskingCollator
 from lit_ft.memory import EVALUATION_FLAG, TRAINING_FLAG, LastBatch
 from lit_ft.mlm_arguments import REQUIRED, check_devices
 from lit_ft.mlm_epochs import EpochSampler, EpochStart, row_lengths
 from lit_ft.mlm_figures import masked_figures, speed_figures
-from lit_ft.mlm_soundness import StepSoundness, check_evaluation, discard_unfinished
+from lit_ft.mlm_soundness import StepSoundness, check_evaluation, take_back
 from lit_ft.skips import NonFinitePolicy
 
 UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # speed figures of an evaluation: no curves
@@ -48,6 +49,7 @@ class MaskedLMTrainer(SFTTrainer):
         on_nonfinite: What to do where a step's loss or gradient is no number.
     """
 
+    on_full_disk: FullDiskPolicy = "stop"  # or `go_on` where a checkpoint cannot be written
     loss_is_scaled_for_ga: Any = True  # compute_loss divides by the masked tokens of the whole step
 
     def __init__(
@@ -163,10 +165,8 @@ class MaskedLMTrainer(SFTTrainer):
         """Take back what could not be written whole."""
         try:
             super()._save_checkpoint(model, trial)
-        except Exception:
-            if self.args.should_save:
-                discard_unfinished(Path(self.args.output_dir), self.state.global_step)
-            raise
+        except Exception as error:
+            take_back(self, error)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Add one batch to the evaluation's sums."""

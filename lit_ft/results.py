@@ -57,7 +57,7 @@ def leave_results(
     }
     if history.train:
         metrics["train/epoch_loss"] = history.train[-1]["loss"]
-    which = "best" if tracking.best.best_model_path else "last"
+    which = "best" if tracking.best.path.is_file() else "last"
     checkpoint = open_checkpoint(run / runs.CHECKPOINTS / f"{which}.ckpt")
     step = checkpoint["global_step"]
     settings = datamodule.hparams

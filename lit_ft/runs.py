@@ -87,7 +87,12 @@ def run_of(checkpoint: Path) -> Path | None:
     in_run = checkpoint.resolve().parent.name == CHECKPOINTS and (run / CONFIG).is_file()
     if not in_run:
         return None
-    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+    return shown(run)
+
+
+def shown(path: Path) -> Path:
+    """A path as a person would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def read_metrics(run: Path) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     trainer = MaskedLMTrainer(
         model, args, tokenizer, collator, rows.train, rows.validation, callbacks, settings.on_nonfinite
     )
+    trainer.on_full_disk = settings.on_full_disk
     for bar in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(bar)
     progress = MaskedLMProgress()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from lit_ft.errors import UserError
-from lit_ft.flags import DEFAULT_SEED
+from lit_ft.flags import DEFAULT_SEED, FullDiskPolicy
 from lit_ft.skips import NonFinitePolicy
 
 SAMPLE_CONFIG = "sample_sft.yaml"  # what an error names as needing no network
@@ -117,6 +117,7 @@ class SftSettings:
             written to TensorBoard, at the end of the run to the console.
         on_nonfinite: What to do where a step's loss or gradient is no number: stop, or skip the step and say
             which rows it had; it stops all the same after 5 in a row, or where they are over 1 % of the run.
+        on_full_disk: What to do where a checkpoint cannot be written: stop, or go on with the one before it.
         trainer_args: Any other field of TRL's SFTConfig, such as `{optim: adafactor}`.
     """
 
@@ -137,6 +138,7 @@ class SftSettings:
     save_total_limit: int = 2
     probes: list[str] = field(default_factory=list)
     on_nonfinite: NonFinitePolicy = "stop"
+    on_full_disk: FullDiskPolicy = "stop"
     trainer_args: dict[str, Any] = field(default_factory=dict)
 
 

@@ -136,3 +136,44 @@ def test_other_errors_of_threads_are_shown(monkeypatch):
         thread.start()
         thread.join()
     assert [str(error) for error in shown] == ["a bug"]
+
+
+def test_fit_goes_on_with_a_full_disk_where_asked_to(lit_ft, fit_args, monkeypatch):
+    """The second validation's checkpoints cannot be written, the later ones can."""
+    saves = []
+    real = torch.save
+
+    def save(checkpoint, file):
+        saves.append(file.name)
+        if len(saves) in (3, 4):
+            file.write(b"PK half")
+            raise OSError(errno.ENOSPC, "No space left on device", file.name)
+        real(checkpoint, file)
+
+    monkeypatch.setattr(checkpoint_io.torch, "save", save)
+    args = [*fit_args, "--trainer.val_check_interval", "3", "--on_full_disk", "go_on"]
+    code, _, err = lit_ft("fit", *args)
+    assert code == 0, err
+    folder = Path("runs/small/version_0/checkpoints")
+    told = [line for line in err.splitlines() if "could not be written" in line]
+    assert len(told) == 2 and all(line.startswith(f"warning: {folder}/") for line in told)
+    assert all(
+        line.endswith(" could not be written (No space left on device): the one before stays; going on")
+        for line in told
+    )
+    assert sorted(os.listdir(folder)) == ["best.ckpt", "last.ckpt"]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 20
+    monkeypatch.setattr(checkpoint_io.torch, "save", lambda *args: (_ for _ in ()).throw(ZeroDivisionError))
+    with pytest.raises(ZeroDivisionError):  # no matter of the disk's
+        lit_ft("fit", *args)
+
+
+def test_a_fit_that_could_never_save_ends_in_one_line(lit_ft, fit_args, monkeypatch):
+    def save(checkpoint, file):
+        raise OSError(errno.ENOSPC, "No space left on device", file.name)
+
+    monkeypatch.setattr(checkpoint_io.torch, "save", save)
+    code, _, err = lit_ft("fit", *fit_args, "--on_full_disk", "go_on")
+    assert code == 2 and "Traceback" not in err
+    assert "there is none yet; going on" in err
+    assert err.splitlines()[-1].startswith("lit_ft: error: no checkpoint ")

@@ -176,3 +176,23 @@ def test_a_full_disk_leaves_no_half_checkpoint(tmp_path, monkeypatch, capfd):
     assert fault_of(tmp_path / "checkpoint-2") is None
     warning = f"{tmp_path}/checkpoint-4 could not be written and is removed; the last good checkpoint is "
     assert f"warning: {warning}{tmp_path}/checkpoint-2\n" in capfd.readouterr().err
+
+
+def test_a_full_disk_is_gone_on_with_where_asked_to(tmp_path, monkeypatch, capfd):
+    unharmed = torch.save
+
+    def save(values, path, *args, **kwargs):
+        if "checkpoint-4" in str(path):
+            Path(path).write_bytes(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+        unharmed(values, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", save)
+    trainer = make_trainer(tmp_path, settings=STEPS)
+    trainer.on_full_disk = "go_on"
+    trainer.train()
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint-2", "checkpoint-6"}
+    assert "checkpoint-4 could not be written and is removed" in capfd.readouterr().err
+    monkeypatch.setattr(torch, "save", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # no matter of the disk's
+        trainer.train()

@@ -41,7 +41,7 @@ ELSEWHERE = {f"data.{name}" for name in (
     "source subset train_split validation_split train_path validation_path text_column validation_share "
     "split_seed unescape strip_html_breaks on_empty layout max_tokens mask_probability whole_words"
 ).split()} | {"model.pretrained", "model.allow_pickle", "model.hidden_dropout", "model.attention_dropout"} | {
-    "name", "ckpt_path", "probes", "trainer_args", "on_nonfinite",
+    "name", "ckpt_path", "probes", "trainer_args", "on_nonfinite", "on_full_disk",
 }  # fmt: skip
 
 
