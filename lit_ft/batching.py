@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from lit_ft.errors import UserError
+from lit_ft.token_budget import starts_of_batches, widths_of
 
 # Batches whose reviews are sorted together. Fewer would pad more, more would make neighbours in time
 # too alike in length; 50 is what Hugging Face's LengthGroupedSampler takes.
@@ -29,14 +30,21 @@ class GroupedBatchSampler(Sampler[list[int]]):
     batches, so that they take the same steps. Only where fewer than W rows are left for an epoch's last
     batch, the batch before it gives it some: no process is ever without a row.
 
+    With a `token_budget` all rows are sorted, those of equal width in an order of the epoch's own, and cut
+    where the budget ends. Batches differ in rows then: who divides each one's loss by `rows_per_batch`, not
+    by its own rows, has every sample weigh the same.
+
     Args:
         lengths: Tokens of each row, (N,).
-        batch_size: Rows a batch, on each rank.
+        batch_size: Rows a batch, on each rank; with a budget, the most.
         seed: Together with the epoch it fixes the plan.
         group_by_length: False gives plain random batches.
         shuffle: False starts from the rows' own order and leaves the batches in theirs.
         rank: This process among `world_size`.
         world_size: Number of processes that share an epoch.
+        token_budget: The most tokens a batch, padding included, on each rank.
+        width_multiple: A batch's padded length is a multiple of this.
+        most_tokens: A batch's padded length is at most this.
     """
 
     def __init__(
@@ -49,6 +57,9 @@ class GroupedBatchSampler(Sampler[list[int]]):
         shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        token_budget: int | None = None,
+        width_multiple: int = 1,
+        most_tokens: int | None = None,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
@@ -57,6 +68,12 @@ class GroupedBatchSampler(Sampler[list[int]]):
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
+        self._widths = widths_of(self.lengths, width_multiple, most_tokens)
+        self._starts: np.ndarray | None = None  # of a budget's batches, the same in every epoch
+        if token_budget is not None:
+            check_rows(len(self.lengths), world_size)
+            falling = np.sort(self._widths)[::-1]
+            self._starts = starts_of_batches(falling, token_budget, batch_size, world_size)
         self.epoch = 0
         self.start = 0  # batches of this rank to pass over: set by a resume, used once
 
@@ -76,6 +93,10 @@ class GroupedBatchSampler(Sampler[list[int]]):
         num_rows, global_size = len(self.lengths), self.batch_size * self.world_size
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(num_rows) if self.shuffle else np.arange(num_rows)
+        if self._starts is not None:
+            order = order[np.argsort(-self._widths[order], kind="stable")]
+            batches = np.split(order, self._starts[1:])[: len(self)]
+            return [batches[i] for i in rng.permutation(len(batches))] if self.shuffle else batches
         if self.group_by_length:
             stretch = GROUP_BATCHES * global_size
             for i in range(0, num_rows, stretch):
@@ -90,7 +111,16 @@ class GroupedBatchSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         # The full length also when resuming: Lightning counts the passed-over batches as done.
-        return num_batches(len(self.lengths), self.batch_size, self.world_size)
+        return (
+            len(self._starts)
+            if self._starts is not None
+            else num_batches(len(self.lengths), self.batch_size, self.world_size)
+        )
+
+    @property
+    def rows_per_batch(self) -> float | None:
+        """The mean over a budget's batches, each of all ranks' rows; None where all but one are equal."""
+        return None if self._starts is None else len(self.lengths) / max(len(self), 1)
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0
@@ -100,9 +130,14 @@ class GroupedBatchSampler(Sampler[list[int]]):
 
 def num_batches(num_rows: int, batch_size: int, world_size: int) -> int:
     """Batches an epoch, on each of `world_size` processes, none of which may be without a row."""
+    check_rows(num_rows, world_size)
+    return min(-(-num_rows // (batch_size * world_size)), num_rows // world_size)
+
+
+def check_rows(num_rows: int, world_size: int) -> None:
+    """Refuse fewer rows than processes, none of which may be without one."""
     if num_rows < world_size > 1:
         raise UserError(f"{num_rows} rows are too few for {world_size} processes: lower --trainer.devices")
-    return min(-(-num_rows // (batch_size * world_size)), num_rows // world_size)
 
 
 class ResumableLoader(DataLoader):

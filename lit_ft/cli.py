@@ -157,7 +157,7 @@ class ReviewCLI(LightningCLI):
             if advice := bfloat16_advice(config.trainer.precision, "--trainer.precision"):
                 warn(advice)
             if self.command == "fit":
-                check_schedule(self.trainer, sum(self.datamodule.class_counts()), config.data.batch_size)
+                check_schedule(self.trainer, self.datamodule)
         except Exception as error:
             if new and self.run is not None and global_rank() == 0:
                 runs.discard_if_empty(self.run)

@@ -25,8 +25,8 @@ from lit_ft.splits import Split
 HPARAMS = (
     "model.pretrained model.learning_rate model.weight_decay model.warmup_share model.hidden_dropout "
     "model.attention_dropout model.label_smoothing model.class_weights data.max_tokens data.truncation "
-    "data.batch_size data.group_by_length trainer.max_epochs trainer.max_steps trainer.precision "
-    "trainer.accumulate_grad_batches trainer.gradient_clip_val seed_everything"
+    "data.batch_size data.token_budget data.group_by_length trainer.max_epochs trainer.max_steps "
+    "trainer.precision trainer.accumulate_grad_batches trainer.gradient_clip_val seed_everything"
 ).split()
 BEST = ("accuracy", "macro_f1", "loss")
 FINAL = [f"{prefix}/{name}" for prefix in ("best", "test") for name in BEST]

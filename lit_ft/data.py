@@ -9,15 +9,11 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
-from lit_ft import model_checks, pretrained, splits
-from lit_ft.batching import GroupedBatchSampler, PaddingCollator, ResumableLoader
+from lit_ft import batch_settings, model_checks, pretrained, splits
+from lit_ft.batching import GroupedBatchSampler, ResumableLoader
 from lit_ft.encoding import EncodedRows, Truncation
-from lit_ft.errors import UserError
 from lit_ft.labels import LabelMapping
 from lit_ft.splits import Split, SplitName, asks_hub, origin, prepare_split
-
-LEAST = dict.fromkeys(["batch_size", "eval_batch_size", "pad_multiple"], 1)
-LEAST |= dict.fromkeys(["num_workers", "split_seed", "seed"], 0)
 
 
 class YelpDataModule(LightningDataModule):
@@ -54,8 +50,11 @@ class YelpDataModule(LightningDataModule):
             three quarters of tail.
         padding: Pad a batch to its longest text, or always to `max_tokens`.
         pad_multiple: A batch's padded length is a multiple of this many tokens.
-        batch_size: Texts a training step, on each device.
-        eval_batch_size: Texts a step in validate, test and predict, on each device.
+        batch_size: Texts a training step, on each device; with `token_budget`, the most.
+        eval_batch_size: Texts a step in validate, test and predict, on each device; with `token_budget`, the
+            most.
+        token_budget: The most tokens a step computes on each device, padding included: fewer long texts or
+            more short ones a step, each with the same weight in an epoch's gradients.
         group_by_length: Put texts of like length into a batch, so that little padding is computed.
         num_workers: Processes that prepare batches beside the training; 0 prepares them in it.
         seed: Chooses the order of the training batches.
@@ -89,6 +88,7 @@ class YelpDataModule(LightningDataModule):
         pad_multiple: int = 8,
         batch_size: int = 32,
         eval_batch_size: int = 64,
+        token_budget: int | None = None,
         group_by_length: bool = True,
         num_workers: int = 0,
         seed: int = 42,
@@ -96,11 +96,7 @@ class YelpDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        for name, least in LEAST.items():
-            if self.hparams[name] < least:
-                raise UserError(f"expected data.{name} of at least {least}, found {self.hparams[name]}")
-        if not 0 < validation_share < 1:
-            raise UserError(f"expected data.validation_share between 0 and 1, found {validation_share}")
+        batch_settings.check(self.hparams)
         self.labels: LabelMapping | None = None
         self.tokenizer: Any = None
         self.splits: dict[SplitName, Split] = {}
@@ -162,53 +158,43 @@ class YelpDataModule(LightningDataModule):
         assert labels is not None and self.labels is not None
         return np.bincount(labels, minlength=self.labels.num_labels).tolist()
 
-    def num_train_batches(self) -> int:
+    def num_train_batches(self, world_size: int | None = None) -> int:
         """Training batches an epoch, on each process; the same in every epoch."""
-        return len(self._sampler("train", self.splits["train"].rows, shuffle=True))
+        return len(self._sampler("train", self.splits["train"].rows, True, world_size))
+
+    def rows_per_train_batch(self) -> float | None:
+        """Rows of a mean training batch, over all processes, where batches differ: with a `token_budget`."""
+        return self._sampler("train", self.splits["train"].rows, True).rows_per_batch
 
     # ---- loaders -------------------------------------------------------------------------------
 
-    def _sampler(self, split: SplitName, rows: EncodedRows, shuffle: bool) -> GroupedBatchSampler:
-        h = self.hparams
+    def _sampler(
+        self, split: SplitName, rows: EncodedRows, train: bool, of: int | None = None
+    ) -> GroupedBatchSampler:
         rank, world_size = (0, 1) if split == "predict" else self._process()  # predict: see _loader
-        return GroupedBatchSampler(
-            rows.lengths,
-            h["batch_size"] if shuffle else h["eval_batch_size"],
-            seed=h["seed"],
-            group_by_length=h["group_by_length"],
-            shuffle=shuffle,
-            rank=rank,
-            world_size=world_size,
-        )
+        return batch_settings.batch_sampler(self.hparams, rows.lengths, train, rank, of or world_size)
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, split: SplitName, shuffle: bool) -> ResumableLoader:
-        h = self.hparams
+    def _loader(self, split: SplitName, train: bool) -> ResumableLoader:
         rows = self.splits[split].rows
-        if not shuffle:  # what was said of a row is written beside its text
+        if not train:  # what was said of a row is written beside its text
             # In predict each process takes a stretch of the file, so that it can write in order.
             rank, world_size = self._process() if split == "predict" else (0, 1)
             rows = rows.take(np.array_split(np.arange(len(rows)), world_size)[rank], with_index=True)
         return ResumableLoader(
             rows,
-            batch_sampler=self._sampler(split, rows, shuffle),
-            collate_fn=PaddingCollator(
-                pad_token_id=self.tokenizer.pad_token_id,
-                pad_multiple=h["pad_multiple"],
-                max_tokens=h["max_tokens"],
-                pad_length=h["max_tokens"] if h["padding"] == "max_length" else None,
-                token_type_ids="token_type_ids" in self.tokenizer.model_input_names,
-            ),
-            num_workers=h["num_workers"],
+            batch_sampler=self._sampler(split, rows, train),
+            collate_fn=batch_settings.padding_collator(self.hparams, self.tokenizer),
+            num_workers=self.hparams["num_workers"],
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
         )
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of `labels` (B,), `input_ids`, `token_type_ids`, `attention_mask` (B, T), int64."""
-        self._train_loader = self._loader("train", shuffle=True)
+        self._train_loader = self._loader("train", train=True)
         if self._loader_state:
             self._train_loader.load_state_dict(self._loader_state)
             self._loader_state = None
@@ -216,15 +202,15 @@ class YelpDataModule(LightningDataModule):
 
     def val_dataloader(self) -> ResumableLoader:
         """As `train_dataloader`, in a fixed order, with `index`, the row's place in the split's table."""
-        return self._loader("validation", shuffle=False)
+        return self._loader("validation", train=False)
 
     def test_dataloader(self) -> ResumableLoader:
         """As `val_dataloader`."""
-        return self._loader("test", shuffle=False)
+        return self._loader("test", train=False)
 
     def predict_dataloader(self) -> ResumableLoader:
         """As `val_dataloader`, without `labels`."""
-        return self._loader("predict", shuffle=False)
+        return self._loader("predict", train=False)
 
     # ---- what a checkpoint keeps -----------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from lit_ft.errors import UserError
 CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 
 TRAINING_FLAG, EVALUATION_FLAG = "--data.batch_size", "--data.eval_batch_size"
+BUDGET_FLAG = "--data.token_budget"
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
@@ -60,7 +61,8 @@ class LastBatch:
             else:
                 rows, width = self.shape
                 what = f"in a batch of {rows} texts of {width} tokens"
-                mend = f"lower {self.flag} from {rows}, or --data.max_tokens"
-                if self.flag == TRAINING_FLAG:
+                least = f"below {rows * width}" if self.flag == BUDGET_FLAG else f"from {rows}"
+                mend = f"lower {self.flag} {least}, or --data.max_tokens"
+                if self.flag != EVALUATION_FLAG:
                     mend += f"; {accumulation} keeps an optimizer step as large"
             raise UserError(f"the {whose}'s memory ran out {what}; {mend}") from error

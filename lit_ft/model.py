@@ -74,6 +74,7 @@ class BertClassifier(LightningModule):
         self.confusion: dict[str, list[list[int]]] = {}
         self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"
         self.calibrate = False  # whether predict_step divides the logits by the temperature
+        self.step_weight: float | None = None  # what each step's loss is divided by; None: its own rows
         self.temperature: float | None = None  # fitted at each validation, kept in the checkpoint
 
     # ---- building ------------------------------------------------------------------------------
@@ -161,17 +162,26 @@ class BertClassifier(LightningModule):
         """A batch -> logits (B, C)."""
         return self(**{key: value for key, value in batch.items() if key not in ("labels", "index")})
 
+    def on_fit_start(self) -> None:
+        """Learn the weight of a mean batch, where batches differ in rows."""
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        counts = self.class_weights.new_tensor(datamodule.class_counts())  # (C,)
+        weights = self.class_weights if self.hparams["class_weights"] else torch.ones_like(counts)
+        rows = datamodule.rows_per_train_batch()
+        self.step_weight = None if rows is None else rows * float((weights * counts).sum() / counts.sum())
+
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss to minimise, with class weights and label smoothing."""
         labels = batch["labels"]
         weights = self.class_weights if self.hparams["class_weights"] else None
         smoothing = self.hparams["label_smoothing"]
-        alone = self._trainer is None or self._trainer.world_size == 1
-        reduction = "mean" if alone else "sum"
+        world_size = 1 if self._trainer is None else self._trainer.world_size
+        own_mean = world_size == 1 and self.step_weight is None
+        reduction = "mean" if own_mean else "sum"
         logits = self._logits(batch)
         loss = F.cross_entropy(logits, labels, weights, reduction=reduction, label_smoothing=smoothing)
-        if not alone:
-            loss = mean_over_processes(loss, labels, weights)
+        if not own_mean:
+            loss = mean_over_processes(loss, labels, weights, world_size, self.step_weight)
         self.log("train/loss", loss, batch_size=len(labels))
         return loss
 

@@ -24,22 +24,32 @@ LOST = re.compile("Connection (closed|reset|refused)|Broken pipe|pair closure", 
 
 
 def mean_over_processes(
-    total: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None
+    total: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor | None,
+    world_size: int = 1,
+    step_weight: float | None = None,
 ) -> torch.Tensor:
     """The mean loss () of all processes' rows; its gradient is this process's part.
 
     DDP takes the mean of the processes' gradients. One with fewer rows, or rows of lighter classes, would
-    count too much if it divided by its own weight: all divide by the mean weight of a process.
+    count too much if it divided by its own weight: all divide by the mean weight of a process. Likewise
+    among batches of different sizes: row i's part of a step's gradient is w_i g_i / c, where c is what the
+    step divides by, the same in whichever batch it comes only if c is the same for all batches. With the
+    mean batch's weight for c the mean step is as large as ever.
 
     Args:
         total: The sum of this process's losses, ().
         labels: Of its rows, (B,) int64.
         weights: Of each class, (C,), where the losses are weighted.
+        world_size: Number of processes.
+        step_weight: What every step divides by, over all processes; by default its own rows' weight.
     """
     weight = total.new_tensor(len(labels)) if weights is None else weights[labels].sum()
     sums = torch.stack([total.detach(), weight]).float()
-    torch.distributed.all_reduce(sums)  # Lightning's `reduce` would wait for the device
-    gradient_only = (total - total.detach()) * torch.distributed.get_world_size() / sums[1]
+    if world_size > 1:
+        torch.distributed.all_reduce(sums)  # Lightning's `reduce` would wait for the device
+    gradient_only = (total - total.detach()) * world_size / (step_weight or sums[1])
     # One value on all processes: what looks at it (is it a number?) then decides the same on all of them.
     return sums[0] / sums[1] + gradient_only
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from lit_ft.batching import num_batches
 from lit_ft.errors import UserError
 
 
@@ -47,13 +46,12 @@ def check_end(trainer: Any) -> None:
         raise UserError("a linear decay needs an end: set --trainer.max_epochs or --trainer.max_steps")
 
 
-def check_schedule(trainer: Any, num_train_rows: int, batch_size: int) -> None:
+def check_schedule(trainer: Any, datamodule: Any) -> None:
     """Refuse what Lightning would refuse only in the middle of things, after files were written.
 
     Args:
         trainer: With its settings.
-        num_train_rows: Rows of the training split.
-        batch_size: Rows a batch on each process.
+        datamodule: Set up for a fit; not attached to the trainer yet.
     """
     check_end(trainer)
     for name in ("max_epochs", "max_steps", "accumulate_grad_batches", "limit_train_batches"):
@@ -64,12 +62,13 @@ def check_schedule(trainer: Any, num_train_rows: int, batch_size: int) -> None:
             "expected --trainer.val_check_interval as a number of batches or a share of an epoch, found a "
             "time: a resumed run would validate at other steps; last.ckpt is saved by the clock anyway"
         )
+    num_train_rows = sum(datamodule.class_counts())
     if num_train_rows < trainer.world_size:
         raise UserError(
             f"expected a training row for each of {trainer.world_size} processes, found {num_train_rows}; "
             "lower --trainer.devices"
         )
-    batches = _limited_batches(trainer, num_batches(num_train_rows, batch_size, trainer.world_size))
+    batches = _limited_batches(trainer, datamodule.num_train_batches(trainer.world_size))
     if batches == 0:
         raise UserError(
             f"expected --trainer.limit_train_batches that leaves a batch, found "

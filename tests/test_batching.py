@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from lit_ft.batching import GroupedBatchSampler, PaddingCollator, ResumableLoader
+from lit_ft.token_budget import starts_of_batches
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, 1001)
 
@@ -174,3 +175,69 @@ def test_collate_widths(multiple, pad_length, width):
     batch = PaddingCollator(0, multiple, 12, pad_length, False)(ROWS)
     assert batch["input_ids"].shape == (2, width)
     assert "token_type_ids" not in batch
+
+
+BUDGET = {"token_budget": 512, "width_multiple": 8, "most_tokens": 200}
+
+
+def test_a_budget_is_kept_in_equally_many_batches_an_epoch():
+    for world_size in (1, 2, 3):
+        counts = set()
+        for epoch in range(4):
+            ranks = []
+            for rank in range(world_size):
+                settings = {**BUDGET, "rank": rank, "world_size": world_size}
+                sampler = GroupedBatchSampler(LENGTHS, 100, seed=7, **settings)
+                sampler.set_epoch(epoch)
+                ranks.append(list(sampler))
+                assert len(ranks[-1]) == len(sampler) and all(ranks[-1])
+            counts.add(len(ranks[0]))
+            batches = [batch for rank in ranks for batch in rank]
+            assert sorted(sum(batches, [])) == list(range(1001))
+            computed = [min(-(-LENGTHS[b].max() // 8) * 8, 200) * len(b) for b in batches]
+            assert max(computed) <= 512 and max(map(len, batches)) <= 100
+            assert LENGTHS.sum() / sum(computed) > 0.9
+        assert len(counts) == 1
+
+
+def test_processes_share_a_budgets_batches():
+    """Two ranks with 512 tokens each, and one with 1,024."""
+    one = list(GroupedBatchSampler(LENGTHS, 200, seed=5, **{**BUDGET, "token_budget": 1024}))
+    ranks = [list(GroupedBatchSampler(LENGTHS, 100, seed=5, rank=r, world_size=2, **BUDGET)) for r in (0, 1)]
+    sizes = [[len(a), len(b)] for a, b in zip(*ranks, strict=True)]
+    assert all(abs(a - b) <= 1 for a, b in sizes)
+    assert sum(len(ranks[0]) == len(batches) for batches in (one, ranks[1])) >= 1
+    assert sorted(i for a, b in zip(*ranks, strict=True) for i in a + b) == sorted(sum(one, []))
+
+
+def test_a_budgets_neighbours_change_from_epoch_to_epoch():
+    sampler = GroupedBatchSampler(LENGTHS, 100, seed=7, **BUDGET)
+    first = {frozenset(batch) for batch in sampler.plan(0)}
+    assert len(first & {frozenset(batch) for batch in sampler.plan(1)}) < len(first) / 10
+    assert [b.tolist() for b in sampler.plan(1)] == [b.tolist() for b in sampler.plan(1)]
+    means = [LENGTHS[batch].mean() for batch in sampler.plan(0)]
+    assert abs(np.corrcoef(range(len(means)), means)[0, 1]) < 0.4  # not longest first
+
+
+def test_a_budget_in_evaluation_begins_with_the_longest():
+    """Where the memory is too little, it shows at once."""
+    batches = GroupedBatchSampler(LENGTHS, 100, shuffle=False, **BUDGET).plan(0)
+    longest = [-(-LENGTHS[batch].max() // 8) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "widths, budget, most_rows, world_size, starts",
+    [
+        ([8, 8, 4, 4, 4, 2], 16, 9, 1, [0, 2]),
+        ([8, 8, 4, 4, 4, 2], 16, 2, 1, [0, 2, 4]),
+        ([8, 8, 4, 4, 4, 2], 4, 9, 1, [0, 1, 2, 3, 4, 5]),  # longer than the budget: alone
+        ([8, 8, 4, 4, 4, 2, 2], 8, 9, 2, [0, 2, 5]),  # one row left: another from the batch before
+        ([8] * 5, 8, 9, 2, [0, 2]),  # the batch before has none to spare
+        ([8], 8, 9, 1, [0]),
+        ([], 8, 9, 1, []),
+    ],
+)
+def test_where_a_budgets_batches_begin(widths, budget, most_rows, world_size, starts):
+    found = starts_of_batches(np.array(widths, dtype=np.int64), budget, most_rows, world_size)
+    assert found.tolist() == starts

@@ -25,7 +25,17 @@ LIGHT = {
     "secret_values",
     "setting_keys",
 }  # no HEAVY at the top level
-LEAVES = {"audit", "batching", "errors", "optim", "runs", "sample_phrases", "config_file", "labels", "hub"}
+LEAVES = {
+    "audit",
+    "token_budget",
+    "errors",
+    "optim",
+    "runs",
+    "sample_phrases",
+    "config_file",
+    "labels",
+    "hub",
+}
 LEAVES |= {"text_keys", "analysis", "board", "figures", "markdown", "plain_parser", "setting_keys"}
 LEAVES |= {"mlm_figures", "secret_values", "setting_types", "model_checks", "skips"}
 COMMAND_MODULES = {module for module, _ in COMMANDS.values()}

@@ -44,6 +44,16 @@ def test_fit(lit_ft, fit_args):
     assert re.fullmatch(f"the machine's memory ran out {MEASURING}", line), line
 
 
+def test_fit_with_a_token_budget(lit_ft, fit_args):
+    for hook in ("on_after_backward", "on_validation_batch_end"):
+        line = one_line(lit_ft("fit", *fit_args, "--data.token_budget", "128", *hungry(hook)))
+        found = re.search(
+            r"in a batch of (\d+) texts of (\d+) tokens; lower --data.token_budget below (\d+), ", line
+        )
+        rows, width, size = map(int, found.groups())
+        assert rows * width == size <= 128
+
+
 def test_commands_that_measure(lit_ft, fit_args):
     assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
     for command, flags in {

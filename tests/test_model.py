@@ -118,6 +118,35 @@ def test_loss_with_weights_and_smoothing_by_hand(encoder):
     torch.testing.assert_close(model.val_metrics.compute()[0]["val/loss"], plain)
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 4.0]])
+def test_a_sample_weighs_the_same_in_whatever_batch(weights, encoder):
+    """Batches of 1, 4 and 2 rows: the gradients add up to those of all rows, each with its class's weight."""
+    labels = torch.tensor([2, 0, 1, 1, 0, 2, 2])
+    ids = torch.randint(5, 50, (7, 6), generator=torch.Generator().manual_seed(1))
+    model = BertClassifier(str(encoder), class_weights=weights, label_smoothing=0.1)
+    model.build(NAMES)
+    model.net.eval()
+
+    def gradient(rows: list[int]) -> torch.Tensor:
+        model.zero_grad()
+        batch = {"input_ids": ids[rows], "attention_mask": torch.ones(len(rows), 6), "labels": labels[rows]}
+        loss = model.training_step(batch, 0)
+        loss.backward()
+        values.append(loss.item())
+        return model.net.classifier.weight.grad.clone()
+
+    values: list[float] = []
+    whole = gradient(list(range(7)))  # divided by the weight of its 7 rows
+    parts = [[0], [1, 2, 3, 4], [5, 6]]
+    alone = sum(gradient(rows) for rows in parts)
+    model.trainer = FakeTrainer(class_counts=lambda: [2, 2, 3], rows_per_train_batch=lambda: 7 / 3)
+    model.on_fit_start()
+    model.trainer = None
+    torch.testing.assert_close(sum(gradient(rows) for rows in parts) / 3, whole)
+    assert not torch.allclose(alone / 3, whole, rtol=1e-2)
+    assert values[1:4] == pytest.approx(values[4:])  # what is shown is the mean of the batch either way
+
+
 @pytest.mark.parametrize("weights", [[-1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [float("nan"), 1.0, 1.0]])
 def test_class_weights_that_weigh_nothing(weights, encoder):
     with pytest.raises(UserError, match="model.class_weights of 0 or more"):
@@ -138,10 +167,11 @@ class FakeTrainer:
     def __init__(self, **given):
         self.limit_train_batches, self.accumulate_grad_batches = 1.0, 1
         self.max_epochs, self.max_steps = 3, -1
+        self.world_size = 1
         self.__dict__.update(given)
         self.datamodule = self
 
-    def num_train_batches(self):
+    def num_train_batches(self, world_size=None):
         return 101
 
 

@@ -25,6 +25,9 @@ EXACT = ["--data.validation_share", "0.25", "--data.pad_multiple", "1"]
 EXACT += [f"--model.{name}_dropout=0" for name in ("hidden", "attention", "classifier")]
 EXACT += ["--model.class_weights", "[1.0, 2.0, 0.0, 5.0, 0.5]", "--model.label_smoothing", "0.1"]
 
+# Two processes with 64 tokens each and one with 128 have the same batches, of 2 or 4 rows: of 76 none is left.
+BUDGET = [*EXACT, "--data.validation_share", "0.24", "--data.pad_multiple", "32", "--data.token_budget"]
+
 REQUEUE = signal_at(batch=4, rank=0, number=int(signal.SIGUSR1))
 CODES = {"stopped": 143, "requeued": 138}  # else 0
 
@@ -39,6 +42,7 @@ def two(fit_args, work, monkeypatch):
         "requeued": ["srun", *fit, "--name", "parts", "--ckpt_path", "last", REQUEUE],
         "resumed": [*fit, "--name", "parts", "--ckpt_path", "last"],
         "exact": [*fit, *EXACT, "--name", "two"],
+        "budget": [*fit, *BUDGET, "64", "--name", "two_with_budget"],
         "test": ["test", *fit_args, "--name", "whole"],
         "predict": [*predict, "--name", "whole", "--data.predict_output", "two.csv"],
     }
@@ -55,6 +59,14 @@ def assert_same_figures(one: dict, other: dict, but: str = "") -> None:
         if key != but:
             same = value == other[key] if "matrix" in key else other[key] == pytest.approx(value, abs=1e-5)
             assert same, f"{key}: {value} and {other[key]}"
+
+
+def assert_same_weights(one: str, other: str) -> None:
+    found = state(other)["state_dict"]
+    for key, value in state(one)["state_dict"].items():
+        if key.endswith("key.bias"):  # no gradient but rounding, which AdamW scales up: attention knows
+            continue  # only differences between keys
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-5, msg=key)
 
 
 def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
@@ -78,11 +90,10 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
     # A process pads its share to the share's own longest row.
     assert figures("two")["train/real_share"] >= figures("one")["train/real_share"]
     assert_same_figures(figures("one"), figures("two"), but="train/real_share")
-    both = state("two")["state_dict"]
-    for key, value in state("one")["state_dict"].items():
-        if key.endswith("key.bias"):  # no gradient but rounding, which AdamW scales up: attention knows
-            continue  # only differences between keys
-        torch.testing.assert_close(both[key], value, rtol=0, atol=1e-5, msg=key)
+    assert_same_weights("one", "two")
+    assert lit_ft("fit", *fit_args, *BUDGET, "128", "--name", "one_with_budget")[0] == 0
+    assert_same_figures(figures("one_with_budget"), figures("two_with_budget"), but="train/real_share")
+    assert_same_weights("one_with_budget", "two_with_budget")
 
     # Measured, and predicted with, by one process.
     by_two = figures("whole")

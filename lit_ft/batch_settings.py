@@ -1,0 +1,73 @@
+"""The data module's settings that decide its batches: what they may be, and what is made of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lit_ft.batching import GroupedBatchSampler, PaddingCollator
+from lit_ft.errors import UserError
+
+LEAST = dict.fromkeys(["batch_size", "eval_batch_size", "pad_multiple"], 1)
+LEAST |= dict.fromkeys(["num_workers", "split_seed", "seed"], 0)
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Refuse numbers that make no batches.
+
+    Args:
+        settings: The data module's, by name.
+
+    Raises:
+        UserError: With the value and what is expected.
+    """
+    for name, least in LEAST.items():
+        if settings[name] < least:
+            raise UserError(f"expected data.{name} of at least {least}, found {settings[name]}")
+    if not 0 < settings["validation_share"] < 1:
+        raise UserError(
+            f"expected data.validation_share between 0 and 1, found {settings['validation_share']}"
+        )
+    budget, most = settings["token_budget"], settings["max_tokens"]
+    if budget is None:
+        return
+    if budget < most:
+        raise UserError(
+            f"expected data.token_budget of at least {most} (data.max_tokens), found {budget}: "
+            "the longest text would not fit into a batch"
+        )
+    if not settings["group_by_length"]:
+        raise UserError(
+            "data.token_budget fills batches with texts of like length: leave out "
+            "data.group_by_length=false, or the budget"
+        )
+
+
+def batch_sampler(
+    settings: Mapping[str, Any], lengths: np.ndarray, train: bool, rank: int, world_size: int
+) -> GroupedBatchSampler:
+    """The batches of rows of these lengths, (N,): shuffled to train on, else in a fixed order."""
+    padded = settings["padding"] == "max_length"
+    return GroupedBatchSampler(
+        np.full_like(lengths, settings["max_tokens"]) if padded else lengths,
+        settings["batch_size" if train else "eval_batch_size"],
+        seed=settings["seed"],
+        group_by_length=settings["group_by_length"],
+        shuffle=train,
+        rank=rank,
+        world_size=world_size,
+        token_budget=settings["token_budget"],
+        width_multiple=settings["pad_multiple"],
+        most_tokens=settings["max_tokens"],
+    )
+
+
+def padding_collator(settings: Mapping[str, Any], tokenizer: Any) -> PaddingCollator:
+    """From rows to a batch that this tokenizer's model takes."""
+    return PaddingCollator(
+        pad_token_id=tokenizer.pad_token_id,
+        pad_multiple=settings["pad_multiple"],
+        max_tokens=settings["max_tokens"],
+        pad_length=settings["max_tokens"] if settings["padding"] == "max_length" else None,
+        token_type_ids="token_type_ids" in tokenizer.model_input_names,
+    )
