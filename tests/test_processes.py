@@ -25,7 +25,7 @@ EXACT = ["--data.validation_share", "0.25", "--data.pad_multiple", "1"]
 EXACT += [f"--model.{name}_dropout=0" for name in ("hidden", "attention", "classifier")]
 EXACT += ["--model.class_weights", "[1.0, 2.0, 0.0, 5.0, 0.5]", "--model.label_smoothing", "0.1"]
 
-# Two processes with 64 tokens each and one with 128 have the same batches, of 2 or 4 rows: of 76 none is left.
+# Two processes with 64 tokens each and one with 128 have the same batches: of 76 rows none is left.
 BUDGET = [*EXACT, "--data.validation_share", "0.24", "--data.pad_multiple", "32", "--data.token_budget"]
 
 REQUEUE = signal_at(batch=4, rank=0, number=int(signal.SIGUSR1))
