@@ -16,6 +16,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from lit_ft import pretrained as models
 from lit_ft.errors import UserError
+from lit_ft.first_token import compute_first_token_only
 from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
@@ -115,6 +116,7 @@ class BertClassifier(LightningModule):
         # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without
         # this line a run would train with no dropout, and its resumption with it.
         self.net = net.train()
+        compute_first_token_only(net)
         self.class_weights: torch.Tensor  # (C,)
         self.register_buffer("class_weights", class_weights)
         num_labels = len(class_weights)

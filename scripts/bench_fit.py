@@ -221,6 +221,18 @@ def write_sample(folder: str) -> str:
     return path
 
 
+def set_defaults(options: argparse.Namespace, folder: str) -> None:
+    """Where no texts or encoder are named, the embedded ones; all as full paths."""
+    if options.train_path is None:
+        options.train_path = write_sample(folder)
+    if options.pretrained is None:
+        from lit_ft.sample import sample_encoder
+
+        options.pretrained = str(sample_encoder())
+    options.train_path = str(Path(options.train_path).resolve())
+    options.pretrained = str(Path(options.pretrained).resolve())
+
+
 def main() -> int:
     """Measure all recipes and print the table."""
     parser = argparse.ArgumentParser(
@@ -242,15 +254,8 @@ def main() -> int:
         options.rounds, options.seconds, options.steps = 1, 4, 2
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    folder = tempfile.mkdtemp(prefix="bench-")
-    if options.train_path is None:
-        options.train_path = write_sample(folder)
-    if options.pretrained is None:
-        from lit_ft.sample import sample_encoder
-
-        options.pretrained = str(sample_encoder())
-    args = ["--data.train_path", str(Path(options.train_path).resolve())]
-    args += ["--model.pretrained", str(Path(options.pretrained).resolve())]
+    set_defaults(options, tempfile.mkdtemp(prefix="bench-"))
+    args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
     args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]
     rows = interleave(RECIPES, options.rounds, lambda recipe: run_child(__file__, recipe, args))
     quick = "One short round: indicative only. " if options.quick else ""

@@ -1,0 +1,168 @@
+"""How preparing texts grows (read, check, tokenise, cache) beside the bare tokenizer, and a second start.
+
+    python scripts/bench_data.py [--rows 6500 65000 650000] [--model.pretrained ENCODER] [--json bench.json]
+
+The texts are embedded reviews joined until they have the lengths of Yelp's (log-normal, median about 93
+tokens, mean 128), all different. Each figure comes from a process of its own, one after the other; `bare`
+is `tokenizers`' encode_batch_fast over the same texts in memory, in batches of 1,000.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench_common import ROOT
+
+MEDIAN_WORDS, SIGMA = 68, 0.8  # of a log-normal
+PARTS = ("bare", "prepare", "again")
+
+
+def write_reviews(path: Path, num_rows: int) -> None:
+    """A csv of that many different texts with labels from 0 to 4."""
+    import numpy as np
+
+    from lit_ft.sample import make_reviews
+
+    rng = np.random.default_rng(num_rows)
+    sentences = [sentence for text in make_reviews("train")[0] for sentence in text.split(". ")]
+    words_of = np.array([len(sentence.split()) for sentence in sentences])
+    wanted = np.exp(rng.normal(np.log(MEDIAN_WORDS), SIGMA, num_rows)).clip(3, 1000)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("label", "text"))
+        for number, words in enumerate(wanted):
+            chosen = rng.integers(len(sentences), size=int(words / 4) + 1)
+            enough = int(np.searchsorted(words_of[chosen].cumsum(), words)) + 1
+            text = ". ".join(sentences[i] for i in chosen[:enough])
+            writer.writerow((number % 5, f"{number} {text}"))
+
+
+def bare(path: str, encoder: str) -> dict[str, float]:
+    """The tokenizer alone."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(encoder).backend_tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    with open(path, newline="", encoding="utf-8") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    begun, tokens = time.perf_counter(), 0
+    for i in range(0, len(texts), 1000):
+        tokens += sum(len(e.ids) for e in tokenizer.encode_batch_fast(texts[i : i + 1000]))
+    return {"seconds": time.perf_counter() - begun, "tokens": tokens}
+
+
+def prepare(path: str, encoder: str) -> dict[str, float]:
+    """Everything between a file and the first batch, with nothing in the caches."""
+    from lit_ft.console import silence_libraries
+    from lit_ft.data import YelpDataModule
+    from lit_ft.machine import peak_memory_gb
+
+    silence_libraries()
+    data = YelpDataModule(train_path=path, tokenizer=encoder)
+    begun = time.perf_counter()
+    data.setup("fit")
+    return {"seconds": time.perf_counter() - begun, "peak_gb": peak_memory_gb()}
+
+
+def again(path: str, encoder: str) -> dict[str, float]:
+    """A second start of `fit`, from the end of the imports to the end of the first step."""
+    from lightning import Callback
+
+    from lit_ft import cli
+    from lit_ft.__main__ import main
+
+    found: dict[str, float] = {}
+
+    class First(Exception):
+        pass
+
+    class Timer(Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            found["seconds"] = time.perf_counter() - begun
+            raise First
+
+    callbacks = cli.Tracking.callbacks
+    cli.Tracking.callbacks = lambda tracking: [*callbacks(tracking), Timer()]  # type: ignore
+    begun = time.perf_counter()
+    try:
+        main(["fit", "--config", "yelp_local.yaml", "--data.train_path", path, "--model.pretrained", encoder])
+    except First:
+        pass
+    return found
+
+
+def run(part: str, path: Path, encoder: str, folder: Path) -> dict[str, float]:
+    """One part in a process of its own, with the caches of this folder."""
+    caches = {"LIT_FT_CACHE": str(folder / "lit_ft"), "HF_DATASETS_CACHE": str(folder / "datasets")}
+    call = [sys.executable, __file__, "--child", part, str(path), encoder]
+    done = subprocess.run(call, capture_output=True, text=True, env={**os.environ, **caches}, cwd=folder)
+    if done.returncode:
+        raise SystemExit(f"{part} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=[6_500, 65_000, 650_000])
+    parser.add_argument("--model.pretrained", dest="pretrained", help="default: the embedded encoder")
+    parser.add_argument("--json", help="file to write, too")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if options.child:
+        part, path, encoder = options.child
+        print(json.dumps({"bare": bare, "prepare": prepare, "again": again}[part](path, encoder)))
+        return 0
+    if options.pretrained is None:
+        from lit_ft.sample import sample_encoder
+
+        options.pretrained = str(sample_encoder())
+    encoder = str(Path(options.pretrained).resolve())
+    print("| rows | tokens | bare, s | prepare, s | ratio | peak GB | first step of a second start, s |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    rows = []
+    for num_rows in options.rows:
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            folder = Path(name)
+            path = folder / "reviews.csv"
+            sys.stderr.write(f"{num_rows:,} rows: writing\n")
+            write_reviews(path, num_rows)
+            found = {}
+            for part in PARTS:
+                sys.stderr.write(f"{num_rows:,} rows: {part}\n")
+                found[part] = run(part, path, encoder, folder)
+        row = {
+            "rows": num_rows,
+            "tokens": found["bare"]["tokens"],
+            "bare_seconds": found["bare"]["seconds"],
+            "prepare_seconds": found["prepare"]["seconds"],
+            "ratio": found["prepare"]["seconds"] / found["bare"]["seconds"],
+            "peak_gb": found["prepare"]["peak_gb"],
+            "first_step_seconds": found["again"]["seconds"],
+        }
+        rows.append(row)
+        seconds = f"{row['bare_seconds']:.1f} | {row['prepare_seconds']:.1f} | {row['ratio']:.2f}"
+        rest = f"{row['peak_gb']:.2f} | {row['first_step_seconds']:.1f}"
+        print(f"| {num_rows:,} | {row['tokens']:,} | {seconds} | {rest} |", flush=True)
+    if options.json:
+        from lit_ft.machine import hardware, versions
+
+        values = {"versions": versions(), "hardware": hardware(), "rows": rows}
+        Path(options.json).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
