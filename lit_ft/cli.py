@@ -244,6 +244,7 @@ class ReviewCLI(LightningCLI):
 def main(command: str, args: list[str]) -> int:
     """Run one of the four commands."""
     silence_libraries()
-    keep_freed_memory()
+    if not __import__("os").environ.get("NOKEEP"):
+        keep_freed_memory()
     ReviewCLI(command, args)
     return 0

@@ -147,6 +147,7 @@ def fit(options: argparse.Namespace, clock: Clock, recipe: str) -> None:
 def bare(options: argparse.Namespace, clock: Clock) -> None:
     """Our model and our batches in a plain loop."""
     import torch
+    import yaml
     from torch.nn import functional as F
 
     from lit_ft.data import YelpDataModule
@@ -154,9 +155,9 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     from lit_ft.model import BertClassifier
     from lit_ft.optim import linear_decay, parameter_groups
 
-    data = YelpDataModule(
-        train_path=options.train_path, max_tokens=MAX_TOKENS, batch_size=32, tokenizer=options.pretrained
-    )
+    shipped = yaml.safe_load((ROOT / "configs/yelp_local.yaml").read_text(encoding="utf-8"))["data"]
+    own = {"train_path": options.train_path, "max_tokens": MAX_TOKENS, "tokenizer": options.pretrained}
+    data = YelpDataModule(**{**shipped, **own})
     data.setup("fit")
     assert data.labels is not None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
