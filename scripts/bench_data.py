@@ -136,9 +136,7 @@ def main() -> int:
         sys.stderr.write("sample.yaml: two starts\n")
         starts = [run("again", SAMPLE, encoder, Path(name))["seconds"] for _ in range(2)]
     first, second = starts
-    print(
-        f"sample.yaml: the first step ends {second:.1f} s after the imports ({first:.1f} s in a first start)\n"
-    )
+    print(f"sample.yaml: first step {second:.1f} s after the imports ({first:.1f} s in a first start)\n")
     print("| rows | tokens | bare, s | prepare, s | ratio | peak GB | first step of a second start, s |")
     print("|---|---|---|---|---|---|---|", flush=True)
     rows = []
