@@ -42,6 +42,7 @@ ENVIRONMENT = {  # defaults that the libraries read while they are imported; the
     "TF_CPP_MIN_LOG_LEVEL": "3",  # tensorboard imports tensorflow where it is installed, which logs a page
     "GRPC_VERBOSITY": "ERROR",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make a busy machine many times slower
+    "THP_MEM_ALLOC_ENABLE": "1",  # torch 2.13, on CPUs: pages of 2 MB, docs/performance.md
     "JSONARGPARSE_DEPRECATION_WARNINGS": "off",  # of Lightning 2.6's calls (cli.py), nothing of the user's
     "MPLBACKEND": "Agg",  # figures go to files; the default backend needs a display on some machines
 }

@@ -12,7 +12,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_ft import checkpoints, flags, hub, pretrained, runs
 from lit_ft.__main__ import configs_dir, first_config_stem
-from lit_ft.allocator import keep_freed_memory
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.console import global_rank, say, silence_libraries, warn
@@ -244,7 +243,5 @@ class ReviewCLI(LightningCLI):
 def main(command: str, args: list[str]) -> int:
     """Run one of the four commands."""
     silence_libraries()
-    if not __import__("os").environ.get("NOKEEP"):
-        keep_freed_memory()
     ReviewCLI(command, args)
     return 0

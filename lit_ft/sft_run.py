@@ -17,7 +17,6 @@ from trl import SFTConfig
 
 from lit_ft import mlm_data, pretrained, runs
 from lit_ft.__main__ import configs_dir
-from lit_ft.allocator import keep_freed_memory
 from lit_ft.console import say, silence_writer_threads, warn
 from lit_ft.errors import UserError
 from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
@@ -48,7 +47,6 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     """
     begun = time.monotonic()
     _quiet()
-    keep_freed_memory()
     assert settings.name is not None
     checkpoint = find_checkpoint(settings.name, settings.ckpt_path)
     if checkpoint is not None:

@@ -9,7 +9,10 @@ from conftest import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 import bench_common  # noqa: E402
+import bench_data  # noqa: E402
 import bench_fit  # noqa: E402
+import bench_predict  # noqa: E402
+import bench_sft  # noqa: E402
 from bench_common import Clock, Enough, Row  # noqa: E402
 
 
@@ -78,3 +81,21 @@ def test_the_clock_counts_after_the_warm_up():
     assert clock.done == bench_common.WARM_UP_STEPS + 2
     assert (clock.tokens, clock.computed) == (2 * 4, 2 * 8)
     assert clock.figures()["real_share"] == 0.5
+
+
+def test_ratios_of_the_other_benchmarks():
+    rows = {
+        "pipeline": row("pipeline", 100.0),
+        "predict": row("predict", 250.0),
+        "validate": row("validate", 300.0),
+    }
+    assert bench_predict.ratios(rows) == {"predict": 2.5, "validate": 3.0}
+    assert bench_sft.ratios({"run_mlm": row("run_mlm", 200.0), "sft": row("sft", 300.0)}) == {"run_mlm": 1.5}
+
+
+def test_generated_reviews_are_different_and_of_the_lengths_that_were_asked_for(tmp_path):
+    bench_data.write_reviews(tmp_path / "reviews.csv", 500)
+    texts, labels = bench_fit.read(str(tmp_path / "reviews.csv"))
+    assert len(set(texts)) == 500 and set(labels) == set(range(5))
+    words = sorted(len(text.split()) for text in texts)
+    assert 55 < words[250] < 95 and words[-1] > 250
