@@ -1,5 +1,7 @@
 """What the benchmarks share: recipes in fresh processes, interleaved rounds, medians, a table and JSON."""
 
+import argparse
+import csv
 import json
 import platform
 import resource
@@ -37,6 +39,7 @@ class Clock:
     tokens: int = 0  # real ones
     computed: int = 0  # with padding
     begun: float = 0.0
+    ended: float | None = None  # by default when the figures are asked for
     faults: int = 0
 
     def step(self, attention_mask: Any) -> None:
@@ -59,7 +62,7 @@ class Clock:
         """What the parent reads."""
         from lit_ft.machine import peak_memory_gb
 
-        seconds = time.perf_counter() - self.begun
+        seconds = (self.ended or time.perf_counter()) - self.begun
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - self.faults
         return {
             "tokens_per_second": self.tokens / seconds,
@@ -145,3 +148,36 @@ def report(rows: Sequence[Row], ratios: dict[str, float], path: str | None, note
         values = {"versions": versions(), "hardware": hardware()}
         values |= {"rows": [asdict(row) for row in rows], "ratios": ratios}
         Path(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def read(path: str) -> tuple[list[str], list[int]]:
+    """Texts and labels from 0 of a csv with the columns text and label."""
+    csv.field_size_limit(1 << 30)
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    labels = [int(row["label"]) for row in rows]
+    return [row["text"] for row in rows], [label - min(labels) for label in labels]
+
+
+def write_sample(folder: str) -> str:
+    """The embedded reviews as a csv."""
+    from lit_ft.sample import make_reviews
+
+    path = str(Path(folder) / "train.csv")
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("label", "text"))
+        writer.writerows((label, text) for text, label in zip(*make_reviews("train"), strict=True))
+    return path
+
+
+def set_defaults(options: argparse.Namespace, folder: str) -> None:
+    """Where no texts or encoder are named, the embedded ones; all as full paths."""
+    if options.train_path is None:
+        options.train_path = write_sample(folder)
+    if options.pretrained is None:
+        from lit_ft.sample import sample_encoder
+
+        options.pretrained = str(sample_encoder())
+    options.train_path = str(Path(options.train_path).resolve())
+    options.pretrained = str(Path(options.pretrained).resolve())

@@ -18,14 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import bench_fit
+import bench_common
 from bench_common import ROOT, Clock, Row, interleave, report, run_child
 
 RECIPES = ("pipeline", "predict", "validate")
 
 
 class Whole(Clock):
-    """A clock of everything from its start."""
+    """A clock of everything from its start to the end of the last batch."""
 
     def start(self) -> None:
         """Begin, before the texts are tokenised."""
@@ -35,7 +35,8 @@ class Whole(Clock):
         self.faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
     def step(self, attention_mask: Any) -> None:
-        """Count a batch."""
+        """Count a batch that has been computed."""
+        self.ended = time.perf_counter()
         self.done += 1
         self.tokens += int(attention_mask.sum())
         self.computed += attention_mask.numel()
@@ -56,7 +57,7 @@ def pipeline(options: argparse.Namespace, clock: Whole) -> None:
 
     from lit_ft.machine import automatic_precision
 
-    texts, _ = bench_fit.read(options.train_path)
+    texts, _ = bench_common.read(options.train_path)
     half = automatic_precision() == "bf16-mixed"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = transformers.pipeline("text-classification", options.run + "/model", device=device)
@@ -65,7 +66,7 @@ def pipeline(options: argparse.Namespace, clock: Whole) -> None:
     )
     clock.start()
     with torch.autocast(device, torch.bfloat16, enabled=half):
-        for _ in pipe(iter(texts), batch_size=32, truncation=True, max_length=512):  # type: ignore
+        for _ in pipe(texts, batch_size=32, truncation=True, max_length=512):
             pass
 
 
@@ -83,8 +84,9 @@ def ours(options: argparse.Namespace, clock: Whole, command: str) -> None:
         setup(data, stage)
 
     def timed_step(module: Any, batch: Any, index: int) -> Any:
+        result = step(module, batch, index)
         clock.step(batch["attention_mask"])
-        return step(module, batch, index)
+        return result
 
     YelpDataModule.setup = timed_setup  # type: ignore
     setattr(BertClassifier, name, timed_step)
@@ -115,7 +117,7 @@ def ratios(rows: dict[str, Row]) -> dict[str, float]:
 
 def first_rows(path: str, num_rows: int, target: Path) -> str:
     """The first rows of a csv, as another."""
-    texts, labels = bench_fit.read(path)
+    texts, labels = bench_common.read(path)
     with open(target, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("label", "text"))
@@ -145,7 +147,7 @@ def main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    bench_fit.set_defaults(options, str(folder))
+    bench_common.set_defaults(options, str(folder))
     options.train_path = first_rows(options.train_path, options.rows, folder / "rows.csv")
 
     from lit_ft.__main__ import main as lit_ft

@@ -16,7 +16,7 @@ import tempfile
 from itertools import chain
 from typing import Any
 
-import bench_fit
+import bench_common
 from bench_common import ROOT, Clock, Enough, Row, interleave, report, run_child
 
 BLOCK, BATCH = 512, 8
@@ -38,7 +38,7 @@ def run_mlm(options: argparse.Namespace, clock: Clock) -> None:
     from lit_ft.machine import automatic_precision
 
     tokenizer = AutoTokenizer.from_pretrained(options.pretrained)
-    texts = Dataset.from_dict({"text": bench_fit.read(options.train_path)[0]})
+    texts = Dataset.from_dict({"text": bench_common.read(options.train_path)[0]})
     tokens = texts.map(
         lambda batch: tokenizer(batch["text"], return_special_tokens_mask=True),
         batched=True,
@@ -125,7 +125,7 @@ def main() -> int:
         options.rounds, options.seconds, options.steps = 1, 4, 2
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    bench_fit.set_defaults(options, tempfile.mkdtemp(prefix="bench-"))
+    bench_common.set_defaults(options, tempfile.mkdtemp(prefix="bench-"))
     args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
     args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]
     rows = interleave(RECIPES, options.rounds, lambda recipe: run_child(__file__, recipe, args))

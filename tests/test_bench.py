@@ -95,7 +95,7 @@ def test_ratios_of_the_other_benchmarks():
 
 def test_generated_reviews_are_different_and_of_the_lengths_that_were_asked_for(tmp_path):
     bench_data.write_reviews(tmp_path / "reviews.csv", 500)
-    texts, labels = bench_fit.read(str(tmp_path / "reviews.csv"))
+    texts, labels = bench_common.read(str(tmp_path / "reviews.csv"))
     assert len(set(texts)) == 500 and set(labels) == set(range(5))
     words = sorted(len(text.split()) for text in texts)
     assert 55 < words[250] < 95 and words[-1] > 250
