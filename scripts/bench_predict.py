@@ -36,6 +36,10 @@ class Whole(Clock):
 
     def step(self, attention_mask: Any) -> None:
         """Count a batch that has been computed."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.ended = time.perf_counter()
         self.done += 1
         self.tokens += int(attention_mask.sum())
