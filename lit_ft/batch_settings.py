@@ -33,13 +33,13 @@ def check(settings: Mapping[str, Any]) -> None:
         return
     if budget < most:
         raise UserError(
-            f"expected data.token_budget of at least {most} (data.max_tokens), found {budget}: "
-            "the longest text would not fit into a batch"
+            f"expected data.token_budget of at least {most} (data.max_tokens), found {budget}: the longest "
+            f"text would not fit; set --data.token_budget={most}, or null for batches of equal rows"
         )
     if not settings["group_by_length"]:
         raise UserError(
-            "data.token_budget fills batches with texts of like length: leave out "
-            "data.group_by_length=false, or the budget"
+            "data.token_budget fills batches with texts of like length, which data.group_by_length=false "
+            "forbids; set --data.token_budget=null"
         )
 
 
