@@ -108,7 +108,7 @@ def run(part: str, path: Path | str, encoder: str, folder: Path) -> dict[str, fl
     done = subprocess.run(call, capture_output=True, text=True, env={**os.environ, **caches}, cwd=folder)
     if done.returncode:
         raise SystemExit(f"{part} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> int:
@@ -125,7 +125,8 @@ def main() -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if options.child:
         part, path, encoder = options.child
-        print(json.dumps({"bare": bare, "prepare": prepare, "again": again}[part](path, encoder)))
+        # On a line of its own, below a progress bar.
+        print("\n" + json.dumps({"bare": bare, "prepare": prepare, "again": again}[part](path, encoder)))
         return 0
     if options.pretrained is None:
         from lit_ft.sample import sample_encoder

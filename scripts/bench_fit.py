@@ -97,7 +97,7 @@ def child(options: argparse.Namespace) -> None:
             (trainer if recipe in TRAINER else fit)(options, clock, recipe)
     except Enough:
         pass
-    print(json.dumps(clock.figures()))
+    print("\n" + json.dumps(clock.figures()))  # on a line of its own, below a progress bar
 
 
 def best_of(rows: dict[str, Row]) -> str:

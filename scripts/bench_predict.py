@@ -112,7 +112,7 @@ def child(options: argparse.Namespace) -> None:
         pipeline(options, clock)
     else:
         ours(options, clock, options.child)
-    print(json.dumps(clock.figures()))
+    print("\n" + json.dumps(clock.figures()))  # on a line of its own, below a progress bar
 
 
 def ratios(rows: dict[str, Row]) -> dict[str, float]:

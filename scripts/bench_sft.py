@@ -96,7 +96,7 @@ def child(options: argparse.Namespace) -> None:
         (run_mlm if options.child == "run_mlm" else sft)(options, clock)
     except Enough:
         pass
-    print(json.dumps(clock.figures()))
+    print("\n" + json.dumps(clock.figures()))  # on a line of its own, below a progress bar
 
 
 def ratios(rows: dict[str, Row]) -> dict[str, float]:
