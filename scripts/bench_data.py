@@ -94,6 +94,7 @@ def again(path: str, encoder: str) -> dict[str, float]:
     cli.Tracking.callbacks = lambda tracking: [*callbacks(tracking), Timer()]  # type: ignore
     begun = time.perf_counter()
     own = ["--config", "yelp_local.yaml", "--data.train_path", path, "--model.pretrained", encoder]
+    own += ["--data.max_tokens", "512"]  # as prepared
     try:
         main(["fit", *(["--config", path] if path == SAMPLE else own)])
     except First:
