@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -181,3 +182,34 @@ def set_defaults(options: argparse.Namespace, folder: str) -> None:
         options.pretrained = str(sample_encoder())
     options.train_path = str(Path(options.train_path).resolve())
     options.pretrained = str(Path(options.pretrained).resolve())
+
+
+def parser_of(description: str, recipes: Sequence[str]) -> argparse.ArgumentParser:
+    """The flags that the benchmarks of recipes share.
+
+    Args:
+        description: What the benchmark measures.
+        recipes: That a process of its own can be asked for.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data.train_path", dest="train_path")
+    parser.add_argument("--model.pretrained", dest="pretrained")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one short round: indicative only")
+    parser.add_argument("--json", help="file to write, too")
+    parser.add_argument("--child", choices=recipes, help=argparse.SUPPRESS)
+    return parser
+
+
+def add_window(parser: argparse.ArgumentParser, steps: int) -> None:
+    """The flags of how long training is measured."""
+    parser.add_argument("--seconds", type=float, default=60, help="to measure a recipe, each round")
+    parser.add_argument("--steps", type=int, default=steps, help="to measure at least")
+
+
+def prepare_environment() -> None:
+    """For this process and its children: the repository's own package, and no Hub."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_common import ROOT
+from bench_common import prepare_environment
 
 MEDIAN_WORDS, SIGMA = 68, 0.8  # of a log-normal
 PARTS = ("bare", "prepare", "again")
@@ -122,8 +122,7 @@ def main() -> int:
     parser.add_argument("--json", help="file to write, too")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    prepare_environment()
     if options.child:
         part, path, encoder = options.child
         # On a line of its own, below a progress bar.

@@ -14,7 +14,19 @@ import sys
 import tempfile
 from typing import Any
 
-from bench_common import ROOT, Clock, Enough, Row, interleave, report, run_child, set_defaults
+from bench_common import (
+    ROOT,
+    Clock,
+    Enough,
+    Row,
+    add_window,
+    interleave,
+    parser_of,
+    prepare_environment,
+    report,
+    run_child,
+    set_defaults,
+)
 from bench_peers import MAX_TOKENS, TRAINER, course, trainer
 
 RECIPES = ("course", *TRAINER, "fit", "fit as shipped", "bare")
@@ -122,25 +134,15 @@ def ratios(rows: dict[str, Row]) -> dict[str, float]:
 
 def main() -> int:
     """Measure all recipes and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data.train_path", dest="train_path")
-    parser.add_argument("--model.pretrained", dest="pretrained")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=60, help="to measure a recipe, each round")
-    parser.add_argument("--steps", type=int, default=8, help="to measure at least")
-    parser.add_argument("--quick", action="store_true", help="one short round: indicative only")
-    parser.add_argument("--json", help="file to write, too")
-    parser.add_argument("--child", choices=RECIPES, help=argparse.SUPPRESS)
+    parser = parser_of(__doc__, RECIPES)
+    add_window(parser, steps=8)
     options = parser.parse_args()
     if options.child:
         child(options)
         return 0
     if options.quick:
         options.rounds, options.seconds, options.steps = 1, 4, 2
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    prepare_environment()
     set_defaults(options, tempfile.mkdtemp(prefix="bench-"))
     args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
     args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_common
-from bench_common import ROOT, Clock, Row, interleave, report, run_child
+from bench_common import Clock, Row, interleave, report, run_child
 
 RECIPES = ("pipeline", "predict", "validate")
 
@@ -133,25 +133,16 @@ def first_rows(path: str, num_rows: int, target: Path) -> str:
 
 def main() -> int:
     """Measure all recipes and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data.train_path", dest="train_path")
-    parser.add_argument("--model.pretrained", dest="pretrained")
+    parser = bench_common.parser_of(__doc__, RECIPES)
     parser.add_argument("--rows", type=int, default=1000, help="texts to predict")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one short round: indicative only")
-    parser.add_argument("--json", help="file to write, too")
     parser.add_argument("--run", help=argparse.SUPPRESS)
-    parser.add_argument("--child", choices=RECIPES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(options)
         return 0
     if options.quick:
         options.rounds, options.rows = 1, 200
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    bench_common.prepare_environment()
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     bench_common.set_defaults(options, str(folder))
     options.train_path = first_rows(options.train_path, options.rows, folder / "rows.csv")

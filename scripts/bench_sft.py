@@ -17,7 +17,7 @@ from itertools import chain
 from typing import Any
 
 import bench_common
-from bench_common import ROOT, Clock, Enough, Row, interleave, report, run_child
+from bench_common import Clock, Enough, Row, interleave, report, run_child
 
 BLOCK, BATCH = 512, 8
 RECIPES = ("run_mlm", "sft")
@@ -106,25 +106,15 @@ def ratios(rows: dict[str, Row]) -> dict[str, float]:
 
 def main() -> int:
     """Measure both and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data.train_path", dest="train_path")
-    parser.add_argument("--model.pretrained", dest="pretrained")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=60, help="to measure a recipe, each round")
-    parser.add_argument("--steps", type=int, default=4, help="to measure at least")
-    parser.add_argument("--quick", action="store_true", help="one short round: indicative only")
-    parser.add_argument("--json", help="file to write, too")
-    parser.add_argument("--child", choices=RECIPES, help=argparse.SUPPRESS)
+    parser = bench_common.parser_of(__doc__, RECIPES)
+    bench_common.add_window(parser, steps=4)
     options = parser.parse_args()
     if options.child:
         child(options)
         return 0
     if options.quick:
         options.rounds, options.seconds, options.steps = 1, 4, 2
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    bench_common.prepare_environment()
     bench_common.set_defaults(options, tempfile.mkdtemp(prefix="bench-"))
     args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
     args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]
