@@ -6,10 +6,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lit_ft.save_clock import INTERVAL_SECONDS, interval_after
 from lit_ft.schedule import resumes_exactly
-
-INTERVAL_SECONDS = 300.0  # the most work that a kill without a signal costs
-MOST_SHARE = 0.03  # of the time, spent on saving by the clock: a slow disk saves less often
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -85,4 +83,4 @@ class LastCheckpoint(RunCheckpoint):
         begun = time.monotonic()
         self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         self._saved_at = time.monotonic()
-        self._interval = max(INTERVAL_SECONDS, (self._saved_at - begun) / MOST_SHARE)
+        self._interval = interval_after(self._saved_at - begun)

@@ -26,6 +26,7 @@ from lit_ft.mlm_arguments import check_devices, check_loader, check_optimizer, t
 from lit_ft.mlm_callbacks import LastEvaluation, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_progress import MaskedLMProgress
 from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, precision_of, state_of
+from lit_ft.mlm_save_clock import SaveByClock
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.model_checks import check_max_tokens
 from lit_ft.probes import Probes, check_probes
@@ -98,6 +99,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)
     callbacks = [
         LastEvaluation(),
+        SaveByClock(),
         stop,
         board,
         *([Probes(settings.probes, tokenizer, board)] if settings.probes else []),

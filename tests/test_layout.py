@@ -37,7 +37,7 @@ LEAVES = {
     "hub",
 }
 LEAVES |= {"text_keys", "analysis", "board", "figures", "markdown", "plain_parser", "setting_keys"}
-LEAVES |= {"mlm_figures", "secret_values", "setting_types", "model_checks", "skips"}
+LEAVES |= {"mlm_figures", "secret_values", "setting_types", "model_checks", "skips", "save_clock"}
 COMMAND_MODULES = {module for module, _ in COMMANDS.values()}
 
 

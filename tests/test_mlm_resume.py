@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlm_tiny import make_trainer
 from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from lit_ft import mlm_save_clock
 
 SCRIPT = """
 import json, os, signal, sys
@@ -148,3 +152,21 @@ def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     assert run_script(again, parts, kill_at=4, number=signal.SIGTERM, processes=2) != 0
     assert run_script(again, parts, resume=str(again / "checkpoint-4"), processes=2) == 0
     assert_same_weights(weights_of(two / "final"), weights_of(again / "final"))
+
+
+def test_a_checkpoint_by_the_clock(tmp_path, monkeypatch):
+    """100 s a step: one is due after 300 s; where saving takes 30 s, after 1,000."""
+    now = [0.0]
+    monkeypatch.setattr(mlm_save_clock.time, "monotonic", lambda: now[0])
+
+    class Step(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            now[0] += 100.0
+
+    settings = {"save_strategy": "steps", "save_steps": 5, "max_steps": 9, "per_device_train_batch_size": 4}
+    clock = mlm_save_clock.SaveByClock()
+    make_trainer(tmp_path, callbacks=[Step(), clock], settings=settings).train()
+    assert {path.name for path in tmp_path.iterdir()} == {f"checkpoint-{step}" for step in (3, 5, 8, 9)}
+    now[0] += 30.0
+    clock.on_save(None, None, None)
+    assert clock._interval == pytest.approx(1000)

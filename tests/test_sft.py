@@ -12,6 +12,7 @@ from mlm_tiny import build, texts
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lit_ft import mlm_save_clock
 from lit_ft.probes import fill_probes, table_of
 
 RUN = Path("runs/small/version_0")
@@ -267,3 +268,12 @@ def test_precision_is_chosen_and_written_down(native, precision, lit_ft, sft_arg
     monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda: not native)
     code, out, err = lit_ft("sft", *sft_args, "--max_steps", "4", "--ckpt_path", "last")
     assert code == 0 and "resuming at step 4 of 4" in out, err
+
+
+def test_saves_by_the_clock(lit_ft, sft_args, monkeypatch):
+    """Every step is due here; without the clock only the last one would be there."""
+    monkeypatch.setattr(mlm_save_clock, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(mlm_save_clock, "interval_after", lambda seconds: 0.0)
+    assert lit_ft("sft", *sft_args)[0] == 0
+    kept = sorted(path.name for path in Path("runs/small/version_0/checkpoints").iterdir())
+    assert kept == ["checkpoint-19", "checkpoint-20"]
