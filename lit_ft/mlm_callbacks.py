@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lit_ft.board import MASKED_LM_LAYOUT, flat, write_hparams
+from lit_ft.event_files import wait_for_turn
 
 HPARAMS = (
     "model.pretrained model.learning_rate model.weight_decay model.warmup_share model.hidden_dropout "
@@ -123,6 +124,8 @@ class TensorBoardWriter(TrainerCallback):
         """The open event file; opened by a resumed run, it hides what was logged after the checkpoint."""
         if self._writer is None:
             purge_step = state.global_step + 1 if state.global_step else None
+            if purge_step is not None:
+                wait_for_turn(self.folder)
             self._writer = SummaryWriter(str(self.folder), purge_step=purge_step)
         return self._writer
 

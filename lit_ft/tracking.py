@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lit_ft import runs
 from lit_ft.dashboard import Dashboard
 from lit_ft.errors import UserError
+from lit_ft.event_files import wait_for_turn
 from lit_ft.history import LossHistory
 from lit_ft.metrics import SCALARS
 from lit_ft.preempt import Preemption
@@ -36,6 +37,7 @@ class RunLogger(TensorBoardLogger):
             # Points of the training have the step before; an epoch's loss has the step itself, and was
             # logged before the checkpoint only where no epoch was open any more: after the training's end.
             purge_step = checkpoint["global_step"] + (history.get("num_samples") == 0)
+            wait_for_turn(run)
         name = run.parent.name
         super().__init__(run.parent.parent, name, run.name, default_hp_metric=False, purge_step=purge_step)
 
