@@ -1,7 +1,6 @@
 """What the benchmarks share: recipes in fresh processes, interleaved rounds, medians, a table and JSON."""
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -42,6 +41,7 @@ class Clock:
     begun: float = 0.0
     ended: float | None = None  # by default when the figures are asked for
     faults: int = 0
+    squares: int = 0  # of the texts' lengths
 
     def step(self, attention_mask: Any) -> None:
         """A step has ended whose batch had this mask (B, T); raises Enough after the last."""
@@ -54,7 +54,9 @@ class Clock:
         if self.done <= WARM_UP_STEPS:
             self.begun, self.faults = now, resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             return
-        self.tokens += int(attention_mask.sum())
+        lengths = attention_mask.sum(1)
+        self.tokens += int(lengths.sum())
+        self.squares += int((lengths**2).sum())
         self.computed += attention_mask.numel()
         if now - self.begun >= self.seconds and self.done >= WARM_UP_STEPS + self.steps:
             raise Enough
@@ -70,6 +72,7 @@ class Clock:
             "real_share": self.tokens / max(self.computed, 1),
             "peak_bytes": peak_memory_gb() * 1e9,
             "page_faults_per_second": faults / seconds,
+            "squares_per_second": self.squares / seconds,
             "steps": self.done - WARM_UP_STEPS,
         }
 
@@ -84,6 +87,8 @@ class Row:
     peak_bytes: float
     page_faults_per_second: float
     rounds: list[float] = field(default_factory=list)  # tokens per second of each
+    squares_per_second: float = 0.0  # of the texts' lengths
+    flop_utilisation: float | None = None  # share of the matrix-product peak; None where not measured
 
 
 def run_child(script: str, recipe: str, args: Sequence[str]) -> dict[str, float]:
@@ -114,7 +119,7 @@ def interleave(
 
 def as_row(recipe: str, figures: Sequence[dict[str, float]]) -> Row:
     """The medians of one recipe's rounds."""
-    keys = ("tokens_per_second", "real_share", "peak_bytes", "page_faults_per_second")
+    keys = ("tokens_per_second", "real_share", "peak_bytes", "page_faults_per_second", "squares_per_second")
     middle = {key: median(one[key] for one in figures) for key in keys}
     return Row(recipe, **middle, rounds=[one["tokens_per_second"] for one in figures])
 
@@ -127,6 +132,9 @@ def table(rows: Sequence[Row], ratios: dict[str, float]) -> str:
         f"{row.peak_bytes / 1e9:.1f} | {row.page_faults_per_second:,.0f} |"
         for row in rows
     ]
+    if all(row.flop_utilisation is not None for row in rows):
+        added = [" FLOP utilisation |", "---|", *(f" {row.flop_utilisation:.2f} |" for row in rows)]
+        lines = [line + cell for line, cell in zip(lines, added, strict=True)]
     lines += [
         "",
         "| ratio | |",
@@ -149,39 +157,6 @@ def report(rows: Sequence[Row], ratios: dict[str, float], path: str | None, note
         values = {"versions": versions(), "hardware": hardware()}
         values |= {"rows": [asdict(row) for row in rows], "ratios": ratios}
         Path(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def read(path: str) -> tuple[list[str], list[int]]:
-    """Texts and labels from 0 of a csv with the columns text and label."""
-    csv.field_size_limit(1 << 30)
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    labels = [int(row["label"]) for row in rows]
-    return [row["text"] for row in rows], [label - min(labels) for label in labels]
-
-
-def write_sample(folder: str) -> str:
-    """The embedded reviews as a csv."""
-    from lit_ft.sample import make_reviews
-
-    path = str(Path(folder) / "train.csv")
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("label", "text"))
-        writer.writerows((label, text) for text, label in zip(*make_reviews("train"), strict=True))
-    return path
-
-
-def set_defaults(options: argparse.Namespace, folder: str) -> None:
-    """Where no texts or encoder are named, the embedded ones; all as full paths."""
-    if options.train_path is None:
-        options.train_path = write_sample(folder)
-    if options.pretrained is None:
-        from lit_ft.sample import sample_encoder
-
-        options.pretrained = str(sample_encoder())
-    options.train_path = str(Path(options.train_path).resolve())
-    options.pretrained = str(Path(options.pretrained).resolve())
 
 
 def parser_of(description: str, recipes: Sequence[str]) -> argparse.ArgumentParser:

@@ -19,30 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from bench_common import prepare_environment
+from bench_reviews import write_reviews
 
-MEDIAN_WORDS, SIGMA = 68, 0.8  # of a log-normal
 PARTS = ("bare", "prepare", "again")
 SAMPLE = "sample.yaml"  # in the place of a path: the embedded reviews
-
-
-def write_reviews(path: Path, num_rows: int) -> None:
-    """A csv of that many different texts with labels from 0 to 4."""
-    import numpy as np
-
-    from lit_ft.sample import make_reviews
-
-    rng = np.random.default_rng(num_rows)
-    sentences = [sentence for text in make_reviews("train")[0] for sentence in text.split(". ")]
-    words_of = np.array([len(sentence.split()) for sentence in sentences])
-    wanted = np.exp(rng.normal(np.log(MEDIAN_WORDS), SIGMA, num_rows)).clip(3, 1000)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("label", "text"))
-        for number, words in enumerate(wanted):
-            chosen = rng.integers(len(sentences), size=int(words / 4) + 1)
-            enough = int(np.searchsorted(words_of[chosen].cumsum(), words)) + 1
-            text = ". ".join(sentences[i] for i in chosen[:enough])
-            writer.writerow((number % 5, f"{number} {text}"))
 
 
 def bare(path: str, encoder: str) -> dict[str, float]:

@@ -9,6 +9,7 @@ our configs. `bare` steps our model over our batches in a plain loop: the rest i
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -25,19 +26,23 @@ from bench_common import (
     prepare_environment,
     report,
     run_child,
-    set_defaults,
 )
+from bench_flops import config_of, matrix_product_peak, training_flops
 from bench_peers import MAX_TOKENS, TRAINER, course, trainer
+from bench_reviews import set_defaults
 
 RECIPES = ("course", *TRAINER, "fit", "fit as shipped", "bare")
+MOST_TEXTS = 48  # in a step, of short ones
+PEAK = "peak"  # not a recipe: what the matrix products of this machine reach
 
 
 def fit_args(options: argparse.Namespace, recipe: str) -> list[str]:
     """The flags of `fit` for a recipe."""
     own_dropouts = [] if recipe == "fit as shipped" else ["--model.attention_dropout", "null"]
     return [
-        *("--config", "yelp_local.yaml", "--data.train_path", options.train_path, "--data.max_tokens", "512"),
-        *("--model.pretrained", options.pretrained, *own_dropouts),
+        *("--config", "yelp_local.yaml", "--data.train_path", options.train_path),
+        *("--data.max_tokens", str(MAX_TOKENS), "--data.token_budget", str(options.token_budget)),
+        *("--data.batch_size", str(MOST_TEXTS), "--model.pretrained", options.pretrained, *own_dropouts),
     ]
 
 
@@ -73,6 +78,7 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
 
     shipped = yaml.safe_load((ROOT / "configs/yelp_local.yaml").read_text(encoding="utf-8"))["data"]
     own = {"train_path": options.train_path, "max_tokens": MAX_TOKENS, "tokenizer": options.pretrained}
+    own |= {"token_budget": options.token_budget, "batch_size": MOST_TEXTS}
     data = YelpDataModule(**{**shipped, **own})
     data.setup("fit")
     assert data.labels is not None
@@ -97,9 +103,10 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
 
 
 def child(options: argparse.Namespace) -> None:
-    """Measure one recipe in this process."""
-    import json
-
+    """Measure one recipe, or the peak, in this process."""
+    if options.child == PEAK:
+        print(json.dumps(matrix_product_peak()))
+        return
     clock, recipe = Clock(options.seconds, options.steps), options.child
     os.chdir(tempfile.mkdtemp(prefix="bench-"))
     try:
@@ -134,8 +141,9 @@ def ratios(rows: dict[str, Row]) -> dict[str, float]:
 
 def main() -> int:
     """Measure all recipes and print the table."""
-    parser = parser_of(__doc__, RECIPES)
+    parser = parser_of(__doc__, (*RECIPES, PEAK))
     add_window(parser, steps=8)
+    parser.add_argument("--data.token_budget", dest="token_budget", type=int, default=4096)
     options = parser.parse_args()
     if options.child:
         child(options)
@@ -146,13 +154,19 @@ def main() -> int:
     set_defaults(options, tempfile.mkdtemp(prefix="bench-"))
     args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
     args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]
+    args += ["--data.token_budget", str(options.token_budget)]
     from lit_ft.machine import multiplies_bfloat16
 
     # Where bfloat16 is emulated it is never the best, and takes minutes a step.
     recipes = [name for name in RECIPES if not name.endswith("bf16") or multiplies_bfloat16() is not False]
     rows = interleave(recipes, options.rounds, lambda recipe: run_child(__file__, recipe, args))
+    peak = run_child(__file__, PEAK, args)["flops_per_second"]
+    for row in rows.values():
+        flops = training_flops(config_of(options), row.tokens_per_second, row.squares_per_second)
+        row.flop_utilisation = flops / peak
     quick = "One short round: indicative only. " if options.quick else ""
-    note = f"{quick}Hugging Face's best is `{best_of(rows)}` here."
+    note = f"{quick}Hugging Face's best is `{best_of(rows)}` here; "
+    note += f"matrix products reach {peak / 1e9:,.0f} GFLOP/s."
     report(list(rows.values()), ratios(rows), options.json, note)
     return 0
 

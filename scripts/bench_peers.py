@@ -4,7 +4,8 @@ import argparse
 import tempfile
 from typing import Any
 
-from bench_common import Clock, read
+from bench_common import Clock
+from bench_reviews import read
 
 MAX_TOKENS = 512
 TRAINER = {  # recipe -> what TrainingArguments get

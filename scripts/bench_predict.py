@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_common
+import bench_reviews
 from bench_common import Clock, Row, interleave, report, run_child
 
 RECIPES = ("pipeline", "predict", "validate")
@@ -63,7 +64,7 @@ def pipeline(options: argparse.Namespace, clock: Whole) -> None:
 
     from lit_ft.machine import automatic_precision
 
-    texts, _ = bench_common.read(options.train_path)
+    texts, _ = bench_reviews.read(options.train_path)
     half = automatic_precision() == "bf16-mixed"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = transformers.pipeline("text-classification", options.run + "/model", device=device)
@@ -123,7 +124,7 @@ def ratios(rows: dict[str, Row]) -> dict[str, float]:
 
 def first_rows(path: str, num_rows: int, target: Path) -> str:
     """The first rows of a csv, as another."""
-    texts, labels = bench_common.read(path)
+    texts, labels = bench_reviews.read(path)
     with open(target, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("label", "text"))
@@ -144,7 +145,7 @@ def main() -> int:
         options.rounds, options.rows = 1, 200
     bench_common.prepare_environment()
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    bench_common.set_defaults(options, str(folder))
+    bench_reviews.set_defaults(options, str(folder))
     options.train_path = first_rows(options.train_path, options.rows, folder / "rows.csv")
 
     from lit_ft.__main__ import main as lit_ft

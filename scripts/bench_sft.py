@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Any
 
 import bench_common
+import bench_reviews
 from bench_common import Clock, Enough, Row, interleave, report, run_child
 
 BLOCK, BATCH = 512, 8
@@ -38,7 +39,7 @@ def run_mlm(options: argparse.Namespace, clock: Clock) -> None:
     from lit_ft.machine import automatic_precision
 
     tokenizer = AutoTokenizer.from_pretrained(options.pretrained)
-    texts = Dataset.from_dict({"text": bench_common.read(options.train_path)[0]})
+    texts = Dataset.from_dict({"text": bench_reviews.read(options.train_path)[0]})
     tokens = texts.map(
         lambda batch: tokenizer(batch["text"], return_special_tokens_mask=True),
         batched=True,
@@ -115,7 +116,7 @@ def main() -> int:
     if options.quick:
         options.rounds, options.seconds, options.steps = 1, 4, 2
     bench_common.prepare_environment()
-    bench_common.set_defaults(options, tempfile.mkdtemp(prefix="bench-"))
+    bench_reviews.set_defaults(options, tempfile.mkdtemp(prefix="bench-"))
     args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
     args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]
     rows = interleave(RECIPES, options.rounds, lambda recipe: run_child(__file__, recipe, args))

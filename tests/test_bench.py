@@ -9,9 +9,10 @@ from conftest import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 import bench_common  # noqa: E402
-import bench_data  # noqa: E402
 import bench_fit  # noqa: E402
+import bench_flops  # noqa: E402
 import bench_predict  # noqa: E402
+import bench_reviews  # noqa: E402
 import bench_sft  # noqa: E402
 from bench_common import Clock, Enough, Row  # noqa: E402
 
@@ -53,7 +54,12 @@ def test_medians_of_interleaved_rounds(capsys):
 
     def measure(recipe: str) -> dict[str, float]:
         order.append(recipe)
-        figures = {"real_share": 0.5, "peak_bytes": 1.0, "page_faults_per_second": 0.0}
+        figures = {
+            "real_share": 0.5,
+            "peak_bytes": 1.0,
+            "page_faults_per_second": 0.0,
+            "squares_per_second": 0.0,
+        }
         return {"tokens_per_second": next(speeds), **figures}
 
     rows = bench_common.interleave(["a", "b"], 3, measure)
@@ -94,8 +100,34 @@ def test_ratios_of_the_other_benchmarks():
 
 
 def test_generated_reviews_are_different_and_of_the_lengths_that_were_asked_for(tmp_path):
-    bench_data.write_reviews(tmp_path / "reviews.csv", 500)
-    texts, labels = bench_common.read(str(tmp_path / "reviews.csv"))
+    bench_reviews.write_reviews(tmp_path / "reviews.csv", 500)
+    texts, labels = bench_reviews.read(str(tmp_path / "reviews.csv"))
     assert len(set(texts)) == 500 and set(labels) == set(range(5))
     words = sorted(len(text.split()) for text in texts)
     assert 55 < words[250] < 95 and words[-1] > 250
+
+
+def test_flops_are_those_of_an_unpadded_forward_and_backward_pass():
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import BertConfig, BertModel
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+    config = BertConfig(**shape, vocab_size=50, attn_implementation="eager")
+    model = BertModel(config, add_pooling_layer=False)
+    lengths, counted = (7, 20), 0
+    for length in lengths:
+        with FlopCounterMode(display=False) as counter:
+            model(torch.ones(1, length, dtype=torch.long)).last_hidden_state.sum().backward()
+        counted += counter.get_total_flops()
+    squares = sum(length**2 for length in lengths)
+    assert bench_flops.training_flops(config.to_dict(), sum(lengths), squares) == counted
+
+
+def test_utilisation_stands_in_the_table_where_it_was_measured():
+    rows = [row("a", 100.0), row("b", 200.0)]
+    assert "utilisation" not in bench_common.table(rows, {})
+    rows[0].flop_utilisation, rows[1].flop_utilisation = 0.25, 0.5
+    shown = bench_common.table(rows, {}).splitlines()
+    assert shown[0].endswith("| FLOP utilisation |") and shown[2].endswith("| 0.25 |")
+    assert shown[3].endswith("| 0.50 |")
