@@ -5,11 +5,14 @@ from typing import Any
 
 import torch
 from lightning import Callback
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
 from lit_ft.console import warn
 from lit_ft.errors import UserError
 from lit_ft.schedule import num_training_steps
 from lit_ft.skips import NonFinitePolicy, Skips, rows_in_words
+
+SHARDED = (FSDPStrategy, ModelParallelStrategy)  # each process has gradients of its own part of the weights
 
 
 class FiniteSteps(Callback):
@@ -45,10 +48,11 @@ class FiniteSteps(Callback):
         pl_module.log("train/grad_norm", norm)
         window, self._window = self._window, []
         losses = torch.stack([loss for _, loss in window])
-        if trainer.precision == "16-mixed":
-            sound = trainer.strategy.reduce_boolean_decision(bool(losses.isfinite().all()), all=True)
-        else:  # a loss that is no number has such a gradient, and that one is the same on all processes
-            sound = bool(norm.isfinite())
+        scaled = trainer.precision == "16-mixed"  # whose scaler has not looked at the gradients yet
+        # A loss that is no number has such a gradient, and that one is the same on all processes.
+        sound = bool((losses if scaled else norm).isfinite().all())
+        if scaled or isinstance(trainer.strategy, SHARDED):
+            sound = trainer.strategy.reduce_boolean_decision(sound, all=True)
         if sound:
             self.skips.in_a_row = 0
             return

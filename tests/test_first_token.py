@@ -58,6 +58,13 @@ def test_other_architectures_keep_their_forward():
     assert not compute_first_token_only(decoder)
 
 
+def test_other_attention_keeps_its_forward():
+    """Flash attention's mask is (B, T)."""
+    net = tiny("bert", word_tokenizer())
+    net.config._attn_implementation = "flash_attention_2"  # the setter asks for its package
+    assert not compute_first_token_only(net)
+
+
 def test_a_classifier_is_built_with_it(encoder):
     model = BertClassifier(str(encoder))
     model.build(["bad", "good"])

@@ -30,6 +30,8 @@ class SignalAt(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.batches += 1
         if self.batches == self.batch and trainer.global_rank == self.rank:
+            if self.number == signal.SIGKILL:
+                Path("killed").touch()  # notes the time
             os.kill(os.getpid(), self.number)
 
     def on_validation_start(self, trainer, pl_module) -> None:

@@ -115,6 +115,7 @@ class KilledInValidation(Callback):
 
     def on_validation_start(self, trainer, pl_module) -> None:
         if trainer.global_rank == 0:
+            Path("killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(300)
 
@@ -136,9 +137,8 @@ KILLED = {  # where -> the callback, the line
 def test_the_others_end_where_one_is_killed(callback, told, fit_args, work):
     """The real command; its pipes are closed, and the call returns, when both have ended."""
     paths = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"
-    begun = time.monotonic()
     done = run_cli("fit", *fit_args, *DDP, callback, cwd=work, PYTHONPATH=paths)
-    assert time.monotonic() - begun < 200
+    assert time.time() - (work / "killed").stat().st_mtime < 60
     assert done.returncode in (1, -signal.SIGKILL)
     advice = "go on with the same command (fit and sft: and --ckpt_path last)"
     copies, line = done.stderr.splitlines()

@@ -163,6 +163,7 @@ step = MaskedLMTrainer.training_step
 def training_step(self, *args, **kwargs):
     here = self.state.global_step == int(os.environ["KILL_AT"]) and os.environ.get("RANK", "1") == "1"
     if here:
+        open("killed", "w").close()  # notes the time
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, *args, **kwargs)
 MaskedLMTrainer.training_step = training_step
@@ -200,9 +201,9 @@ def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, w
     assert lit_ft("sft", *args, "--name", "one")[0] == 0
     two = ["sft", *args, "--data.batch_size", "4", "--name", "two"]
     (work / "kill.py").write_text(KILL)
-    begun = time.monotonic()
     killed = torchrun("kill.py", *two, KILL_AT="6")  # the second of the two
-    assert killed.returncode == 1 and time.monotonic() - begun < 200
+    assert killed.returncode == 1
+    assert time.time() - (work / "killed").stat().st_mtime < 60
     lines = killed.stderr.splitlines()
     (said,) = [line for line in lines if line.startswith("lit_ft: ")]
     assert said.startswith("lit_ft: error: another process does not answer any more (")

@@ -3,14 +3,18 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import one_line
 from lightning import Callback
+from lightning.pytorch.strategies import FSDPStrategy
 
 from lit_ft import skips
+from lit_ft.errors import UserError
 from lit_ft.skips import Skips, rows_in_words
+from lit_ft.soundness import FiniteSteps
 
 
 class Poison(Callback):
@@ -149,6 +153,32 @@ def test_skipping_ends_where_the_weights_are_ruined(lit_ft, fit_args):
     line = one_line(lit_ft("fit", *fit_args, *callbacks("Poison", step=2), "--on_nonfinite", "skip"))
     assert "the loss is nan at step 7" in line  # the sixth in a row
     assert "the 6 steps so far that were no numbers, 6 in a row, are too many" in line
+
+
+def test_processes_with_gradients_of_their_own_decide_together(monkeypatch):
+    """Another process's shard of the gradients is no number, this one's is sound."""
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        FSDPStrategy, "reduce_boolean_decision", lambda self, decision, all=True: asked.append(decision)
+    )
+    module = torch.nn.Linear(2, 1)
+    module.log = lambda *args: None
+    module(torch.ones(1, 2)).sum().backward()
+    finite = FiniteSteps("stop")
+    finite.on_before_backward(None, module, torch.tensor(1.0))
+    monkeypatch.setattr("lit_ft.soundness._rows", lambda *args: [3])
+    trainer = SimpleNamespace(
+        precision="bf16-mixed",
+        strategy=object.__new__(FSDPStrategy),
+        datamodule=SimpleNamespace(hparams={"train_path": "a.csv"}),
+        is_global_zero=True,
+        checkpoint_callbacks=[],
+        global_step=5,
+        current_epoch=0,
+    )
+    with pytest.raises(UserError, match="at step 5, epoch 0, in row 3 of a.csv"):
+        finite.on_before_optimizer_step(trainer, module, None)
+    assert asked == [True]
 
 
 def test_bounds_of_skipping():
