@@ -224,6 +224,7 @@ def test_monitor_chooses_the_best_checkpoint(lit_ft, fit_args):
     import torch
 
     state = torch.load(RUN / "checkpoints/best.ckpt", weights_only=True)
+    assert all(group["fused"] for group in state["optimizer_states"][0]["param_groups"])
     seen = next(v for k, v in state["callbacks"].items() if "LossHistory" in k)["validation"]
     assert metrics()["val/accuracy"] >= max(v["val/accuracy"] for v in seen)
 

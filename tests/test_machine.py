@@ -1,10 +1,14 @@
 """What a run ran on, and what is said of it."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lit_ft import machine
+from lit_ft.__main__ import ENVIRONMENT
 
 FLAGS = (
     "flags\t: fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat fxsr sse sse2 ht avx avx2 fma"
@@ -74,3 +78,22 @@ def test_packaged_configs_go_by_their_name():
 
 def test_memory_is_counted_in_gigabytes():
     assert 0.01 < machine.peak_memory_gb() < 100
+
+
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+FAULTS = """
+import resource, torch
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.empty(1 << 26).fill_(1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(
+    not LARGE_PAGES.is_file() or "[never]" in LARGE_PAGES.read_text(),
+    reason="there are no pages of 2 MB",
+)
+def test_large_tensors_stand_on_large_pages():
+    """256 MiB are 65,536 pages of 4 KiB; the environment asks for 128 of 2 MB."""
+    asked = subprocess.check_output([sys.executable, "-c", FAULTS], env={**os.environ, **ENVIRONMENT})
+    assert int(asked) < 20_000
