@@ -74,3 +74,9 @@ def test_packaged_configs_go_by_their_name():
 
 def test_memory_is_counted_in_gigabytes():
     assert 0.01 < machine.peak_memory_gb() < 100
+
+
+def test_versions_of_what_is_not_installed(monkeypatch):
+    monkeypatch.setattr(machine, "LIBRARIES", ("torch", "no-such-library"))
+    found = machine.versions()
+    assert found["no-such-library"] == "not installed" and found["torch"][0].isdigit()
