@@ -25,6 +25,10 @@ def peak_memory_gb() -> float:
 
 def peak_host_memory_gb() -> float:
     """The most of the machine's own memory that this process held so far, in 10^9 bytes."""
+    # Not ru_maxrss where there is something else: on Linux it begins with what the starting process held.
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 

@@ -1,8 +1,12 @@
 """What a run ran on, and what is said of it."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
 from lit_ft import machine
 
@@ -74,6 +78,15 @@ def test_packaged_configs_go_by_their_name():
 
 def test_memory_is_counted_in_gigabytes():
     assert 0.01 < machine.peak_memory_gb() < 100
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells it apart")
+def test_memory_is_this_process_s_own_and_not_that_of_the_one_that_started_it():
+    code = "from lit_ft.machine import peak_host_memory_gb; print(peak_host_memory_gb())"
+    held = b"x" * 500_000_000
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout
+    assert len(held) == 500_000_000 and float(out) < 0.1
 
 
 def test_versions_of_what_is_not_installed(monkeypatch):
