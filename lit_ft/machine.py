@@ -20,8 +20,15 @@ def peak_memory_gb() -> float:
     """The most memory that this process held so far, in 10^9 bytes: on the GPU where there is one."""
     import torch
 
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else peak_host_memory_gb()
+
+
+def peak_host_memory_gb() -> float:
+    """The most of the machine's own memory that this process held so far, in 10^9 bytes."""
+    # Not ru_maxrss where there is something else: on Linux it begins with what the starting process held.
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
@@ -90,7 +97,14 @@ def _lines(path: Path) -> list[str]:
 def versions() -> dict[str, str]:
     """Python, this program and the libraries that decide a result."""
     found = {"python": platform.python_version(), "lit_ft": __version__}
-    return found | {name: metadata.version(name) for name in LIBRARIES}
+    return found | {name: _version(name) for name in LIBRARIES}
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:  # `fit` needs no TRL: a GPU machine may come without
+        return "not installed"
 
 
 def provenance(command: str, seed: int) -> dict[str, Any]:

@@ -9,9 +9,7 @@ again for the caches), runs the command in a process of its own with cold caches
 import argparse
 import csv
 import json
-import math
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -20,15 +18,11 @@ import time
 from pathlib import Path
 from random import Random
 
+from bench_reviews import review_writer
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lit_ft.sample import make_reviews  # noqa: E402
-
-# Yelp's reviews in tokens: mean 128, median 93, 95 % below 364 (MiniLM's tokenizer). A log-normal number of
-# words, in whole sentences, with these constants gives 129, 93 and 344.
-MEDIAN_WORDS = 72
-SIGMA = 0.86
 PLANTED = 40  # of each kind
 TEST_ROWS = 13  # as many training rows for each test row, as in Yelp's 650,000 and 50,000
 ACCENTED = 0.1  # share of the texts that are not plain ASCII, which take longer to normalise
@@ -37,17 +31,10 @@ ACCENTED = 0.1  # share of the texts that are not plain ASCII, which take longer
 def write_reviews(folder: Path, rows: int) -> dict[str, list[tuple[int, int]]]:
     """Writes train.csv and test.csv, and returns the planted pairs of row numbers, by their kind."""
     random = Random(0)
-    sentences = sorted({s for text in make_reviews("train")[0] for s in re.findall(r"[^.!]+[.!]", text)})
-    sizes = [sentence.count(" ") + 1 for sentence in sentences]
+    write = review_writer(random)
 
     def review(number: int) -> str:
-        wanted = MEDIAN_WORDS * math.exp(SIGMA * random.gauss(0, 1))
-        parts, words = [f"Visit {number}."], 2
-        while words < wanted:
-            i = int(random.random() * len(sentences))
-            parts.append(sentences[i].strip())
-            words += sizes[i]
-        text = " ".join(parts)
+        text = write(f"Visit {number}.")
         return text.replace("i", "í") if random.random() < ACCENTED else text
 
     test_rows = rows // TEST_ROWS

@@ -1,14 +1,16 @@
 """What the benchmarks share: recipes in fresh processes, interleaved rounds, medians, a table and JSON."""
 
-import argparse
 import json
+import math
 import os
 import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -18,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 WARM_UP_STEPS = 5
+EPOCHS = 1_000  # more than any machine gets through before it has been measured
+MAX_TOKENS = 512
+TOKEN_BUDGET = 4_096
+MOST_TEXTS = 32  # in a step, of short ones
 
 
 class Enough(Exception):
@@ -29,19 +35,25 @@ class Clock:
     """Counts what the steps of one run compute, after the first ones.
 
     Args:
-        seconds: To measure.
+        seconds: To measure; without them, until the run ends by itself.
         steps: To measure at least.
+        warm_up: Steps that come before.
     """
 
-    seconds: float
-    steps: int
+    seconds: float = math.inf
+    steps: int = 1
+    warm_up: int = WARM_UP_STEPS
     done: int = 0
     tokens: int = 0  # real ones
     computed: int = 0  # with padding
     begun: float = 0.0
-    ended: float | None = None  # by default when the figures are asked for
+    ended: float = 0.0  # the last step: what a run does after it does not count
     faults: int = 0
     squares: int = 0  # of the texts' lengths
+
+    def start(self) -> None:
+        """Here the measured time begins."""
+        self.begun, self.faults = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
     def step(self, attention_mask: Any) -> None:
         """A step has ended whose batch had this mask (B, T); raises Enough after the last."""
@@ -51,29 +63,32 @@ class Clock:
             torch.cuda.synchronize()
         now = time.perf_counter()
         self.done += 1
-        if self.done <= WARM_UP_STEPS:
-            self.begun, self.faults = now, resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        if self.done <= self.warm_up:
+            self.start()
             return
+        self.ended = now
         lengths = attention_mask.sum(1)
         self.tokens += int(lengths.sum())
         self.squares += int((lengths**2).sum())
         self.computed += attention_mask.numel()
-        if now - self.begun >= self.seconds and self.done >= WARM_UP_STEPS + self.steps:
+        if now - self.begun >= self.seconds and self.done >= self.warm_up + self.steps:
             raise Enough
 
     def figures(self) -> dict[str, float]:
         """What the parent reads."""
         from lit_ft.machine import peak_memory_gb
 
-        seconds = (self.ended or time.perf_counter()) - self.begun
+        if self.done <= self.warm_up:
+            raise SystemExit(f"the run ended by itself after {self.done} steps, {self.warm_up} to warm up")
+        seconds = self.ended - self.begun
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - self.faults
         return {
             "tokens_per_second": self.tokens / seconds,
-            "real_share": self.tokens / max(self.computed, 1),
+            "real_share": self.tokens / self.computed,
             "peak_bytes": peak_memory_gb() * 1e9,
             "page_faults_per_second": faults / seconds,
             "squares_per_second": self.squares / seconds,
-            "steps": self.done - WARM_UP_STEPS,
+            "steps": self.done - self.warm_up,
         }
 
 
@@ -91,13 +106,49 @@ class Row:
     flop_utilisation: float | None = None  # share of the matrix-product peak; None where not measured
 
 
-def run_child(script: str, recipe: str, args: Sequence[str]) -> dict[str, float]:
-    """One recipe in a fresh process; its last line of output is JSON."""
+def with_caches(folder: Path | str) -> dict[str, str]:
+    """The environment of a process that keeps its caches and temporary files in this folder."""
+    caches = {"LIT_FT_CACHE": f"{folder}/lit_ft", "HF_DATASETS_CACHE": f"{folder}/datasets"}
+    return {**os.environ, **caches, "TMPDIR": str(folder)}
+
+
+def run_child(script: str, recipe: str, args: Sequence[str]) -> dict[str, Any]:
+    """One recipe in a fresh process, with a folder and caches of its own; its last line of output is JSON."""
     call = [sys.executable, script, "--child", recipe, *args]
-    done = subprocess.run(call, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        done = subprocess.run(call, capture_output=True, text=True, cwd=folder, env=with_caches(folder))
     if done.returncode:
         raise SystemExit(f"{recipe} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def set_own_environment() -> None:
+    """For a process that runs our code, before torch is imported: the defaults that `python -m lit_ft` sets.
+
+    Never for others: their users have no such defaults.
+    """
+    from lit_ft.__main__ import ENVIRONMENT
+
+    assert "torch" not in sys.modules, "torch has read its environment already"
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def run_ours(args: Sequence[str]) -> None:
+    """Our command line in this process; where it fails, so does the process."""
+    from lit_ft.__main__ import main
+
+    if code := main(list(args)):
+        raise SystemExit(code)
+
+
+def measure(recipe: Callable[[], None], clock: Clock) -> None:
+    """Run a recipe in this process and print its figures as the last line, below a progress bar."""
+    try:
+        recipe()
+    except Enough:
+        pass
+    print("\n" + json.dumps(clock.figures()))
 
 
 def interleave(
@@ -107,13 +158,12 @@ def interleave(
     found: dict[str, list[dict[str, float]]] = {recipe: [] for recipe in recipes}
     for number in range(rounds):
         for recipe in recipes:
-            begun = time.monotonic()
+            place, begun = f"round {number + 1} of {rounds}: {recipe}", time.monotonic()
+            sys.stderr.write(f"{place} ...\n")
             found[recipe].append(measure(recipe))
             speed = found[recipe][-1]["tokens_per_second"]
             took = time.monotonic() - begun
-            sys.stderr.write(
-                f"round {number + 1} of {rounds}: {recipe} {speed:,.0f} tokens/s ({took:.0f} s)\n"
-            )
+            sys.stderr.write(f"{place} {speed:,.0f} tokens/s ({took:.0f} s)\n")
     return {recipe: as_row(recipe, figures) for recipe, figures in found.items()}
 
 
@@ -124,8 +174,8 @@ def as_row(recipe: str, figures: Sequence[dict[str, float]]) -> Row:
     return Row(recipe, **middle, rounds=[one["tokens_per_second"] for one in figures])
 
 
-def table(rows: Sequence[Row], ratios: dict[str, float]) -> str:
-    """Rows and ratios as Markdown."""
+def table(rows: Sequence[Row], ratios: dict[str, float], asked: dict[str, str]) -> str:
+    """Rows as Markdown, then ratios beside what is asked of them."""
     lines = ["| recipe | real tokens/s | real share | peak GB | page faults/s |", "|---|---|---|---|---|"]
     lines += [
         f"| {row.recipe} | {row.tokens_per_second:,.0f} | {row.real_share:.3f} | "
@@ -137,14 +187,16 @@ def table(rows: Sequence[Row], ratios: dict[str, float]) -> str:
         lines = [line + cell for line, cell in zip(lines, added, strict=True)]
     lines += [
         "",
-        "| ratio | |",
-        "|---|---|",
-        *(f"| {name} | {ratio:.2f} |" for name, ratio in ratios.items()),
+        "| ratio | measured | asked |",
+        "|---|---|---|",
+        *(f"| {name} | {ratio:.2f} | {asked[name]} |" for name, ratio in ratios.items()),
     ]
     return "\n".join(lines)
 
 
-def report(rows: Sequence[Row], ratios: dict[str, float], path: str | None, note: str) -> None:
+def report(
+    rows: Sequence[Row], ratios: dict[str, float], asked: dict[str, str], path: str | None, note: str
+) -> None:
     """Print the table; write the JSON where one is wanted."""
     import torch
 
@@ -152,39 +204,17 @@ def report(rows: Sequence[Row], ratios: dict[str, float], path: str | None, note
 
     where = hardware() if torch.cuda.is_available() else f"{hardware()}; no GPU here"
     print(f"\n{where}, Python {platform.python_version()}, torch {torch.__version__}. {note}\n")
-    print(table(rows, ratios))
+    print(table(rows, ratios, asked))
     if path:
         values = {"versions": versions(), "hardware": hardware()}
-        values |= {"rows": [asdict(row) for row in rows], "ratios": ratios}
+        values |= {"rows": [asdict(row) for row in rows], "ratios": ratios, "asked": asked, "note": note}
         Path(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def parser_of(description: str, recipes: Sequence[str]) -> argparse.ArgumentParser:
-    """The flags that the benchmarks of recipes share.
-
-    Args:
-        description: What the benchmark measures.
-        recipes: That a process of its own can be asked for.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data.train_path", dest="train_path")
-    parser.add_argument("--model.pretrained", dest="pretrained")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one short round: indicative only")
-    parser.add_argument("--json", help="file to write, too")
-    parser.add_argument("--child", choices=recipes, help=argparse.SUPPRESS)
-    return parser
-
-
-def add_window(parser: argparse.ArgumentParser, steps: int) -> None:
-    """The flags of how long training is measured."""
-    parser.add_argument("--seconds", type=float, default=60, help="to measure a recipe, each round")
-    parser.add_argument("--steps", type=int, default=steps, help="to measure at least")
-
-
-def prepare_environment() -> None:
-    """For this process and its children: the repository's own package, and no Hub."""
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """A temporary folder; and for the processes started here the repository's own package, and no Hub."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        yield Path(folder)

@@ -1,14 +1,19 @@
 """How others train the same: the loop that courses teach, and Hugging Face's Trainer as its users set it."""
 
 import argparse
-import tempfile
+from itertools import chain
 from typing import Any
 
-from bench_common import Clock
+from bench_common import EPOCHS, MAX_TOKENS, Clock
 from bench_reviews import read
 
-MAX_TOKENS = 512
-TRAINER = {  # recipe -> what TrainingArguments get
+COMMON: dict[str, Any] = {  # nothing but steps while they are measured
+    "output_dir": "out",
+    "num_train_epochs": EPOCHS,
+    "save_strategy": "no",
+    "report_to": "none",
+}
+TRAINER: dict[str, dict[str, Any]] = {  # recipe -> what TrainingArguments get
     "hf default": {"per_device_train_batch_size": 8},
     "hf best, bf16": {
         "per_device_train_batch_size": 32,
@@ -43,15 +48,29 @@ def course(options: argparse.Namespace, clock: Clock) -> None:
 
     loader: Any = DataLoader(range(len(texts)), shuffle=True, batch_size=2, collate_fn=collate)  # type: ignore[arg-type]
     optimizer = AdamW(model.parameters(), lr=5e-5)
-    schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=3 * len(loader))
+    schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=EPOCHS * len(loader))
     model.train()
-    for batch in loader:
+    for batch in chain.from_iterable(loader for _ in range(EPOCHS)):
         batch = {key: value.to(device) for key, value in batch.items()}
         model(**batch).loss.backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         clock.step(batch["attention_mask"])
+
+
+def time_steps(trainer: Any, clock: Clock) -> None:
+    """Have the steps of a class of transformers' Trainers counted."""
+    step = trainer.training_step
+
+    def timed(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # The step before has ended, its optimizer too, and this batch has been fetched.
+        if (mask := getattr(self, "mask", None)) is not None:
+            clock.step(mask)
+        self.mask = inputs["attention_mask"]
+        return step(self, model, inputs, *args, **kwargs)
+
+    trainer.training_step = timed
 
 
 def trainer(options: argparse.Namespace, clock: Clock, recipe: str) -> None:
@@ -84,15 +103,7 @@ def trainer(options: argparse.Namespace, clock: Clock, recipe: str) -> None:
         options.pretrained, num_labels=max(labels) + 1, dtype=torch.float32
     )
 
-    class Timed(Trainer):
-        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            # The step before has ended, its optimizer too, and this batch has been fetched.
-            if (mask := getattr(self, "mask", None)) is not None:
-                clock.step(mask)
-            self.mask = inputs["attention_mask"]
-            return super().training_step(model, inputs, *args, **kwargs)
-
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(folder, num_train_epochs=3, report_to="none", **TRAINER[recipe])
-        collator = default_data_collator if padded else DataCollatorWithPadding(tokenizer)
-        Timed(model, arguments, train_dataset=rows, data_collator=collator).train()
+    time_steps(Trainer, clock)
+    arguments = TrainingArguments(**COMMON, **TRAINER[recipe])
+    collator = default_data_collator if padded else DataCollatorWithPadding(tokenizer)
+    Trainer(model, arguments, train_dataset=rows, data_collator=collator).train()

@@ -9,55 +9,35 @@ pass over the texts, tokenising included (our caches are empty), without imports
 """
 
 import argparse
-import contextlib
 import csv
-import json
-import os
+import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import bench_common
+import bench_flags
 import bench_reviews
-from bench_common import Clock, Row, interleave, report, run_child
+from bench_common import MAX_TOKENS, TOKEN_BUDGET, Clock, Row, interleave, run_child
+from bench_flops import add_utilisation, forward_flops
 
 RECIPES = ("pipeline", "predict", "validate")
-
-
-class Whole(Clock):
-    """A clock of everything from its start to the end of the last batch."""
-
-    def start(self) -> None:
-        """Begin, before the texts are tokenised."""
-        import resource
-
-        self.begun = time.perf_counter()
-        self.faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-    def step(self, attention_mask: Any) -> None:
-        """Count a batch that has been computed."""
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.ended = time.perf_counter()
-        self.done += 1
-        self.tokens += int(attention_mask.sum())
-        self.computed += attention_mask.numel()
+ASKED = {"predict": "at least 2", "validate": "at least 2"}
 
 
 def fit_args(options: argparse.Namespace) -> list[str]:
     """The flags that all of our commands share."""
     return [
         *("--config", "yelp_local.yaml", "--model.pretrained", options.pretrained, "--name", "bench"),
-        *("--data.train_path", options.train_path, "--data.max_tokens", "512"),
-        *("--data.token_budget", "4096"),  # what is predicted does not depend on who shares a batch
+        *("--data.train_path", options.train_path, "--data.max_tokens", str(MAX_TOKENS)),
+        *(
+            "--data.token_budget",
+            str(TOKEN_BUDGET),
+        ),  # what is predicted does not depend on who shares a batch
     ]
 
 
-def pipeline(options: argparse.Namespace, clock: Whole) -> None:
+def pipeline(options: argparse.Namespace, clock: Clock) -> None:
     """transformers' text-classification pipeline."""
     import torch
     import transformers
@@ -73,13 +53,12 @@ def pipeline(options: argparse.Namespace, clock: Whole) -> None:
     )
     clock.start()
     with torch.autocast(device, torch.bfloat16, enabled=half):
-        for _ in pipe(texts, batch_size=32, truncation=True, max_length=512):
+        for _ in pipe(texts, batch_size=32, truncation=True, max_length=MAX_TOKENS):
             pass
 
 
-def ours(options: argparse.Namespace, clock: Whole, command: str) -> None:
+def ours(options: argparse.Namespace, clock: Clock, command: str) -> None:
     """Our command line, with nothing but a clock added."""
-    from lit_ft.__main__ import main
     from lit_ft.data import YelpDataModule
     from lit_ft.model import BertClassifier
 
@@ -99,21 +78,17 @@ def ours(options: argparse.Namespace, clock: Whole, command: str) -> None:
     setattr(BertClassifier, name, timed_step)
     data = "predict" if command == "predict" else "validation"
     more = ["--ckpt_path", options.run + "/checkpoints/last.ckpt", f"--data.{data}_path", options.train_path]
-    if code := main([command, *fit_args(options), *more]):
-        raise SystemExit(code)
+    bench_common.run_ours([command, *fit_args(options), *more])
 
 
 def child(options: argparse.Namespace) -> None:
     """Measure one recipe in this process."""
-    folder = tempfile.mkdtemp(prefix="bench-")
-    os.chdir(folder)
-    os.environ["LIT_FT_CACHE"] = os.environ["HF_DATASETS_CACHE"] = folder
-    clock = Whole(0, 0)
+    clock = Clock(warm_up=0)
     if options.child == "pipeline":
-        pipeline(options, clock)
+        bench_common.measure(lambda: pipeline(options, clock), clock)
     else:
-        ours(options, clock, options.child)
-    print("\n" + json.dumps(clock.figures()))  # on a line of its own, below a progress bar
+        bench_common.set_own_environment()
+        bench_common.measure(lambda: ours(options, clock, options.child), clock)
 
 
 def ratios(rows: dict[str, Row]) -> dict[str, float]:
@@ -132,9 +107,20 @@ def first_rows(path: str, num_rows: int, target: Path) -> str:
     return str(target)
 
 
+def make_model(options: argparse.Namespace, folder: Path) -> str:
+    """The run of a `fit` of one step, in a process of its own, which leaves this one's environment alone."""
+    sys.stderr.write("a model to predict with: fit, one step\n")
+    short = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1"]
+    call = [sys.executable, "-m", "lit_ft", "fit", *fit_args(options), *short]
+    done = subprocess.run(call, cwd=folder, env=bench_common.with_caches(folder), stdout=sys.stderr)
+    if done.returncode:
+        raise SystemExit(done.returncode)  # it has said why
+    return str(folder / "runs/bench/version_0")
+
+
 def main() -> int:
     """Measure all recipes and print the table."""
-    parser = bench_common.parser_of(__doc__, RECIPES)
+    parser = bench_flags.parser_of(__doc__, RECIPES)
     parser.add_argument("--rows", type=int, default=1000, help="texts to predict")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -143,24 +129,18 @@ def main() -> int:
         return 0
     if options.quick:
         options.rounds, options.rows = 1, 200
-    bench_common.prepare_environment()
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    bench_reviews.set_defaults(options, str(folder))
-    options.train_path = first_rows(options.train_path, options.rows, folder / "rows.csv")
-
-    from lit_ft.__main__ import main as lit_ft
-
-    os.chdir(folder)
-    sys.stderr.write("a model to predict with: fit, one step\n")
-    with contextlib.redirect_stdout(sys.stderr):  # the table is all that goes to stdout
-        short = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1"]
-        if code := lit_ft(["fit", *fit_args(options), *short]):
-            return code
-    args = ["--run", str(folder / "runs/bench/version_0"), "--data.train_path", options.train_path]
-    args += ["--model.pretrained", options.pretrained]
-    rows = interleave(RECIPES, options.rounds, lambda recipe: run_child(__file__, recipe, args))
+    bench_flags.check_least(options, rounds=1, rows=100)  # a model comes out of them, too
+    bench_flags.check_inputs(options)
+    with bench_common.workplace() as folder:
+        bench_reviews.set_defaults(options, str(folder))
+        options.train_path = first_rows(options.train_path, options.rows, folder / "rows.csv")
+        args = ["--run", make_model(options, folder), "--data.train_path", options.train_path]
+        args += ["--model.pretrained", options.pretrained]
+        rows = interleave(RECIPES, options.rounds, lambda recipe: run_child(__file__, recipe, args))
+        note = add_utilisation(rows.values(), options.pretrained, forward_flops)
     quick = "One short round: indicative only. " if options.quick else ""
-    report(list(rows.values()), ratios(rows), options.json, f"{quick}{options.rows} texts.")
+    note = f"{quick}{options.rows} texts. {note}"
+    bench_common.report(list(rows.values()), ratios(rows), ASKED, options.json, note)
     return 0
 
 

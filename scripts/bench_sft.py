@@ -4,24 +4,24 @@
     python scripts/bench_sft.py --quick                 # embedded reviews, tiny BERT: indicative only
 
 Blocks of 512 tokens, 8 a step, 15 % masked, the model's own dropouts, the same precision: run_mlm.py's
-settings in both. Each recipe runs in a fresh process, five steps to warm up, each once a round, in three
-rounds; figures are medians.
+settings in both; no recipe evaluates, saves or ends while it is measured. Each runs in a fresh process, five
+steps to warm up, each once a round, in three rounds; figures are medians.
 """
 
 import argparse
-import json
-import os
 import sys
-import tempfile
 from itertools import chain
-from typing import Any
 
 import bench_common
+import bench_flags
 import bench_reviews
-from bench_common import Clock, Enough, Row, interleave, report, run_child
+from bench_common import EPOCHS, Clock, Row, interleave, run_child
+from bench_flops import add_utilisation, training_flops
+from bench_peers import COMMON, time_steps
 
 BLOCK, BATCH = 512, 8
 RECIPES = ("run_mlm", "sft")
+ASKED = {"run_mlm": "at least 1.4"}
 
 
 def run_mlm(options: argparse.Namespace, clock: Clock) -> None:
@@ -54,50 +54,31 @@ def run_mlm(options: argparse.Namespace, clock: Clock) -> None:
     rows = tokens.map(group, batched=True)
     model = AutoModelForMaskedLM.from_pretrained(options.pretrained, dtype=torch.float32)
 
-    class Timed(Trainer):
-        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if (mask := getattr(self, "mask", None)) is not None:
-                clock.step(mask)  # the step before has ended
-            self.mask = inputs["attention_mask"]
-            return super().training_step(model, inputs, *args, **kwargs)
-
-    with tempfile.TemporaryDirectory() as folder:
-        half = automatic_precision() == "bf16-mixed"
-        arguments = TrainingArguments(
-            folder, per_device_train_batch_size=BATCH, num_train_epochs=3, report_to="none", bf16=half
-        )
-        collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-        Timed(model, arguments, train_dataset=rows, data_collator=collator).train()
+    time_steps(Trainer, clock)
+    half = automatic_precision() == "bf16-mixed"
+    arguments = TrainingArguments(**COMMON, per_device_train_batch_size=BATCH, bf16=half)
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    Trainer(model, arguments, train_dataset=rows, data_collator=collator).train()
 
 
 def sft(options: argparse.Namespace, clock: Clock) -> None:
     """Our command line, with nothing but a clock added."""
-    from lit_ft.__main__ import main
     from lit_ft.mlm_trainer import MaskedLMTrainer
 
-    step = MaskedLMTrainer.training_step
-
-    def timed(trainer: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if (mask := getattr(trainer, "mask", None)) is not None:
-            clock.step(mask)
-        trainer.mask = inputs["attention_mask"]
-        return step(trainer, model, inputs, *args, **kwargs)
-
-    MaskedLMTrainer.training_step = timed  # type: ignore
+    time_steps(MaskedLMTrainer, clock)
     args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
-    args += ["--data.max_tokens", str(BLOCK), "--data.batch_size", str(BATCH), "--eval_strategy", "no"]
-    main(["sft", *args, "--num_train_epochs", "3"])
+    args += ["--data.max_tokens", str(BLOCK), "--data.batch_size", str(BATCH)]
+    args += ["--num_train_epochs", str(EPOCHS), "--model.warmup_share", "0", "--save_steps", "1000000"]
+    bench_common.run_ours(["sft", *args, "--eval_strategy", "no", "--eval_on_start", "false"])
 
 
 def child(options: argparse.Namespace) -> None:
     """Measure one recipe in this process."""
-    clock = Clock(options.seconds, options.steps)
-    os.chdir(tempfile.mkdtemp(prefix="bench-"))
-    try:
-        (run_mlm if options.child == "run_mlm" else sft)(options, clock)
-    except Enough:
-        pass
-    print("\n" + json.dumps(clock.figures()))  # on a line of its own, below a progress bar
+    clock, run = Clock(options.seconds, options.steps), run_mlm
+    if options.child == "sft":
+        bench_common.set_own_environment()
+        run = sft
+    bench_common.measure(lambda: run(options, clock), clock)
 
 
 def ratios(rows: dict[str, Row]) -> dict[str, float]:
@@ -107,21 +88,24 @@ def ratios(rows: dict[str, Row]) -> dict[str, float]:
 
 def main() -> int:
     """Measure both and print the table."""
-    parser = bench_common.parser_of(__doc__, RECIPES)
-    bench_common.add_window(parser, steps=4)
+    parser = bench_flags.parser_of(__doc__, RECIPES)
+    bench_flags.add_window(parser, steps=4)
     options = parser.parse_args()
     if options.child:
         child(options)
         return 0
     if options.quick:
-        options.rounds, options.seconds, options.steps = 1, 4, 2
-    bench_common.prepare_environment()
-    bench_reviews.set_defaults(options, tempfile.mkdtemp(prefix="bench-"))
-    args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
-    args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]
-    rows = interleave(RECIPES, options.rounds, lambda recipe: run_child(__file__, recipe, args))
-    quick = "One short round: indicative only." if options.quick else ""
-    report(list(rows.values()), ratios(rows), options.json, quick)
+        options.rounds, options.seconds, options.steps = 1, 2, 2
+    bench_flags.check_least(options, rounds=1, steps=1, seconds=0)
+    bench_flags.check_inputs(options)
+    with bench_common.workplace() as folder:
+        bench_reviews.set_defaults(options, str(folder))
+        args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
+        args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]
+        rows = interleave(RECIPES, options.rounds, lambda recipe: run_child(__file__, recipe, args))
+        note = add_utilisation(rows.values(), options.pretrained, training_flops)
+    quick = "One short round: indicative only. " if options.quick else ""
+    bench_common.report(list(rows.values()), ratios(rows), ASKED, options.json, quick + note)
     return 0
 
 

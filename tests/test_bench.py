@@ -43,9 +43,11 @@ def test_ratios():
             "hf_best": 2.0,  # over the faster of its precisions
             "peak_memory": 0.5,
             "overhead": 0.2,
+            "real_share": 0.5,
         }
     )
     assert set(SPEEDS) == set(bench_fit.RECIPES)
+    assert bench_fit.ASKED.keys() == bench_fit.ratios(rows).keys()
 
 
 def test_medians_of_interleaved_rounds(capsys):
@@ -63,18 +65,22 @@ def test_medians_of_interleaved_rounds(capsys):
         return {"tokens_per_second": next(speeds), **figures}
 
     rows = bench_common.interleave(["a", "b"], 3, measure)
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == ["round 1 of 3: a ...", "round 1 of 3: a 1 tokens/s (0 s)"]
     assert order == ["a", "b"] * 3
     assert rows["a"].tokens_per_second == 2.0 and rows["b"].rounds == [10.0, 30.0, 20.0]
 
 
 def test_the_json(tmp_path, capsys):
     path = tmp_path / "bench.json"
-    bench_common.report([row("fit", 1234.5, 2.5e9)], {"course": 10.0}, str(path), "A note.")
+    asked = {"course": "at least 10"}
+    bench_common.report([row("fit", 1234.5, 2.5e9)], {"course": 11.0}, asked, str(path), "A note.")
     written = json.loads(path.read_text())
-    assert written.keys() == {"versions", "hardware", "rows", "ratios"}
+    assert {"versions", "hardware", "rows", "ratios"} <= written.keys()
     assert {"recipe", "tokens_per_second", "real_share", "peak_bytes"} <= written["rows"][0].keys()
     shown = capsys.readouterr().out
     assert "| fit | 1,234 | 0.500 | 2.5 | 10 |" in shown and "A note." in shown
+    assert "| course | 11.00 | at least 10 |" in shown
 
 
 def test_the_clock_counts_after_the_warm_up():
@@ -89,6 +95,24 @@ def test_the_clock_counts_after_the_warm_up():
     assert clock.figures()["real_share"] == 0.5
 
 
+def test_the_clock_stops_with_the_last_step(monkeypatch):
+    import torch
+
+    now = iter([10.0, 14.0])
+    clock = Clock(warm_up=1)
+    monkeypatch.setattr(clock, "start", lambda: setattr(clock, "begun", 10.0))
+    monkeypatch.setattr(bench_common.time, "perf_counter", lambda: next(now, 1e9))
+    for _ in range(2):
+        clock.step(torch.ones(1, 8))
+    assert clock.figures()["tokens_per_second"] == 2.0  # 8 in 4 seconds, whatever came later
+    assert clock.figures()["squares_per_second"] == 16.0
+
+
+def test_a_run_that_ends_while_it_warms_up_has_no_figures():
+    with pytest.raises(SystemExit, match="ended by itself after 0 steps"):
+        Clock().figures()
+
+
 def test_ratios_of_the_other_benchmarks():
     rows = {
         "pipeline": row("pipeline", 100.0),
@@ -97,6 +121,7 @@ def test_ratios_of_the_other_benchmarks():
     }
     assert bench_predict.ratios(rows) == {"predict": 2.5, "validate": 3.0}
     assert bench_sft.ratios({"run_mlm": row("run_mlm", 200.0), "sft": row("sft", 300.0)}) == {"run_mlm": 1.5}
+    assert bench_predict.ASKED.keys() == {"predict", "validate"} and bench_sft.ASKED.keys() == {"run_mlm"}
 
 
 def test_generated_reviews_are_different_and_of_the_lengths_that_were_asked_for(tmp_path):
@@ -107,7 +132,7 @@ def test_generated_reviews_are_different_and_of_the_lengths_that_were_asked_for(
     assert 55 < words[250] < 95 and words[-1] > 250
 
 
-def test_flops_are_those_of_an_unpadded_forward_and_backward_pass():
+def test_flops_are_those_of_unpadded_passes():
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import BertConfig, BertModel
@@ -115,19 +140,22 @@ def test_flops_are_those_of_an_unpadded_forward_and_backward_pass():
     shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
     config = BertConfig(**shape, vocab_size=50, attn_implementation="eager")
     model = BertModel(config, add_pooling_layer=False)
-    lengths, counted = (7, 20), 0
+    lengths, forward, both = (7, 20), 0, 0
     for length in lengths:
         with FlopCounterMode(display=False) as counter:
-            model(torch.ones(1, length, dtype=torch.long)).last_hidden_state.sum().backward()
-        counted += counter.get_total_flops()
+            loss = model(torch.ones(1, length, dtype=torch.long)).last_hidden_state.sum()
+            forward += counter.get_total_flops()
+            loss.backward()
+        both += counter.get_total_flops()
     squares = sum(length**2 for length in lengths)
-    assert bench_flops.training_flops(config.to_dict(), sum(lengths), squares) == counted
+    assert bench_flops.forward_flops(config.to_dict(), sum(lengths), squares) == forward
+    assert bench_flops.training_flops(config.to_dict(), sum(lengths), squares) == both
 
 
 def test_utilisation_stands_in_the_table_where_it_was_measured():
     rows = [row("a", 100.0), row("b", 200.0)]
-    assert "utilisation" not in bench_common.table(rows, {})
+    assert "utilisation" not in bench_common.table(rows, {}, {})
     rows[0].flop_utilisation, rows[1].flop_utilisation = 0.25, 0.5
-    shown = bench_common.table(rows, {}).splitlines()
+    shown = bench_common.table(rows, {}, {}).splitlines()
     assert shown[0].endswith("| FLOP utilisation |") and shown[2].endswith("| 0.25 |")
     assert shown[3].endswith("| 0.50 |")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
 from lit_ft import machine
 from lit_ft.__main__ import ENVIRONMENT
@@ -97,3 +98,18 @@ def test_large_tensors_stand_on_large_pages():
     """256 MiB are 65,536 pages of 4 KiB; the environment asks for 128 of 2 MB."""
     asked = subprocess.check_output([sys.executable, "-c", FAULTS], env={**os.environ, **ENVIRONMENT})
     assert int(asked) < 20_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells it apart")
+def test_memory_is_this_process_s_own_and_not_that_of_the_one_that_started_it():
+    code = "from lit_ft.machine import peak_host_memory_gb; print(peak_host_memory_gb())"
+    held = b"x" * 500_000_000
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout
+    assert len(held) == 500_000_000 and float(out) < 0.1
+
+
+def test_versions_of_what_is_not_installed(monkeypatch):
+    monkeypatch.setattr(machine, "LIBRARIES", ("torch", "no-such-library"))
+    found = machine.versions()
+    assert found["no-such-library"] == "not installed" and found["torch"][0].isdigit()
