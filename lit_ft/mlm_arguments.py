@@ -28,6 +28,7 @@ REQUIRED: dict[str, Any] = {
     "remove_unused_columns": False,
     "include_num_input_tokens_seen": "non_padding",  # survives a resume; TRL's own num_tokens does not
     "average_tokens_across_devices": True,
+    "restore_callback_states_from_checkpoint": False,  # would restore "stop" after a signal
     "logging_nan_inf_filter": False,  # it hides what check_finite looks at, and waits for the GPU each batch
 }
 

@@ -26,13 +26,14 @@ class StopOnSignal(TrainerCallback):
     """On SIGTERM or SIGINT: finish the optimizer step, save a checkpoint, end the training.
 
     `train()` then returns as if it were done; the caller looks at `signal_received` and exits with
-    `exit_code`. All processes stop at the same step. An evaluation due at that step is left out: who sends
-    SIGTERM seldom waits that long. A second signal ends the process at once.
+    `exit_code`. All processes stop at the same step. An evaluation due at that step takes place first: the
+    resumed run would not make up for it. A second signal ends the process at once.
     """
 
     def __init__(self) -> None:
         self.signal_received: int | None = None
         self._previous: dict[int, Any] = {}
+        self._saved_at = -1  # the step of the last checkpoint
 
     @property
     def exit_code(self) -> int:
@@ -44,6 +45,12 @@ class StopOnSignal(TrainerCallback):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def give_back(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -54,8 +61,13 @@ class StopOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Give the signals back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self.give_back()
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Note the step."""
+        self._saved_at = state.global_step
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -69,37 +81,51 @@ class StopOnSignal(TrainerCallback):
             self.signal_received = int(number) or None
         if self.signal_received is not None:
             control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
         return control
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """transformers runs this also after a stop in mid-epoch, and would save and evaluate again."""
+        """transformers runs this also after a stop in mid-epoch, and would log, evaluate and save again."""
         if self.signal_received is not None:
-            control.should_save = control.should_evaluate = False
+            control.should_log = control.should_evaluate = False
+            # `save_strategy: best` takes `should_save` back where the evaluation was no better.
+            control.should_save = self._saved_at != state.global_step
         return control
 
 
-class LastEvaluation(TrainerCallback):
-    """Evaluates at the last step, before its checkpoint is saved: one whose loss is no number is not kept.
+class FiguresFirst(TrainerCallback):
+    """At an epoch's last step, and the run's, logs and evaluates before that step's checkpoint is saved.
 
-    transformers 5.23 would save at the last step, and evaluate at that epoch's end or not at all. To stand
-    before StopOnSignal, which has the last word.
+    transformers 5.23 would do so at the epoch's end, after that checkpoint, or at the run's end not at all: a
+    run that went on from there would lack the figures, and a checkpoint whose loss is no number would be
+    kept. To stand before StopOnSignal, which has the last word.
     """
+
+    def __init__(self) -> None:
+        self._evaluated_at = -1  # the step of the last evaluation
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Note the step."""
+        self._evaluated_at = state.global_step
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Ask for it."""
-        control.should_evaluate = control.should_evaluate or state.global_step >= state.max_steps
+        """Ask for what the epoch's end, or the run's, would ask for."""
+        epoch, last = float(state.epoch or 0), state.global_step >= state.max_steps
+        if last or epoch.is_integer():
+            control.should_log |= args.logging_strategy == "epoch"
+            control.should_evaluate |= last or (args.eval_strategy == "epoch" and args.eval_delay <= epoch)
         return control
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """At the last step it has taken place already."""
-        control.should_evaluate = control.should_evaluate and state.global_step < state.max_steps
+        """At this step the evaluation has taken place; of logs transformers sees to that itself."""
+        control.should_evaluate &= self._evaluated_at != state.global_step
         return control
 
 

@@ -14,9 +14,10 @@ from lit_ft import runs
 from lit_ft.checkpoints import refuse_other_settings
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError, first_line, unusable
+from lit_ft.mlm_checkpoint_sums import SUMS, broken
 
 PREFIX = "checkpoint-"  # of a checkpoint folder's name, before its step
-STATE = "trainer_state.json"  # what transformers writes last
+STATE = "trainer_state.json"
 # What may differ between a run and its resumption, beside checkpoints.HARMLESS: none of it changes a weight.
 HARMLESS = ("name", "on_full_disk", "on_nonfinite", "probes", "save_total_limit")
 
@@ -70,12 +71,18 @@ def step_of(path: Path) -> int:
 
 
 def fault_of(path: Path) -> str | None:
-    """Why this folder is no whole checkpoint, None where it is one; what a kill cut off is found."""
+    """Why this folder is no whole checkpoint, None where it is one; what a kill cut off is found.
+
+    One without checksums counts as cut off, by whatever program it was written.
+    """
     if not path.is_dir():
         return "there is no such checkpoint folder"
-    if not (path / STATE).is_file():
-        return f"no checkpoint, or cut off: it has no {STATE}"
+    for name in (STATE, SUMS):
+        if not (path / name).is_file():
+            return f"no checkpoint, or cut off: it has no {name}"
     try:
+        if (reason := broken(path)) is not None:
+            return f"damaged ({reason})"
         state_of(path)
         with safe_open(path / "model.safetensors", framework="numpy") as weights:
             weights.keys()

@@ -1,16 +1,14 @@
-"""Whether a masked-LM run is still sound: its figures are numbers, its newest checkpoint is whole."""
+"""Whether a masked-LM run is still sound: its figures are numbers."""
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lit_ft.__main__ import unwritable
 from lit_ft.console import warn
 from lit_ft.errors import UserError
-from lit_ft.mlm_resume import PREFIX, fault_of, newest_checkpoint
+from lit_ft.mlm_resume import newest_checkpoint
 from lit_ft.skips import NonFinitePolicy, Skips, rows_in_words
 
 
@@ -85,27 +83,3 @@ def _not_finite(what: str, step: int, checkpoints: Path, mend: str) -> UserError
             f"there with --model.pretrained={good}{mend}"
         )
     return UserError(f"{what}; {advice}")
-
-
-def take_back(trainer: Any, error: Exception) -> None:
-    """After a checkpoint that could not be written: remove what there is of it; stop, or go on.
-
-    Args:
-        trainer: The MaskedLMTrainer, which was saving.
-        error: What happened; raised again where the run is to stop.
-    """
-    if trainer.args.should_save:
-        _discard_unfinished(Path(trainer.args.output_dir), trainer.state.global_step)
-    if trainer.on_full_disk == "stop" or unwritable(error) is None:
-        raise error
-
-
-def _discard_unfinished(checkpoints: Path, step: int) -> None:
-    """Remove a checkpoint that was not written whole, for a full disk needs room; say which one is left."""
-    path = checkpoints / f"{PREFIX}{step}"
-    if not path.is_dir() or fault_of(path) is None:
-        return
-    shutil.rmtree(path, ignore_errors=True)
-    good = newest_checkpoint(checkpoints)
-    left = f"the last good checkpoint is {good}" if good else f"there is none yet in {checkpoints}"
-    warn(f"{path} could not be written and is removed; {left}")

@@ -3,7 +3,6 @@
 B rows, T tokens after padding, V vocabulary, M masked tokens of a batch.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +19,14 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
 from lit_ft.flags import FullDiskPolicy
-from lit_ft.machine import peak_memory_gb
 from lit_ft.masking import IGNORED, MaskingCollator
 from lit_ft.memory import EVALUATION_FLAG, TRAINING_FLAG, LastBatch
 from lit_ft.mlm_arguments import REQUIRED, check_devices
 from lit_ft.mlm_epochs import EpochSampler, EpochStart, row_lengths
-from lit_ft.mlm_figures import masked_figures, speed_figures
-from lit_ft.mlm_soundness import StepSoundness, check_evaluation, take_back
+from lit_ft.mlm_figures import masked_figures
+from lit_ft.mlm_log_window import LogWindow
+from lit_ft.mlm_saving import save_whole
+from lit_ft.mlm_soundness import StepSoundness, check_evaluation
 from lit_ft.skips import NonFinitePolicy
 
 UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # speed figures of an evaluation: no curves
@@ -69,6 +69,7 @@ class MaskedLMTrainer(SFTTrainer):
         check_devices(args)
         self.masking = collator
         self.epoch_start = EpochStart(collator)
+        self.window = LogWindow(args.device)
         super().__init__(
             model=model,
             args=args,
@@ -76,20 +77,18 @@ class MaskedLMTrainer(SFTTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
-            callbacks=[self.epoch_start, *callbacks],
+            callbacks=[self.epoch_start, self.window, *callbacks],
         )
         # TRL 1.16 (trl/trainer/utils.py, add_fused_lm_head) wraps forward for its causal loss: undo that.
         self.model.__dict__.pop("forward", None)
         # Have transformers count the masked tokens of a step, whatever the model's forward looks like.
         self.model_accepts_loss_kwargs, self._loss_shifts_labels = True, False
-        # Negative log-likelihood, right guesses and masked tokens: since the last log, and of an evaluation.
-        # Of training also rows, real tokens and computed ones.
-        self._train_sums = torch.zeros(6, device=args.device)
-        self._eval_sums = np.zeros(3)
+        self._eval_sums = np.zeros(
+            3
+        )  # of an evaluation: negative log-likelihood, right guesses, masked tokens
         self.soundness = StepSoundness(on_nonfinite, args.device)
         self.memory = LastBatch()
-        self._window_start: float | None = None  # of the tokens-per-second window
-        self._window_tokens = 0
+        self.saved: tuple[Any, int] = (None, 0)  # the training, and the step of its last whole checkpoint
         self._positions: Tensor | None = None  # (B, T) bool: what the head is to see
         model.base_model.register_forward_hook(self._keep_masked)
         self.is_head_sparse = self._check_sparse_head(model)
@@ -136,21 +135,15 @@ class MaskedLMTrainer(SFTTrainer):
         assert not return_outputs  # only asked for by compute_metrics, which we do not pass
         self.memory.note(inputs, TRAINING_FLAG)
         _, nll, correct = self._masked_figures(model, inputs)
-        with torch.no_grad():
-            rows, width = inputs["labels"].shape
-            counts = nll.new_tensor([len(nll), rows, rows * width])
-            self._train_sums += torch.stack(
-                [nll.sum(), correct.sum(), counts[0], counts[1], inputs["attention_mask"].sum(), counts[2]]
-            )
+        self.window.add(nll, correct, inputs)
         if num_items_in_batch is None:
             return nll.sum() / max(len(nll), 1)
         # The count is over all devices, DDP then averages their gradients: undo that.
         return nll.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1) * self.accelerator.num_processes
 
     def training_step(self, *args, **kwargs):
-        """Start the clock of tokens_per_second with the first step; add up the step's loss, on its device."""
-        if self._window_start is None:
-            self._window_start, self._window_tokens = time.perf_counter(), self.state.num_input_tokens_seen
+        """Add up the step's loss, on its device."""
+        self.window.begin(self.state.num_input_tokens_seen)
         loss = super().training_step(*args, **kwargs)
         self.soundness.add(loss)
         return loss
@@ -162,11 +155,9 @@ class MaskedLMTrainer(SFTTrainer):
         return norm
 
     def _save_checkpoint(self, model, trial):
-        """Take back what could not be written whole."""
-        try:
-            super()._save_checkpoint(model, trial)
-        except Exception as error:
-            take_back(self, error)
+        """Whole or not at all."""
+        save = super()._save_checkpoint
+        save_whole(self, lambda: save(model, trial))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Add one batch to the evaluation's sums."""
@@ -201,8 +192,7 @@ class MaskedLMTrainer(SFTTrainer):
         figures, folder = masked_figures(*self._eval_sums), Path(str(self.args.output_dir))
         check_evaluation(figures["loss"], self.state.global_step, folder)
         output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in figures.items()})
-        if self._window_start is not None:
-            self._window_start += time.perf_counter() - start
+        self.window.pause(time.perf_counter() - start)
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -212,18 +202,7 @@ class MaskedLMTrainer(SFTTrainer):
         if any(key.startswith("eval_") for key in logs):
             tags = {f"val/{k.removeprefix('eval_')}": v for k, v in logs.items() if not k.endswith(UNTOLD)}
         else:
-            sums = self.accelerator.reduce(self._train_sums, "sum").tolist()
-            self._train_sums.zero_()
-            now, tokens = time.perf_counter(), self.state.num_input_tokens_seen
-            seconds = now - (self._window_start or now) or math.inf
-            figures = {
-                **logs,
-                **masked_figures(*sums[:3]),
-                **speed_figures(seconds, tokens - self._window_tokens, *sums[3:]),
-                "tokens_seen": tokens,
-                "peak_memory_gb": peak_memory_gb(),
-            }
-            self._window_start, self._window_tokens = now, tokens
+            figures = logs | self.window.close(self.accelerator, self.state.num_input_tokens_seen)
             tags = {f"train/{k}": v for k, v in figures.items()}
         super(SFTTrainer, self).log(tags)  # past SFTTrainer's, which adds causal figures
 

@@ -23,9 +23,18 @@ from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, p
 from lit_ft.markdown import table
 from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks
 from lit_ft.mlm_arguments import check_devices, check_loader, check_optimizer, training_arguments
-from lit_ft.mlm_callbacks import LastEvaluation, StopOnSignal, TensorBoardWriter
+from lit_ft.mlm_callbacks import FiguresFirst, StopOnSignal, TensorBoardWriter
+from lit_ft.mlm_checkpoint_sums import is_sealed
 from lit_ft.mlm_progress import MaskedLMProgress
-from lit_ft.mlm_resume import STATE, check_resume, find_checkpoint, precision_of, state_of
+from lit_ft.mlm_resume import (
+    PREFIX,
+    STATE,
+    check_resume,
+    find_checkpoint,
+    newest_checkpoint,
+    precision_of,
+    state_of,
+)
 from lit_ft.mlm_save_clock import SaveByClock
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.model_checks import check_max_tokens
@@ -98,7 +107,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     texts = {"run/command_and_versions": table(("what", "value"), [*about, *origin["versions"].items()])}
     stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)
     callbacks = [
-        LastEvaluation(),
+        FiguresFirst(),
         SaveByClock(),
         stop,
         board,
@@ -123,17 +132,25 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
                 leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
             else:
                 step = trainer.state.global_step
-                say(
-                    f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, saved in "
-                    f"{folder / runs.CHECKPOINTS / f'checkpoint-{step}'}; go on with the same command and "
-                    "--ckpt_path last"
+                saved = folder / runs.CHECKPOINTS / f"{PREFIX}{step}"
+                warn(
+                    f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, "
+                    + (f"saved in {saved}" if is_sealed(saved) else "which could not be saved")
+                    + "; go on with the same command and --ckpt_path last"
                 )
+    except KeyboardInterrupt:  # the second signal
+        newest = newest_checkpoint(folder / runs.CHECKPOINTS)
+        progress.close()
+        left = f"go on from {newest} with --ckpt_path last" if newest else "no checkpoint was saved yet"
+        warn(f"interrupted at step {trainer.state.global_step}; {left}")
+        return 128 + signal.SIGINT
     except RuntimeError as error:
         if is_lost(error):
             progress.close()
             leave_lost(error)
         raise
     finally:
+        stop.give_back()
         progress.close()
         board.close()
     if torch.distributed.is_initialized():

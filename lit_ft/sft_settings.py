@@ -111,7 +111,8 @@ class SftSettings:
             training (`no`), where an evaluation always takes place.
         eval_steps: Optimizer steps between two evaluations, where `eval_strategy` is `steps`.
         eval_on_start: Evaluate before the first step too, so that before and after are on record.
-        save_steps: Optimizer steps between two checkpoints; one is also saved every 5 minutes and at the end.
+        save_steps: Optimizer steps between two checkpoints; one is also saved at the end, and every 5 minutes
+            where that takes under 3 % of the time.
         save_total_limit: How many checkpoints to keep, the newest ones.
         probes: Texts with one or more [MASK]: after every evaluation the model's best candidates are
             written to TensorBoard, at the end of the run to the console.

@@ -1,4 +1,4 @@
-"""Signals that a run sends to itself at a given step, to find out what it is worth."""
+"""What a run does to itself, to find out what it is worth: signals at a given step, epochs cut short."""
 
 import os
 from typing import Any
@@ -24,6 +24,21 @@ class SignalAt(Callback):
         if trainer.global_step == self.step and not self._sent:
             self._sent = True
             os.kill(os.getpid(), self.number)
+
+
+def shorten_sft(steps: int) -> None:
+    """Have the `sft` that follows in this process train on so many rows that an epoch has so many steps."""
+    from lit_ft.mlm_trainer import MaskedLMTrainer
+
+    begin = MaskedLMTrainer.__init__
+
+    def beginning(trainer: MaskedLMTrainer, model: Any, args: Any, *others: Any, **more: Any) -> None:
+        tokenizer, collator, rows, *rest = others
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        rows = rows.select(range(min(len(rows), steps * batch)))
+        begin(trainer, model, args, tokenizer, collator, rows, *rest, **more)
+
+    MaskedLMTrainer.__init__ = beginning  # type: ignore[method-assign, assignment]
 
 
 def signal_sft(number: int, step: int) -> None:

@@ -15,7 +15,7 @@ from lit_ft.console import say
 from lit_ft.errors import UserError
 
 INTRODUCTION = """\
-usage: python -m lit_ft verify-resume [--config NAME_OR_FILE] [--key value ...]
+usage: python -m lit_ft verify-resume [--config NAME_OR_FILE] [fit|sft] [--key value ...]
 
 Prove on your own config that a run which is killed and goes on ends as one that was never killed.
 
@@ -23,7 +23,8 @@ The config is run shortened, twice: once as it is, once killed (SIGKILL), gone o
 gone on with again. Then every weight, optimizer state, metric and point of TensorBoard's curves is compared,
 bit by bit. Prints `bit-identical` and returns 0, or where the two first differ, and returns 1.
 
-A config of fit or of sft; the flags are theirs. For example:
+A config of fit or of sft; the flags are theirs. Without the word, sft is meant where a config or a flag names
+a setting that only sft has, such as max_steps or logging_steps. For example:
   python -m lit_ft verify-resume --config yelp_local.yaml --data.train_path train.csv
 """
 # Three epochs of eight batches, two validations each: a stop falls into an epoch's middle or after its end.
@@ -37,20 +38,22 @@ FIT = {
     "trainer.log_every_n_steps": "1",
     "trainer.enable_progress_bar": "false",
 }
+# Epochs of five steps; a checkpoint falls on an epoch's last step, the kill and the stop within epochs.
 SFT = {
-    "max_steps": "14",
-    "eval_strategy": "steps",
-    "eval_steps": "5",
-    "save_steps": "4",
-    "logging_steps": "1",
+    "max_steps": "16",
+    "eval_steps": "4",
+    "save_steps": "5",
+    "logging_steps": "2",
     "save_total_limit": "9",
     "trainer_args.disable_tqdm": "true",
 }
-# A config of sft names one of these, one of fit none.
-OF_SFT = {"num_train_epochs", "max_steps", "eval_strategy", "eval_steps", "probes", "trainer_args"}
-SIGNALLED_SFT = (
+# A config of fit names none of these.
+OF_SFT = {"num_train_epochs", "max_steps", "gradient_accumulation_steps", "precision", "logging_steps"}
+OF_SFT |= {"eval_strategy", "eval_steps", "eval_on_start", "save_steps", "save_total_limit", "trainer_args"}
+OF_SFT |= {"probes", "data.layout", "data.mask_probability", "data.whole_words"}
+SHORTENED_SFT = (
     "import sys; from lit_ft import signal_at; from lit_ft.__main__ import main; "
-    "signal_at.signal_sft({number}, {step}); sys.exit(main(sys.argv[1:]))"
+    "signal_at.shorten_sft(5); {signal}sys.exit(main(sys.argv[1:]))"
 )
 
 
@@ -76,8 +79,9 @@ class Shortened:
         """
         flags = [f"--{key}={value}" for key, value in (FIT if self.command == "fit" else SFT).items()]
         python = [sys.executable, "-m", "lit_ft"]
-        if stop is not None and self.command == "sft":
-            python[1:] = ["-c", SIGNALLED_SFT.format(number=int(stop[0]), step=stop[1])]
+        if self.command == "sft":
+            at_step = "" if stop is None else f"signal_at.signal_sft({int(stop[0])}, {stop[1]}); "
+            python[1:] = ["-c", SHORTENED_SFT.format(signal=at_step)]
         elif stop is not None:
             arguments = {"number": int(stop[0]), "step": stop[1]}
             callback = {"class_path": "lit_ft.signal_at.SignalAt", "init_args": arguments}
@@ -87,17 +91,20 @@ class Shortened:
 
 
 def shortened(args: Sequence[str]) -> Shortened:
-    """The shortened run of a command line.
+    """The shortened run of a command line, whose configs come first.
 
     Raises:
         UserError: It names a run or a checkpoint.
     """
+    args, place = list(args), 2 * len(config_values(list(args)))
+    command = args.pop(place) if args[place : place + 1] in (["fit"], ["sft"]) else None
     keys = {arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--")}
     if taken := keys & {"ckpt_path", "name"}:
         raise UserError(f"verify-resume: the runs are its own; leave out --{taken.pop()}")
-    for _, _, path in config_values(list(args)):
+    for _, _, path in config_values(args):
         keys |= set(read_config(path).lines)
-    return Shortened("sft" if {key.partition(".")[0] for key in keys} & OF_SFT else "fit", list(args))
+    of_sft = (keys | {key.partition(".")[0] for key in keys}) & OF_SFT
+    return Shortened(command or ("sft" if of_sft else "fit"), args)
 
 
 def run(call: Sequence[str], *expected: int, loud: bool = False) -> None:

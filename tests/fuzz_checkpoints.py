@@ -1,6 +1,7 @@
 """Fuzzing: checkpoints of both trainers and model folders, as bad disks and strangers leave them."""
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from fuzz_cases import Case, Workshop
 from fuzz_edits import BOMBS, accidents, checkpoint_files, damaged, edited, smuggled
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
+
+from lit_ft.mlm_checkpoint_sums import SUMS
 
 FLAGS = ("--data.predict_output=out.csv",)
 
@@ -74,6 +77,9 @@ def masked_lm_checkpoints(draw: Any, shop: Workshop) -> Case:
     place = "runs/sft/version_0"
     source = next((shop.adapted / "checkpoints").iterdir())
     about, inside = draw(folders(source))
+    if draw(st.booleans()):  # whoever crafts a file writes its checksum, too
+        sums = {name: f"{zlib.crc32(content):08x}" for name, content in inside.items() if name != SUMS}
+        about, inside = f"{about}, sealed", {**inside, SUMS: json.dumps(sums).encode()}
     files = {f"{place}/checkpoints/{source.name}/{name}": content for name, content in inside.items()}
     files[f"{place}/config.yaml"] = (shop.adapted / "config.yaml").read_bytes()
     which = draw(st.sampled_from(["last", f"{place}/checkpoints/{source.name}"]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import lasting
 from mlm_tiny import make_trainer
 from safetensors.torch import load_file
 from transformers import TrainerCallback
@@ -20,7 +21,7 @@ import json, os, signal, sys
 from pathlib import Path
 from transformers import TrainerCallback
 from mlm_tiny import make_trainer
-from lit_ft.mlm_callbacks import StopOnSignal
+from lit_ft.mlm_callbacks import FiguresFirst, StopOnSignal
 
 folder, settings, kill_at, number, resume = json.loads(sys.argv[1])
 
@@ -31,7 +32,7 @@ class Kill(TrainerCallback):
 
 if __name__ == "__main__":
     stop = StopOnSignal()
-    trainer = make_trainer(folder, callbacks=[Kill(), stop], settings=settings)
+    trainer = make_trainer(folder, callbacks=[FiguresFirst(), Kill(), stop], settings=settings)
     trainer.train(resume_from_checkpoint=resume)
     if stop.exit_code:
         sys.exit(stop.exit_code)
@@ -86,9 +87,10 @@ def checkpoints(folder):
     return sorted(path.name for path in folder.glob("checkpoint-*"))
 
 
-def tokens_seen(folder):
-    log = json.loads((folder / "log.json").read_text())
-    return [entry["train/tokens_seen"] for entry in log if "train/tokens_seen" in entry][-1]
+def log(folder):
+    """All figures of all steps that come out the same each time; of the others the names."""
+    entries = json.loads((folder / "log.json").read_text())
+    return [(sorted(entry), lasting(entry)) for entry in entries]
 
 
 @pytest.mark.slow
@@ -106,23 +108,29 @@ def test_resume_after_kill_9_is_bit_identical(case, tmp_path):
         weights_of(straight / "final")["cls.predictions.bias"] - weights_of(newest)["cls.predictions.bias"]
     )
     assert moved.abs().max() > 1e-4  # or "identical" means nothing
-    assert tokens_seen(killed) == tokens_seen(straight)
+    assert log(killed) == log(straight)
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_the_resume_is_bit_identical(tmp_path):
     settings = {"per_device_train_batch_size": 4, "num_train_epochs": 3, "save_strategy": "epoch"}
+    settings |= {"eval_strategy": "epoch", "logging_steps": 5}
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert run_script(straight, settings) == 0
+    # Neither a log nor an evaluation is due at the step that it stops after.
     assert run_script(stopped, settings, kill_at=8, number=signal.SIGTERM) == 143
     assert checkpoints(stopped) == ["checkpoint-6", "checkpoint-8"]
     assert run_script(stopped, settings, resume=str(stopped / "checkpoint-8")) == 0
     assert_same_weights(weights_of(straight / "final"), weights_of(stopped / "final"))
+    assert log(stopped) == log(straight)
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one_and_resume_exactly(tmp_path):
-    """SGD without dropout: one process of 8 against two of 4; then a two-process resume, with dropout."""
+    """SGD without dropout: one process of 8 against two of 4; then a two-process resume, with dropout.
+
+    From a checkpoint at an epoch's last step, in the midst of a logging window.
+    """
     settings = {
         "optim": "sgd",
         "learning_rate": 0.5,
@@ -130,7 +138,7 @@ def test_two_processes_equal_one_and_resume_exactly(tmp_path):
         "max_steps": 7,
         "save_strategy": "steps",
     }
-    settings |= {"save_steps": 5, "eval_strategy": "steps", "eval_steps": 7, "logging_steps": 7}
+    settings |= {"save_steps": 5, "eval_strategy": "epoch", "logging_steps": 7}
     one, two, again = (tmp_path / name for name in ("one", "two", "again"))
     assert run_script(one, {**settings, "per_device_train_batch_size": 8, "no_dropout": True}) == 0
     parts = {**settings, "per_device_train_batch_size": 4}
@@ -146,12 +154,14 @@ def test_two_processes_equal_one_and_resume_exactly(tmp_path):
         "val/loss",
         "val/masked_accuracy",
     ):
-        figures = [[entry[tag] for entry in log if tag in entry] for log in logs]
+        figures = [[entry[tag] for entry in entries if tag in entry] for entries in logs]
         assert figures[0] == pytest.approx(figures[1], rel=1e-5), tag
     assert run_script(two, parts, processes=2) == 0  # with dropout
-    assert run_script(again, parts, kill_at=4, number=signal.SIGTERM, processes=2) != 0
-    assert run_script(again, parts, resume=str(again / "checkpoint-4"), processes=2) == 0
+    assert run_script(again, parts, kill_at=6, number=signal.SIGTERM, processes=2) != 0
+    assert run_script(again, parts, resume=str(again / "checkpoint-6"), processes=2) == 0
     assert_same_weights(weights_of(two / "final"), weights_of(again / "final"))
+    assert log(again) == log(two)
+    assert [entry["step"] for _, entry in log(two) if "val/loss" in entry] == [3, 6, 7]
 
 
 def test_a_checkpoint_by_the_clock(tmp_path, monkeypatch):

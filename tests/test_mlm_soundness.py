@@ -183,6 +183,52 @@ def test_a_full_disk_leaves_no_half_checkpoint(full_at_step_4, tmp_path, capfd):
     assert f"warning: {warning}{tmp_path}/checkpoint-2\n" in capfd.readouterr().err
 
 
+def test_an_older_checkpoint_goes_once_the_new_one_is_whole(tmp_path, monkeypatch):
+    from lit_ft import mlm_saving
+
+    unharmed = mlm_saving.seal
+
+    def seal(folder):
+        if folder.name == "checkpoint-4":
+            raise OSError(28, "No space left on device")
+        unharmed(folder)
+
+    monkeypatch.setattr(mlm_saving, "seal", seal)
+    with pytest.raises(OSError, match="No space left"):
+        make_trainer(tmp_path, settings={**STEPS, "save_total_limit": 1}).train()
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-2"]
+    assert fault_of(tmp_path / "checkpoint-2") is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"), [(1, {4, 8}), (3, {4, 6, 8}), (4, {2, 4, 6, 8}), (None, {2, 4, 6, 8, 20})]
+)
+def test_the_oldest_checkpoints_go_but_not_the_best(limit, kept, tmp_path):
+    from lit_ft.mlm_saving import remove_old
+
+    for step in (2, 4, 6, 8, 20):  # the last one is of before the run was resumed
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    remove_old(tmp_path / "checkpoint-8", limit, "elsewhere/checkpoint-4")
+    assert {p.name for p in tmp_path.iterdir()} == {f"checkpoint-{step}" for step in kept}
+
+
+def test_a_checkpoint_is_written_once(tmp_path, monkeypatch):
+    """By the clock at an epoch's last step, then at its end: the first one is not taken apart again."""
+    from transformers import TrainerCallback
+
+    from lit_ft import mlm_saving
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_save = state.global_step in (3, 6)
+
+    sealed = []
+    monkeypatch.setattr(mlm_saving, "seal", lambda folder: sealed.append(folder.name))
+    settings = {"num_train_epochs": 2, "save_strategy": "epoch", "per_device_train_batch_size": 4}
+    make_trainer(tmp_path, callbacks=[Clock()], settings=settings).train()
+    assert sealed == ["checkpoint-3", "checkpoint-6", "checkpoint-12"]
+
+
 def test_a_full_disk_is_gone_on_with_where_asked_to(full_at_step_4, tmp_path, monkeypatch, capfd):
     trainer = make_trainer(tmp_path, settings=STEPS)
     trainer.on_full_disk = "go_on"

@@ -15,7 +15,7 @@ from trl import SFTConfig, SFTTrainer
 from lit_ft.errors import UserError
 from lit_ft.masking import IGNORED, MaskingCollator
 from lit_ft.mlm_arguments import REQUIRED
-from lit_ft.mlm_callbacks import StopOnSignal, TensorBoardWriter
+from lit_ft.mlm_callbacks import FiguresFirst, StopOnSignal, TensorBoardWriter
 
 TRAIN_TAGS = {
     "loss",
@@ -174,7 +174,6 @@ def test_train_loss_is_the_windows_mean_over_masked_tokens(tmp_path):
     settings = {"learning_rate": 0.0, "per_device_train_batch_size": 5, "max_steps": 5, "logging_steps": 5}
     trainer = make_trainer(tmp_path, dropout=0.0, settings=settings)  # one epoch at rate 0: the whole corpus
     whole = trainer.compute_loss(trainer.model, batch_of(trainer, range(24))).item()
-    trainer._train_sums.zero_()
     trainer.train()
     assert trainer.state.log_history[-1]["train/loss"] == pytest.approx(whole, abs=1e-5)
 
@@ -198,15 +197,77 @@ def test_signal_stops_after_the_step_and_is_given_back(number, code, tmp_path):
 
     before, stop = signal.getsignal(number), StopOnSignal()
     settings = {"num_train_epochs": 2, "eval_strategy": "epoch", "save_strategy": "epoch"}
-    trainer = make_trainer(
-        tmp_path, callbacks=[Kill(), stop], settings={**settings, "per_device_train_batch_size": 4}
-    )
+    settings |= {"logging_strategy": "epoch", "per_device_train_batch_size": 4}
+    trainer = make_trainer(tmp_path, callbacks=[FiguresFirst(), Kill(), stop], settings=settings)
     trainer.train()
     assert (stop.signal_received, stop.exit_code) == (number, code)
     assert trainer.state.global_step == 3
     assert checkpoints(tmp_path) == ["checkpoint-3"]
-    assert not any("val/loss" in entry for entry in trainer.state.log_history)
+    assert trainer.state.log_history == []  # neither is due before the epoch's end
     assert signal.getsignal(number) is before
+
+
+class Order(TrainerCallback):
+    """What happens at which step: `e` an evaluation, `s` a checkpoint."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self.seen.append(f"e{state.global_step}")
+
+    def on_save(self, args, state, control, **kwargs):
+        self.seen.append(f"s{state.global_step}")
+
+
+EPOCHS = {  # 24 rows: 6 steps of 4 rows, 5 of 5, 3 of 8
+    "every 3 steps": ({"save_steps": 3}, "s3 e6 s6 s9 e12 s12 e15 s15"),
+    "accumulation": (
+        {"save_steps": 3, "gradient_accumulation_steps": 4, "per_device_train_batch_size": 2},
+        "e3 s3 e6 s6 e9 s9 e12 s12 e15 s15",
+    ),
+    "an uneven last batch": ({"save_steps": 5, "per_device_train_batch_size": 5}, "e5 s5 e10 s10 e15 s15"),
+    "grouped": ({"save_steps": 6, "train_sampling_strategy": "group_by_length"}, "e6 s6 e12 s12 e15 s15"),
+    "delayed": ({"save_steps": 6, "eval_delay": 2}, "s6 e12 s12 e15 s15"),
+    "each epoch": ({"save_strategy": "epoch", "max_steps": 12}, "e6 s6 e12 s12"),
+    "the best": ({"save_strategy": "best", "metric_for_best_model": "loss"}, "e6 s6 e12 s12 e15 s15"),
+}
+
+
+@pytest.mark.parametrize("case", EPOCHS)
+def test_an_epochs_evaluation_comes_once_and_before_its_checkpoint(case, tmp_path):
+    own, expected = EPOCHS[case]
+    settings = {"max_steps": 15, "num_train_epochs": 9, "eval_strategy": "epoch", "save_strategy": "steps"}
+    settings |= {"per_device_train_batch_size": 4, "logging_strategy": "epoch", **own}
+    order = Order()
+    trainer = make_trainer(tmp_path, callbacks=[FiguresFirst(), order], settings=settings)
+    trainer.train()
+    assert " ".join(order.seen) == expected
+    whole = trainer.state
+    for step in {int(event[1:]) for event in order.seen if event[0] == "s"} - {whole.max_steps}:
+        order = Order()
+        again = make_trainer(tmp_path, callbacks=[FiguresFirst(), order], settings=settings)
+        again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert order.seen == [event for event in expected.split() if int(event[1:]) > step]
+        for tag in ("train/loss", "val/loss"):
+            ends = [[(e["step"], e[tag]) for e in s.log_history if tag in e] for s in (again.state, whole)]
+            assert ends[0] == ends[1], (step, tag)
+        assert again.state.best_metric == whole.best_metric
+
+
+@pytest.mark.parametrize("save", ["steps", "best"])
+def test_a_stop_at_an_evaluation_evaluates_and_saves(save, tmp_path):
+    class Stop(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    order = Order()
+    settings = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": save}
+    settings |= {"metric_for_best_model": "loss", "greater_is_better": True}  # the second is no better
+    callbacks = [FiguresFirst(), StopOnSignal(), Stop(), order]
+    make_trainer(tmp_path, callbacks=callbacks, settings={**settings, "save_steps": 99}).train()
+    assert order.seen == (["e2", "e4", "s4"] if save == "steps" else ["e2", "s2", "e4", "s4"])
 
 
 def test_a_resumed_run_hides_what_was_logged_after_the_checkpoint(tmp_path):

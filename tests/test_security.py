@@ -105,23 +105,28 @@ def test_our_own_checkpoints(lit_ft, fit_args, monkeypatch):
 
 def test_crafted_masked_lm_checkpoint(lit_ft, sft_args, monkeypatch):
     from lit_ft import mlm_resume
+    from lit_ft.mlm_checkpoint_sums import seal
 
     args = [*sft_args, *SHORT["sft"], "--max_steps", "4", "--save_steps", "2", "--save_total_limit", "9"]
     assert lit_ft("sft", *args)[0] == 0
     path = Path("runs/small/version_0/checkpoints/checkpoint-2")
     crafted(path / "training_args.bin")  # nobody reads it
+    seal(path)  # whoever crafts a file can do that, too
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         whole = (path / name).read_bytes()
         crafted(path / name)
+        seal(path)
         line = one_line(lit_ft("sft", *args, "--ckpt_path", str(path)))
         assert f"checkpoint-2: {name} holds more than numbers, nothing of which was run" in line
         (path / name).write_bytes(whole)
+    seal(path)
     code, out, err = lit_ft("sft", *args, "--ckpt_path", str(path))
     assert code == 0 and "resuming at step 2" in out, err
     # Our own look is not the only one: without it transformers refuses them, too.
     monkeypatch.setattr(mlm_resume, "_more_than_values", lambda file: None)
     for name in ("rng_state.pth", "scheduler.pt", "optimizer.pt"):  # against the order in which they are read
         crafted(path / name)
+        seal(path)
         with pytest.raises(Exception, match="Weights only load failed"):
             lit_ft("sft", *args, "--ckpt_path", str(path))
 

@@ -36,6 +36,7 @@ def test_exact_set_of_files(done):
     assert len(events) == 1
     weights = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     state = {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "training_args.bin"}
+    state.add("checksums.json")
     assert files - events == {
         "config.yaml",
         "metrics.json",

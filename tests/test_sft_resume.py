@@ -13,7 +13,10 @@ import pytest
 import torch
 from conftest import REPOSITORY, lasting, run_cli
 from safetensors.torch import load_file
+from test_resume import curves
 
+from lit_ft.mlm_checkpoint_sums import SUMS
+from lit_ft.mlm_resume import step_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
 
 CHECKPOINTS = Path("runs/parts/version_0/checkpoints")
@@ -55,13 +58,22 @@ def interrupted() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def history(run: Path) -> list:
+    """What `loss.png` is drawn from: the figures of the last checkpoint."""
+    path = max(run.glob("checkpoints/checkpoint-*"), key=step_of) / "trainer_state.json"
+    return [(sorted(entry), lasting(entry)) for entry in json.loads(path.read_text())["log_history"]]
+
+
 def assert_same_runs(one: str, other: str) -> None:
+    """Weights, metrics, and every curve that TensorBoard or loss.png shows."""
     runs = [Path(f"runs/{name}/version_0") for name in (one, other)]
     figures = [json.loads((run / "metrics.json").read_text()) for run in runs]
     assert lasting(figures[0]) == lasting(figures[1])
     weights = [load_file(run / "model/model.safetensors") for run in runs]
     assert [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])] == []
     assert not runs[1].with_name("version_1").exists()
+    assert curves(other) == curves(one)
+    assert history(runs[1]) == history(runs[0])
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
@@ -85,9 +97,48 @@ def test_resume_is_bit_identical(settings, lit_ft, sft_args, at_step):
     assert (before[word] - after[word]).abs().max() > 1e-3  # or "identical" would mean nothing
 
 
-@pytest.mark.parametrize(("act", "exit_code"), [(terminated, 143), (interrupted, 130)])
-def test_a_signal_saves_and_the_resume_is_bit_identical(act, exit_code, lit_ft, sft_args, at_step):
-    args = [*sft_args, *EVERY]
+@pytest.mark.parametrize(
+    "settings",
+    [["--data.batch_size", "16"], ["--data.layout", "truncate", "--gradient_accumulation_steps", "2"]],
+    ids=["packed", "grouped, accumulation"],
+)
+def test_a_kill_in_an_epochs_evaluation(settings, lit_ft, sft_args, monkeypatch):
+    """With a checkpoint a step: none is left of the epoch's last step, whose figures would be missing."""
+    args = [*sft_args, "--save_steps", "1", "--save_total_limit", "99", "--logging_steps", "4", *settings]
+    assert lit_ft("sft", *args, "--name", "whole")[0] == 0
+    first = [step for step, _ in curves("whole")["val/loss"]][1]
+    assert 1 < first < 20
+    unharmed = MaskedLMTrainer.prediction_step
+
+    def prediction_step(trainer, *inputs, **more):
+        if trainer.state.global_step == first:
+            killed()
+        return unharmed(trainer, *inputs, **more)
+
+    monkeypatch.setattr(MaskedLMTrainer, "prediction_step", prediction_step)
+    with pytest.raises(RuntimeError, match="killed"):
+        lit_ft("sft", *args, "--name", "parts")
+    monkeypatch.setattr(MaskedLMTrainer, "prediction_step", unharmed)
+    code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", "last")
+    assert code == 0 and out.startswith(f"resuming at step {first - 1} of 20 "), err
+    assert_same_runs("whole", "parts")
+    for step in (first - 1, first):  # and the checkpoint of that very step is a good one
+        shutil.rmtree("runs/parts")
+        shutil.copytree("runs/whole", "runs/parts")
+        for path in CHECKPOINTS.iterdir():
+            if step_of(path) > step:
+                shutil.rmtree(path)
+        code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", "last")
+        assert code == 0 and out.startswith(f"resuming at step {step} of 20 "), err
+        assert_same_runs("whole", "parts")
+
+
+@pytest.mark.parametrize(
+    ("act", "exit_code", "every"), [(terminated, 143, "7"), (terminated, 143, "9"), (interrupted, 130, "7")]
+)
+def test_a_signal_saves_and_the_resume_is_bit_identical(act, exit_code, every, lit_ft, sft_args, at_step):
+    """It stops at step 9, where an evaluation may be due: that one takes place."""
+    args = [*sft_args, *EVERY, "--eval_steps", every]
     assert lit_ft("sft", *args, "--name", "whole")[0] == 0
     at_step(8, act)
     code, out, err = lit_ft("sft", *args, "--name", "parts")
@@ -95,12 +146,31 @@ def test_a_signal_saves_and_the_resume_is_bit_identical(act, exit_code, lit_ft, 
     name = {143: "SIGTERM", 130: "SIGINT"}[exit_code]
     path = CHECKPOINTS / "checkpoint-9"
     told = f"stopped by {name} at step 9, saved in {path}; go on with the same command and --ckpt_path last"
-    assert out.splitlines()[-1] == told
+    assert err.splitlines()[-1] == f"warning: {told}"
     assert not Path("runs/parts/version_0/metrics.json").exists()  # it ended at once
     at_step(-1, act)
     code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", str(path))
     assert code == 0 and out.startswith(f"resuming at step 9 of 20 from {path}\n"), err
     assert_same_runs("whole", "parts")
+
+
+@pytest.mark.parametrize("step", [3, 8])
+def test_a_second_signal_ends_at_once(step, lit_ft, sft_args, at_step):
+    """The second Ctrl-C, while the step that the first one waits for is running."""
+
+    def twice() -> None:
+        terminated()
+        interrupted()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    at_step(step, twice)
+    code, _, err = lit_ft("sft", *sft_args, *EVERY)
+    left = "no checkpoint was saved yet"
+    if step > 6:
+        left = "go on from runs/small/version_0/checkpoints/checkpoint-6 with --ckpt_path last"
+    assert code == 130 and err.endswith(f"warning: interrupted at step {step}; {left}\n")
+    assert {number: signal.getsignal(number) for number in before} == before
+    assert len(list(Path("runs/small/version_0/checkpoints").glob("*"))) == step // 6
 
 
 def test_nothing_to_resume_starts_fresh_and_a_finished_run_stays_as_it_is(lit_ft, sft_args):
@@ -127,13 +197,36 @@ def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(lit_ft, sft_args):
     assert code == 0 and out.startswith("resuming at step 8 of 20"), err
     for path, what in ((newest, "damaged ("), (middle, "damaged (optimizer.pt is missing")):
         assert f"warning: {path}: {what}" in err and "it is passed over for the one before" in err
-    for fault, message in {"optimizer.pt": "damaged (optimizer.pt", "trainer_state.json": "cut off"}.items():
+    faults = {"optimizer.pt": "damaged (optimizer.pt", SUMS: f"no {SUMS}", "trainer_state.json": "cut off"}
+    for fault, message in faults.items():
         (newest / fault).unlink(missing_ok=True)
         code, _, err = lit_ft("sft", *args, "--ckpt_path", str(newest))
         assert code == 2 and message in err and err.count("\n") == 1
     shutil.copytree(CHECKPOINTS / "checkpoint-8", "elsewhere")
     code, _, err = lit_ft("sft", *args, "--ckpt_path", "elsewhere")
     assert code == 2 and "--model.pretrained=elsewhere" in err and err.count("\n") == 1
+
+
+def test_a_flipped_bit_of_a_weight_is_named_and_passed_over(lit_ft, sft_args):
+    """safetensors takes it; the run ends the same from the checkpoint before."""
+    args = [*sft_args, "--save_steps", "8", "--save_total_limit", "5"]
+    assert lit_ft("sft", *args, "--name", "whole")[0] == 0
+    shutil.copytree("runs/whole", "runs/parts")
+    newest, middle = CHECKPOINTS / "checkpoint-20", CHECKPOINTS / "checkpoint-16"
+    weights = bytearray((newest / "model.safetensors").read_bytes())
+    weights[-1000] ^= 1
+    (newest / "model.safetensors").write_bytes(weights)
+    assert load_file(newest / "model.safetensors")
+    (middle / SUMS).unlink()  # as a kill leaves it, right before the end of its saving
+    code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", "last")
+    assert code == 0 and out.startswith(f"resuming at step 8 of 20 from {CHECKPOINTS}/checkpoint-8"), err
+    what = "damaged (model.safetensors is missing or its checksum does not hold)"
+    assert f"warning: {newest}: {what}; it is passed over for the one before" in err
+    assert f"warning: {middle}: no checkpoint, or cut off: it has no {SUMS}; it is passed over" in err
+    assert_same_runs("whole", "parts")
+    assert {p.name for p in CHECKPOINTS.iterdir()} == {"checkpoint-8", "checkpoint-16", "checkpoint-20"}
+    for path in (newest, middle):
+        assert (path / SUMS).is_file()  # written again
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,40 @@ def test_a_config_of_fit(fit_args, work):
     assert not list(Path("runs").iterdir())
 
 
+@pytest.mark.slow
+def test_a_config_of_sft(work):
+    done = run_cli("verify-resume", "--config", "sample_sft.yaml", cwd=work, timeout=290)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = done.stdout.splitlines()
+    assert lines[1:3] == [
+        "16 optimizer steps; once more, killed (SIGKILL) after 6",
+        "gone on with, stopped (SIGTERM) after 12",
+    ]
+    assert lines[-1].startswith("bit-identical: ") and " points of curves, " in lines[-1]
+    assert "Traceback" not in done.stderr and not list(Path("runs").iterdir())
+
+
+def test_a_run_that_goes_on_otherwise(lit_ft, sft_args, monkeypatch):
+    """In this process: the killed run is one of another seed."""
+    from lit_ft import verify_resume
+    from lit_ft.__main__ import main
+
+    def run(call: list[str], *expected: int, loud: bool = False) -> None:
+        name = call[-1]
+        if "--ckpt_path" not in call and "signal_sft" not in call[2]:
+            assert main([*call[3:], "--max_steps=5"]) == 0
+        elif "--ckpt_path" not in call:
+            assert main([*call[3:], "--max_steps=5", "--seed_everything=2"]) == 0
+        assert name in ("small-never-killed", "small-killed")
+
+    monkeypatch.setattr(verify_resume, "run", run)
+    code, out, err = lit_ft("verify-resume", *sft_args)
+    assert code == 1, err
+    assert "\nthey first differ in " in out and " (and " in out
+    kept = "runs/small-never-killed/version_0, runs/small-killed/version_0"
+    assert out.endswith(f"the runs are kept: {kept}\n") and len(list(Path("runs").iterdir())) == 2
+
+
 def test_what_differs_is_found(lit_ft, fit_args):
     from lit_ft.run_compare import compare_runs
 
@@ -76,9 +110,23 @@ def test_the_command_lines(fit_args, sft_args):
     sft = shortened([*sft_args, "--data.batch_size", "4"])  # small.yaml is the masked LM's now
     call = sft.call("a", resume=True, stop=(signal.SIGKILL, 5))
     assert call[:2] == [sys.executable, "-c"] and "signal_sft(9, 5)" in call[2] and call[3] == "sft"
-    assert call[-4:] == ["--ckpt_path", "last", "--name", "a"] and "--max_steps=14" in call
+    assert call[-4:] == ["--ckpt_path", "last", "--name", "a"] and "--max_steps=16" in call
+    assert not any("eval_strategy" in part for part in call)  # that is the config's
+    assert "signal_sft" not in sft.call("a")[2]
     Path("fit.yaml").write_text("data:\n  source: sample\ntrainer:\n  max_steps: 9\n")
     fit = shortened(["--config", "fit.yaml"])
+    assert fit.args == ["--config", "fit.yaml"]
+    Path("either.yaml").write_text("data:\n  train_path: texts.txt\n")
+    for more, command in (
+        ([], "fit"),
+        (["sft", "--data.max_tokens", "32"], "sft"),
+        (["--data.layout", "pack"], "sft"),
+        (["fit", "--max_steps", "3"], "fit"),
+        (["--model.pretrained", "sft"], "fit"),
+    ):
+        found = shortened(["--config", "either.yaml", *more])
+        kept = more[1:] if more[:1] in (["sft"], ["fit"]) else more
+        assert (found.command, found.args) == (command, ["--config", "either.yaml", *kept])
     assert fit.call("b")[:4] == [sys.executable, "-m", "lit_ft", "fit"]
     assert not any("SignalAt" in part for part in fit.call("b"))
     (callback,) = [part for part in fit.call("b", stop=(signal.SIGTERM, 7)) if "SignalAt" in part]
@@ -92,7 +140,20 @@ def test_signal_in_an_sft(lit_ft, sft_args, monkeypatch):
     monkeypatch.setattr(MaskedLMTrainer, "training_step", MaskedLMTrainer.training_step)
     signal_at.signal_sft(signal.SIGTERM, 3)
     code, out, err = lit_ft("sft", *sft_args)
-    assert code == 128 + signal.SIGTERM and "stopped by SIGTERM at step 4" in out, err
+    assert code == 128 + signal.SIGTERM and "stopped by SIGTERM at step 4" in err, err
+
+
+def test_an_sft_with_short_epochs(lit_ft, sft_args, monkeypatch):
+    from test_resume import curves
+
+    from lit_ft import signal_at
+    from lit_ft.mlm_trainer import MaskedLMTrainer
+
+    monkeypatch.setattr(MaskedLMTrainer, "__init__", MaskedLMTrainer.__init__)
+    signal_at.shorten_sft(3)
+    flags = ["--data.batch_size", "4", "--gradient_accumulation_steps", "2", "--max_steps", "8"]
+    code, _, err = lit_ft("sft", *sft_args, *flags, "--name", "short")
+    assert code == 0 and [step for step, _ in curves("short")["val/loss"]] == [0, 3, 6, 8], err
 
 
 @pytest.mark.parametrize("flag", ["--name", "--ckpt_path=last"])

@@ -1,0 +1,72 @@
+"""Leaf: a checkpoint folder is whole where its files are on the disk, and their checksums, which come last.
+
+transformers 5.23 writes a checkpoint in its place, file by file, and flushes none of them.
+"""
+
+import contextlib
+import json
+import os
+import zlib
+from pathlib import Path
+
+SUMS = "checksums.json"  # file name -> CRC-32; a folder without it is cut off
+BLOCK_BYTES = 1 << 20
+
+
+def seal(folder: Path) -> None:
+    """Flush a folder's files to the disk, then write their checksums, whole or not at all."""
+    temporary = folder / f".{SUMS}"
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name.lstrip(".") != SUMS]
+    sums = {path.name: _sum_of(path, flush=True) for path in files}
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(sums, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        _flush_folder(folder)
+        os.replace(temporary, folder / SUMS)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush_folder(folder)
+    _flush_folder(folder.parent)
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether a folder was written to its end; what has become of it since is `broken`'s to say."""
+    return (folder / SUMS).is_file()
+
+
+def broken(folder: Path) -> str | None:
+    """What of a sealed folder is not as it was written, None where all of it is.
+
+    Raises:
+        OSError, ValueError: The checksums cannot be read.
+    """
+    sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+    if not isinstance(sums, dict):
+        raise ValueError(f"expected checksums by file in {SUMS}, found {sums!r:.40}")
+    for name, expected in sums.items():
+        path = folder / Path(name).name
+        if not path.is_file() or _sum_of(path) != expected:
+            return f"{path.name} is missing or its checksum does not hold"
+    return None
+
+
+def _sum_of(path: Path, flush: bool = False) -> str:
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            total = zlib.crc32(block, total)
+        if flush:
+            os.fsync(file.fileno())
+    return f"{total:08x}"
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush a folder's own entries; some file systems know no such thing."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -1,0 +1,89 @@
+"""Saves a masked-LM run: a checkpoint is whole before an older one goes, or nothing stays of it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from lit_ft.__main__ import unwritable
+from lit_ft.console import warn
+from lit_ft.mlm_checkpoint_sums import is_sealed, seal
+from lit_ft.mlm_resume import PREFIX, newest_checkpoint, step_of
+
+
+def save_whole(trainer: Any, save: Callable[[], None]) -> None:
+    """Save a checkpoint. All processes call this.
+
+    Args:
+        trainer: The MaskedLMTrainer.
+        save: transformers' own saving, which also removes old checkpoints, and is kept from it here.
+    """
+    args, step = trainer.args, trainer.state.global_step
+    folder = Path(args.output_dir) / f"{PREFIX}{step}"
+    if trainer.saved[0] is trainer.state and trainer.saved[1] == step:
+        return  # by the clock at an epoch's last step, and again by `save_strategy: epoch`
+    if args.should_save:  # of the same run, before it was resumed from an earlier one
+        shutil.rmtree(folder, ignore_errors=True)
+    trainer.window.gather(trainer.accelerator)  # here the other processes wait for the folder's removal
+    limit, error = args.save_total_limit, None
+    args.save_total_limit = None
+    try:
+        save()
+    except Exception as raised:
+        error = raised
+    finally:
+        args.save_total_limit = limit
+    if whole := _all_did(trainer, error is None):  # each process has written its random state
+        try:
+            if args.should_save:
+                seal(folder)
+        except Exception as raised:
+            error = raised
+        whole = _all_did(trainer, error is None)
+    if whole:
+        trainer.saved = (trainer.state, step)
+        if args.should_save:
+            remove_old(folder, limit, trainer.state.best_model_checkpoint)
+        return
+    if args.should_save:
+        _discard(folder)
+    if error is not None and (trainer.on_full_disk == "stop" or unwritable(error) is None):
+        raise error
+
+
+def remove_old(newest: Path, limit: int | None, best: str | None) -> None:
+    """Remove the oldest checkpoints: transformers' rule, but by step.
+
+    Args:
+        newest: The one just saved; those of later steps are of before a resume, and go first.
+        limit: How many to keep; None or 0 for all.
+        best: One that is kept beside the newest, whatever the limit.
+    """
+    kept = {newest.name, Path(best).name if best else newest.name}
+    others = [path for path in newest.parent.glob(f"{PREFIX}*") if path.name not in kept and path.is_dir()]
+    others.sort(key=lambda path: (step_of(path) <= step_of(newest), step_of(path)))
+    if limit:
+        for path in others[: max(0, len(others) + len(kept) - max(limit, len(kept)))]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _all_did(trainer: Any, did: bool) -> bool:
+    """Whether all processes did it: one that went on alone would leave the others waiting."""
+    if trainer.args.world_size > 1:
+        number = torch.tensor(int(did), device=trainer.args.device)
+        distributed.all_reduce(number, distributed.ReduceOp.MIN)
+        return bool(number)
+    return did
+
+
+def _discard(path: Path) -> None:
+    """Remove a checkpoint that was not written whole, for a full disk needs room; say which one is left."""
+    if not path.is_dir() or is_sealed(path):
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    good = newest_checkpoint(path.parent)
+    left = f"the last good checkpoint is {good}" if good else f"there is none yet in {path.parent}"
+    warn(f"{path} could not be written and is removed; {left}")
