@@ -23,11 +23,12 @@ FIT = "fit --config sample.yaml --trainer.limit_train_batches 24 --trainer.limit
 FIT += "--trainer.val_check_interval 10 --trainer.log_every_n_steps 1 --trainer.enable_progress_bar false"
 SFT = "sft --config sample_sft.yaml --max_steps 40 --eval_steps 10 --save_steps 7 "
 SFT += "--logging_steps 3 --save_total_limit 9 --trainer_args.disable_tqdm true"
+GROUPED = "--eval_strategy epoch --data.layout truncate --gradient_accumulation_steps 2"
 RECIPES = {
     "fit": FIT,
     "sft, packed": f"{SFT} --eval_strategy steps",
     "fit, accumulation 2, 2 workers": f"{FIT} --trainer.accumulate_grad_batches 2 --data.num_workers 2",
-    "sft, grouped, accumulation 2": f"{SFT} --eval_strategy epoch --data.layout truncate --gradient_accumulation_steps 2",
+    "sft, grouped, accumulation 2": f"{SFT} {GROUPED}",
 }
 SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 
