@@ -1,7 +1,6 @@
 """Checkpoint files are whole or not there: written beside their place, then renamed."""
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,15 +48,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}.*"):  # of a process that was killed in this place
             leftover.unlink(missing_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with temporary.open("wb") as file:
+            with runs.written_whole(path) as file:
                 torch.save({**checkpoint, FORM: form_of(checkpoint)}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
         except BaseException as error:
-            temporary.unlink(missing_ok=True)
             problem = unwritable(error)
             if self.on_full_disk == "stop" or problem is None:
                 raise

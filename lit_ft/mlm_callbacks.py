@@ -5,13 +5,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
-from torch import distributed
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lit_ft.board import MASKED_LM_LAYOUT, flat, write_hparams
 from lit_ft.event_files import wait_for_turn
+from lit_ft.processes import largest
 
 HPARAMS = (
     "model.pretrained model.learning_rate model.weight_decay model.warmup_share model.hidden_dropout "
@@ -73,12 +72,9 @@ class StopOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Between two optimizer steps nothing is pending: the place to stop at."""
-        if args.world_size > 1:
-            # The signal reaches the processes at different steps; one that stopped alone would leave the
-            # others waiting for its gradients.
-            number = torch.tensor(self.signal_received or 0, device=args.device)
-            distributed.all_reduce(number, distributed.ReduceOp.MAX)
-            self.signal_received = int(number) or None
+        # The signal reaches the processes at different steps; one that stopped alone would leave the others
+        # waiting for its gradients.
+        self.signal_received = largest(self.signal_received or 0, args) or None
         if self.signal_received is not None:
             control.should_save = control.should_training_stop = True
         return control

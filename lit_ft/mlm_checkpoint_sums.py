@@ -13,22 +13,10 @@ SUMS = "checksums.json"  # file name -> CRC-32; a folder without it is cut off
 BLOCK_BYTES = 1 << 20
 
 
-def seal(folder: Path) -> None:
-    """Flush a folder's files to the disk, then write their checksums, whole or not at all."""
-    temporary = folder / f".{SUMS}"
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name.lstrip(".") != SUMS]
-    sums = {path.name: _sum_of(path, flush=True) for path in files}
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(sums, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        _flush_folder(folder)
-        os.replace(temporary, folder / SUMS)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush_folder(folder)
-    _flush_folder(folder.parent)
+def flushed_sums(folder: Path) -> dict[str, str]:
+    """File name -> checksum of all files of a folder but the checksums', each flushed to the disk."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != SUMS]
+    return {path.name: _sum_of(path, flush=True) for path in files}
 
 
 def is_sealed(folder: Path) -> bool:
@@ -62,7 +50,7 @@ def _sum_of(path: Path, flush: bool = False) -> str:
     return f"{total:08x}"
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Flush a folder's own entries; some file systems know no such thing."""
     with contextlib.suppress(OSError):
         number = os.open(folder, os.O_RDONLY)

@@ -1,17 +1,17 @@
 """Saves a masked-LM run: a checkpoint is whole before an older one goes, or nothing stays of it."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import distributed
-
+from lit_ft import runs
 from lit_ft.__main__ import unwritable
 from lit_ft.console import warn
-from lit_ft.mlm_checkpoint_sums import is_sealed, seal
+from lit_ft.mlm_checkpoint_sums import SUMS, flush_folder, flushed_sums, is_sealed
 from lit_ft.mlm_resume import PREFIX, newest_checkpoint, step_of
+from lit_ft.processes import largest
 
 
 def save_whole(trainer: Any, save: Callable[[], None]) -> None:
@@ -36,13 +36,13 @@ def save_whole(trainer: Any, save: Callable[[], None]) -> None:
         error = raised
     finally:
         args.save_total_limit = limit
-    if whole := _all_did(trainer, error is None):  # each process has written its random state
+    if whole := not largest(int(error is not None), args):  # each process has written its random state
         try:
             if args.should_save:
                 seal(folder)
         except Exception as raised:
             error = raised
-        whole = _all_did(trainer, error is None)
+        whole = not largest(int(error is not None), args)
     if whole:
         trainer.saved = (trainer.state, step)
         if args.should_save:
@@ -52,6 +52,15 @@ def save_whole(trainer: Any, save: Callable[[], None]) -> None:
         _discard(folder)
     if error is not None and (trainer.on_full_disk == "stop" or unwritable(error) is None):
         raise error
+
+
+def seal(folder: Path) -> None:
+    """Flush a folder's files to the disk, then write their checksums, whole or not at all."""
+    sums = flushed_sums(folder)
+    flush_folder(folder)
+    runs.write(folder / SUMS, json.dumps(sums, indent=2) + "\n")
+    flush_folder(folder)
+    flush_folder(folder.parent)
 
 
 def remove_old(newest: Path, limit: int | None, best: str | None) -> None:
@@ -68,15 +77,6 @@ def remove_old(newest: Path, limit: int | None, best: str | None) -> None:
     if limit:
         for path in others[: max(0, len(others) + len(kept) - max(limit, len(kept)))]:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _all_did(trainer: Any, did: bool) -> bool:
-    """Whether all processes did it: one that went on alone would leave the others waiting."""
-    if trainer.args.world_size > 1:
-        number = torch.tensor(int(did), device=trainer.args.device)
-        distributed.all_reduce(number, distributed.ReduceOp.MIN)
-        return bool(number)
-    return did
 
 
 def _discard(path: Path) -> None:

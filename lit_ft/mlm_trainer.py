@@ -83,9 +83,8 @@ class MaskedLMTrainer(SFTTrainer):
         self.model.__dict__.pop("forward", None)
         # Have transformers count the masked tokens of a step, whatever the model's forward looks like.
         self.model_accepts_loss_kwargs, self._loss_shifts_labels = True, False
-        self._eval_sums = np.zeros(
-            3
-        )  # of an evaluation: negative log-likelihood, right guesses, masked tokens
+        # Of an evaluation: negative log-likelihood, right guesses, masked tokens.
+        self._eval_sums = np.zeros(3)
         self.soundness = StepSoundness(on_nonfinite, args.device)
         self.memory = LastBatch()
         self.saved: tuple[Any, int] = (None, 0)  # the training, and the step of its last whole checkpoint

@@ -54,6 +54,20 @@ def mean_over_processes(
     return sums[0] / sums[1] + gradient_only
 
 
+def largest(number: int, args: Any) -> int:
+    """The largest of all processes' numbers, so that all do the same. All of them call this.
+
+    Args:
+        number: This process's; a truth counts 1, and is then true on any of them.
+        args: The TrainingArguments of transformers: where it computes, in how many processes.
+    """
+    if args.world_size == 1:
+        return number
+    found = torch.tensor(number, device=args.device)
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return int(found)
+
+
 @contextlib.contextmanager
 def ending_together(trainer: Trainer) -> Iterator[None]:
     """Within it, all processes of a run end where one is gone: at once, and with one line.

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lit_ft.save_clock import INTERVAL_SECONDS, interval_after
+from lit_ft.save_clock import SaveClock
 from lit_ft.schedule import resumes_exactly
 
 
@@ -53,13 +53,12 @@ class LastCheckpoint(RunCheckpoint):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "last")
-        self._interval = INTERVAL_SECONDS
-        self._saved_at = time.monotonic()
+        self.clock = SaveClock()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock."""
         super().on_train_start(trainer, pl_module)
-        self._saved_at = time.monotonic()
+        self.clock.restart()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -67,7 +66,7 @@ class LastCheckpoint(RunCheckpoint):
         """Save when it is time, and the place is one to go on from."""
         if trainer.fast_dev_run or not resumes_exactly(trainer):
             return
-        due = time.monotonic() - self._saved_at >= self._interval
+        due = self.clock.is_due()
         if trainer.world_size > 1:  # the clocks differ, and saving is done by all processes
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if due:
@@ -76,11 +75,10 @@ class LastCheckpoint(RunCheckpoint):
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Save, as any ModelCheckpoint does; the clock begins anew."""
         super().on_validation_end(trainer, pl_module)
-        self._saved_at = time.monotonic()
+        self.clock.restart()
 
     def save(self, trainer: Any) -> None:
         """Renew the file now. All processes call this."""
         begun = time.monotonic()
         self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
-        self._saved_at = time.monotonic()
-        self._interval = interval_after(self._saved_at - begun)
+        self.clock.saved(begun)

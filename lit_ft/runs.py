@@ -1,5 +1,6 @@
 """Run folders: `runs/<name>/version_<n>/`, what is in them, and which one is meant. Standard library only."""
 
+import contextlib
 import json
 import math
 import os
@@ -7,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lit_ft.errors import UserError, unusable
 
@@ -117,9 +118,23 @@ def add_facts(run: Path, facts: dict[str, Any]) -> None:
 
 def write(path: Path, text: str) -> None:
     """Write a file whole: a reader never sees half of it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with written_whole(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write: beside its place, then flushed and renamed; nothing stays of a write that fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_a_failed_rename_leaves_nothing(tmp_path, monkeypatch):
     def replace(*_):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(checkpoint_io.os, "replace", replace)
+    monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(OSError):
         WholeCheckpointIO().save_checkpoint({"step": 2}, path)
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["best.ckpt"]

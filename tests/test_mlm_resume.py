@@ -179,4 +179,4 @@ def test_a_checkpoint_by_the_clock(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {f"checkpoint-{step}" for step in (3, 5, 8, 9)}
     now[0] += 30.0
     clock.on_save(None, None, None)
-    assert clock._interval == pytest.approx(1000)
+    assert clock.clock.interval == pytest.approx(1000)

@@ -137,7 +137,7 @@ def test_second_signal_ends_at_once(lit_ft, fit_args):
 @pytest.mark.parametrize("clock", [1, 3])
 def test_last_is_renewed_by_the_clock(clock, lit_ft, fit_args, monkeypatch):
     """A kill without a signal, long before the first validation; the run then ends as the whole one."""
-    import lit_ft.run_checkpoints as run_checkpoints
+    from lit_ft import run_checkpoints, save_clock
 
     class Clock:
         """Five minutes go by in every `clock` batches."""
@@ -150,11 +150,12 @@ def test_last_is_renewed_by_the_clock(clock, lit_ft, fit_args, monkeypatch):
 
     class Tick(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-            Clock.now += run_checkpoints.INTERVAL_SECONDS / clock
+            Clock.now += save_clock.INTERVAL_SECONDS / clock
 
     args = [*fit_args, "--trainer.val_check_interval", "10"]
     assert lit_ft("fit", *args, "--name", "whole")[0] == 0
     monkeypatch.setattr(run_checkpoints, "time", Clock)
+    monkeypatch.setattr(save_clock, "time", Clock)
     monkeypatch.setattr(sys.modules[__name__], "Tick", Tick, raising=False)
     stop = {"class_path": "test_resume.StopAt", "init_args": {"step": 8}}
     callbacks = json.dumps([{"class_path": "test_preempt.Tick"}, stop])
@@ -179,7 +180,7 @@ def test_saving_takes_little_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr(last, "_monitor_candidates", lambda trainer: {})
     monkeypatch.setattr(last, "_save_topk_checkpoint", lambda trainer, candidates: None)
     last.save(None)
-    assert last._interval == pytest.approx(1000)
+    assert last.clock.interval == pytest.approx(1000)
 
 
 def test_saving_by_the_clock_is_no_training_time():

@@ -105,7 +105,7 @@ def test_our_own_checkpoints(lit_ft, fit_args, monkeypatch):
 
 def test_crafted_masked_lm_checkpoint(lit_ft, sft_args, monkeypatch):
     from lit_ft import mlm_resume
-    from lit_ft.mlm_checkpoint_sums import seal
+    from lit_ft.mlm_saving import seal
 
     args = [*sft_args, *SHORT["sft"], "--max_steps", "4", "--save_steps", "2", "--save_total_limit", "9"]
     assert lit_ft("sft", *args)[0] == 0

@@ -12,7 +12,7 @@ from mlm_tiny import build, texts
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lit_ft import mlm_save_clock
+from lit_ft import save_clock
 from lit_ft.probes import fill_probes, table_of
 
 RUN = Path("runs/small/version_0")
@@ -273,8 +273,8 @@ def test_precision_is_chosen_and_written_down(native, precision, lit_ft, sft_arg
 
 def test_saves_by_the_clock(lit_ft, sft_args, monkeypatch):
     """Every step is due here; without the clock only the last one would be there."""
-    monkeypatch.setattr(mlm_save_clock, "INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr(mlm_save_clock, "interval_after", lambda seconds: 0.0)
+    monkeypatch.setattr(save_clock, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(save_clock, "MOST_SHARE", float("inf"))
     assert lit_ft("sft", *sft_args)[0] == 0
     kept = sorted(path.name for path in Path("runs/small/version_0/checkpoints").iterdir())
     assert kept == ["checkpoint-19", "checkpoint-20"]
