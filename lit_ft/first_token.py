@@ -14,10 +14,16 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
+from lit_ft.dropped_attention import NAME as IN_PIECES
+
 # Model class -> where its encoder is; their heads read `hidden_states[:, 0]`.
 ENCODERS = {"BertForSequenceClassification": "bert", "RobertaForSequenceClassification": "roberta"}
 
-MASKS_ARE_4D = ("sdpa", "eager")  # others take a mask of another shape, which `_attend_from_first` cannot cut
+MASKS_ARE_4D = (
+    "sdpa",
+    "eager",
+    IN_PIECES,
+)  # others take a mask of another shape, which `_attend_from_first` cannot cut
 
 
 def compute_first_token_only(net: PreTrainedModel) -> bool:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, PreTrainedModel
 
 from lit_ft import pretrained as models
+from lit_ft.dropped_attention import attend_in_pieces
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.metrics import ClassifierMetrics, Outcomes
@@ -116,6 +117,7 @@ class BertClassifier(LightningModule):
         # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without
         # this line a run would train with no dropout, and its resumption with it.
         self.net = net.train()
+        attend_in_pieces(net)
         compute_first_token_only(net)
         self.class_weights: torch.Tensor  # (C,)
         self.register_buffer("class_weights", class_weights)

@@ -18,6 +18,7 @@ from trl import SFTConfig
 from lit_ft import mlm_data, pretrained, runs
 from lit_ft.__main__ import configs_dir
 from lit_ft.console import say, silence_writer_threads, warn
+from lit_ft.dropped_attention import attend_in_pieces
 from lit_ft.errors import UserError
 from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
 from lit_ft.markdown import table
@@ -95,6 +96,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         check_masks(rows.validation, collator.fixed())
         set_seed(settings.seed_everything)  # a new head draws its weights
         model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
+    attend_in_pieces(model)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 
