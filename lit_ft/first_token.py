@@ -19,11 +19,8 @@ from lit_ft.dropped_attention import NAME as IN_PIECES
 # Model class -> where its encoder is; their heads read `hidden_states[:, 0]`.
 ENCODERS = {"BertForSequenceClassification": "bert", "RobertaForSequenceClassification": "roberta"}
 
-MASKS_ARE_4D = (
-    "sdpa",
-    "eager",
-    IN_PIECES,
-)  # others take a mask of another shape, which `_attend_from_first` cannot cut
+# Others take a mask of another shape, which `_attend_from_first` cannot cut.
+MASKS_ARE_4D = ("sdpa", "eager", IN_PIECES)
 
 
 def compute_first_token_only(net: PreTrainedModel) -> bool:

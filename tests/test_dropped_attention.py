@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mlm_tiny import ARCHITECTURES, build
+from transformers import FalconConfig, FalconForSequenceClassification
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lit_ft import dropped_attention
 from lit_ft.dropout_mask import draw_mask, kept_share
@@ -23,44 +25,71 @@ def tensors(rows: int, heads: int, queries: int, keys: int, dtype: torch.dtype) 
     return [torch.randn(rows, n, heads, 8, dtype=dtype).transpose(1, 2).requires_grad_() for n in lengths]
 
 
-def masks(rows: int, queries: int, keys: int) -> dict[str, torch.Tensor | None]:
+def masks(rows: int, heads: int, queries: int, keys: int) -> dict[str, torch.Tensor | None]:
     padding = torch.arange(keys) < torch.arange(1, rows + 1)[:, None, None, None]
+    blind = torch.rand(rows, 1, queries, keys) > 0.5
+    blind[0] = blind[-1, :, -1] = False  # queries that see nothing
     return {
         "none": None,
         "padding": padding.expand(-1, 1, queries, -1),
-        "any": torch.rand(rows, 1, queries, keys) > 0.5,  # some queries may see nothing
-        "added": torch.randn(rows, 1, queries, keys),
+        "blind": blind,
+        "by head": torch.rand(rows, heads, queries, keys) > 0.2,
     }
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("mask", ["none", "padding", "any", "added"])
+@pytest.mark.parametrize("mask", ["none", "padding", "blind", "by head"])
 @pytest.mark.parametrize("piece", [1, 3 * 81, 13 * 81, 2**19])  # a head, some heads, some rows, all
 @pytest.mark.parametrize("queries", [9, 1])
-def test_outputs_and_gradients_are_the_stock_ones(queries, piece, mask, dtype, monkeypatch):
+def test_outputs_and_gradients_are_those_of_the_formula(queries, piece, mask, dtype, monkeypatch):
     monkeypatch.setattr(dropped_attention, "PIECE", piece)
     torch.manual_seed(1)
-    query, key, value = tensors(5, 6, queries, 9, dtype)
-    bias = masks(5, queries, 9)[mask]
+    inputs = tensors(5, 6, queries, 9, dtype)
+    visible = masks(5, 6, queries, 9)[mask]
     torch.manual_seed(2)
-    out, _ = attend(ENCODER, query, key, value, bias, P)
+    out, _ = attend(ENCODER, *inputs, visible, P)
     torch.manual_seed(2)
     keep = draw_mask((5 * 6, queries, 9), P).view(5, 6, queries, 9)
 
-    scores = query.float() @ key.float().transpose(2, 3) / math.sqrt(8)
-    if mask == "added":
-        scores = scores + bias
-    elif bias is not None:
-        scores = scores.masked_fill(~bias, torch.finfo(torch.float32).min)
-    dropped = scores.softmax(-1) * keep / kept_share(P)
-    expected = (dropped @ value.float()).transpose(1, 2)
+    query, key, value = (x.double() for x in inputs)
+    scores = query @ key.transpose(2, 3) / math.sqrt(8)
+    weights = (scores if visible is None else scores.masked_fill(~visible, -math.inf)).softmax(-1)
+    expected = ((weights.nan_to_num(0) * keep / kept_share(P)) @ value).transpose(1, 2)
     assert out.shape == (5, queries, 6, 8) and out.dtype == dtype
+    gradient = torch.randn(out.shape).to(dtype)
+    found = torch.autograd.grad(out, inputs, gradient)
+    formula = torch.autograd.grad(expected, inputs, gradient.double())
+    for one, other in zip((out, *found), (expected, *formula), strict=True):  # up to rounding
+        torch.testing.assert_close(
+            one, other.nan_to_num(0).to(dtype), atol=1e-5, rtol=1.6e-2 if dtype == torch.bfloat16 else 1e-5
+        )
+
+
+@pytest.mark.parametrize("mask", ["none", "padding", "blind"])
+def test_the_stock_function_computes_the_same(mask, monkeypatch):
+    """Where the dropout is on and nothing is dropped."""
+    monkeypatch.setattr(dropped_attention, "draw_mask", lambda shape, p: torch.ones(shape, dtype=torch.uint8))
+    monkeypatch.setattr(dropped_attention, "kept_share", lambda dropout: 1.0)
+    torch.manual_seed(1)
+    inputs, visible = tensors(5, 6, 9, 9, torch.float32), masks(5, 6, 9, 9)[mask]
+    out, _ = attend(ENCODER, *inputs, visible, P)
+    stock, _ = sdpa_attention_forward(ENCODER, *inputs, visible, 0.0)
+    torch.testing.assert_close(out, stock)
     gradient = torch.randn(out.shape)
-    found = torch.autograd.grad(out, (query, key, value), gradient.to(dtype))
-    stock = torch.autograd.grad(expected, (query, key, value), gradient.to(dtype).float())
-    exact = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.02}
-    for one, other in zip((out, *found), (expected, *stock), strict=True):
-        torch.testing.assert_close(one.float(), other.float(), **exact)
+    found, expected = (torch.autograd.grad(x, inputs, gradient) for x in (out, stock))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_autocast_decides_on_the_dtype():
+    """Rotary encoders give float32 queries and keys to it, and bfloat16 values."""
+    query, key, value = tensors(2, 2, 4, 4, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, _ = attend(ENCODER, query, key, value.bfloat16(), None, P)
+        stock, _ = sdpa_attention_forward(ENCODER, query, key, value.bfloat16(), None, P)
+    assert out.dtype == stock.dtype == torch.bfloat16
+    out.sum().backward()
+    assert query.grad.dtype == torch.float32
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -91,19 +120,22 @@ def test_a_whole_model_computes_the_stock_outputs_and_gradients(architecture, mo
         model(**inputs).logits.square().mean().backward()
     assert len(drawn) == net.config.num_hidden_layers
     torch.testing.assert_close(net(**inputs).logits, stock(**inputs).logits)
-    theirs = dict(stock.named_parameters())
-    for name, parameter in net.named_parameters():
+    ours = dict(net.named_parameters())
+    for name, parameter in stock.named_parameters():
         if parameter.grad is not None:
-            torch.testing.assert_close(parameter.grad, theirs[name].grad, msg=name)
+            torch.testing.assert_close(ours[name].grad, parameter.grad)
 
 
 @pytest.mark.parametrize(
     "other",
     [
         {"dropout": 0.0},
+        {"dropout": 1.0},
         {"is_causal": True},
         {"position_bias": torch.zeros(1, 2, 4, 4)},
-        {"attention_mask": torch.zeros(1, 1, 4, 4, requires_grad=True)},
+        {"attention_mask": torch.randn(1, 1, 4, 4)},  # a bias
+        {"attention_mask": torch.ones(4, 4, dtype=torch.bool)},
+        {"softcap": None, "dtype": torch.float16},
         {"dtype": torch.float64},
         {"keys": 5, "module": SimpleNamespace(is_causal=False, num_key_value_groups=2)},  # fewer key heads
     ],
@@ -149,6 +181,8 @@ def test_other_implementations_stay():
     net, _ = build("bert")
     net.set_attn_implementation("eager")
     assert not attend_in_pieces(net) and net.config._attn_implementation == "eager"
+    config = FalconConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    assert not attend_in_pieces(FalconForSequenceClassification(config))  # it knows its own names only
 
 
 def test_a_classifier_is_built_with_it_and_no_file_names_it(encoder, tmp_path):
