@@ -44,12 +44,15 @@ class Clock:
     steps: int = 1
     warm_up: int = WARM_UP_STEPS
     done: int = 0
-    tokens: int = 0  # real ones
+    tokens: float = 0  # real ones
     computed: int = 0  # with padding
     begun: float = 0.0
     ended: float = 0.0  # the last step: what a run does after it does not count
     faults: int = 0
-    squares: int = 0  # of the texts' lengths
+    squares: float = 0  # of the texts' lengths
+    # Where every text is padded to the cap a step costs the same whatever its texts are, and a window holds
+    # few of them: their mean length and mean square over the whole file count instead.
+    mean_row: tuple[float, float] | None = None
 
     def start(self) -> None:
         """Here the measured time begins."""
@@ -68,8 +71,10 @@ class Clock:
             return
         self.ended = now
         lengths = attention_mask.sum(1)
-        self.tokens += int(lengths.sum())
-        self.squares += int((lengths**2).sum())
+        sums = int(lengths.sum()), int((lengths**2).sum())
+        tokens, squares = (len(lengths) * x for x in self.mean_row) if self.mean_row else sums
+        self.tokens += tokens
+        self.squares += squares
         self.computed += attention_mask.numel()
         if now - self.begun >= self.seconds and self.done >= self.warm_up + self.steps:
             raise Enough

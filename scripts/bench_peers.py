@@ -1,7 +1,9 @@
 """How others train the same: the loop that courses teach, and Hugging Face's Trainer as its users set it."""
 
 import argparse
+from collections.abc import Sequence
 from itertools import chain
+from statistics import fmean
 from typing import Any
 
 from bench_common import EPOCHS, MAX_TOKENS, Clock
@@ -25,6 +27,11 @@ TRAINER: dict[str, dict[str, Any]] = {  # recipe -> what TrainingArguments get
 TRAINER["hf best, fp32"] = {**TRAINER["hf best, bf16"], "bf16": False}
 
 
+def mean_row(lengths: Sequence[int]) -> tuple[float, float]:
+    """Mean length of a file's texts, and its mean square."""
+    return fmean(lengths), fmean(length**2 for length in lengths)
+
+
 def course(options: argparse.Namespace, clock: Clock) -> None:
     """The loop that courses teach: two texts a batch, padded to the cap, float32."""
     import torch
@@ -34,6 +41,8 @@ def course(options: argparse.Namespace, clock: Clock) -> None:
 
     texts, labels = read(options.train_path)
     tokenizer = AutoTokenizer.from_pretrained(options.pretrained)
+    token_ids = tokenizer(texts, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+    clock.mean_row = mean_row([len(ids) for ids in token_ids])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = AutoModelForSequenceClassification.from_pretrained(
         options.pretrained, num_labels=max(labels) + 1, dtype=torch.float32
@@ -99,6 +108,8 @@ def trainer(options: argparse.Namespace, clock: Clock, recipe: str) -> None:
         batched=True,
         remove_columns=["text"],
     )
+    if padded:
+        clock.mean_row = mean_row([sum(mask) for mask in rows["attention_mask"]])
     model = AutoModelForSequenceClassification.from_pretrained(
         options.pretrained, num_labels=max(labels) + 1, dtype=torch.float32
     )

@@ -95,6 +95,16 @@ def test_the_clock_counts_after_the_warm_up():
     assert clock.figures()["real_share"] == 0.5
 
 
+def test_the_clock_counts_mean_texts_where_it_is_told_them():
+    import torch
+
+    clock = Clock(seconds=0, steps=3, warm_up=1, mean_row=(2.5, 7.0))
+    with pytest.raises(Enough):
+        for _ in range(100):
+            clock.step(torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]))
+    assert (clock.tokens, clock.squares, clock.computed) == (3 * 2 * 2.5, 3 * 2 * 7.0, 3 * 8)
+
+
 def test_the_clock_stops_with_the_last_step(monkeypatch):
     import torch
 
