@@ -65,8 +65,6 @@ def attend(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
         )
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-    if attention_mask is not None and attention_mask.stride(-2) == 0:
-        attention_mask = attention_mask[..., :1, :]  # of padding: one mask for all queries
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # In float32 also under bfloat16, as in the stock path with dropout.
     out = _Attention.apply(query.float(), key.float(), value.float(), attention_mask, dropout, scale)
@@ -90,7 +88,7 @@ class _Attention(torch.autograd.Function):
             if not (seeing := mask.any(-1, keepdim=True)).all():  # a query that sees no key gets zeros
                 keep.view(*query.shape[:2], *keep.shape[1:]).mul_(seeing)
         out = torch.empty_like(q)
-        for part, weights, kept in _pieces(q, k, bias, keep, query.shape[1], scale):
+        for part, weights, kept, _ in _pieces(q, k, bias, keep, query.shape[1], scale):
             torch.bmm(weights.mul_(kept), v[part], out=out[part])
         ctx.factor = 1 / kept_share(dropout)
         out.mul_(ctx.factor)
@@ -107,10 +105,8 @@ class _Attention(torch.autograd.Function):
         dots = (gradient * out).sum(-1, keepdim=True)
         gradient = gradient * ctx.factor
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
-        buffer: torch.Tensor | None = None
-        for part, weights, kept in _pieces(q, k, bias, keep, ctx.heads, ctx.scale):
-            buffer = torch.empty_like(weights) if buffer is None else buffer
-            scores = torch.bmm(gradient[part], v[part].transpose(1, 2), out=buffer[: len(weights)])
+        for part, weights, kept, scores in _pieces(q, k, bias, keep, ctx.heads, ctx.scale):
+            torch.bmm(gradient[part], v[part].transpose(1, 2), out=scores)
             scores.mul_(kept).sub_(dots[part]).mul_(weights)  # from here on their gradient
             torch.bmm(scores, k[part], out=dq[part])
             torch.bmm(scores.transpose(1, 2), q[part], out=dk[part])
@@ -121,22 +117,22 @@ class _Attention(torch.autograd.Function):
 
 def _pieces(
     q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor | None, keep: torch.Tensor, heads: int, scale: float
-) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """(which of N, their weights before dropout, what is kept as float32); always in the same memory."""
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """(which of N, their weights before dropout, what is kept, room), in the same memory each time."""
     shape = (q.shape[1], k.shape[1])
     most = max(1, PIECE // max(1, math.prod(shape)))
     rows = max(1, most // heads)
-    most = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= most)  # heads of a row, or all
-    buffers = torch.empty(2, min(rows * most, len(q)), *shape, dtype=torch.float32)
-    for start in range(0, len(q), rows * most):
-        part = slice(start, min(start + rows * most, len(q)))
-        weights, kept = buffers[:, : part.stop - start]
+    split = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= most)  # heads of a row, or all
+    buffers = torch.empty(3, min(rows * split, len(q)), *shape, dtype=torch.float32)
+    for start in range(0, len(q), rows * split):
+        part = slice(start, min(start + rows * split, len(q)))
+        weights, kept, room = buffers[:, : part.stop - start]
         torch.bmm(q[part], k[part].transpose(1, 2), out=weights)
         if bias is None:
             weights.mul_(scale)
         else:
             row, head = divmod(start, heads)
-            split = weights.view(-1, most, *shape)
-            torch.add(bias[row : row + len(split), head : head + most], split, alpha=scale, out=split)
+            by_row = weights.view(-1, split, *shape)
+            torch.add(bias[row : row + len(by_row), head : head + split], by_row, alpha=scale, out=by_row)
         torch.softmax(weights, -1, out=weights)
-        yield part, weights, kept.copy_(keep[part])
+        yield part, weights, kept.copy_(keep[part]), room
