@@ -117,7 +117,7 @@ def test_a_whole_model_computes_the_stock_outputs_and_gradients(architecture, mo
     }
     for model in (stock, net):
         model.zero_grad()
-        model(**inputs).logits.square().mean().backward()
+        (30 * model(**inputs).logits).square().mean().backward()  # not below the tolerance
     assert len(drawn) == net.config.num_hidden_layers
     torch.testing.assert_close(net(**inputs).logits, stock(**inputs).logits)
     ours = dict(net.named_parameters())
