@@ -7,6 +7,7 @@ import numpy as np
 
 from lit_ft.batching import GroupedBatchSampler, PaddingCollator
 from lit_ft.errors import UserError
+from lit_ft.stratified import LEAST_ROWS, StratifiedBatchSampler
 
 LEAST = dict.fromkeys(["batch_size", "eval_batch_size", "pad_multiple"], 1)
 LEAST |= dict.fromkeys(["num_workers", "split_seed", "seed"], 0)
@@ -30,7 +31,14 @@ def check(settings: Mapping[str, Any]) -> None:
         )
     budget, most = settings["token_budget"], settings["max_tokens"]
     if budget is None:
+        if settings["padding"] == "none":
+            raise UserError("data.padding none expects a data.token_budget, such as 32768, found null")
         return
+    if settings["padding"] == "none" and budget < (least := LEAST_ROWS * most):
+        raise UserError(
+            f"expected data.token_budget of at least {least} ({LEAST_ROWS} x data.max_tokens) where "
+            f"data.padding is none, found {budget}"
+        )
     if budget < most:
         raise UserError(
             f"expected data.token_budget of at least {most} (data.max_tokens), found {budget}: the longest "
@@ -47,6 +55,11 @@ def batch_sampler(
     settings: Mapping[str, Any], lengths: np.ndarray, train: bool, rank: int, world_size: int
 ) -> GroupedBatchSampler:
     """The batches of rows of these lengths, (N,): shuffled to train on, else in a fixed order."""
+    if train and settings["padding"] == "none":
+        most_rows, budget = settings["batch_size"], settings["token_budget"]
+        return StratifiedBatchSampler(
+            lengths, most_rows, budget, seed=settings["seed"], rank=rank, world_size=world_size
+        )
     padded = settings["padding"] == "max_length"
     return GroupedBatchSampler(
         np.full_like(lengths, settings["max_tokens"]) if padded else lengths,

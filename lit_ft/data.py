@@ -48,7 +48,9 @@ class YelpDataModule(LightningDataModule):
         max_tokens: Longest input in tokens, special tokens included; longer texts are cut.
         truncation: What stays of a longer text: its head, its tail, or about a quarter of head and
             three quarters of tail.
-        padding: Pad a batch to its longest text, or always to `max_tokens`.
+        padding: Pad a batch to its longest text, or always to `max_tokens`; `none` is for training with
+            `model.compile`: `token_budget` then counts the texts' own tokens, and `group_by_length` and
+            `pad_multiple` matter to evaluation only.
         pad_multiple: A batch's padded length is a multiple of this many tokens.
         batch_size: Texts a training step, on each device; with `token_budget`, the most.
         eval_batch_size: Texts a step in validate, test and predict, on each device; with `token_budget`, the
@@ -84,7 +86,7 @@ class YelpDataModule(LightningDataModule):
         on_empty: Literal["drop", "stop"] = "drop",
         max_tokens: int = 512,
         truncation: Truncation = "head",
-        padding: Literal["longest", "max_length"] = "longest",
+        padding: Literal["longest", "max_length", "none"] = "longest",
         pad_multiple: int = 8,
         batch_size: int = 32,
         eval_batch_size: int = 64,
@@ -165,6 +167,11 @@ class YelpDataModule(LightningDataModule):
     def rows_per_train_batch(self) -> float | None:
         """Rows of a mean training batch, over all processes, where batches differ: with a `token_budget`."""
         return self._sampler("train", self.splits["train"].rows, True).rows_per_batch
+
+    def unpadded_step(self) -> tuple[int, int]:
+        """The most tokens and texts of a training step, on each process, where `padding` is `none`."""
+        sampler = self._sampler("train", self.splits["train"].rows, True)
+        return sampler.tokens_per_batch, sampler.most_rows  # type: ignore[attr-defined]
 
     # ---- loaders -------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
 from lit_ft.dropped_attention import NAME as IN_PIECES
+from lit_ft.varlen import first_tokens
 
 # Model class -> where its encoder is; their heads read `hidden_states[:, 0]`.
 ENCODERS = {"BertForSequenceClassification": "bert", "RobertaForSequenceClassification": "roberta"}
@@ -43,9 +44,17 @@ def compute_first_token_only(net: PreTrainedModel) -> bool:
 def _attend_from_first(
     attention: Any, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
 ) -> tuple[torch.Tensor, Any]:
-    """As BertAttention.forward with queries of the first token: states (B, T, H) -> (B, 1, H)."""
+    """As BertAttention.forward with queries of the first token: states (B, T, H) -> (B, 1, H).
+
+    Of S sequences in one row (unpadded.py) with queries of each one's first token: (1, N, H) -> (1, S, H).
+    """
     own: Any = attention.self
-    first = hidden_states[:, :1]
+    if (bounds := kwargs.get("cu_seq_lens_q")) is None:
+        first = hidden_states[:, :1]
+    else:
+        first = first_tokens(hidden_states, bounds)
+        one_each = torch.arange(len(bounds), device=bounds.device, dtype=bounds.dtype)
+        kwargs |= {"cu_seq_lens_q": one_each, "max_length_q": 1}
 
     def by_head(linear: nn.Linear, states: torch.Tensor) -> torch.Tensor:  # (B, heads, T or 1, H / heads)
         return linear(states).view(*states.shape[:2], -1, own.attention_head_size).transpose(1, 2)

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, PreTrainedModel
 
 from lit_ft import pretrained as models
+from lit_ft.class_weights import weights_of
 from lit_ft.dropped_attention import attend_in_pieces
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
@@ -22,6 +22,7 @@ from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
+from lit_ft.unpadded import Logits, compiled_logits, tokens_of_a_step
 
 Batch = dict[str, torch.Tensor]
 
@@ -47,6 +48,8 @@ class BertClassifier(LightningModule):
         label_smoothing: Share of the target's probability that is spread over all classes.
         class_weights: Weight of each class in the loss, lowest label first, or `balanced` for weights
             that make every class count the same.
+        compile: Train a BERT on a GPU without padding, in one graph that torch.compile builds before the
+            first step, which takes it about a minute. Needs data.padding=none; evaluation stays as it is.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class BertClassifier(LightningModule):
         classifier_dropout: float | None = None,
         label_smoothing: float = 0.0,
         class_weights: Literal["balanced"] | list[float] | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -76,6 +80,8 @@ class BertClassifier(LightningModule):
         self.confusion: dict[str, list[list[int]]] = {}
         self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"
         self.calibrate = False  # whether predict_step divides the logits by the temperature
+        self._logits_to_train: Logits = self._logits
+        self.step_tokens: int | None = None  # that each training step computes, where padding does not decide
         self.step_weight: float | None = None  # what each step's loss is divided by; None: its own rows
         self.temperature: float | None = None  # fitted at each validation, kept in the checkpoint
 
@@ -97,20 +103,7 @@ class BertClassifier(LightningModule):
         for name in models.DROPOUTS:
             if h[name] is not None:
                 models.set_dropout(config, name, h[name])
-        weights = torch.ones(len(label_names))
-        if h["class_weights"] == "balanced":
-            assert class_counts is not None
-            counts = np.maximum(class_counts, 1)  # a class without rows has no loss to weigh
-            weights = torch.tensor(sum(class_counts) / (len(counts) * counts), dtype=torch.float32)
-        elif h["class_weights"]:
-            if len(h["class_weights"]) != len(label_names):
-                raise UserError(
-                    f"expected {len(label_names)} model.class_weights ({', '.join(label_names)}), "
-                    f"found {len(h['class_weights'])}: {h['class_weights']}"
-                )
-            weights = torch.tensor(h["class_weights"], dtype=torch.float32)
-            if not (weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
-                raise UserError(f"expected model.class_weights of 0 or more, found {h['class_weights']}")
+        weights = weights_of(h["class_weights"], label_names, class_counts)
         self._assemble(models.load_classifier(h["pretrained"], config, h["allow_pickle"]), weights)
 
     def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor) -> None:
@@ -167,12 +160,18 @@ class BertClassifier(LightningModule):
         return self(**{key: value for key, value in batch.items() if key not in ("labels", "index")})
 
     def on_fit_start(self) -> None:
-        """Learn the weight of a mean batch, where batches differ in rows."""
+        """Learn the weight of a mean batch, where batches differ in rows; compile what is to be compiled."""
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         counts = self.class_weights.new_tensor(datamodule.class_counts())  # (C,)
         weights = self.class_weights if self.hparams["class_weights"] else torch.ones_like(counts)
         rows = datamodule.rows_per_train_batch()
         self.step_weight = None if rows is None else rows * float((weights * counts).sum() / counts.sum())
+        if self.hparams["compile"]:
+            assert self.net is not None
+            most, rows = datamodule.unpadded_step()
+            self.step_tokens = tokens_of_a_step(most)
+            longest = datamodule.hparams["max_tokens"]
+            self._logits_to_train = compiled_logits(self.net, self.step_tokens, rows, longest)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss to minimise, with class weights and label smoothing."""
@@ -182,7 +181,7 @@ class BertClassifier(LightningModule):
         world_size = 1 if self._trainer is None else self._trainer.world_size
         own_mean = world_size == 1 and self.step_weight is None
         reduction = "mean" if own_mean else "sum"
-        logits = self._logits(batch)
+        logits = self._logits_to_train(batch)
         loss = F.cross_entropy(logits, labels, weights, reduction=reduction, label_smoothing=smoothing)
         if not own_mean:
             loss = mean_over_processes(loss, labels, weights, world_size, self.step_weight)
@@ -191,7 +190,8 @@ class BertClassifier(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the learning rate that the coming step takes."""
-        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        # As a tensor on the CPU: Lightning would take a number to the GPU, and wait for it.
+        self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
 
     def _measure(self, batch: Batch, metrics: ClassifierMetrics) -> None:
         # The plain cross-entropy: figures of runs with other weights or smoothing stay comparable, and a

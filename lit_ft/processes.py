@@ -45,7 +45,7 @@ def mean_over_processes(
         world_size: Number of processes.
         step_weight: What every step divides by, over all processes; by default its own rows' weight.
     """
-    weight = total.new_tensor(len(labels)) if weights is None else weights[labels].sum()
+    weight = total.new_full((), len(labels)) if weights is None else weights[labels].sum()
     sums = torch.stack([total.detach(), weight]).float()
     if world_size > 1:
         torch.distributed.all_reduce(sums)  # Lightning's `reduce` would wait for the device

@@ -1,6 +1,7 @@
 """A step whose loss or gradient is no number: the optimizer never takes it, and its rows are named."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,47 @@ from lit_ft.console import warn
 from lit_ft.errors import UserError
 from lit_ft.schedule import num_training_steps
 from lit_ft.skips import NonFinitePolicy, Skips, rows_in_words
+
+
+@dataclass
+class Step:
+    """What an optimizer step was made of.
+
+    Attributes:
+        number: Optimizer steps before it.
+        batches: Places in the epoch.
+        losses: Of the batches, on the device.
+        norm: The gradient's, there.
+        sound: Whether it is a number.
+    """
+
+    number: int
+    batches: list[int]
+    losses: torch.Tensor
+    norm: torch.Tensor
+    sound: torch.Tensor | bool
+    event: torch.cuda.Event | None = None
+
+    def on_its_way(self) -> "Step":
+        """Have `sound` brought to the host while that goes on."""
+        assert isinstance(self.sound, torch.Tensor)
+        if self.sound.is_cuda:
+            host = torch.empty((), dtype=torch.bool, pin_memory=True)
+            self.sound = host.copy_(self.sound, non_blocking=True)
+            self.event = torch.cuda.Event()
+            self.event.record()
+        return self
+
+    def arrive(self) -> None:
+        """Wait until it is there."""
+        if self.event is not None:
+            self.event.synchronize()
+
+
+def later(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
+    """Whether the optimizer itself passes over a step, so that nobody has to wait for the device."""
+    return device.type == "cuda" and bool(optimizer.defaults.get("fused"))
+
 
 SHARDED = (FSDPStrategy, ModelParallelStrategy)  # each process has gradients of its own part of the weights
 
@@ -30,6 +72,7 @@ class FiniteSteps(Callback):
         self.skips = Skips()
         self._window: list[tuple[int, torch.Tensor]] = []  # batch and loss since the last optimizer step
         self._batch_idx = 0
+        self._unseen: Step | None = None
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Remember the batch's place: the sampler knows its rows."""
@@ -43,38 +86,75 @@ class FiniteSteps(Callback):
         self, trainer: Any, pl_module: Any, optimizer: torch.optim.Optimizer
     ) -> None:
         """Log the gradient's norm before any clipping; look at it, and at the losses it is of."""
+        self._look(trainer)
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         pl_module.log("train/grad_norm", norm)
-        window, self._window = self._window, []
-        losses = torch.stack([loss for _, loss in window])
+        losses = torch.stack([loss for _, loss in self._window])
         scaled = trainer.precision == "16-mixed"  # whose scaler has not looked at the gradients yet
         # A loss that is no number has such a gradient, and that one is the same on all processes.
-        sound = bool((losses if scaled else norm).isfinite().all())
-        if scaled or isinstance(trainer.strategy, SHARDED):
-            sound = trainer.strategy.reduce_boolean_decision(sound, all=True)
-        if sound:
-            self.skips.in_a_row = 0
+        sound = (losses if scaled else norm).isfinite().all()
+        step = Step(trainer.global_step, [batch for batch, _ in self._window], losses, norm, sound)
+        self._window = []
+        shared = scaled or isinstance(trainer.strategy, SHARDED)
+        if shared:
+            step.sound = trainer.strategy.reduce_boolean_decision(bool(sound), all=True)
+        elif later(optimizer, norm.device):
+            # The fused kernel reads this on the GPU, and leaves the weights alone; the host looks at it when
+            # the step has long been taken, and need not wait for it.
+            optimizer.found_inf = sound.logical_not().float()  # type: ignore[attr-defined]
+            self._unseen = step.on_its_way()
             return
-        bad = losses.isfinite().logical_not().tolist()
-        what = f"the loss is {losses[bad.index(True)].item()}" if any(bad) else ""
-        batches = [batch for (batch, _), is_bad in zip(window, bad, strict=True) if is_bad or not any(bad)]
-        rows, what = _rows(trainer, batches), what or f"the gradient norm is {norm.item()}"
+        if not self._judge(trainer, step) and not scaled:  # there the scaler leaves the step out
+            optimizer.zero_grad(set_to_none=True)
+
+    def _look(self, trainer: Any) -> None:
+        """At the step that was taken last, if nobody has."""
+        if (step := self._unseen) is not None:
+            self._unseen = None
+            step.arrive()
+            self._judge(trainer, step)
+
+    def _judge(self, trainer: Any, step: "Step") -> bool:
+        """Whether it was sound; ends the run where it may not go on without it."""
+        if bool(step.sound):
+            self.skips.in_a_row = 0
+            return True
+        bad = step.losses.isfinite().logical_not().tolist()
+        what = f"the loss is {step.losses[bad.index(True)].item()}" if any(bad) else ""
+        batches = [batch for batch, is_bad in zip(step.batches, bad, strict=True) if is_bad or not any(bad)]
+        rows, what = _rows(trainer, batches), what or f"the gradient norm is {step.norm.item()}"
         where = rows_in_words(rows, trainer.datamodule.hparams["train_path"] or "the training data")
         if self.policy == "skip" and self.skips.add(num_training_steps(trainer)):
-            if trainer.precision != "16-mixed":  # there the scaler leaves the step out
-                optimizer.zero_grad(set_to_none=True)
-            warn(f"step {trainer.global_step} is skipped: {what} in {where}")
+            warn(f"step {step.number} is skipped: {what} in {where}")
         else:
-            self._stop(trainer, what, f", in {where}")
+            self._stop(trainer, what, step.number, f", in {where}")
+        return False
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look before anything is made of the weights; and so in the hooks below."""
+        self._look(trainer)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Look before a checkpoint is written, and have its counts right."""
+        self._look(trainer)
+        checkpoint["callbacks"][self.state_key] = self.state_dict()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look while the epoch's batches are known."""
+        self._look(trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the last step."""
+        self._look(trainer)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Look at the validation loss; Lightning runs this before the checkpoints' hook."""
         loss = trainer.callback_metrics.get("val/loss") if trainer.state.fn == "fit" else None
         if loss is not None and not torch.isfinite(loss):
-            self._stop(trainer, f"the validation loss is {loss.item()}")
+            self._stop(trainer, f"the validation loss is {loss.item()}", trainer.global_step)
 
-    def _stop(self, trainer: Any, what: str, where: str = "") -> None:
+    def _stop(self, trainer: Any, what: str, number: int, where: str = "") -> None:
         if (
             not trainer.is_global_zero
         ):  # one line is enough; with another code Lightning's launcher would cut it
@@ -88,7 +168,7 @@ class FiniteSteps(Callback):
             left = f"{self.skips}; {left}"
         elif self.policy == "stop":
             mend += ", or leave such steps out with --on_nonfinite=skip"
-        step = f"at step {trainer.global_step}, epoch {trainer.current_epoch}"
+        step = f"at step {number}, epoch {trainer.current_epoch}"
         raise UserError(f"{what} {step}{where}; {left}; {mend}")
 
     def figures(self) -> dict[str, float]:

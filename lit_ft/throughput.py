@@ -14,8 +14,8 @@ COUNTS = ("samples", "tokens", "computed_tokens")
 class Throughput(Callback):
     """Counts samples and tokens of the training steps, validation and checkpoints left out.
 
-    Counts stay on the batch's device until a point is logged, so that nothing waits for them. Counts and
-    seconds go on after a resume.
+    The tokens' count stays on the batch's device until a point is logged, so that nothing waits for it.
+    Counts and seconds go on after a resume.
 
     Attributes:
         totals: `samples`, `tokens` (real ones), `computed_tokens` (with padding) and `seconds` of the run so
@@ -24,7 +24,7 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.totals: dict[str, float] = dict.fromkeys((*COUNTS, "seconds"), 0)
-        self._window: Any = torch.zeros(len(COUNTS), dtype=torch.int64)
+        self._window: dict[str, Any] = dict.fromkeys(COUNTS, 0)
         self._seconds = 0.0  # of the window
         self._since: float | None = None
 
@@ -38,8 +38,9 @@ class Throughput(Callback):
     ) -> None:
         """Count the batch; log the window's figures where Lightning logs its own."""
         mask = batch["attention_mask"]
-        counts = torch.stack([mask.new_tensor(len(mask)), mask.sum(), mask.new_tensor(mask.numel())])
-        self._window = self._window.to(mask.device) + counts
+        computed = pl_module.step_tokens or mask.numel()
+        for name, count in zip(COUNTS, (len(mask), mask.sum(), computed), strict=True):
+            self._window[name] = self._window[name] + count
         now = time.perf_counter()
         self._seconds += now - (self._since or now)
         self._since = now
@@ -48,7 +49,7 @@ class Throughput(Callback):
             self._close_window(trainer, pl_module)
 
     def _close_window(self, trainer: Any, pl_module: Any) -> None:
-        samples, tokens, computed = self._window.tolist()
+        samples, tokens, computed = (int(self._window[name]) for name in COUNTS)
         seconds = max(self._seconds, 1e-9)
         figures = {
             "train/samples_per_second": samples * trainer.world_size / seconds,
@@ -62,10 +63,10 @@ class Throughput(Callback):
         self._add_window()
 
     def _add_window(self) -> None:
-        for name, value in zip(COUNTS, self._window.tolist(), strict=True):
-            self.totals[name] += value
+        for name in COUNTS:
+            self.totals[name] += int(self._window[name])
         self.totals["seconds"] += self._seconds
-        self._window, self._seconds = torch.zeros_like(self._window), 0.0
+        self._window, self._seconds = dict.fromkeys(COUNTS, 0), 0.0
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Stop the clock."""
@@ -98,9 +99,11 @@ class Throughput(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The counts, as plain values."""
-        return {"totals": self.totals, "window": self._window.tolist(), "seconds": self._seconds}
+        window = [int(self._window[name]) for name in COUNTS]
+        return {"totals": self.totals, "window": window, "seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where `state_dict` stood."""
         self.totals = dict(state_dict["totals"])
-        self._window, self._seconds = torch.tensor(state_dict["window"]), state_dict["seconds"]
+        self._window = dict(zip(COUNTS, state_dict["window"], strict=True))
+        self._seconds = state_dict["seconds"]

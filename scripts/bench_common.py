@@ -1,10 +1,8 @@
 """What the benchmarks share: recipes in fresh processes, interleaved rounds, medians, a table and JSON."""
 
 import json
-import math
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,85 +14,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench_clock import Clock, Enough
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-WARM_UP_STEPS = 5
 EPOCHS = 1_000  # more than any machine gets through before it has been measured
 MAX_TOKENS = 512
 TOKEN_BUDGET = 4_096
-MOST_TEXTS = 32  # in a step, of short ones
-
-
-class Enough(Exception):
-    """Ends a run that has been measured for long enough."""
-
-
-@dataclass
-class Clock:
-    """Counts what the steps of one run compute, after the first ones.
-
-    Args:
-        seconds: To measure; without them, until the run ends by itself.
-        steps: To measure at least.
-        warm_up: Steps that come before.
-    """
-
-    seconds: float = math.inf
-    steps: int = 1
-    warm_up: int = WARM_UP_STEPS
-    done: int = 0
-    tokens: float = 0  # real ones
-    computed: int = 0  # with padding
-    begun: float = 0.0
-    ended: float = 0.0  # the last step: what a run does after it does not count
-    faults: int = 0
-    squares: float = 0  # of the texts' lengths
-    # Where every text is padded to the cap a step costs the same whatever its texts are, and a window holds
-    # few of them: their mean length and mean square over the whole file count instead.
-    mean_row: tuple[float, float] | None = None
-
-    def start(self) -> None:
-        """Here the measured time begins."""
-        self.begun, self.faults = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-    def step(self, attention_mask: Any) -> None:
-        """A step has ended whose batch had this mask (B, T); raises Enough after the last."""
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        self.done += 1
-        if self.done <= self.warm_up:
-            self.start()
-            return
-        self.ended = now
-        lengths = attention_mask.sum(1)
-        sums = int(lengths.sum()), int((lengths**2).sum())
-        tokens, squares = (len(lengths) * x for x in self.mean_row) if self.mean_row else sums
-        self.tokens += tokens
-        self.squares += squares
-        self.computed += attention_mask.numel()
-        if now - self.begun >= self.seconds and self.done >= self.warm_up + self.steps:
-            raise Enough
-
-    def figures(self) -> dict[str, float]:
-        """What the parent reads."""
-        from lit_ft.machine import peak_memory_gb
-
-        if self.done <= self.warm_up:
-            raise SystemExit(f"the run ended by itself after {self.done} steps, {self.warm_up} to warm up")
-        seconds = self.ended - self.begun
-        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - self.faults
-        return {
-            "tokens_per_second": self.tokens / seconds,
-            "real_share": self.tokens / self.computed,
-            "peak_bytes": peak_memory_gb() * 1e9,
-            "page_faults_per_second": faults / seconds,
-            "squares_per_second": self.squares / seconds,
-            "steps": self.done - self.warm_up,
-        }
 
 
 @dataclass

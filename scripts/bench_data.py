@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_common import Enough, run_ours, set_own_environment, with_caches, workplace
+from bench_clock import Enough
+from bench_common import run_ours, set_own_environment, with_caches, workplace
 from bench_flags import check_inputs, refuse
 from bench_reviews import write_reviews
 

@@ -6,7 +6,8 @@ from itertools import chain
 from statistics import fmean
 from typing import Any
 
-from bench_common import EPOCHS, MAX_TOKENS, Clock
+from bench_clock import Clock
+from bench_common import EPOCHS, MAX_TOKENS
 from bench_reviews import read
 
 COMMON: dict[str, Any] = {  # nothing but steps while they are measured
@@ -25,6 +26,15 @@ TRAINER: dict[str, dict[str, Any]] = {  # recipe -> what TrainingArguments get
     },
 }
 TRAINER["hf best, fp32"] = {**TRAINER["hf best, bf16"], "bf16": False}
+
+
+def training_arguments(**own: Any) -> Any:
+    """TrainingArguments that the recipes share, and a recipe's own."""
+    import torch
+    from transformers import TrainingArguments
+
+    # transformers 5.23 refuses bf16 on a CPU unless told to use it.
+    return TrainingArguments(**COMMON, use_cpu=not torch.cuda.is_available(), **own)
 
 
 def mean_row(lengths: Sequence[int]) -> tuple[float, float]:
@@ -91,7 +101,6 @@ def trainer(options: argparse.Namespace, clock: Clock, recipe: str) -> None:
         AutoTokenizer,
         DataCollatorWithPadding,
         Trainer,
-        TrainingArguments,
         default_data_collator,
     )
 
@@ -115,6 +124,6 @@ def trainer(options: argparse.Namespace, clock: Clock, recipe: str) -> None:
     )
 
     time_steps(Trainer, clock)
-    arguments = TrainingArguments(**COMMON, **TRAINER[recipe])
+    arguments = training_arguments(**TRAINER[recipe])
     collator = default_data_collator if padded else DataCollatorWithPadding(tokenizer)
     Trainer(model, arguments, train_dataset=rows, data_collator=collator).train()

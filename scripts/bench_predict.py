@@ -18,7 +18,8 @@ from typing import Any
 import bench_common
 import bench_flags
 import bench_reviews
-from bench_common import MAX_TOKENS, TOKEN_BUDGET, Clock, Row, interleave, run_child
+from bench_clock import Clock
+from bench_common import MAX_TOKENS, TOKEN_BUDGET, Row, interleave, run_child
 from bench_flops import add_utilisation, forward_flops
 
 RECIPES = ("pipeline", "predict", "validate")

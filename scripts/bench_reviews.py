@@ -73,7 +73,9 @@ def set_defaults(options: argparse.Namespace, folder: str) -> None:
 
         options.pretrained = str(sample_encoder())
         if torch.cuda.is_available():
-            write_bert_base(Path(folder) / "bert-base", options.pretrained)
-            options.pretrained = str(Path(folder) / "bert-base")
+            options.bert_base = True
+    if getattr(options, "bert_base", False):
+        write_bert_base(Path(folder) / "bert-base", options.pretrained)
+        options.pretrained = str(Path(folder) / "bert-base")
     options.train_path = str(Path(options.train_path).resolve())
     options.pretrained = str(Path(options.pretrained).resolve())

@@ -15,9 +15,10 @@ from itertools import chain
 import bench_common
 import bench_flags
 import bench_reviews
-from bench_common import EPOCHS, Clock, Row, interleave, run_child
+from bench_clock import Clock
+from bench_common import EPOCHS, Row, interleave, run_child
 from bench_flops import add_utilisation, training_flops
-from bench_peers import COMMON, time_steps
+from bench_peers import time_steps, training_arguments
 
 BLOCK, BATCH = 512, 8
 RECIPES = ("run_mlm", "sft")
@@ -33,7 +34,6 @@ def run_mlm(options: argparse.Namespace, clock: Clock) -> None:
         AutoTokenizer,
         DataCollatorForLanguageModeling,
         Trainer,
-        TrainingArguments,
     )
 
     from lit_ft.machine import automatic_precision
@@ -56,7 +56,7 @@ def run_mlm(options: argparse.Namespace, clock: Clock) -> None:
 
     time_steps(Trainer, clock)
     half = automatic_precision() == "bf16-mixed"
-    arguments = TrainingArguments(**COMMON, per_device_train_batch_size=BATCH, bf16=half)
+    arguments = training_arguments(per_device_train_batch_size=BATCH, bf16=half)
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
     Trainer(model, arguments, train_dataset=rows, data_collator=collator).train()
 

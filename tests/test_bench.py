@@ -8,13 +8,15 @@ from conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
+import bench_clock  # noqa: E402
 import bench_common  # noqa: E402
 import bench_fit  # noqa: E402
 import bench_flops  # noqa: E402
 import bench_predict  # noqa: E402
 import bench_reviews  # noqa: E402
 import bench_sft  # noqa: E402
-from bench_common import Clock, Enough, Row  # noqa: E402
+from bench_clock import Clock, Enough  # noqa: E402
+from bench_common import Row  # noqa: E402
 
 
 def row(recipe: str, speed: float, peak: float = 1e9) -> Row:
@@ -46,7 +48,7 @@ def test_ratios():
             "real_share": 0.5,
         }
     )
-    assert set(SPEEDS) == set(bench_fit.RECIPES)
+    assert set(SPEEDS) == set(bench_fit.RECIPES) - {bench_fit.ON_A_GPU}
     assert bench_fit.ASKED.keys() == bench_fit.ratios(rows).keys()
 
 
@@ -90,9 +92,18 @@ def test_the_clock_counts_after_the_warm_up():
     with pytest.raises(Enough):
         for _ in range(100):
             clock.step(mask)
-    assert clock.done == bench_common.WARM_UP_STEPS + 2
+    assert clock.done == bench_clock.WARM_UP_STEPS + 2
     assert (clock.tokens, clock.computed) == (2 * 4, 2 * 8)
     assert clock.figures()["real_share"] == 0.5
+
+
+def test_the_clock_counts_what_a_step_says_that_it_computed():
+    import torch
+
+    clock = Clock(steps=9)
+    for _ in range(7):
+        clock.step(torch.ones(2, 3), 10)
+    assert clock.figures()["real_share"] == 0.6
 
 
 def test_the_clock_counts_mean_texts_where_it_is_told_them():
@@ -110,8 +121,7 @@ def test_the_clock_stops_with_the_last_step(monkeypatch):
 
     now = iter([10.0, 14.0])
     clock = Clock(warm_up=1)
-    monkeypatch.setattr(clock, "start", lambda: setattr(clock, "begun", 10.0))
-    monkeypatch.setattr(bench_common.time, "perf_counter", lambda: next(now, 1e9))
+    monkeypatch.setattr(bench_clock.time, "perf_counter", lambda: next(now, 1e9))
     for _ in range(2):
         clock.step(torch.ones(1, 8))
     assert clock.figures()["tokens_per_second"] == 2.0  # 8 in 4 seconds, whatever came later

@@ -32,7 +32,8 @@ def test_ours_alone_run_with_our_environment(script, recipe, monkeypatch):
     set_for: list[str] = []
     monkeypatch.setattr(bench_common, "set_own_environment", lambda: set_for.append(recipe))
     monkeypatch.setattr(bench_common, "measure", lambda run, clock: set_for.append("measured"))
-    script.child(argparse.Namespace(child=recipe, seconds=1, steps=1))
+    given = {"token_budget": None, "batch_size": None, "compile": None}
+    script.child(argparse.Namespace(child=recipe, seconds=1, steps=1, **given))
     assert set_for == ([recipe] if (script, recipe) in OURS else []) + ["measured"]
 
 
@@ -57,7 +58,8 @@ def test_a_failing_recipe_is_told_with_its_last_lines(tmp_path):
 
 
 def test_fit_as_shipped_changes_paths_and_the_cap_only():
-    options = argparse.Namespace(train_path="train.csv", pretrained="encoder", token_budget=4096)
+    given = {"token_budget": 4096, "batch_size": 32, "compile": False}
+    options = argparse.Namespace(train_path="train.csv", pretrained="encoder", **given)
     shipped, fit = (bench_fit.fit_args(options, recipe) for recipe in ("fit as shipped", "fit"))
     paths = ["--data.train_path", "train.csv", "--model.pretrained", "encoder"]
     assert shipped == ["--config", "yelp_local.yaml", *paths, "--data.max_tokens", "512"]
@@ -65,6 +67,21 @@ def test_fit_as_shipped_changes_paths_and_the_cap_only():
     budget = ["--data.token_budget", "4096", "--data.batch_size", "32"]
     dropouts = ["--model.attention_dropout", "null", "--model.hidden_dropout", "null"]
     assert fit[len(shipped) :] == budget + dropouts
+    options.compile = True
+    compiled = bench_fit.fit_args(options, bench_fit.ON_A_GPU)
+    unpadded = ["--model.compile", "true", "--data.padding", "none"]
+    assert compiled[len(shipped) :] == budget + unpadded + ["--model.attention_dropout", "0", *dropouts[2:]]
+
+
+@pytest.mark.parametrize(("on_a_gpu", "found"), [(False, (4096, 32, False)), (True, (32_768, 512, True))])
+def test_a_gpu_gets_a_larger_budget(on_a_gpu, found, monkeypatch):
+    monkeypatch.setattr(bench_fit, "on_a_gpu", lambda: on_a_gpu)
+    options = argparse.Namespace(token_budget=None, batch_size=None, compile=None)
+    bench_fit.set_budget(options)
+    assert (options.token_budget, options.batch_size, options.compile) == found
+    options = argparse.Namespace(token_budget=600, batch_size=7, compile=False)
+    bench_fit.set_budget(options)
+    assert (options.token_budget, options.batch_size, options.compile) == (600, 7, False)
 
 
 @pytest.mark.parametrize(

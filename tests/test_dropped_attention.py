@@ -10,7 +10,7 @@ from mlm_tiny import ARCHITECTURES, build
 from transformers import FalconConfig, FalconForSequenceClassification
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from lit_ft import dropped_attention
+from lit_ft import dropped_attention, piecewise_attention
 from lit_ft.dropout_mask import draw_mask, kept_share
 from lit_ft.dropped_attention import NAME, attend, attend_in_pieces
 from lit_ft.model import BertClassifier
@@ -42,7 +42,7 @@ def masks(rows: int, heads: int, queries: int, keys: int) -> dict[str, torch.Ten
 @pytest.mark.parametrize("piece", [1, 3 * 81, 13 * 81, 2**19])  # a head, some heads, some rows, all
 @pytest.mark.parametrize("queries", [9, 1])
 def test_outputs_and_gradients_are_those_of_the_formula(queries, piece, mask, dtype, monkeypatch):
-    monkeypatch.setattr(dropped_attention, "PIECE", piece)
+    monkeypatch.setattr(piecewise_attention, "PIECE", piece)
     torch.manual_seed(1)
     inputs = tensors(5, 6, queries, 9, dtype)
     visible = masks(5, 6, queries, 9)[mask]
@@ -65,11 +65,29 @@ def test_outputs_and_gradients_are_those_of_the_formula(queries, piece, mask, dt
         )
 
 
+@pytest.mark.parametrize("piece", [3 * 81, 2**19])
+def test_products_in_bfloat16_where_the_processor_multiplies_it(piece, monkeypatch):
+    monkeypatch.setattr(piecewise_attention, "PIECE", piece)
+    torch.manual_seed(1)
+    inputs, visible = tensors(5, 6, 9, 9, torch.bfloat16), masks(5, 6, 9, 9)["padding"]
+    gradient = torch.randn(5, 9, 6, 8).bfloat16()
+    found = {}
+    for native in (False, True):
+        monkeypatch.setattr(dropped_attention, "native_bfloat16", lambda native=native: native)
+        torch.manual_seed(2)
+        out, _ = attend(ENCODER, *inputs, visible, P)
+        found[native] = [out, *torch.autograd.grad(out, inputs, gradient)]
+    differ = [float((a - b).norm() / a.norm()) for a, b in zip(found[False], found[True], strict=True)]
+    assert all(0 < x < 0.01 for x in differ), differ
+
+
 @pytest.mark.parametrize("mask", ["none", "padding", "blind"])
 def test_the_stock_function_computes_the_same(mask, monkeypatch):
     """Where the dropout is on and nothing is dropped."""
-    monkeypatch.setattr(dropped_attention, "draw_mask", lambda shape, p: torch.ones(shape, dtype=torch.uint8))
-    monkeypatch.setattr(dropped_attention, "kept_share", lambda dropout: 1.0)
+    monkeypatch.setattr(
+        piecewise_attention, "draw_mask", lambda shape, p: torch.ones(shape, dtype=torch.uint8)
+    )
+    monkeypatch.setattr(piecewise_attention, "kept_share", lambda dropout: 1.0)
     torch.manual_seed(1)
     inputs, visible = tensors(5, 6, 9, 9, torch.float32), masks(5, 6, 9, 9)[mask]
     out, _ = attend(ENCODER, *inputs, visible, P)
@@ -108,8 +126,8 @@ def test_a_whole_model_computes_the_stock_outputs_and_gradients(architecture, mo
     for module in net.modules():  # those of the weights: others would drop something
         if hasattr(module, "query") or hasattr(module, "q_lin"):
             module.dropout.p = P
-    monkeypatch.setattr(dropped_attention, "draw_mask", ones)
-    monkeypatch.setattr(dropped_attention, "kept_share", lambda dropout: 1.0)
+    monkeypatch.setattr(piecewise_attention, "draw_mask", ones)
+    monkeypatch.setattr(piecewise_attention, "kept_share", lambda dropout: 1.0)
     batch = tokenizer(["the film was great", "the plot was terrible, and I hated it!"], padding=True)
     inputs = {
         "input_ids": torch.tensor(batch["input_ids"]),
@@ -142,7 +160,7 @@ def test_a_whole_model_computes_the_stock_outputs_and_gradients(architecture, mo
     ids=lambda other: next(iter(other)),
 )
 def test_whatever_it_does_not_know_takes_the_stock_path(other, monkeypatch):
-    monkeypatch.setattr(dropped_attention, "_Attention", None)
+    monkeypatch.setattr(dropped_attention, "PiecewiseAttention", None)
     query, key, value = tensors(1, 2, 4, other.pop("keys", 4), other.pop("dtype", torch.float32))
     module = other.pop("module", ENCODER)
     if module is not ENCODER:

@@ -1,0 +1,101 @@
+"""Attention with dropout on CPUs, a few heads at a time through buffers that stay in the cache.
+
+Of the size of all weights only the dropout mask is kept, one byte a weight; the backward pass computes the
+rest again. Products are in the type of the inputs, all between them in float32.
+
+B rows, H heads, Q queries, K keys, D dimensions a head; N = B * H.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from lit_ft.dropout_mask import draw_mask, kept_share
+
+PIECE = 2**19  # weights at a time: 2 MiB
+LOWEST = torch.finfo(torch.float32).min
+
+
+class PiecewiseAttention(torch.autograd.Function):
+    """softmax(query key' scale) where the mask is true, some weights dropped, times value."""
+
+    @staticmethod
+    def forward(ctx: Any, query, key, value, mask, dropout, scale):  # type: ignore[no-untyped-def]
+        q, k, v = (x.flatten(0, 1).contiguous() for x in (query, key, value))  # (N, Q or K, D)
+        keep = draw_mask((len(q), q.shape[1], k.shape[1]), dropout)
+        bias = None
+        if mask is not None:
+            bias = (
+                torch.zeros(mask.shape, dtype=torch.float32)
+                .masked_fill_(~mask, LOWEST)
+                .expand(*query.shape[:2], -1, -1)
+            )
+            if not (seeing := mask.any(-1, keepdim=True)).all():  # a query that sees no key gets zeros
+                keep.view(*query.shape[:2], *keep.shape[1:]).mul_(seeing)
+        out = torch.empty_like(q)
+        for part, weights, kept, _, narrow in _pieces(q, k, bias, keep, query.shape[1], scale):
+            torch.bmm(_narrowed(weights.mul_(kept), narrow), v[part], out=out[part])
+        ctx.factor = 1 / kept_share(dropout)
+        out.mul_(ctx.factor)
+        ctx.save_for_backward(q, k, v, bias, keep, out)
+        ctx.heads, ctx.scale = query.shape[1], scale
+        return out.view(query.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient):  # type: ignore[no-untyped-def]
+        q, k, v, bias, keep, out = ctx.saved_tensors
+        gradient = gradient.flatten(0, 1)
+        # Softmax's backward subtracts the sum of weights times their gradients: that of outputs times theirs.
+        dots = (gradient * out).sum(-1, keepdim=True, dtype=torch.float32)
+        gradient = gradient * ctx.factor
+        dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+        for part, weights, kept, scores, narrow in _pieces(q, k, bias, keep, ctx.heads, ctx.scale):
+            _product(gradient[part], v[part].transpose(1, 2), scores, narrow)
+            scores.mul_(kept).sub_(dots[part]).mul_(weights)  # from here on their gradient
+            scores = _narrowed(scores, narrow)
+            torch.bmm(scores, k[part], out=dq[part])
+            torch.bmm(scores.transpose(1, 2), q[part], out=dk[part])
+            weights = _narrowed(weights.mul_(kept), narrow)
+            torch.bmm(weights.transpose(1, 2), gradient[part], out=dv[part])
+        by_row = [x.unflatten(0, (-1, ctx.heads)) for x in (dq.mul_(ctx.scale), dk.mul_(ctx.scale), dv)]
+        return *by_row, None, None, None
+
+
+def _pieces(
+    q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor | None, keep: torch.Tensor, heads: int, scale: float
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]]:
+    """(which of N, weights before dropout, what is kept, room, narrow room), in the same memory each time."""
+    shape = (q.shape[1], k.shape[1])
+    most = max(1, PIECE // max(1, math.prod(shape)))
+    rows = max(1, most // heads)
+    split = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= most)  # heads of a row, or all
+    buffers = torch.empty(3, min(rows * split, len(q)), *shape, dtype=torch.float32)
+    half = None if q.dtype == torch.float32 else torch.empty_like(buffers[0], dtype=q.dtype)
+    for start in range(0, len(q), rows * split):
+        part = slice(start, min(start + rows * split, len(q)))
+        weights, kept, room = buffers[:, : part.stop - start]
+        narrow = None if half is None else half[: part.stop - start]
+        _product(q[part], k[part].transpose(1, 2), weights, narrow)
+        if bias is None:
+            weights.mul_(scale)
+        else:
+            row, head = divmod(start, heads)
+            by_row = weights.view(-1, split, *shape)
+            torch.add(bias[row : row + len(by_row), head : head + split], by_row, alpha=scale, out=by_row)
+        torch.softmax(weights, -1, out=weights)
+        yield part, weights, kept.copy_(keep[part]), room, narrow
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, narrow: torch.Tensor | None) -> None:
+    """Into float32 `out`, by way of `narrow` where they are not in float32."""
+    torch.bmm(left, right, out=out if narrow is None else narrow)
+    if narrow is not None:
+        out.copy_(narrow)
+
+
+def _narrowed(wide: torch.Tensor, narrow: torch.Tensor | None) -> torch.Tensor:
+    return wide if narrow is None else narrow.copy_(wide)

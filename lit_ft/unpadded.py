@@ -1,0 +1,112 @@
+"""Training without padding on a GPU: a batch as one row of always equally many tokens, in one compiled graph.
+
+Padded batches come in dozens of shapes, and torch.compile builds graph after graph for them. One row of N
+tokens in S sequences is one shape for all; what the texts leave of it is filled up with sequences that nobody
+reads. Positions start anew with each sequence, and attention keeps to them: flash attention's `cu_seq_lens`,
+under transformers' names. Logits and gradients equal those of the padded batch (tests/test_unpadded.py).
+Written against transformers 5.23 and torch 2.11 to 2.13.
+
+B texts of at most T tokens, H hidden size.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from lit_ft.dropped_attention import NAME
+from lit_ft.errors import UserError
+from lit_ft.varlen import first_tokens
+
+ARCHITECTURE = "BertForSequenceClassification"
+HALF = ("bf16-mixed", "bf16-true", "16-mixed", "16-true")  # flash attention knows no float32
+ALIGNED = 128  # tokens: tiles of the matrix products
+Logits = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+
+
+def check(compiled: bool, padding: str, net: Any, trainer: Any) -> None:
+    """Refuse a machine, model or setting that has no such way.
+
+    Args:
+        compiled: `model.compile`.
+        padding: `data.padding`.
+        net: The classifier.
+        trainer: With its device and precision.
+    """
+    if not compiled:
+        if padding == "none":
+            raise UserError("data.padding none expects --model.compile=true, found false")
+        return
+    kind, implementation = type(net).__name__, net.config._attn_implementation
+    device, precision = trainer.strategy.root_device.type, trainer.precision
+    for found, known, asked in (
+        (device, device == "cuda", "a CUDA GPU"),
+        (kind, kind == ARCHITECTURE and not net.config.is_decoder, ARCHITECTURE),
+        (f"attention by {implementation}", implementation == NAME, "torch's own attention"),
+        (f"trainer.precision {precision}", precision in HALF, f"a trainer.precision of {', '.join(HALF)}"),
+        (f"data.padding {padding}", padding == "none", "--data.padding=none"),
+    ):
+        if not known:
+            raise UserError(f"model.compile expects {asked}, found {found}; set --model.compile=false")
+
+
+def compiled_logits(net: PreTrainedModel, num_tokens: int, most_rows: int, most_tokens: int) -> Logits:
+    """A function from a padded training batch to its logits, (B, C).
+
+    Args:
+        net: The classifier, on its device; see `check`.
+        num_tokens: Of a step: see `tokens_of_a_step`.
+        most_rows: The most texts of a batch.
+        most_tokens: The most tokens of a text.
+    """
+    run = torch.compile(partial(_logits, net, most_tokens), dynamic=False)
+    num_sequences = most_rows + -(-num_tokens // most_tokens) + 1
+
+    def logits(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        return run(*as_one_row(ids, mask, num_tokens, num_sequences, most_tokens))[: len(ids)]
+
+    return logits
+
+
+def tokens_of_a_step(most_tokens: int) -> int:
+    """What a step computes where a batch has at most so many tokens."""
+    return -(-most_tokens // ALIGNED) * ALIGNED
+
+
+def as_one_row(
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    num_tokens: int,
+    num_sequences: int,
+    most_tokens: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A padded batch, (B, T) -> token ids (1, N), positions (1, N), where sequences begin and end (S + 1,).
+
+    Nothing here waits for the device. The texts come first, then the filling.
+    """
+    places = torch.nonzero_static(attention_mask, size=num_tokens, fill_value=-1)  # (N, 2)
+    ends = attention_mask.sum(1).cumsum(0)  # (B,)
+    filling = torch.arange(1, num_sequences - len(ends) + 1, device=ends.device) * most_tokens
+    bounds = torch.cat([ends.new_zeros(1), ends, (ends[-1] + filling).clamp(max=num_tokens)])
+    return (
+        input_ids[places[:, 0], places[:, 1]][None],
+        places[:, 1].clamp(min=0)[None],
+        bounds.to(torch.int32),
+    )
+
+
+def _logits(
+    net: Any, most_tokens: int, input_ids: torch.Tensor, position_ids: torch.Tensor, bounds: torch.Tensor
+) -> torch.Tensor:
+    """As BertForSequenceClassification.forward, for each of S sequences in one row: (S, C)."""
+    encoder = net.bert
+    states = encoder.embeddings(input_ids=input_ids, position_ids=position_ids)  # (1, N, H)
+    lengths: dict[str, Any] = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds}
+    lengths |= {"max_length_q": most_tokens, "max_length_k": most_tokens}
+    states = encoder.encoder(states, use_cache=False, **lengths).last_hidden_state
+    if states.shape[1] == input_ids.shape[1]:  # else the last layer has computed the first tokens alone
+        states = first_tokens(states, bounds)
+    return net.classifier(net.dropout(encoder.pooler(states.transpose(0, 1))))
