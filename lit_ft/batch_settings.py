@@ -9,6 +9,7 @@ from lit_ft.batching import GroupedBatchSampler, PaddingCollator
 from lit_ft.errors import UserError
 from lit_ft.stratified import LEAST_ROWS, StratifiedBatchSampler
 
+LEAST_TEXTS = 2  # a batch may have one row more than another: of at most 1 some would have none
 LEAST = dict.fromkeys(["batch_size", "eval_batch_size", "pad_multiple"], 1)
 LEAST |= dict.fromkeys(["num_workers", "split_seed", "seed"], 0)
 
@@ -31,14 +32,7 @@ def check(settings: Mapping[str, Any]) -> None:
         )
     budget, most = settings["token_budget"], settings["max_tokens"]
     if budget is None:
-        if settings["padding"] == "none":
-            raise UserError("data.padding none expects a data.token_budget, such as 32768, found null")
         return
-    if settings["padding"] == "none" and budget < (least := LEAST_ROWS * most):
-        raise UserError(
-            f"expected data.token_budget of at least {least} ({LEAST_ROWS} x data.max_tokens) where "
-            f"data.padding is none, found {budget}"
-        )
     if budget < most:
         raise UserError(
             f"expected data.token_budget of at least {most} (data.max_tokens), found {budget}: the longest "
@@ -47,7 +41,36 @@ def check(settings: Mapping[str, Any]) -> None:
     if not settings["group_by_length"]:
         raise UserError(
             "data.token_budget fills batches with texts of like length, which data.group_by_length=false "
-            "forbids; set --data.token_budget=null"
+            "forbids; set --data.group_by_length=true, or --data.token_budget=null"
+        )
+
+
+def check_unpadded(settings: Mapping[str, Any], compiled: bool) -> None:
+    """Refuse to train without padding where that does not go together.
+
+    Args:
+        settings: The data module's, by name.
+        compiled: `model.compile`.
+    """
+    padding, budget = settings["padding"], settings["token_budget"]
+    least = LEAST_ROWS * settings["max_tokens"]
+    if compiled != (padding == "none"):
+        flags = "--data.padding=none, or --model.compile=false"
+        if not compiled:
+            flags = "--model.compile=true, or --data.padding=longest"
+        raise UserError(
+            "model.compile and data.padding none go together, found model.compile "
+            f"{str(compiled).lower()} and data.padding {padding}; set {flags}"
+        )
+    if compiled and (budget is None or budget < least):
+        raise UserError(
+            f"expected data.token_budget of at least {least} ({LEAST_ROWS} x data.max_tokens) for "
+            f"data.padding none, found {'null' if budget is None else budget}; 32768 keeps a GPU busy"
+        )
+    if compiled and settings["batch_size"] < LEAST_TEXTS:
+        raise UserError(
+            f"expected data.batch_size of at least {LEAST_TEXTS} for data.padding none, found "
+            f"{settings['batch_size']}: it is the most texts of a step"
         )
 
 

@@ -5,6 +5,7 @@ import sys
 
 from lit_ft import runs
 from lit_ft.__main__ import first_config_stem
+from lit_ft.batch_settings import check_unpadded
 from lit_ft.check_report import inspect
 from lit_ft.check_table import table
 from lit_ft.classifier_parser import Parser, add_groups, link_groups
@@ -35,6 +36,7 @@ def main(command: str, args: list[str]) -> int:
     runs.check_name(config.name or first_config_stem(args) or "default")
     BertClassifier(**config.model.as_dict())  # loads no weights, but refuses what it would refuse in fit
     data = YelpDataModule(**config.data.as_dict())
+    check_unpadded(data.hparams, config.model.compile)
     with quiet():
         report = inspect(data.hparams)
     text = json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if config.json else table(report)

@@ -20,6 +20,7 @@ LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
     "text_column label_column validation_share split_seed"
 ).split()
+TRAINING = {"compile"}  # of the model's settings: evaluation does without, and older checkpoints lack it
 # What may differ between a run and its resumption: none of it changes a weight.
 HARMLESS = {
     "data": {"predict_path", "predict_output", "test_path", "test_split", "num_workers", "eval_batch_size"},
@@ -122,7 +123,7 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
         if f"data.{key}" not in given and not (elsewhere and key.endswith("_path")):
             config.data[key] = then["data"][key]
     for key, value in config.model.items():
-        if key in HARMLESS["model"]:  # a checkpoint brings its own weights, and older ones lack the key
+        if key in HARMLESS["model"] | TRAINING:  # a checkpoint brings its weights; older ones lack the key
             continue
         asked = f"model.{key}" in flags or (key == "pretrained" and "model.pretrained" in given)
         if asked and value != then["model"][key]:

@@ -10,7 +10,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lit_ft import checkpoints, flags, hub, pretrained, runs, unpadded
+from lit_ft import batch_settings, checkpoints, flags, hub, pretrained, runs, unpadded
 from lit_ft.__main__ import configs_dir, first_config_stem
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
@@ -85,8 +85,10 @@ class ReviewCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         self._find_checkpoint()
-        trainer = self.config[self.command].trainer
-        trainer.precision = trainer.precision or automatic_precision()
+        config = self.config[self.command]
+        config.trainer.precision = config.trainer.precision or automatic_precision()
+        if self.command == "fit":
+            batch_settings.check_unpadded(config.data, config.model.compile)
 
     def _find_checkpoint(self) -> None:
         # Lightning would lay the checkpoint's hyper-parameters over YAML and flags alike (cli.py, 2.6.6).
@@ -158,8 +160,7 @@ class ReviewCLI(LightningCLI):
                 warn(advice)
             if self.command == "fit":
                 check_schedule(self.trainer, self.datamodule)
-                padding = config.data.padding
-                unpadded.check(config.model.compile, padding, self.model.net, self.trainer)
+                unpadded.check(config.model.compile, self.model.net, self.trainer)
         except Exception as error:
             if new and self.run is not None and global_rank() == 0:
                 runs.discard_if_empty(self.run)

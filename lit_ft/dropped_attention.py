@@ -17,12 +17,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from lit_ft import varlen
-from lit_ft.machine import multiplies_bfloat16
+from lit_ft.machine import cpu_multiplies_bfloat16
 from lit_ft.piecewise_attention import PiecewiseAttention
 
 NAME = "sdpa_in_pieces"  # among transformers' attention implementations
 DTYPES = (torch.float32, torch.bfloat16)
-native_bfloat16 = cache(multiplies_bfloat16)
+native_bfloat16 = cache(cpu_multiplies_bfloat16)
 
 
 def attend_in_pieces(net: PreTrainedModel) -> bool:

@@ -56,6 +56,11 @@ def multiplies_bfloat16() -> bool | None:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.accelerator.is_available():  # Apple's GPUs compute it in float32
         return False
+    return cpu_multiplies_bfloat16()
+
+
+def cpu_multiplies_bfloat16() -> bool | None:
+    """Whether the processor itself does; None where nothing is known of it."""
     lines = [line.partition(":")[2].split() for line in _lines(Path("/proc/cpuinfo"))]
     if not any(len(words) > 20 for words in lines):  # the line of flags; no such file outside Linux
         return None

@@ -29,17 +29,19 @@ class LastBatch:
 
     Attributes:
         shape: (B, T), None before the first.
+        tokens: That it computes, where that is not B x T.
         flag: That makes such batches smaller.
     """
 
     def __init__(self) -> None:
         self.shape: tuple[int, int] | None = None
+        self.tokens: int | None = None
         self.flag = TRAINING_FLAG
 
-    def note(self, batch: dict[str, Any], flag: str) -> None:
-        """Remember this batch of `input_ids` (B, T)."""
+    def note(self, batch: dict[str, Any], flag: str, tokens: int | None = None) -> None:
+        """Remember this batch of `input_ids` (B, T), and what it computes without padding."""
         rows, width = batch["input_ids"].shape
-        self.shape, self.flag = (rows, width), flag
+        self.shape, self.flag, self.tokens = (rows, width), flag, tokens
 
     @contextlib.contextmanager
     def named(self, accumulation: str) -> Iterator[None]:
@@ -61,7 +63,10 @@ class LastBatch:
             else:
                 rows, width = self.shape
                 what = f"in a batch of {rows} texts of {width} tokens"
-                least = f"below {rows * width}" if self.flag == BUDGET_FLAG else f"from {rows}"
+                if self.tokens:
+                    what = f"in a batch of {rows} texts and {self.tokens} tokens"
+                below = self.tokens or rows * width
+                least = f"below {below}" if self.flag == BUDGET_FLAG else f"from {rows}"
                 mend = f"lower {self.flag} {least}, or --data.max_tokens"
                 if self.flag != EVALUATION_FLAG:
                     mend += f"; {accumulation} keeps an optimizer step as large"

@@ -12,7 +12,7 @@ class MemoryGuard(Callback, LastBatch):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Note a batch of the training."""
-        self.note(batch, _flag(trainer, TRAINING_FLAG))
+        self.note(batch, _flag(trainer, TRAINING_FLAG), getattr(pl_module, "step_tokens", None))
 
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -45,8 +45,9 @@ def mean_over_processes(
         world_size: Number of processes.
         step_weight: What every step divides by, over all processes; by default its own rows' weight.
     """
-    weight = total.new_full((), len(labels)) if weights is None else weights[labels].sum()
-    sums = torch.stack([total.detach(), weight]).float()
+    total = total.float()  # bfloat16 knows no 301
+    weight = total.new_full((), len(labels)) if weights is None else weights[labels].sum().float()
+    sums = torch.stack([total.detach(), weight])
     if world_size > 1:
         torch.distributed.all_reduce(sums)  # Lightning's `reduce` would wait for the device
     gradient_only = (total - total.detach()) * world_size / (step_weight or sums[1])

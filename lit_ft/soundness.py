@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -141,11 +142,7 @@ class FiniteSteps(Callback):
         checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look while the epoch's batches are known."""
-        self._look(trainer)
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the last step."""
+        """Look while the epoch's batches are known; Lightning calls this also where `max_steps` ends a run."""
         self._look(trainer)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
@@ -160,7 +157,10 @@ class FiniteSteps(Callback):
         ):  # one line is enough; with another code Lightning's launcher would cut it
             raise SystemExit(0)
         saved = [
-            c.best_model_path for c in trainer.checkpoint_callbacks if getattr(c, "best_model_path", None)
+            c.best_model_path
+            for c in trainer.checkpoint_callbacks
+            # A ModelCheckpoint names its file before it is written, and a look may end the run in between.
+            if getattr(c, "best_model_path", None) and Path(c.best_model_path).is_file()
         ]
         left = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was saved yet"
         mend = "lower --model.learning_rate or set --trainer.gradient_clip_val=1"

@@ -16,40 +16,48 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from lit_ft.console import say
 from lit_ft.dropped_attention import NAME
 from lit_ft.errors import UserError
+from lit_ft.soundness import SHARDED
 from lit_ft.varlen import first_tokens
 
 ARCHITECTURE = "BertForSequenceClassification"
+AMPERE = (8, 0)  # flash attention's kernels
 HALF = ("bf16-mixed", "bf16-true", "16-mixed", "16-true")  # flash attention knows no float32
 ALIGNED = 128  # tokens: tiles of the matrix products
 Logits = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
-def check(compiled: bool, padding: str, net: Any, trainer: Any) -> None:
-    """Refuse a machine, model or setting that has no such way.
+def check(compiled: bool, net: Any, trainer: Any) -> None:
+    """Refuse a machine or model that has no such way.
 
     Args:
         compiled: `model.compile`.
-        padding: `data.padding`.
         net: The classifier.
-        trainer: With its device and precision.
+        trainer: With its device, strategy and precision.
     """
     if not compiled:
-        if padding == "none":
-            raise UserError("data.padding none expects --model.compile=true, found false")
         return
     kind, implementation = type(net).__name__, net.config._attn_implementation
-    device, precision = trainer.strategy.root_device.type, trainer.precision
+    device, precision = trainer.strategy.root_device, trainer.precision
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+    size = getattr(net.config, "hidden_size", 0) // getattr(net.config, "num_attention_heads", 1)
+    strategy = type(trainer.strategy).__name__
     for found, known, asked in (
-        (device, device == "cuda", "a CUDA GPU"),
+        (device.type, device.type == "cuda", "a CUDA GPU"),
+        ("one of {}.{}".format(*capability), capability >= AMPERE, "a GPU of compute capability 8.0 or more"),
+        (strategy, not isinstance(trainer.strategy, SHARDED), "the whole model on each GPU, such as ddp"),
         (kind, kind == ARCHITECTURE and not net.config.is_decoder, ARCHITECTURE),
+        (f"heads of {size} dimensions", size % 8 == 0 and size <= 256, "heads of 8, 16, ... 256 dimensions"),
         (f"attention by {implementation}", implementation == NAME, "torch's own attention"),
         (f"trainer.precision {precision}", precision in HALF, f"a trainer.precision of {', '.join(HALF)}"),
-        (f"data.padding {padding}", padding == "none", "--data.padding=none"),
     ):
         if not known:
-            raise UserError(f"model.compile expects {asked}, found {found}; set --model.compile=false")
+            raise UserError(
+                f"model.compile expects {asked}, found {found}; "
+                "set --model.compile=false and --data.padding=longest"
+            )
 
 
 def compiled_logits(net: PreTrainedModel, num_tokens: int, most_rows: int, most_tokens: int) -> Logits:
@@ -61,6 +69,7 @@ def compiled_logits(net: PreTrainedModel, num_tokens: int, most_rows: int, most_
         most_rows: The most texts of a batch.
         most_tokens: The most tokens of a text.
     """
+    say("model.compile: the first step builds its graph, in some 20 s")
     run = torch.compile(partial(_logits, net, most_tokens), dynamic=False)
     num_sequences = most_rows + -(-num_tokens // most_tokens) + 1
 

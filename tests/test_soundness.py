@@ -156,6 +156,48 @@ def test_a_skipped_loss_is_left_out_of_the_epochs_mean(when, lit_ft, fit_args, m
     assert 0 < history["sum"] / history["num_samples"] < 3
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        [
+            "--trainer.max_epochs",
+            "1",
+            "--trainer.limit_val_batches",
+            "0",
+        ],  # nothing looks behind the last step
+        ["--trainer.max_steps", "4", "--trainer.limit_val_batches", "0"],
+    ],
+    ids=["last of the epoch", "max_steps"],
+)
+def test_the_last_step_is_looked_at(end, when, lit_ft, fit_args):
+    step = 3 if "--trainer.max_steps" in end else 9  # of 10 an epoch
+    flags = [*callbacks("PoisonGradient", steps=[step]), *end]
+    line = one_line(lit_ft("fit", *fit_args, *flags))
+    assert f"the gradient norm is inf at step {step}, epoch 0, in rows " in line
+    assert "no checkpoint was saved yet" in line and not list(Path("runs").rglob("*.ckpt"))
+    code, _, err = lit_ft("fit", *fit_args, *flags, "--on_nonfinite", "skip")
+    assert code == 0 and err.count(f"step {step} is skipped") == 1, err
+
+
+@pytest.mark.parametrize("policy", ["skip", "stop"])
+def test_a_save_right_after_a_step_knows_of_it(policy, when, lit_ft, fit_args, monkeypatch):
+    due = iter([False, False, False, True])
+    monkeypatch.setattr("lit_ft.save_clock.SaveClock.is_due", lambda self: next(due, False))
+    seen = []
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda value, *args: (seen.append(value), save(value, *args)))
+    flags = [*callbacks("PoisonGradient", steps=[3]), "--on_nonfinite", policy, "--trainer.max_steps", "5"]
+    code, _, err = lit_ft("fit", *fit_args, *flags)
+    if policy == "skip":
+        assert code == 0, err
+        first = next(value for value in seen if value.get("global_step") == 4)
+        assert first["callbacks"]["FiniteSteps"] == {"count": 1, "in_a_row": 1}
+    else:
+        line = one_line((code, "", err))
+        assert "at step 3" in line and "no checkpoint was saved yet" in line
+        assert not list(Path("runs").rglob("*.ckpt"))
+
+
 def test_skipping_ends_where_the_weights_are_ruined(when, lit_ft, fit_args):
     line = one_line(lit_ft("fit", *fit_args, *callbacks("Poison", step=2), "--on_nonfinite", "skip"))
     assert "the loss is nan at step 7" in line  # the sixth in a row

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import one_line
+from lightning.pytorch.strategies import FSDPStrategy
 from mlm_tiny import word_tokenizer
 from test_model import tiny
 from torch.nn import functional as F
@@ -16,7 +17,9 @@ from lit_ft import unpadded, varlen
 from lit_ft.dropped_attention import attend_in_pieces
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
+from lit_ft.memory import BUDGET_FLAG, LastBatch
 
+KERNEL = varlen.flash
 LENGTHS = [9, 4, 1, 7]
 MASK = (torch.arange(9) < torch.tensor(LENGTHS)[:, None]).long()
 
@@ -84,54 +87,140 @@ def test_one_row_has_the_same_shape_whatever_the_batch():
     assert bounds.dtype == torch.int32  # that the kernel takes
 
 
-def trainer(device="cuda", precision="bf16-mixed"):
-    return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), precision=precision)
+def trainer(device="cuda", precision="bf16-mixed", strategy=SimpleNamespace):
+    made = strategy.__new__(strategy)
+    if strategy is SimpleNamespace:  # a property of Lightning's
+        made.root_device = torch.device(device)
+    return SimpleNamespace(strategy=made, precision=precision)
 
 
-def test_what_it_is_made_for_is_let_through():
+@pytest.fixture
+def ampere(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+
+
+def test_what_it_is_made_for_is_let_through(ampere):
     net = network(True)
-    unpadded.check(True, "none", net, trainer())
-    unpadded.check(False, "longest", net, trainer("cpu", "32-true"))
+    unpadded.check(True, net, trainer())
+    unpadded.check(False, net, trainer("cpu", "32-true"))
 
 
 @pytest.mark.parametrize(
-    ("compiled", "padding", "kind", "where", "told"),
+    ("kind", "where", "told"),
     [
-        (True, "none", "bert", trainer("cpu"), "expects a CUDA GPU, found cpu; set --model.compile=false"),
-        (True, "none", "bert", trainer(precision="32-true"), "found trainer.precision 32-true"),
-        (True, "longest", "bert", trainer(), "expects --data.padding=none, found data.padding longest"),
-        (True, "none", "distilbert", trainer(), "found DistilBertForSequenceClassification"),
-        (False, "none", "bert", trainer(), "data.padding none expects --model.compile=true, found false"),
+        ("bert", trainer("cpu"), "expects a CUDA GPU, found cpu; set --model.compile=false and --data.padd"),
+        ("bert", trainer(precision="32-true"), "found trainer.precision 32-true"),
+        ("distilbert", trainer(), "found DistilBertForSequenceClassification"),
     ],
 )
-def test_whatever_else_is_refused_in_one_line(compiled, padding, kind, where, told):
+def test_whatever_else_is_refused_in_one_line(kind, where, told, ampere):
     net = tiny(kind, word_tokenizer())
     attend_in_pieces(net)
     with pytest.raises(UserError, match=told):
-        unpadded.check(compiled, padding, net, where)
+        unpadded.check(True, net, where)
 
 
-def test_other_attention_is_refused():
-    net = tiny("bert", word_tokenizer())
+def test_gpus_strategies_and_models_that_the_kernel_does_not_take(ampere, monkeypatch):
+    net = network(True)
+    monkeypatch.setattr(FSDPStrategy, "root_device", torch.device("cuda"))
+    with pytest.raises(UserError, match="the whole model on each GPU, such as ddp, found FSDPStrategy"):
+        unpadded.check(True, net, trainer(strategy=FSDPStrategy))
+    net.config.num_attention_heads = 1
+    net.config.hidden_size = 26
+    with pytest.raises(UserError, match="found heads of 26 dimensions"):
+        unpadded.check(True, net, trainer())
+    net = network(True)
     net.set_attn_implementation("eager")
     with pytest.raises(UserError, match="expects torch's own attention, found attention by eager"):
-        unpadded.check(True, "none", net, trainer())
+        unpadded.check(True, net, trainer())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(UserError, match="a GPU of compute capability 8.0 or more, found one of 7.5"):
+        unpadded.check(True, net, trainer())
+
+
+def test_the_kernel_takes_what_it_is_given():
+    """Its own shape function sees to the arguments' types and order, with no GPU."""
+    q = torch.empty(40, 2, 16, dtype=torch.bfloat16, device="meta")
+    bounds = torch.empty(6, dtype=torch.int32, device="meta")
+    assert KERNEL(q, q, q, bounds, bounds, 9, 9, 0.1, None).shape == (40, 2, 16)
+    with pytest.raises(RuntimeError):
+        KERNEL(q, q, q, bounds, bounds, 0.1, 9, 9, None)
+
+
+@pytest.mark.parametrize("first_token", [True, False])
+def test_the_layer_drops_its_attention_weights(first_token, monkeypatch):
+    given = []
+
+    def recorded(q, k, v, bounds_q, bounds_k, most_q, most_k, dropout, scaling):
+        given.append((len(bounds_q), most_q, most_k, dropout))
+        return flash(q, k, v, bounds_q, bounds_k, most_q, most_k, dropout, scaling)
+
+    monkeypatch.setattr(varlen, "flash", recorded)
+    net = network(first_token).train()
+    for module in net.modules():
+        if hasattr(module, "query"):
+            module.dropout.p = 0.3
+    batch = {"input_ids": MASK, "attention_mask": MASK}
+    unpadded.compiled_logits(net, 30, 5, 9)(batch)
+    sequences = 5 + 4 + 1 + 1  # texts, what fills up 30 tokens by 9, the end
+    assert given == [(sequences, 1 if first_token else 9, 9, 0.3)] * net.config.num_hidden_layers
 
 
 UNPADDED = ["--model.compile", "true", "--data.padding", "none", "--data.token_budget", "512"]
 
 
-def test_a_fit_without_a_gpu_is_refused_and_leaves_no_run(lit_ft, fit_args):
-    line = one_line(lit_ft("fit", *fit_args, *UNPADDED, "--data.max_tokens", "64"))
-    assert "model.compile expects a CUDA GPU, found cpu" in line
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--data.max_tokens", "64"], "model.compile expects a CUDA GPU, found cpu"),
+        (["--data.max_tokens", "200"], "expected data.token_budget of at least 800 (4 x data.max_tokens)"),
+        (["--data.max_tokens", "64", "--data.token_budget", "null"], "padding none, found null"),
+        (["--data.max_tokens", "64", "--data.batch_size", "1"], "data.batch_size of at least 2"),
+        (["--model.compile", "false"], "found model.compile false and data.padding none; set --model.comp"),
+        (["--data.padding", "longest"], "found model.compile true and data.padding longest; set --data.pad"),
+        (["--data.max_tokens", "64", "--data.group_by_length", "false"], "set --data.group_by_length=true"),
+    ],
+)
+def test_mistakes_get_one_line_and_leave_no_run(flags, told, lit_ft, fit_args):
+    assert told in one_line(lit_ft("fit", *fit_args, *UNPADDED, *flags))
     assert not list(Path("runs").glob("*/version_*"))
 
 
-def test_a_budget_too_small_is_refused(lit_ft, fit_args):
-    line = one_line(lit_ft("fit", *fit_args, *UNPADDED, "--data.max_tokens", "200"))
-    assert "expected data.token_budget of at least 800" in line
-    line = one_line(lit_ft("fit", *fit_args, "--data.padding", "none"))
-    assert "data.padding none expects a data.token_budget" in line
+def test_check_refuses_the_same(lit_ft, fit_args):
+    assert "go together" in one_line(lit_ft("check", *fit_args, "--data.padding", "none"))
+
+
+def test_memory_that_runs_out_names_what_a_step_computes():
+    batch = LastBatch()
+    batch.note({"input_ids": MASK}, BUDGET_FLAG, tokens=30)
+    with pytest.raises(
+        UserError, match="in a batch of 4 texts and 30 tokens; lower --data.token_budget below 30"
+    ):
+        with batch.named("--trainer.accumulate_grad_batches"):
+            raise torch.OutOfMemoryError
+
+
+def test_a_checkpoint_of_such_a_run_and_one_of_before_can_be_tested(lit_ft, fit_args, monkeypatch):
+    monkeypatch.setattr(unpadded, "check", lambda *args: None)
+    flags = [
+        *UNPADDED,
+        "--data.max_tokens",
+        "64",
+        "--trainer.precision",
+        "32-true",
+        "--trainer.max_steps",
+        "2",
+    ]
+    code, _, err = lit_ft("fit", *fit_args, *flags)
+    assert code == 0, err
+    (path,) = Path("runs").glob("*/version_*/checkpoints/last.ckpt")
+    for older in (False, True):
+        if older:
+            checkpoint = torch.load(path, weights_only=True)
+            del checkpoint["settings"]["model"]["compile"], checkpoint["hyper_parameters"]["compile"]
+            torch.save(checkpoint, path)
+        code, _, err = lit_ft("validate", *fit_args, "--ckpt_path", str(path), "--data.padding", "longest")
+        assert code == 0, err
 
 
 def test_a_fit_has_the_loss_of_a_padded_one_and_counts_what_it_computes(lit_ft, fit_args, monkeypatch):
