@@ -142,7 +142,7 @@ class FiniteSteps(Callback):
         checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look while the epoch's batches are known; Lightning calls this also where `max_steps` ends a run."""
+        """Look while the epoch's batches are known; Lightning comes here also where `max_steps` ends it."""
         self._look(trainer)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
