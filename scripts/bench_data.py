@@ -3,11 +3,11 @@
     python scripts/bench_data.py [--rows 6500 65000 650000] [--model.pretrained ENCODER] [--json bench.json]
 
 The texts are embedded reviews joined until they have the lengths of Yelp's (log-normal, median about 93
-tokens, mean 128), all different. Each figure comes from a process of its own, one after the other; `bare`
-is `tokenizers`' encode_batch_fast over the same texts in memory, in batches of 1,000; in both the tokenizer has
-been loaded. `again` is a `fit` with the caches that `prepare` left, from the end of the imports to the first
-step, that is until its batch is there: how long a step takes is a matter of its texts. That it used the caches
-is checked.
+tokens, mean 128), all different. Each figure comes from a process of its own, one after the other; `bare` is
+`tokenizers`' encode_batch_fast over the same texts in memory, in batches of 1,000. In both the tokenizer is
+there. `again` is a `fit` with the caches that `prepare` left, from the end of the imports to the first step,
+that is until its batch is there: how long a step takes is a matter of its texts. That it used the caches is
+checked.
 """
 
 import argparse
