@@ -75,7 +75,10 @@ SETTINGS = [
     (["--data.max_tokens", "2"], "found 2"),
     (["--data.batch_size", "0"], "data.batch_size of at least 1, found 0"),
     (["--data.token_budget", "63"], "data.token_budget of at least 64 (data.max_tokens), found 63: "),
-    (["--data.token_budget", "64", "--data.group_by_length", "false"], "set --data.group_by_length=true, or --data.token_budget=null"),
+    (
+        ["--data.token_budget", "64", "--data.group_by_length", "false"],
+        "set --data.group_by_length=true, or --data.token_budget=null",
+    ),
     (["--data.batch_size", "forty"], "data.batch_size: expected a whole number, found 'forty'"),
     (["--data.truncation", "hed"], "head_tail"),
     (["--data.n_trian", "3"], "data.n_trian"),
