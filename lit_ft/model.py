@@ -22,7 +22,7 @@ from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
-from lit_ft.unpadded import Logits, compiled_logits, tokens_of_a_step
+from lit_ft.unpadded import Logits, compiled_steps
 
 Batch = dict[str, torch.Tensor]
 
@@ -168,10 +168,7 @@ class BertClassifier(LightningModule):
         self.step_weight = None if rows is None else rows * float((weights * counts).sum() / counts.sum())
         if self.hparams["compile"]:
             assert self.net is not None
-            most, rows = datamodule.unpadded_step()
-            self.step_tokens = tokens_of_a_step(most)
-            longest = datamodule.hparams["max_tokens"]
-            self._logits_to_train = compiled_logits(self.net, self.step_tokens, rows, longest)
+            self._logits_to_train, self.step_tokens = compiled_steps(self.net, datamodule)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss to minimise, with class weights and label smoothing."""

@@ -116,7 +116,7 @@ class FiniteSteps(Callback):
             step.arrive()
             self._judge(trainer, step)
 
-    def _judge(self, trainer: Any, step: "Step") -> bool:
+    def _judge(self, trainer: Any, step: Step) -> bool:
         """Whether it was sound; ends the run where it may not go on without it."""
         if bool(step.sound):
             self.skips.in_a_row = 0

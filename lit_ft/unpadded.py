@@ -60,12 +60,19 @@ def check(compiled: bool, net: Any, trainer: Any) -> None:
             )
 
 
+def compiled_steps(net: PreTrainedModel, datamodule: Any) -> tuple[Logits, int]:
+    """`compiled_logits` of a YelpDataModule's training batches, and the tokens that each step computes."""
+    most, rows = datamodule.unpadded_step()
+    num_tokens = -(-most // ALIGNED) * ALIGNED
+    return compiled_logits(net, num_tokens, rows, datamodule.hparams["max_tokens"]), num_tokens
+
+
 def compiled_logits(net: PreTrainedModel, num_tokens: int, most_rows: int, most_tokens: int) -> Logits:
     """A function from a padded training batch to its logits, (B, C).
 
     Args:
         net: The classifier, on its device; see `check`.
-        num_tokens: Of a step: see `tokens_of_a_step`.
+        num_tokens: That each step computes: at least those of the fullest batch.
         most_rows: The most texts of a batch.
         most_tokens: The most tokens of a text.
     """
@@ -78,11 +85,6 @@ def compiled_logits(net: PreTrainedModel, num_tokens: int, most_rows: int, most_
         return run(*as_one_row(ids, mask, num_tokens, num_sequences, most_tokens))[: len(ids)]
 
     return logits
-
-
-def tokens_of_a_step(most_tokens: int) -> int:
-    """What a step computes where a batch has at most so many tokens."""
-    return -(-most_tokens // ALIGNED) * ALIGNED
 
 
 def as_one_row(

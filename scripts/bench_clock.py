@@ -59,8 +59,8 @@ class Clock:
     computed: int = 0  # with padding
     faults: int = 0
     squares: Any = 0  # of the texts' lengths
-    begun: "Moment | None" = None
-    ended: "Moment | None" = None  # the last step: what a run does after it does not count
+    begun: Moment | None = None
+    ended: Moment | None = None  # the last step: what a run does after it does not count
     # Where every text is padded to the cap a step costs the same whatever its texts are, and a window holds
     # few of them: their mean length and mean square over the whole file count instead.
     mean_row: tuple[float, float] | None = None

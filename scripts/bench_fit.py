@@ -92,7 +92,7 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     from lit_ft.machine import automatic_precision
     from lit_ft.model import BertClassifier
     from lit_ft.optim import linear_decay, parameter_groups
-    from lit_ft.unpadded import compiled_logits, tokens_of_a_step
+    from lit_ft.unpadded import compiled_steps
 
     shipped = yaml.safe_load((ROOT / "configs/yelp_local.yaml").read_text(encoding="utf-8"))["data"]
     own = {"train_path": options.train_path, "max_tokens": MAX_TOKENS, "tokenizer": options.pretrained}
@@ -113,9 +113,7 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     logits_of: Any = module._logits
     if options.compile:
         assert module.net is not None
-        most, rows = data.unpadded_step()
-        module.step_tokens = tokens_of_a_step(most)
-        logits_of = compiled_logits(module.net, module.step_tokens, rows, MAX_TOKENS)
+        logits_of, module.step_tokens = compiled_steps(module.net, data)
     for batch in chain.from_iterable(loader for _ in range(EPOCHS)):
         batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
