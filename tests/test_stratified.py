@@ -46,6 +46,12 @@ def test_epochs_differ_and_seeds_repeat_them():
     assert plans[0] != [batch.tolist() for batch in StratifiedBatchSampler(LENGTHS, 64, 8_192).plan(0)]
 
 
+def test_who_shares_a_batch_is_drawn_anew_where_no_two_rows_are_equally_long():
+    sampler = StratifiedBatchSampler(np.arange(1, 101), 10, 1_000)
+    first, second = ({frozenset(batch) for batch in sampler.plan(epoch)} for epoch in (0, 1))
+    assert len(first & second) <= 1
+
+
 def test_a_resumed_epoch_passes_over_what_was_done():
     whole, resumed = (StratifiedBatchSampler(LENGTHS, 64, 8_192) for _ in range(2))
     resumed.start = 3
