@@ -6,6 +6,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from lit_ft.on_its_way import OnItsWay
+
 TERMINAL_SECONDS, FILE_SECONDS = 0.2, 15.0  # between two refreshes
 
 
@@ -18,6 +20,8 @@ class ReviewProgressBar(TQDMProgressBar):
         self._refreshed = 0.0
         self._num_samples = 0
         self._since = time.monotonic()
+        self._coming: OnItsWay | None = None
+        self._loss: str | None = None
 
     def _should_update(self, current: int, total: float) -> bool:
         # Lightning 2.6.6 counts batches (callbacks/progress/tqdm_progress.py); a log file of a fast model
@@ -47,10 +51,14 @@ class ReviewProgressBar(TQDMProgressBar):
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
         """What stands to the right of the bar."""
-        shown = {}
+        # A bar that waited for a GPU's newest loss would have it idle with every refresh: it shows the newest
+        # one that has arrived.
         loss = trainer.callback_metrics.get("train/loss")
-        if loss is not None:
-            shown["loss"] = f"{loss.item():.3f}"
+        if loss is not None and self._coming is None:
+            self._coming = OnItsWay(loss)
+        if self._coming is not None and self._coming.is_here():
+            self._loss, self._coming = f"{self._coming.wait().item():.3f}", None
+        shown = {} if self._loss is None else {"loss": self._loss}
         if self._num_samples:
             shown["samples/s"] = f"{self._num_samples / max(time.monotonic() - self._since, 1e-9):.0f}"
         return shown

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
 from lit_ft.console import warn
 from lit_ft.errors import UserError
+from lit_ft.on_its_way import OnItsWay
 from lit_ft.schedule import num_training_steps
 from lit_ft.skips import NonFinitePolicy, Skips, rows_in_words
 
@@ -32,22 +33,6 @@ class Step:
     losses: torch.Tensor
     norm: torch.Tensor
     sound: torch.Tensor | bool
-    event: torch.cuda.Event | None = None
-
-    def on_its_way(self) -> "Step":
-        """Have `sound` brought to the host while that goes on."""
-        assert isinstance(self.sound, torch.Tensor)
-        if self.sound.is_cuda:
-            host = torch.empty((), dtype=torch.bool, pin_memory=True)
-            self.sound = host.copy_(self.sound, non_blocking=True)
-            self.event = torch.cuda.Event()
-            self.event.record()
-        return self
-
-    def arrive(self) -> None:
-        """Wait until it is there."""
-        if self.event is not None:
-            self.event.synchronize()
 
 
 def later(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
@@ -73,7 +58,7 @@ class FiniteSteps(Callback):
         self.skips = Skips()
         self._window: list[tuple[int, torch.Tensor]] = []  # batch and loss since the last optimizer step
         self._batch_idx = 0
-        self._unseen: Step | None = None
+        self._unseen: tuple[Step, OnItsWay] | None = None
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Remember the batch's place: the sampler knows its rows."""
@@ -104,16 +89,16 @@ class FiniteSteps(Callback):
             # The fused kernel reads this on the GPU, and leaves the weights alone; the host looks at it when
             # the step has long been taken, and need not wait for it.
             optimizer.found_inf = sound.logical_not().float()  # type: ignore[attr-defined]
-            self._unseen = step.on_its_way()
+            self._unseen = step, OnItsWay(sound)
             return
         if not self._judge(trainer, step) and not scaled:  # there the scaler leaves the step out
             optimizer.zero_grad(set_to_none=True)
 
     def _look(self, trainer: Any) -> None:
         """At the step that was taken last, if nobody has."""
-        if (step := self._unseen) is not None:
-            self._unseen = None
-            step.arrive()
+        if self._unseen is not None:
+            (step, sound), self._unseen = self._unseen, None
+            step.sound = bool(sound.wait())
             self._judge(trainer, step)
 
     def _judge(self, trainer: Any, step: Step) -> bool:

@@ -41,6 +41,11 @@ class Moment:
         return other.event.elapsed_time(self.event) / 1_000
 
 
+def page_faults() -> int:
+    """Pages that this process has touched for the first time."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 @dataclass
 class Clock:
     """Counts what the steps of one run compute, after the first ones.
@@ -57,7 +62,8 @@ class Clock:
     done: int = 0
     tokens: Any = 0  # real ones; on a GPU counted there, as the squares are
     computed: int = 0  # with padding
-    faults: int = 0
+    faults_before: int = 0  # page faults up to the start
+    faults: int = 0  # since then, up to the last step: Lightning brings a model back from the GPU after it
     squares: Any = 0  # of the texts' lengths
     begun: Moment | None = None
     ended: Moment | None = None  # the last step: what a run does after it does not count
@@ -67,7 +73,7 @@ class Clock:
 
     def start(self) -> None:
         """Here the measured time begins."""
-        self.begun, self.faults = Moment(wait=True), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        self.begun, self.faults_before = Moment(wait=True), page_faults()
 
     def step(self, attention_mask: Any, computed: int | None = None) -> None:
         """A step has ended whose batch had this mask (B, T); raises Enough after the last.
@@ -81,7 +87,7 @@ class Clock:
             return
         if self.done == self.warm_up or self.begun is None:
             return self.start()
-        self.ended = Moment()
+        self.ended, self.faults = Moment(), page_faults() - self.faults_before
         if self.mean_row:
             tokens, squares = (len(attention_mask) * x for x in self.mean_row)
         else:
@@ -100,12 +106,11 @@ class Clock:
         if self.begun is None or self.ended is None:
             raise SystemExit(f"the run ended by itself after {self.done} steps, {self.warm_up} to warm up")
         seconds = self.ended.since(self.begun)
-        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - self.faults
         return {
             "tokens_per_second": float(self.tokens) / seconds,
             "real_share": float(self.tokens) / self.computed,
             "peak_bytes": peak_memory_gb() * 1e9,
-            "page_faults_per_second": faults / seconds,
+            "page_faults_per_second": self.faults / seconds,
             "squares_per_second": float(self.squares) / seconds,
             "steps": self.done - self.warm_up,
         }

@@ -1,11 +1,15 @@
 """What a log file gets of a progress bar: a line now and then."""
 
 import time
+from types import SimpleNamespace
 
+import torch
 from datasets import Dataset
 from datasets.utils import tqdm
 
+from lit_ft import progress
 from lit_ft.console import FILE_SECONDS, bar_pace, quiet_datasets
+from lit_ft.progress import ReviewProgressBar
 
 
 class Terminal:
@@ -38,3 +42,32 @@ def test_the_pace_of_a_bar(monkeypatch):
     assert bar_pace() == {"mininterval": FILE_SECONDS, "maxinterval": FILE_SECONDS}
     monkeypatch.setattr("sys.stderr", Terminal())
     assert bar_pace() == {}
+
+
+def test_the_bar_does_not_wait_for_a_loss(monkeypatch):
+    """It shows the newest loss that has come from the device."""
+
+    class Copy:
+        arrived = False
+
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+
+        def is_here(self) -> bool:
+            return Copy.arrived
+
+        def wait(self) -> torch.Tensor:
+            assert Copy.arrived, "the bar waits"
+            return self.tensor
+
+    def shown(loss: float) -> dict:
+        return bar.get_metrics(SimpleNamespace(callback_metrics={"train/loss": torch.tensor(loss)}), None)
+
+    bar = ReviewProgressBar()
+    assert bar.get_metrics(SimpleNamespace(callback_metrics={}), None) == {}
+    assert shown(4.0) == {"loss": "4.000"}  # on a CPU it is there at once
+    monkeypatch.setattr(progress, "OnItsWay", Copy)
+    assert shown(3.0) == shown(2.0) == {"loss": "4.000"}
+    Copy.arrived = True
+    assert shown(1.0) == {"loss": "3.000"}
+    assert shown(1.0) == {"loss": "1.000"}
