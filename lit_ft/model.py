@@ -14,16 +14,18 @@ from torch.nn import functional as F
 from transformers import AutoConfig, PreTrainedModel
 
 from lit_ft import pretrained as models
+from lit_ft.bulk_dropout import drop_in_bulk
 from lit_ft.class_weights import weights_of
 from lit_ft.dropped_attention import attend_in_pieces
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.metrics import ClassifierMetrics, Outcomes
-from lit_ft.microbatches import Batch, Counted, way_of, whole
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
-from lit_ft.unpadded import compiled_steps
+from lit_ft.unpadded import Logits, compiled_steps
+
+Batch = dict[str, torch.Tensor]
 
 
 class BertClassifier(LightningModule):
@@ -79,8 +81,7 @@ class BertClassifier(LightningModule):
         self.confusion: dict[str, list[list[int]]] = {}
         self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"
         self.calibrate = False  # whether predict_step divides the logits by the temperature
-        self._logits_to_train: Counted = whole(self._logits)
-        self.computed_tokens = 0  # by the newest training step, padding included
+        self._logits_to_train: Logits = self._logits
         self.step_tokens: int | None = None  # that each training step computes, where padding does not decide
         self.step_weight: float | None = None  # what each step's loss is divided by; None: its own rows
         self.temperature: float | None = None  # fitted at each validation, kept in the checkpoint
@@ -160,17 +161,17 @@ class BertClassifier(LightningModule):
         return self(**{key: value for key, value in batch.items() if key not in ("labels", "index")})
 
     def on_fit_start(self) -> None:
-        """Learn the weight of a mean batch, where batches differ in rows, and how a step is computed."""
+        """Learn the weight of a mean batch, where batches differ in rows; compile what is to be compiled."""
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         counts = self.class_weights.new_tensor(datamodule.class_counts())  # (C,)
         weights = self.class_weights if self.hparams["class_weights"] else torch.ones_like(counts)
         rows = datamodule.rows_per_train_batch()
         self.step_weight = None if rows is None else rows * float((weights * counts).sum() / counts.sum())
+        assert self.net is not None
+        if self.device.type == "cpu":
+            drop_in_bulk(self.net)
         if self.hparams["compile"]:
-            assert self.net is not None
             self._logits_to_train, self.step_tokens = compiled_steps(self.net, datamodule)
-        else:
-            self._logits_to_train = way_of(self._logits, self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss to minimise, with class weights and label smoothing."""
@@ -180,7 +181,7 @@ class BertClassifier(LightningModule):
         world_size = 1 if self._trainer is None else self._trainer.world_size
         own_mean = world_size == 1 and self.step_weight is None
         reduction = "mean" if own_mean else "sum"
-        logits, self.computed_tokens = self._logits_to_train(batch)
+        logits = self._logits_to_train(batch)
         loss = F.cross_entropy(logits, labels, weights, reduction=reduction, label_smoothing=smoothing)
         if not own_mean:
             loss = mean_over_processes(loss, labels, weights, world_size, self.step_weight)

@@ -17,6 +17,7 @@ from trl import SFTConfig
 
 from lit_ft import mlm_data, pretrained, runs
 from lit_ft.__main__ import configs_dir
+from lit_ft.bulk_dropout import drop_in_bulk
 from lit_ft.console import say, silence_writer_threads, warn
 from lit_ft.dropped_attention import attend_in_pieces
 from lit_ft.errors import UserError
@@ -97,6 +98,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         set_seed(settings.seed_everything)  # a new head draws its weights
         model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     attend_in_pieces(model)
+    if args.device.type == "cpu":
+        drop_in_bulk(model)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 

@@ -38,8 +38,8 @@ class Throughput(Callback):
     ) -> None:
         """Count the batch; log the window's figures where Lightning logs its own."""
         mask = batch["attention_mask"]
-        counts = (len(mask), mask.sum(), pl_module.computed_tokens)
-        for name, count in zip(COUNTS, counts, strict=True):
+        computed = pl_module.step_tokens or mask.numel()
+        for name, count in zip(COUNTS, (len(mask), mask.sum(), computed), strict=True):
             self._window[name] = self._window[name] + count
         now = time.perf_counter()
         self._seconds += now - (self._since or now)

@@ -9,6 +9,7 @@ Written against transformers 5.23 and torch 2.11 to 2.13.
 B texts of at most T tokens, H hidden size.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,6 @@ from transformers import PreTrainedModel
 from lit_ft.console import say
 from lit_ft.dropped_attention import NAME
 from lit_ft.errors import UserError
-from lit_ft.microbatches import Counted
 from lit_ft.soundness import SHARDED
 from lit_ft.varlen import first_tokens
 
@@ -26,6 +26,7 @@ ARCHITECTURE = "BertForSequenceClassification"
 AMPERE = (8, 0)  # flash attention's kernels
 HALF = ("bf16-mixed", "bf16-true", "16-mixed", "16-true")  # flash attention knows no float32
 ALIGNED = 128  # tokens: tiles of the matrix products
+Logits = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
 def check(compiled: bool, net: Any, trainer: Any) -> None:
@@ -59,15 +60,15 @@ def check(compiled: bool, net: Any, trainer: Any) -> None:
             )
 
 
-def compiled_steps(net: PreTrainedModel, datamodule: Any) -> tuple[Counted, int]:
+def compiled_steps(net: PreTrainedModel, datamodule: Any) -> tuple[Logits, int]:
     """`compiled_logits` of a YelpDataModule's training batches, and the tokens that each step computes."""
     most, rows = datamodule.unpadded_step()
     num_tokens = -(-most // ALIGNED) * ALIGNED
     return compiled_logits(net, num_tokens, rows, datamodule.hparams["max_tokens"]), num_tokens
 
 
-def compiled_logits(net: PreTrainedModel, num_tokens: int, most_rows: int, most_tokens: int) -> Counted:
-    """A function from a padded training batch to its logits, (B, C), and the tokens computed for them.
+def compiled_logits(net: PreTrainedModel, num_tokens: int, most_rows: int, most_tokens: int) -> Logits:
+    """A function from a padded training batch to its logits, (B, C).
 
     Args:
         net: The classifier, on its device; see `check`.
@@ -79,9 +80,9 @@ def compiled_logits(net: PreTrainedModel, num_tokens: int, most_rows: int, most_
     run = torch.compile(partial(_logits, net, most_tokens), dynamic=False)
     num_sequences = most_rows + -(-num_tokens // most_tokens) + 1
 
-    def logits(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+    def logits(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        return run(*as_one_row(ids, mask, num_tokens, num_sequences, most_tokens))[: len(ids)], num_tokens
+        return run(*as_one_row(ids, mask, num_tokens, num_sequences, most_tokens))[: len(ids)]
 
     return logits
 

@@ -75,7 +75,7 @@ def fit(options: argparse.Namespace, clock: Clock, recipe: str) -> None:
 
     class Timer(Callback):
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-            clock.step(batch["attention_mask"], module.computed_tokens)
+            clock.step(batch["attention_mask"], module.step_tokens)
 
     callbacks = cli.Tracking.callbacks
     cli.Tracking.callbacks = lambda tracking: [*callbacks(tracking), Timer()]  # type: ignore[method-assign]
@@ -88,9 +88,9 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     import yaml
     from torch.nn import functional as F
 
+    from lit_ft.bulk_dropout import drop_in_bulk
     from lit_ft.data import YelpDataModule
     from lit_ft.machine import automatic_precision
-    from lit_ft.microbatches import whole
     from lit_ft.model import BertClassifier
     from lit_ft.optim import linear_decay, parameter_groups
     from lit_ft.unpadded import compiled_steps
@@ -106,24 +106,26 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     module = BertClassifier(options.pretrained)
     module.build(data.labels.names)
     module.to(device).train()
+    assert module.net is not None
+    if device.type == "cpu":
+        drop_in_bulk(module.net)
     optimizer = torch.optim.AdamW(parameter_groups(module, 0.01, False), lr=5e-5, fused=True)
     steps = EPOCHS * data.num_train_batches()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_decay(steps, 0))
     half = automatic_precision() == "bf16-mixed"
     loader = data.train_dataloader()
-    assert module.net is not None
-    # With a budget `fit` has no micro-batches either.
-    logits_of = compiled_steps(module.net, data)[0] if options.compile else whole(module._logits)
+    logits_of: Any = module._logits
+    if options.compile:
+        logits_of, module.step_tokens = compiled_steps(module.net, data)
     for batch in chain.from_iterable(loader for _ in range(EPOCHS)):
         batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            logits, computed = logits_of(batch)
-            loss = F.cross_entropy(logits, batch["labels"])
+            loss = F.cross_entropy(logits_of(batch), batch["labels"])
         loss.backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        clock.step(batch["attention_mask"], computed)
+        clock.step(batch["attention_mask"], module.step_tokens)
 
 
 def child(options: argparse.Namespace) -> None:

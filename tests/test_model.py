@@ -1,5 +1,4 @@
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -163,14 +162,12 @@ def test_impossible_settings(name, value):
 
 
 class FakeTrainer:
-    """The attributes that num_training_steps and on_fit_start read."""
+    """The attributes that num_training_steps reads."""
 
     def __init__(self, **given):
         self.limit_train_batches, self.accumulate_grad_batches = 1.0, 1
         self.max_epochs, self.max_steps = 3, -1
         self.world_size = 1
-        self.hparams = {"token_budget": 4_096, "padding": "longest", "pad_multiple": 8}
-        self.strategy = SimpleNamespace(root_device=torch.device("cpu"))
         self.__dict__.update(given)
         self.datamodule = self
 

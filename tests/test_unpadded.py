@@ -62,8 +62,7 @@ def test_logits_and_gradients_are_those_of_the_padded_batch(first_token, most_ro
     stock = copy.deepcopy(network(False))
     expected = stock(input_ids=ids, attention_mask=MASK).logits
     compiled = unpadded.compiled_logits(net, num_tokens, most_rows, 9)
-    found, computed = compiled({"input_ids": ids, "attention_mask": MASK})
-    assert computed == num_tokens
+    found = compiled({"input_ids": ids, "attention_mask": MASK})
     torch.testing.assert_close(found, expected)
     for logits in (expected, found):
         (30 * logits).square().mean().backward()

@@ -1,0 +1,50 @@
+"""Dropout of hidden states on CPUs, with masks drawn in bulk.
+
+torch 2.13 draws a mask on the CPU one number at a time, and keeps it in the type of the states. Drawn as in
+`dropout_mask.py` it takes a tenth of the time, and one byte a number. Outputs and gradients equal those of
+`torch.nn.Dropout` under the same mask (tests/test_bulk_dropout.py).
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from lit_ft.dropout_mask import draw_mask, kept_share
+
+
+def drop_in_bulk(net: nn.Module) -> int:
+    """Have a net's `torch.nn.Dropout` modules draw their masks so, where they run on a CPU; how many do.
+
+    Names and weights stay as they are. What is no module, attention's dropout among it, is not touched.
+    """
+    modules: list[Any] = [x for x in net.modules() if type(x) is nn.Dropout and not x.inplace]
+    for module in modules:
+        module.forward = partial(_drop, module)
+    return len(modules)
+
+
+def _drop(module: nn.Dropout, states: torch.Tensor) -> torch.Tensor:
+    drops = module.training and 0 < module.p < 1 and states.is_floating_point() and states.numel()
+    if drops and states.device.type == "cpu":
+        return BulkDropout.apply(states, module.p)
+    return nn.functional.dropout(states, module.p, module.training)
+
+
+class BulkDropout(torch.autograd.Function):
+    """States times a mask, over the share that is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, states, dropout):  # type: ignore[no-untyped-def]
+        keep = draw_mask(tuple(states.shape), dropout)
+        ctx.save_for_backward(keep)
+        ctx.factor = 1 / kept_share(dropout)
+        return (states * ctx.factor).mul_(keep)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient):  # type: ignore[no-untyped-def]
+        (keep,) = ctx.saved_tensors
+        return (gradient * ctx.factor).mul_(keep), None
