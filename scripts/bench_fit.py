@@ -48,7 +48,7 @@ ASKED_ON_A_GPU = {
     "real_share": "at least 0.95",
 }
 # Of `fit` and `bare`: tokens of a step, and texts at most. A step of 4,096 tokens leaves a GPU idle.
-BUDGETS = {"cpu": (TOKEN_BUDGET, 32), "cuda": (32_768, 512)}
+BUDGETS = {"cpu": (TOKEN_BUDGET, 32), "cuda": (65_536, 1_024)}
 # How long a run is, not what its steps are. The peers have no warm-up either.
 ENDLESS = ["--trainer.max_epochs", str(EPOCHS), "--model.warmup_share", "0"]
 ENDLESS += ["--trainer.limit_val_batches", "0"]

@@ -73,7 +73,7 @@ def test_fit_as_shipped_changes_paths_and_the_cap_only():
     assert compiled[len(shipped) :] == budget + unpadded + ["--model.attention_dropout", "0", *dropouts[2:]]
 
 
-@pytest.mark.parametrize(("on_a_gpu", "found"), [(False, (4096, 32, False)), (True, (32_768, 512, True))])
+@pytest.mark.parametrize(("on_a_gpu", "found"), [(False, (4096, 32, False)), (True, (65_536, 1_024, True))])
 def test_a_gpu_gets_a_larger_budget(on_a_gpu, found, monkeypatch):
     monkeypatch.setattr(bench_fit, "on_a_gpu", lambda: on_a_gpu)
     options = argparse.Namespace(token_budget=None, batch_size=None, compile=None)

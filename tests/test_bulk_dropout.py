@@ -107,11 +107,11 @@ def test_a_net_keeps_its_names_and_can_be_copied(draws):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_fit_draws_so_on_cpus(device, encoder, draws, monkeypatch):
+def test_fit_draws_so_on_cpus(device, encoder, draws):
     model = BertClassifier(str(encoder))
     model.build(["one", "two"])
     model.trainer = FakeTrainer(class_counts=lambda: [2, 2], rows_per_train_batch=lambda: None)
-    monkeypatch.setattr(BertClassifier, "device", torch.device(device))
+    model.trainer.strategy.root_device = torch.device(device)
     model.on_fit_start()
     ids = torch.randint(5, 40, (3, 9))
     model(ids, torch.ones_like(ids))

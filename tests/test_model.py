@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -162,12 +163,13 @@ def test_impossible_settings(name, value):
 
 
 class FakeTrainer:
-    """The attributes that num_training_steps reads."""
+    """The attributes that num_training_steps and on_fit_start read."""
 
     def __init__(self, **given):
         self.limit_train_batches, self.accumulate_grad_batches = 1.0, 1
         self.max_epochs, self.max_steps = 3, -1
         self.world_size = 1
+        self.strategy = SimpleNamespace(root_device=torch.device("cpu"))
         self.__dict__.update(given)
         self.datamodule = self
 
