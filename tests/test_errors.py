@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import one_line, review, run_cli, write_csv
+from conftest import one_line, review, run_cli, with_a_flipped_bit, write_csv
 
 ROWS = [(i % 5 + 1, review(i % 5 + 1, i // 5)) for i in range(20)]
 
@@ -172,9 +172,7 @@ def test_checkpoints_that_cannot_be_used(checkpoint, lit_ft, fit_args):
 
     whole = checkpoint.read_bytes()
     Path("cut.ckpt").write_bytes(whole[: len(whole) // 2])
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 1
-    Path("flipped.ckpt").write_bytes(flipped)
+    Path("flipped.ckpt").write_bytes(with_a_flipped_bit(checkpoint))
     torch.save({"state_dict": {}}, "foreign.ckpt")
     Path("text.ckpt").write_text("hello")
     found = {

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, with_a_flipped_bit
 from fuzz_cases import SECONDS, Case, Outcome, Workshop
 from fuzz_checks import fault_of_files, fault_of_words
 from fuzz_edits import BOMBS, smuggled
@@ -101,8 +101,7 @@ def real_cases(shop: Workshop) -> list[tuple[Case, int, str]]:
         BOMBS["os.system"](), "settings", {"settings": {}, "encoder_config": {}, "state_dict": {}}
     )
     surrogates = b'{"label": 1, "text": "\\ud83d"}\n{"label": 2, "text": "\\u0000"}\n' * 6
-    flipped = bytearray((shop.fitted / "checkpoints/best.ckpt").read_bytes())
-    flipped[len(flipped) // 2] ^= 1
+    flipped = with_a_flipped_bit(shop.fitted / "checkpoints/best.ckpt")
     deep = {"odd.yaml": b"data: &a [*a]\n"}
     code = {"odd.yaml": b"data: !!python/object/apply:os.system ['touch sentinel']\n"}
     fit, sft = ("fit", "--config", "fit.yaml"), ("sft", "--config", "sft.yaml")
@@ -113,7 +112,7 @@ def real_cases(shop: Workshop) -> list[tuple[Case, int, str]]:
     return [
         (case((*fit, "--data.train_path=a.csv"), {"a.csv": wide}), 2, "line 2: expected 100002 values"),
         (case((*fit, "--data.train_path=a.jsonl"), {"a.jsonl": surrogates}), 0, ""),
-        (case((*fit, "--ckpt_path=a.ckpt"), {"a.ckpt": bytes(flipped)}), 2, "a.ckpt is damaged"),
+        (case((*fit, "--ckpt_path=a.ckpt"), {"a.ckpt": flipped}), 2, "a.ckpt is damaged"),
         (case((*fit, "--ckpt_path=a.ckpt"), {"a.ckpt": bomb}), 2, "a.ckpt cannot be opened as weights alone"),
         (case((*sft, "--config", "odd.yaml"), deep), 2, "an anchor (&) inside itself"),
         (case((*sft, "--config", "odd.yaml"), code), 2, "odd.yaml"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import lasting
+from conftest import lasting, with_a_flipped_bit
 from lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel
@@ -119,9 +119,8 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(lit_ft, fit_args):
     args = [*fit_args, "--trainer.val_check_interval", "5", "--monitor", "val/accuracy"]
     assert lit_ft("fit", *args)[0] == 0
     folder = Path("runs/small/version_0/checkpoints")
-    whole, damaged = state("small")["state_dict"], bytearray((folder / "last.ckpt").read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    (folder / "last.ckpt").write_bytes(damaged)
+    whole = state("small")["state_dict"]
+    (folder / "last.ckpt").write_bytes(with_a_flipped_bit(folder / "last.ckpt"))
     code, out, err = lit_ft("fit", *args, "--ckpt_path", "last")
     assert code == 0, err
     told = f"{folder}/last.ckpt is damaged or cut off, and passed over for {folder}/best.ckpt"
