@@ -161,7 +161,7 @@ class BertClassifier(LightningModule):
         return self(**{key: value for key, value in batch.items() if key not in ("labels", "index")})
 
     def on_fit_start(self) -> None:
-        """Learn the weight of a mean batch, where batches differ in rows; compile what is to be compiled."""
+        """Learn the weight of a mean batch, where batches differ in rows; prepare what the device decides."""
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         counts = self.class_weights.new_tensor(datamodule.class_counts())  # (C,)
         weights = self.class_weights if self.hparams["class_weights"] else torch.ones_like(counts)

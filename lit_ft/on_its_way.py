@@ -1,4 +1,4 @@
-"""Leaf: a tensor on its way from a device to the host, while the device goes on."""
+"""Leaf: a tensor on its way from a CUDA GPU to the host, while the GPU goes on."""
 
 import torch
 
@@ -7,7 +7,7 @@ class OnItsWay:
     """A copy that has been asked for, and nobody has to wait for.
 
     Args:
-        tensor: On whatever device; on the host it is there at once.
+        tensor: On a CUDA GPU; from other devices it is not copied, and who reads it waits.
     """
 
     def __init__(self, tensor: torch.Tensor) -> None:

@@ -21,7 +21,7 @@ class ReviewProgressBar(TQDMProgressBar):
         self._num_samples = 0
         self._since = time.monotonic()
         self._coming: OnItsWay | None = None
-        self._loss: str | None = None
+        self._arrived: OnItsWay | None = None
 
     def _should_update(self, current: int, total: float) -> bool:
         # Lightning 2.6.6 counts batches (callbacks/progress/tqdm_progress.py); a log file of a fast model
@@ -31,6 +31,11 @@ class ReviewProgressBar(TQDMProgressBar):
         if due:
             self._refreshed = now
         return due and self.is_enabled
+
+    def on_train_start(self, *args: Any) -> None:
+        """Forget the loss of another fit."""
+        super().on_train_start(*args)
+        self._coming = self._arrived = None
 
     def on_train_epoch_start(self, trainer: Any, *args: Any) -> None:
         """Start counting samples anew: validation is not part of the rate."""
@@ -46,19 +51,24 @@ class ReviewProgressBar(TQDMProgressBar):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch, then let Lightning draw."""
+        self._follow(trainer)
         self._num_samples += len(batch["labels"]) * trainer.world_size
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
         """What stands to the right of the bar."""
-        # A bar that waited for a GPU's newest loss would have it idle with every refresh: it shows the newest
-        # one that has arrived.
-        loss = trainer.callback_metrics.get("train/loss")
-        if loss is not None and self._coming is None:
-            self._coming = OnItsWay(loss)
-        if self._coming is not None and self._coming.is_here():
-            self._loss, self._coming = f"{self._coming.wait().item():.3f}", None
-        shown = {} if self._loss is None else {"loss": self._loss}
+        shown = {}
+        if self._arrived is not None:
+            shown["loss"] = f"{self._arrived.wait().item():.3f}"
         if self._num_samples:
             shown["samples/s"] = f"{self._num_samples / max(time.monotonic() - self._since, 1e-9):.0f}"
         return shown
+
+    def _follow(self, trainer: Any) -> None:
+        # A bar that waited for a GPU's newest loss would have it idle with every refresh: it shows the newest
+        # one that has arrived, a step or two old.
+        if self._coming is None:
+            loss = trainer.callback_metrics.get("train/loss")
+            self._coming = None if loss is None else OnItsWay(loss)
+        if self._coming is not None and self._coming.is_here():
+            self._arrived, self._coming = self._coming, None

@@ -9,12 +9,18 @@ from mlm_tiny import word_tokenizer
 from test_model import FakeTrainer, tiny
 from torch import nn
 
-from lit_ft import bulk_dropout
+from lit_ft import bulk_dropout, machine
 from lit_ft.bulk_dropout import drop_in_bulk
 from lit_ft.dropout_mask import draw_mask, kept_share
 from lit_ft.model import BertClassifier
 
 P = 0.3
+CPU = {"fit": ["--trainer.accelerator", "cpu"], "sft": ["--trainer_args.use_cpu", "true"]}
+
+
+@pytest.fixture(autouse=True)
+def another_processor(monkeypatch):
+    monkeypatch.setattr(machine, "is_intel", lambda: False)
 
 
 def dropping(p: float = P, **given) -> nn.Dropout:
@@ -87,6 +93,22 @@ def test_which_modules_draw_so(draws):
     assert draws == [(3, 2)]
 
 
+@pytest.mark.parametrize("mkl", [True, False])
+def test_where_torch_draws_in_parallel_nothing_is_changed(mkl, monkeypatch, draws):
+    monkeypatch.setattr(machine, "is_intel", lambda: True)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    module = nn.Dropout(P)
+    assert drop_in_bulk(nn.Sequential(module)) == (not mkl)
+    module(torch.ones(3, 2))
+    assert bool(draws) == (not mkl)
+
+
+def test_a_graph_that_is_compiled_has_torchs_own(draws, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    dropping()(torch.ones(3, 2))
+    assert draws == []
+
+
 def test_a_net_keeps_its_names_and_can_be_copied(draws):
     torch.manual_seed(1)
     stock = tiny("bert", word_tokenizer()).train()
@@ -120,6 +142,6 @@ def test_fit_draws_so_on_cpus(device, encoder, draws):
 
 @pytest.mark.parametrize("command, args", [("fit", "fit_args"), ("sft", "sft_args")])
 def test_the_commands_draw_so(command, args, lit_ft, draws, request):
-    code, _, err = lit_ft(command, *request.getfixturevalue(args))
+    code, _, err = lit_ft(command, *request.getfixturevalue(args), *CPU[command])
     assert code == 0, err
     assert len(draws) > 3

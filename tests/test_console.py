@@ -48,26 +48,29 @@ def test_the_bar_does_not_wait_for_a_loss(monkeypatch):
     """It shows the newest loss that has come from the device."""
 
     class Copy:
-        arrived = False
+        """Is there with the third question after it."""
 
         def __init__(self, tensor: torch.Tensor) -> None:
-            self.tensor = tensor
+            self.tensor, self.asked = tensor, 0
 
         def is_here(self) -> bool:
-            return Copy.arrived
+            self.asked += 1
+            return self.asked >= 3
 
         def wait(self) -> torch.Tensor:
-            assert Copy.arrived, "the bar waits"
+            assert self.asked >= 3, "the bar waits"
             return self.tensor
 
-    def shown(loss: float) -> dict:
-        return bar.get_metrics(SimpleNamespace(callback_metrics={"train/loss": torch.tensor(loss)}), None)
+    def shown(loss: float) -> str | None:
+        bar._follow(SimpleNamespace(callback_metrics={"train/loss": torch.tensor(loss)}))
+        return bar.get_metrics(None, None).get("loss")
 
     bar = ReviewProgressBar()
-    assert bar.get_metrics(SimpleNamespace(callback_metrics={}), None) == {}
-    assert shown(4.0) == {"loss": "4.000"}  # on a CPU it is there at once
+    bar._follow(SimpleNamespace(callback_metrics={}))
+    assert bar.get_metrics(None, None) == {}
+    assert shown(9.0) == "9.000"  # on a CPU it is there at once
     monkeypatch.setattr(progress, "OnItsWay", Copy)
-    assert shown(3.0) == shown(2.0) == {"loss": "4.000"}
-    Copy.arrived = True
-    assert shown(1.0) == {"loss": "3.000"}
-    assert shown(1.0) == {"loss": "1.000"}
+    assert [shown(loss) for loss in (8.0, 7.0, 6.0)] == ["9.000", "9.000", "8.000"]
+    assert [shown(loss) for loss in (5.0, 4.0, 3.0)] == ["8.000", "8.000", "5.000"]
+    bar.on_train_start()
+    assert "loss" not in bar.get_metrics(None, None)

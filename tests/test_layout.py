@@ -38,7 +38,7 @@ LEAVES = {
 }
 LEAVES |= {"text_keys", "analysis", "board", "figures", "markdown", "plain_parser", "setting_keys"}
 LEAVES |= {"mlm_figures", "secret_values", "setting_types", "model_checks", "skips", "save_clock"}
-LEAVES |= {"mlm_checkpoint_sums"}
+LEAVES |= {"mlm_checkpoint_sums", "on_its_way", "dropout_mask"}
 COMMAND_MODULES = {module for module, _ in COMMANDS.values()}
 
 
