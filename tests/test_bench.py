@@ -119,12 +119,14 @@ def test_the_clock_counts_mean_texts_where_it_is_told_them():
 def test_the_clock_stops_with_the_last_step(monkeypatch):
     import torch
 
-    now = iter([10.0, 14.0])
+    now, faults = iter([10.0, 14.0]), iter([700, 720])
     clock = Clock(warm_up=1)
     monkeypatch.setattr(bench_clock.time, "perf_counter", lambda: next(now, 1e9))
+    monkeypatch.setattr(bench_clock, "page_faults", lambda: next(faults, 10**6))
     for _ in range(2):
         clock.step(torch.ones(1, 8))
     assert clock.figures()["tokens_per_second"] == 2.0  # 8 in 4 seconds, whatever came later
+    assert clock.figures()["page_faults_per_second"] == 5.0
     assert clock.figures()["squares_per_second"] == 16.0
 
 
