@@ -98,8 +98,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         set_seed(settings.seed_everything)  # a new head draws its weights
         model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     attend_in_pieces(model)
-    if args.device.type == "cpu":
-        drop_in_bulk(model)
+    drop_in_bulk(model, args.device)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 

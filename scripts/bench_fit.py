@@ -107,8 +107,7 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     module.build(data.labels.names)
     module.to(device).train()
     assert module.net is not None
-    if device.type == "cpu":
-        drop_in_bulk(module.net)
+    drop_in_bulk(module.net, device)
     optimizer = torch.optim.AdamW(parameter_groups(module, 0.01, False), lr=5e-5, fused=True)
     steps = EPOCHS * data.num_train_batches()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_decay(steps, 0))
