@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from lit_ft import __version__
+from lit_ft.environment import set_environment
 from lit_ft.errors import UserError, one_line
 
 COMMANDS = {  # command -> (module with main(command, args) -> int, what it does)
@@ -34,17 +35,6 @@ DEFAULT_CONFIGS = {
         ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
     ),
     "sft": ("imdb.yaml", "stanfordnlp/imdb and bert-base-cased; sample_sft.yaml needs no network"),
-}
-ENVIRONMENT = {  # defaults that the libraries read while they are imported; the user's own values win
-    "HF_HUB_DISABLE_TELEMETRY": "1",  # transformers, datasets and TRL count their uses at the Hub otherwise
-    # transformers (safetensors_conversion.py) posts a pickled model's name and token to a Space
-    "DISABLE_SAFETENSORS_CONVERSION": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",  # tensorboard imports tensorflow where it is installed, which logs a page
-    "GRPC_VERBOSITY": "ERROR",
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make a busy machine many times slower
-    "THP_MEM_ALLOC_ENABLE": "1",  # torch 2.13, on CPUs: pages of 2 MB, docs/performance.md
-    "JSONARGPARSE_DEPRECATION_WARNINGS": "off",  # of Lightning 2.6's calls (cli.py), nothing of the user's
-    "MPLBACKEND": "Agg",  # figures go to files; the default backend needs a display on some machines
 }
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 UNWRITABLE |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
@@ -179,8 +169,7 @@ def run(args: list[str]) -> int:
         hint = f"did you mean {close[0]}? " if close else ""
         raise UserError(f"unknown command {command!r}; {hint}the commands are {', '.join(COMMANDS)}")
     rest = resolve_configs(command, args[1:]) if command in DEFAULT_CONFIGS else args[1:]
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     # Lightning 2.6.6 (fabric/strategies/launchers/subprocess_script.py) starts the other ranks with sys.argv:
     # `python -m lit_ft.__main__ ARGS` after `python -m`, else the console script at sys.argv[0].
     sys.argv[1:] = [command, *rest]

@@ -17,16 +17,15 @@ from lit_ft import machine
 from lit_ft.dropout_mask import draw_mask, kept_share
 
 
-def drop_in_bulk(net: nn.Module, device: torch.device) -> int:
+def drop_in_bulk(net: nn.Module) -> int:
     """Have a net's `torch.nn.Dropout` modules draw their masks so, where it pays; how many do.
 
     Names and weights stay as they are. Dropout that is called as a function is not touched.
 
     Args:
-        net: Any.
-        device: That it trains on; but for a CPU nothing is changed.
+        net: Any, on a CPU.
     """
-    if device.type != "cpu" or torch_draws_in_parallel():
+    if torch_draws_in_parallel():
         return 0
     modules: list[Any] = [x for x in net.modules() if type(x) is nn.Dropout and not x.inplace]
     for module in modules:

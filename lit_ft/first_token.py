@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
-from lit_ft.dropped_attention import NAME as IN_PIECES
+from lit_ft.attention import NAME as IN_PIECES
 from lit_ft.varlen import first_tokens
 
 # Model class -> where its encoder is; their heads read `hidden_states[:, 0]`.

@@ -13,10 +13,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.nn import functional as F
 from transformers import AutoConfig, PreTrainedModel
 
+from lit_ft import cpu_training
 from lit_ft import pretrained as models
-from lit_ft.bulk_dropout import drop_in_bulk
+from lit_ft.attention import attend_in_pieces
 from lit_ft.class_weights import weights_of
-from lit_ft.dropped_attention import attend_in_pieces
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.metrics import ClassifierMetrics, Outcomes
@@ -168,7 +168,7 @@ class BertClassifier(LightningModule):
         rows = datamodule.rows_per_train_batch()
         self.step_weight = None if rows is None else rows * float((weights * counts).sum() / counts.sum())
         assert self.net is not None
-        drop_in_bulk(self.net, self.trainer.strategy.root_device)
+        cpu_training.prepare(self.net, self.trainer.strategy.root_device)
         if self.hparams["compile"]:
             self._logits_to_train, self.step_tokens = compiled_steps(self.net, datamodule)
 

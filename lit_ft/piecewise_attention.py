@@ -1,4 +1,4 @@
-"""Attention with dropout on CPUs, a few heads at a time through buffers that stay in the cache.
+"""Attention on CPUs, with dropout or without, a few heads at a time through buffers that stay in the cache.
 
 Of the size of all weights only the dropout mask is kept, one byte a weight; the backward pass computes the
 rest again. Products are in the type of the inputs, all between them in float32.
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from lit_ft.dropout_mask import draw_mask, kept_share
 
-PIECE = 2**19  # weights at a time: 2 MiB
+PIECE = 2**20  # weights at a time: 4 MiB
 LOWEST = torch.finfo(torch.float32).min
 
 
@@ -25,7 +25,8 @@ class PiecewiseAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query, key, value, mask, dropout, scale):  # type: ignore[no-untyped-def]
         q, k, v = (x.flatten(0, 1).contiguous() for x in (query, key, value))  # (N, Q or K, D)
-        keep = draw_mask((len(q), q.shape[1], k.shape[1]), dropout)
+        shape = (len(q), q.shape[1], k.shape[1])
+        keep = draw_mask(shape, dropout) if dropout else None
         bias = None
         if mask is not None:
             bias = (
@@ -34,11 +35,13 @@ class PiecewiseAttention(torch.autograd.Function):
                 .expand(*query.shape[:2], -1, -1)
             )
             if not (seeing := mask.any(-1, keepdim=True)).all():  # a query that sees no key gets zeros
-                keep.view(*query.shape[:2], *keep.shape[1:]).mul_(seeing)
+                keep = torch.ones(shape, dtype=torch.uint8) if keep is None else keep
+                keep.view(*query.shape[:2], *shape[1:]).mul_(seeing)
         out = torch.empty_like(q)
         for part, weights, kept, _, narrow in _pieces(q, k, bias, keep, query.shape[1], scale):
-            torch.bmm(_narrowed(weights.mul_(kept), narrow), v[part], out=out[part])
-        ctx.factor = 1 / kept_share(dropout)
+            _drop(weights, kept)
+            torch.bmm(_narrowed(weights, narrow), v[part], out=out[part])
+        ctx.factor = 1 / kept_share(dropout) if dropout else 1.0
         out.mul_(ctx.factor)
         ctx.save_for_backward(q, k, v, bias, keep, out)
         ctx.heads, ctx.scale = query.shape[1], scale
@@ -55,29 +58,41 @@ class PiecewiseAttention(torch.autograd.Function):
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         for part, weights, kept, scores, narrow in _pieces(q, k, bias, keep, ctx.heads, ctx.scale):
             _product(gradient[part], v[part].transpose(1, 2), scores, narrow)
-            scores.mul_(kept).sub_(dots[part]).mul_(weights)  # from here on their gradient
+            _drop(scores, kept)
+            scores.sub_(dots[part]).mul_(weights)  # from here on their gradient
             scores = _narrowed(scores, narrow)
             torch.bmm(scores, k[part], out=dq[part])
             torch.bmm(scores.transpose(1, 2), q[part], out=dk[part])
-            weights = _narrowed(weights.mul_(kept), narrow)
+            _drop(weights, kept)
+            weights = _narrowed(weights, narrow)
             torch.bmm(weights.transpose(1, 2), gradient[part], out=dv[part])
         by_row = [x.unflatten(0, (-1, ctx.heads)) for x in (dq.mul_(ctx.scale), dk.mul_(ctx.scale), dv)]
         return *by_row, None, None, None
 
 
+# which of N, weights before dropout, what is kept, room, narrow room
+Piece = tuple[slice, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]
+
+
 def _pieces(
-    q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor | None, keep: torch.Tensor, heads: int, scale: float
-) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]]:
-    """(which of N, weights before dropout, what is kept, room, narrow room), in the same memory each time."""
+    q: torch.Tensor,
+    k: torch.Tensor,
+    bias: torch.Tensor | None,
+    keep: torch.Tensor | None,
+    heads: int,
+    scale: float,
+) -> Iterator[Piece]:
+    """One piece after the other, in the same memory each time."""
     shape = (q.shape[1], k.shape[1])
     most = max(1, PIECE // max(1, math.prod(shape)))
     rows = max(1, most // heads)
     split = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= most)  # heads of a row, or all
-    buffers = torch.empty(3, min(rows * split, len(q)), *shape, dtype=torch.float32)
+    count = 2 if keep is None else 3
+    buffers = torch.empty(count, min(rows * split, len(q)), *shape, dtype=torch.float32)
     half = None if q.dtype == torch.float32 else torch.empty_like(buffers[0], dtype=q.dtype)
     for start in range(0, len(q), rows * split):
         part = slice(start, min(start + rows * split, len(q)))
-        weights, kept, room = buffers[:, : part.stop - start]
+        weights, room, *kept = buffers[:, : part.stop - start]
         narrow = None if half is None else half[: part.stop - start]
         _product(q[part], k[part].transpose(1, 2), weights, narrow)
         if bias is None:
@@ -87,7 +102,12 @@ def _pieces(
             by_row = weights.view(-1, split, *shape)
             torch.add(bias[row : row + len(by_row), head : head + split], by_row, alpha=scale, out=by_row)
         torch.softmax(weights, -1, out=weights)
-        yield part, weights, kept.copy_(keep[part]), room, narrow
+        yield part, weights, None if keep is None else kept[0].copy_(keep[part]), room, narrow
+
+
+def _drop(weights: torch.Tensor, kept: torch.Tensor | None) -> None:
+    if kept is not None:
+        weights.mul_(kept)
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, narrow: torch.Tensor | None) -> None:

@@ -15,11 +15,10 @@ from accelerate.utils import broadcast_object_list
 from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
 from trl import SFTConfig
 
-from lit_ft import mlm_data, pretrained, runs
+from lit_ft import cpu_training, mlm_data, pretrained, runs
 from lit_ft.__main__ import configs_dir
-from lit_ft.bulk_dropout import drop_in_bulk
+from lit_ft.attention import attend_in_pieces
 from lit_ft.console import say, silence_writer_threads, warn
-from lit_ft.dropped_attention import attend_in_pieces
 from lit_ft.errors import UserError
 from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
 from lit_ft.markdown import table
@@ -98,7 +97,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         set_seed(settings.seed_everything)  # a new head draws its weights
         model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     attend_in_pieces(model)
-    drop_in_bulk(model, args.device)
+    cpu_training.prepare(model, args.device)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from lit_ft.attention import NAME
 from lit_ft.console import say
-from lit_ft.dropped_attention import NAME
 from lit_ft.errors import UserError
 from lit_ft.soundness import SHARDED
 from lit_ft.varlen import first_tokens

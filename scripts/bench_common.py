@@ -59,11 +59,10 @@ def set_own_environment() -> None:
 
     Never for others: their users have no such defaults.
     """
-    from lit_ft.__main__ import ENVIRONMENT
+    from lit_ft.environment import set_environment
 
     assert "torch" not in sys.modules, "torch has read its environment already"
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
 
 
 def run_ours(args: Sequence[str]) -> None:

@@ -88,7 +88,7 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     import yaml
     from torch.nn import functional as F
 
-    from lit_ft.bulk_dropout import drop_in_bulk
+    from lit_ft import cpu_training
     from lit_ft.data import YelpDataModule
     from lit_ft.machine import automatic_precision
     from lit_ft.model import BertClassifier
@@ -107,7 +107,7 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     module.build(data.labels.names)
     module.to(device).train()
     assert module.net is not None
-    drop_in_bulk(module.net, device)
+    cpu_training.prepare(module.net, device)
     optimizer = torch.optim.AdamW(parameter_groups(module, 0.01, False), lr=5e-5, fused=True)
     steps = EPOCHS * data.num_train_batches()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_decay(steps, 0))

@@ -15,7 +15,6 @@ from lit_ft.dropout_mask import draw_mask, kept_share
 from lit_ft.model import BertClassifier
 
 P = 0.3
-CPU = torch.device("cpu")
 ON_A_CPU = {"fit": ["--trainer.accelerator", "cpu"], "sft": ["--trainer_args.use_cpu", "true"]}
 
 
@@ -26,7 +25,7 @@ def another_processor(monkeypatch):
 
 def dropping(p: float = P, **given) -> nn.Dropout:
     module = nn.Dropout(p, **given)
-    assert drop_in_bulk(nn.Sequential(module), CPU) == 1
+    assert drop_in_bulk(nn.Sequential(module)) == 1
     return module
 
 
@@ -88,7 +87,7 @@ def test_which_modules_draw_so(draws):
         pass
 
     net = nn.ModuleList([nn.Dropout(P), nn.Dropout(P, inplace=True), Other(P), nn.Linear(2, 2)])
-    assert drop_in_bulk(net, CPU) == 1
+    assert drop_in_bulk(net) == 1
     for module in net:
         module(torch.ones(3, 2))
     assert draws == [(3, 2)]
@@ -99,7 +98,7 @@ def test_where_torch_draws_in_parallel_nothing_is_changed(mkl, monkeypatch, draw
     monkeypatch.setattr(machine, "is_intel", lambda: True)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
     module = nn.Dropout(P)
-    assert drop_in_bulk(nn.Sequential(module), CPU) == (not mkl)
+    assert drop_in_bulk(nn.Sequential(module)) == (not mkl)
     module(torch.ones(3, 2))
     assert bool(draws) == (not mkl)
 
@@ -114,7 +113,7 @@ def test_a_net_keeps_its_names_and_can_be_copied(draws):
     torch.manual_seed(1)
     stock = tiny("bert", word_tokenizer()).train()
     net = copy.deepcopy(stock)
-    assert drop_in_bulk(net, CPU) == drop_in_bulk(net, CPU) > 3  # and twice does no harm
+    assert drop_in_bulk(net) == drop_in_bulk(net) > 3  # and twice does no harm
     assert net.state_dict().keys() == stock.state_dict().keys()
     for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         for module in other.modules():

@@ -196,7 +196,7 @@ def test_models(stand_in, tmp_path):
         "attempt(lambda: load('folder'))\n"
         "attempt(lambda: load('me/nothing', AutoTokenizer))\n"
         "attempt(lambda: load(['a bug of ours']))\n"
-        "import os; from lit_ft.__main__ import ENVIRONMENT; os.environ.update(ENVIRONMENT)\n"
+        "import os; from lit_ft.environment import ENVIRONMENT; os.environ.update(ENVIRONMENT)\n"
         "from lit_ft import pretrained\n"
         "config = pretrained.load_config('me/reviews')\n"
         "attempt(lambda: pretrained.load_classifier('me/reviews', config))\n"

@@ -17,6 +17,7 @@ LIGHT = {
     "__init__",
     "__main__",
     "config_file",
+    "environment",
     "errors",
     "hub",
     "parser",
@@ -38,7 +39,7 @@ LEAVES = {
 }
 LEAVES |= {"text_keys", "analysis", "board", "figures", "markdown", "plain_parser", "setting_keys"}
 LEAVES |= {"mlm_figures", "secret_values", "setting_types", "model_checks", "skips", "save_clock"}
-LEAVES |= {"mlm_checkpoint_sums", "on_its_way", "dropout_mask"}
+LEAVES |= {"mlm_checkpoint_sums", "on_its_way", "dropout_mask", "environment"}
 COMMAND_MODULES = {module for module, _ in COMMANDS.values()}
 
 
@@ -72,7 +73,7 @@ def test_imports_go_one_way() -> None:
 
 
 def test_who_may_import_whom() -> None:
-    assert ours("__main__") == {"errors"}
+    assert ours("__main__") == {"environment", "errors"}
     for name in LEAVES & set(MODULES):
         assert ours(name) <= {"errors"}, f"{name} is a leaf"
     for name in MODULES:
@@ -85,8 +86,9 @@ def test_light_modules_import_nothing_heavy_at_the_top() -> None:
     for name in LIGHT & set(MODULES):
         roots = {found.split(".")[0] for found in imports(MODULES[name], top_level_only=True)}
         assert not roots & HEAVY, f"{name}.py imports {roots & HEAVY} at its top"
-    standard = {found.split(".")[0] for found in imports(MODULES["__main__"])} - {"lit_ft"}
-    assert standard <= sys.stdlib_module_names
+    for name in ("__main__", "environment"):
+        standard = {found.split(".")[0] for found in imports(MODULES[name])} - {"lit_ft"}
+        assert standard <= sys.stdlib_module_names
 
 
 def test_starting_loads_no_torch() -> None:

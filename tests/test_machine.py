@@ -9,7 +9,7 @@ import pytest
 from conftest import REPOSITORY
 
 from lit_ft import machine
-from lit_ft.__main__ import ENVIRONMENT
+from lit_ft.environment import ENVIRONMENT
 
 FLAGS = (
     "flags\t: fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat fxsr sse sse2 ht avx avx2 fma"

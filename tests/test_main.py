@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import lit_ft.__main__ as entry
+from lit_ft.environment import ENVIRONMENT
 from lit_ft.errors import UserError
 
 
@@ -31,7 +32,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, list[str]], int]], None]:
     """Returns a function that puts `work` in the place of every command's module."""
     monkeypatch.setattr(sys, "argv", ["lit_ft"])
-    for name in entry.ENVIRONMENT:
+    for name in ENVIRONMENT:
         monkeypatch.setenv(name, "set by the test")
 
     def install(work: Callable[[str, list[str]], int]) -> None:

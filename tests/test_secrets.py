@@ -8,7 +8,7 @@ import yaml
 from lightning.pytorch.loggers import CSVLogger
 from test_errors import one_line
 
-from lit_ft.__main__ import ENVIRONMENT
+from lit_ft.environment import ENVIRONMENT
 from lit_ft.errors import UserError
 from lit_ft.secret_values import refuse_secrets
 

@@ -14,7 +14,7 @@ from test_model import tiny
 from torch.nn import functional as F
 
 from lit_ft import unpadded, varlen
-from lit_ft.dropped_attention import attend_in_pieces
+from lit_ft.attention import attend_in_pieces
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.memory import BUDGET_FLAG, LastBatch

@@ -1,4 +1,4 @@
-"""Attention with dropout in pieces against the stock one, and its masks."""
+"""Attention in pieces, with dropout and without, against the stock one; masks of dropout."""
 
 import copy
 import math
@@ -10,9 +10,9 @@ from mlm_tiny import ARCHITECTURES, build
 from transformers import FalconConfig, FalconForSequenceClassification
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from lit_ft import dropped_attention, piecewise_attention
+from lit_ft import attention, piecewise_attention
+from lit_ft.attention import NAME, attend, attend_in_pieces
 from lit_ft.dropout_mask import draw_mask, kept_share
-from lit_ft.dropped_attention import NAME, attend, attend_in_pieces
 from lit_ft.model import BertClassifier
 
 ENCODER = SimpleNamespace(is_causal=False)
@@ -39,10 +39,11 @@ def masks(rows: int, heads: int, queries: int, keys: int) -> dict[str, torch.Ten
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("mask", ["none", "padding", "blind", "by head"])
-@pytest.mark.parametrize("piece", [1, 3 * 81, 13 * 81, 2**19])  # a head, some heads, some rows, all
+@pytest.mark.parametrize("piece", [1, 3 * 81, 13 * 81, 2**20])  # a head, some heads, some rows, all
 @pytest.mark.parametrize("queries", [9, 1])
 def test_outputs_and_gradients_are_those_of_the_formula(queries, piece, mask, dtype, monkeypatch):
     monkeypatch.setattr(piecewise_attention, "PIECE", piece)
+    monkeypatch.setattr(attention, "native_bfloat16", lambda: False)  # products in float32
     torch.manual_seed(1)
     inputs = tensors(5, 6, queries, 9, dtype)
     visible = masks(5, 6, queries, 9)[mask]
@@ -65,7 +66,7 @@ def test_outputs_and_gradients_are_those_of_the_formula(queries, piece, mask, dt
         )
 
 
-@pytest.mark.parametrize("piece", [3 * 81, 2**19])
+@pytest.mark.parametrize("piece", [3 * 81, 2**20])
 def test_products_in_bfloat16_where_the_processor_multiplies_it(piece, monkeypatch):
     monkeypatch.setattr(piecewise_attention, "PIECE", piece)
     torch.manual_seed(1)
@@ -73,12 +74,48 @@ def test_products_in_bfloat16_where_the_processor_multiplies_it(piece, monkeypat
     gradient = torch.randn(5, 9, 6, 8).bfloat16()
     found = {}
     for native in (False, True):
-        monkeypatch.setattr(dropped_attention, "native_bfloat16", lambda native=native: native)
+        monkeypatch.setattr(attention, "native_bfloat16", lambda native=native: native)
         torch.manual_seed(2)
         out, _ = attend(ENCODER, *inputs, visible, P)
         found[native] = [out, *torch.autograd.grad(out, inputs, gradient)]
     differ = [float((a - b).norm() / a.norm()) for a, b in zip(found[False], found[True], strict=True)]
     assert all(0 < x < 0.01 for x in differ), differ
+
+
+@pytest.mark.parametrize("mask", ["none", "padding", "blind", "by head"])
+@pytest.mark.parametrize("piece", [3 * 81, 2**20])
+def test_without_dropout_bfloat16_is_near_to_the_stock_function_in_float64(piece, mask, monkeypatch):
+    monkeypatch.setattr(piecewise_attention, "PIECE", piece)
+    monkeypatch.setattr(attention, "native_bfloat16", lambda: True)
+    torch.manual_seed(1)
+    inputs, visible = tensors(5, 6, 9, 9, torch.bfloat16), masks(5, 6, 9, 9)[mask]
+    gradient = torch.randn(5, 9, 6, 8).bfloat16()
+
+    def of(attend, given):
+        out, _ = attend(ENCODER, *given, visible, 0.0)
+        return [out, *torch.autograd.grad(out, given, gradient.to(out.dtype))]
+
+    exact = of(sdpa_attention_forward, [x.detach().double().requires_grad_() for x in inputs])
+    for one, other in zip(of(attend, inputs), exact, strict=True):
+        assert one.shape == other.shape and one.dtype == torch.bfloat16
+        assert float((one.double() - other).norm() / other.norm()) < 2**-7  # two roundings to 8 bits
+
+
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("native", [True, False])
+def test_without_dropout_only_training_in_native_bfloat16_is_in_pieces(native, dtype, learns, monkeypatch):
+    applied = []
+    apply = piecewise_attention.PiecewiseAttention.apply
+    counted = SimpleNamespace(apply=lambda *given: applied.append(given[4]) or apply(*given))
+    monkeypatch.setattr(attention, "PiecewiseAttention", counted)
+    monkeypatch.setattr(attention, "native_bfloat16", lambda: native)
+    inputs = tensors(1, 2, 4, 4, dtype)
+    for no_grad in (False, True):
+        given = inputs if learns else [x.detach() for x in inputs]
+        with torch.set_grad_enabled(not no_grad):
+            attend(ENCODER, *given, None, 0.0)
+    assert applied == [0.0] * (native and learns and dtype == torch.bfloat16)
 
 
 @pytest.mark.parametrize("mask", ["none", "padding", "blind"])
@@ -160,7 +197,7 @@ def test_a_whole_model_computes_the_stock_outputs_and_gradients(architecture, mo
     ids=lambda other: next(iter(other)),
 )
 def test_whatever_it_does_not_know_takes_the_stock_path(other, monkeypatch):
-    monkeypatch.setattr(dropped_attention, "PiecewiseAttention", None)
+    monkeypatch.setattr(attention, "PiecewiseAttention", None)
     query, key, value = tensors(1, 2, 4, other.pop("keys", 4), other.pop("dtype", torch.float32))
     module = other.pop("module", ENCODER)
     if module is not ENCODER:

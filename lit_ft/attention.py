@@ -1,9 +1,9 @@
-"""Attention with dropout on CPUs, in pieces that stay in the processor's cache.
+"""Attention in training on CPUs, in pieces that stay in the processor's cache.
 
 torch 2.13 has no fused CPU kernel for attention with dropout: its stock path writes some five tensors of
-(B, H, Q, K) a layer. Here transformers' models get the one of `piecewise_attention.py` instead. Outputs and
-gradients equal the stock ones under the same mask (tests/test_dropped_attention.py). Written against
-transformers 5.23.
+(B, H, Q, K) a layer. Without dropout it has one, whose backward pass is slow in bfloat16. Here
+transformers' models get the one of `piecewise_attention.py` instead. Outputs and gradients equal the
+stock ones under the same mask (tests/test_attention.py). Written against transformers 5.23.
 
 B rows, H heads, Q queries, K keys, D dimensions a head.
 """
@@ -26,9 +26,9 @@ native_bfloat16 = cache(cpu_multiplies_bfloat16)
 
 
 def attend_in_pieces(net: PreTrainedModel) -> bool:
-    """Have a model on torch's scaled_dot_product_attention compute dropped weights here; whether it does.
+    """Have a model on torch's scaled_dot_product_attention train with the attention here; whether it does.
 
-    Whatever `attend` does not know, no dropout and GPUs among it, still goes through the stock function.
+    Whatever `attend` does not know, evaluation and GPUs among it, still goes through the stock function.
     """
     if net.config._attn_implementation != "sdpa":
         return False
@@ -53,9 +53,13 @@ def attend(
     if kwargs.get("cu_seq_lens_q") is not None:  # one row of many sequences: unpadded.py
         return varlen.attend(query, key, value, dropout, scaling, kwargs), None
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+    # Products in bfloat16 only where the processor multiplies it; all between them in float32.
+    inside = dtype if dtype == torch.float32 or native_bfloat16() else torch.float32
+    states = (query, key, value)
     known = (
-        0 < dropout < 1
-        and all(x.device.type == "cpu" and x.dtype in DTYPES for x in (query, key, value))
+        (0 < dropout < 1 or (dropout == 0 and inside == torch.bfloat16 and _learns(*states)))
+        and all(x.device.type == "cpu" and x.dtype in DTYPES for x in states)
         and key.shape == value.shape == (*query.shape[:2], *key.shape[2:])
         and not causal
         and (attention_mask is None or (attention_mask.dtype == torch.bool and attention_mask.ndim == 4))
@@ -65,10 +69,12 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
         )
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    # Products in bfloat16 only where the processor multiplies it; all between them in float32.
-    inside = dtype if dtype == torch.float32 or native_bfloat16() else torch.float32
-    inputs = (x.to(inside) for x in (query, key, value))
+    inputs = (x.to(inside) for x in states)
     out = PiecewiseAttention.apply(*inputs, attention_mask, dropout, scale)
     return out.to(dtype).transpose(1, 2).contiguous(), None
+
+
+def _learns(*states: torch.Tensor) -> bool:
+    """Whether a backward pass will follow."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in states)
