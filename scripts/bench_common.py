@@ -40,8 +40,12 @@ class Row:
 
 def with_caches(folder: Path | str) -> dict[str, str]:
     """The environment of a process that keeps its caches and temporary files in this folder."""
-    caches = {"LIT_FT_CACHE": f"{folder}/lit_ft", "HF_DATASETS_CACHE": f"{folder}/datasets"}
-    return {**os.environ, **caches, "TMPDIR": str(folder)}
+    caches = {
+        "LIT_FT_CACHE": "lit_ft",
+        "HF_DATASETS_CACHE": "datasets",
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    }
+    return {**os.environ, **{key: f"{folder}/{name}" for key, name in caches.items()}, "TMPDIR": str(folder)}
 
 
 def run_child(script: str, recipe: str, args: Sequence[str]) -> dict[str, Any]:
@@ -144,8 +148,11 @@ def report(
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """A temporary folder; and for the processes started here the repository's own package, and no Hub."""
+    """A temporary folder with all caches; for the processes started here our own package, and no Hub."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        os.environ.update(
+            with_caches(folder)
+        )  # of this process, too: torch makes a folder while it is imported
         yield Path(folder)
