@@ -3,7 +3,7 @@
 torch 2.13 has no fused CPU kernel for attention with dropout: its stock path writes some five tensors of
 (B, H, Q, K) a layer. Without dropout it has one, whose backward pass is slow in bfloat16. Here
 transformers' models get the one of `piecewise_attention.py` instead. Outputs and gradients equal the
-stock ones under the same mask (tests/test_attention.py). Written against transformers 5.23.
+stock ones under the same mask, up to rounding (tests/test_attention.py). Written against transformers 5.23.
 
 B rows, H heads, Q queries, K keys, D dimensions a head.
 """
@@ -18,7 +18,7 @@ from transformers.masking_utils import sdpa_mask
 
 from lit_ft import varlen
 from lit_ft.machine import cpu_multiplies_bfloat16
-from lit_ft.piecewise_attention import PiecewiseAttention
+from lit_ft.piecewise_attention import PIECE, PiecewiseAttention
 
 NAME = "sdpa_in_pieces"  # among transformers' attention implementations
 DTYPES = (torch.float32, torch.bfloat16)
@@ -54,12 +54,10 @@ def attend(
         return varlen.attend(query, key, value, dropout, scaling, kwargs), None
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-    # Products in bfloat16 only where the processor multiplies it; all between them in float32.
-    inside = dtype if dtype == torch.float32 or native_bfloat16() else torch.float32
     states = (query, key, value)
     known = (
-        (0 < dropout < 1 or (dropout == 0 and inside == torch.bfloat16 and _learns(*states)))
-        and all(x.device.type == "cpu" and x.dtype in DTYPES for x in states)
+        all(x.device.type == "cpu" and x.dtype in DTYPES for x in states)
+        and (0 < dropout < 1 or (dropout == 0 and _pays_without_dropout(dtype, *states)))
         and key.shape == value.shape == (*query.shape[:2], *key.shape[2:])
         and not causal
         and (attention_mask is None or (attention_mask.dtype == torch.bool and attention_mask.ndim == 4))
@@ -70,11 +68,21 @@ def attend(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # Products in bfloat16 only where the processor multiplies it; all between them in float32.
+    inside = dtype if dtype == torch.float32 or native_bfloat16() else torch.float32
     inputs = (x.to(inside) for x in states)
     out = PiecewiseAttention.apply(*inputs, attention_mask, dropout, scale)
     return out.to(dtype).transpose(1, 2).contiguous(), None
 
 
-def _learns(*states: torch.Tensor) -> bool:
-    """Whether a backward pass will follow."""
-    return torch.is_grad_enabled() and any(x.requires_grad for x in states)
+def _pays_without_dropout(dtype: torch.dtype, *states: torch.Tensor) -> bool:
+    """Whether torch's fused kernel is slower: in bfloat16, before a backward pass, up to 1,024 tokens."""
+    query, key, _ = states
+    return (
+        dtype == torch.bfloat16
+        and not torch.compiler.is_compiling()
+        and native_bfloat16() is True
+        and torch.is_grad_enabled()
+        and any(x.requires_grad for x in states)
+        and query.shape[2] * key.shape[2] <= PIECE  # beyond, a head does not fit a piece
+    )

@@ -1,7 +1,7 @@
-"""What training on CPUs changes in a process and in a net, and nothing else does.
+"""What a net gets, and the process, where a run trains on CPUs.
 
-By default glibc gives every block above 32 MiB, and whatever lies at the heap's end, back to the system at
-once, which must clear each page anew for the next step: a tenth of a step's time (docs/performance.md).
+By default glibc gives large blocks, and what grows too large at the heap's end, back to the system when they
+are freed, which must clear each page anew for the next step: a tenth of a step's time (docs/performance.md).
 """
 
 import ctypes
@@ -16,14 +16,6 @@ from lit_ft.bulk_dropout import drop_in_bulk
 # glibc's malloc.h and mallopt(3): parameter -> value.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 KEEP = {TRIM_THRESHOLD: -1, MMAP_MAX: 0}
-# Whoever sets one of these has chosen an allocator, or how it keeps memory.
-OWN_SETTINGS = (
-    "MALLOC_TRIM_THRESHOLD_",
-    "MALLOC_MMAP_MAX_",
-    "MALLOC_MMAP_THRESHOLD_",
-    "GLIBC_TUNABLES",
-    "LD_PRELOAD",
-)
 
 
 def prepare(net: nn.Module, device: torch.device) -> None:
@@ -39,12 +31,18 @@ def prepare(net: nn.Module, device: torch.device) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep freed memory for the rest of this process; whether it does.
+    """Have glibc keep freed memory for the rest of this process; whether it was told so.
 
-    A process then holds what its largest step took. Without glibc, with another allocator or with settings of
-    one's own nothing is changed.
+    A process then holds at least what its largest step took. Nothing is changed without glibc, nor where the
+    environment chooses an allocator (`LD_PRELOAD`) or how it keeps memory (`MALLOC_...`, `GLIBC_TUNABLES`).
     """
-    if sys.platform != "linux" or any(name in os.environ for name in OWN_SETTINGS):
+    if sys.platform != "linux" or _has_own_settings():
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     return mallopt is not None and all([mallopt(name, value) for name, value in KEEP.items()])
+
+
+def _has_own_settings() -> bool:
+    given = os.environ
+    tuned = "glibc.malloc" in given.get("GLIBC_TUNABLES", "") or any(x.startswith("MALLOC_") for x in given)
+    return tuned or bool(given.get("LD_PRELOAD"))

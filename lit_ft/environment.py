@@ -9,8 +9,8 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # tensorboard imports tensorflow where it is installed, which logs a page
     "GRPC_VERBOSITY": "ERROR",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make a busy machine many times slower
-    # GNU's threads, torch's own on Linux, spin for some 20 to 50 microseconds after all: waking one that
-    # sleeps takes longer, and a step of an encoder wakes thousands (docs/performance.md).
+    # GNU's threads, those of torch's wheels for Linux, spin for a moment after all, on x86 for some 20 to 50
+    # microseconds: waking one that sleeps takes longer, in thousands of calls a step (docs/performance.md).
     "GOMP_SPINCOUNT": "1000",
     "THP_MEM_ALLOC_ENABLE": "1",  # torch 2.13, on CPUs: pages of 2 MB, docs/performance.md
     "JSONARGPARSE_DEPRECATION_WARNINGS": "off",  # of Lightning 2.6's calls (cli.py), nothing of the user's

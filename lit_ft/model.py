@@ -43,8 +43,7 @@ class BertClassifier(LightningModule):
         warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its height,
             before it falls linearly to 0 at the last step.
         hidden_dropout: Dropout after the embeddings and in each layer; the encoder's own if not given.
-        attention_dropout: Dropout on attention weights; the encoder's own if not given. 0 lets the
-            fused attention kernels run.
+        attention_dropout: Dropout on attention weights; the encoder's own if not given. 0 is faster.
         classifier_dropout: Dropout before the classifier head; the encoder's own if not given.
         label_smoothing: Share of the target's probability that is spread over all classes.
         class_weights: Weight of each class in the loss, lowest label first, or `balanced` for weights

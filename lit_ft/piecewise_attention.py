@@ -1,7 +1,7 @@
 """Attention on CPUs, with dropout or without, a few heads at a time through buffers that stay in the cache.
 
 Of the size of all weights only the dropout mask is kept, one byte a weight; the backward pass computes the
-rest again. Products are in the type of the inputs, all between them in float32.
+rest again. Factors and results of products are in the type of the inputs, all between them in float32.
 
 B rows, H heads, Q queries, K keys, D dimensions a head; N = B * H.
 """
@@ -17,6 +17,7 @@ from lit_ft.dropout_mask import draw_mask, kept_share
 
 PIECE = 2**20  # weights at a time: 4 MiB
 LOWEST = torch.finfo(torch.float32).min
+_softmax_backward = torch.ops.aten._softmax_backward_data.out
 
 
 class PiecewiseAttention(torch.autograd.Function):
@@ -27,39 +28,29 @@ class PiecewiseAttention(torch.autograd.Function):
         q, k, v = (x.flatten(0, 1).contiguous() for x in (query, key, value))  # (N, Q or K, D)
         shape = (len(q), q.shape[1], k.shape[1])
         keep = draw_mask(shape, dropout) if dropout else None
-        bias = None
-        if mask is not None:
-            bias = (
-                torch.zeros(mask.shape, dtype=torch.float32)
-                .masked_fill_(~mask, LOWEST)
-                .expand(*query.shape[:2], -1, -1)
-            )
-            if not (seeing := mask.any(-1, keepdim=True)).all():  # a query that sees no key gets zeros
-                keep = torch.ones(shape, dtype=torch.uint8) if keep is None else keep
-                keep.view(*query.shape[:2], *shape[1:]).mul_(seeing)
+        if mask is not None and not (seeing := mask.any(-1, keepdim=True)).all():
+            keep = torch.ones(shape, dtype=torch.uint8) if keep is None else keep
+            keep.view(*query.shape[:2], *shape[1:]).mul_(seeing)  # a query that sees no key gets zeros
         out = torch.empty_like(q)
-        for part, weights, kept, _, narrow in _pieces(q, k, bias, keep, query.shape[1], scale):
+        for part, weights, kept, _, narrow in _pieces(q, k, mask, keep, query.shape[1], scale):
             _drop(weights, kept)
             torch.bmm(_narrowed(weights, narrow), v[part], out=out[part])
         ctx.factor = 1 / kept_share(dropout) if dropout else 1.0
         out.mul_(ctx.factor)
-        ctx.save_for_backward(q, k, v, bias, keep, out)
+        ctx.save_for_backward(q, k, v, mask, keep)
         ctx.heads, ctx.scale = query.shape[1], scale
         return out.view(query.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient):  # type: ignore[no-untyped-def]
-        q, k, v, bias, keep, out = ctx.saved_tensors
-        gradient = gradient.flatten(0, 1)
-        # Softmax's backward subtracts the sum of weights times their gradients: that of outputs times theirs.
-        dots = (gradient * out).sum(-1, keepdim=True, dtype=torch.float32)
-        gradient = gradient * ctx.factor
+        q, k, v, mask, keep = ctx.saved_tensors
+        gradient = gradient.flatten(0, 1) * ctx.factor
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
-        for part, weights, kept, scores, narrow in _pieces(q, k, bias, keep, ctx.heads, ctx.scale):
+        for part, weights, kept, scores, narrow in _pieces(q, k, mask, keep, ctx.heads, ctx.scale):
             _product(gradient[part], v[part].transpose(1, 2), scores, narrow)
             _drop(scores, kept)
-            scores.sub_(dots[part]).mul_(weights)  # from here on their gradient
+            _softmax_backward(scores, weights, -1, torch.float32, grad_input=scores)
             scores = _narrowed(scores, narrow)
             torch.bmm(scores, k[part], out=dq[part])
             torch.bmm(scores.transpose(1, 2), q[part], out=dk[part])
@@ -77,7 +68,7 @@ Piece = tuple[slice, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tens
 def _pieces(
     q: torch.Tensor,
     k: torch.Tensor,
-    bias: torch.Tensor | None,
+    mask: torch.Tensor | None,
     keep: torch.Tensor | None,
     heads: int,
     scale: float,
@@ -89,6 +80,10 @@ def _pieces(
     split = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= most)  # heads of a row, or all
     count = 2 if keep is None else 3
     buffers = torch.empty(count, min(rows * split, len(q)), *shape, dtype=torch.float32)
+    bias = None
+    if mask is not None:
+        bias = torch.zeros(mask.shape, dtype=torch.float32).masked_fill_(~mask, LOWEST)
+        bias = bias.expand(len(q) // heads, heads, -1, -1)
     half = None if q.dtype == torch.float32 else torch.empty_like(buffers[0], dtype=q.dtype)
     for start in range(0, len(q), rows * split):
         part = slice(start, min(start + rows * split, len(q)))

@@ -78,8 +78,7 @@ class ModelSettings:
         warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its height,
             before it falls linearly to 0 at the last step.
         hidden_dropout: Dropout after the embeddings and in each layer; the model's own if not given.
-        attention_dropout: Dropout on attention weights; the model's own if not given. 0 lets the fused
-            attention kernels run.
+        attention_dropout: Dropout on attention weights; the model's own if not given. 0 is faster.
     """
 
     pretrained: str = "sample"

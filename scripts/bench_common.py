@@ -148,11 +148,15 @@ def report(
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """A temporary folder with all caches; for the processes started here our own package, and no Hub."""
+    """A temporary folder with our caches and torch's, the package's own path, and no Hub, until it goes."""
+    before = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        os.environ.update(
-            with_caches(folder)
-        )  # of this process, too: torch makes a folder while it is imported
-        yield Path(folder)
+        # For this process, too: torch._dynamo makes its folder while it is imported.
+        os.environ.update(with_caches(folder))
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)

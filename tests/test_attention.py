@@ -84,12 +84,13 @@ def test_products_in_bfloat16_where_the_processor_multiplies_it(piece, monkeypat
 
 @pytest.mark.parametrize("mask", ["none", "padding", "blind", "by head"])
 @pytest.mark.parametrize("piece", [3 * 81, 2**20])
-def test_without_dropout_bfloat16_is_near_to_the_stock_function_in_float64(piece, mask, monkeypatch):
+@pytest.mark.parametrize("queries", [9, 1])
+def test_without_dropout_bfloat16_is_near_to_the_stock_function_in_float64(queries, piece, mask, monkeypatch):
     monkeypatch.setattr(piecewise_attention, "PIECE", piece)
     monkeypatch.setattr(attention, "native_bfloat16", lambda: True)
     torch.manual_seed(1)
-    inputs, visible = tensors(5, 6, 9, 9, torch.bfloat16), masks(5, 6, 9, 9)[mask]
-    gradient = torch.randn(5, 9, 6, 8).bfloat16()
+    inputs, visible = tensors(5, 6, queries, 9, torch.bfloat16), masks(5, 6, queries, 9)[mask]
+    gradient = torch.randn(5, queries, 6, 8).bfloat16()
 
     def of(attend, given):
         out, _ = attend(ENCODER, *given, visible, 0.0)
@@ -101,7 +102,7 @@ def test_without_dropout_bfloat16_is_near_to_the_stock_function_in_float64(piece
         assert float((one.double() - other).norm() / other.norm()) < 2**-7  # two roundings to 8 bits
 
 
-@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("learns", ["all", "value", "none"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("native", [True, False])
 def test_without_dropout_only_training_in_native_bfloat16_is_in_pieces(native, dtype, learns, monkeypatch):
@@ -112,10 +113,54 @@ def test_without_dropout_only_training_in_native_bfloat16_is_in_pieces(native, d
     monkeypatch.setattr(attention, "native_bfloat16", lambda: native)
     inputs = tensors(1, 2, 4, 4, dtype)
     for no_grad in (False, True):
-        given = inputs if learns else [x.detach() for x in inputs]
+        given = [
+            x if learns == "all" or (learns, i) == ("value", 2) else x.detach() for i, x in enumerate(inputs)
+        ]
         with torch.set_grad_enabled(not no_grad):
             attend(ENCODER, *given, None, 0.0)
-    assert applied == [0.0] * (native and learns and dtype == torch.bfloat16)
+    assert applied == [0.0] * (native and learns != "none" and dtype == torch.bfloat16)
+
+
+@pytest.mark.parametrize("what", ["compiled", "long"])
+def test_without_dropout_graphs_and_long_texts_have_the_fused_kernel(what, monkeypatch):
+    monkeypatch.setattr(attention, "PiecewiseAttention", None)
+    monkeypatch.setattr(attention, "native_bfloat16", lambda: True)
+    if what == "compiled":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    else:
+        monkeypatch.setattr(attention, "PIECE", 15)
+    assert attend(ENCODER, *tensors(1, 2, 4, 4, torch.bfloat16), None, 0.0)[0].shape == (1, 4, 2, 8)
+
+
+def test_gradients_of_scores_in_bfloat16_cancel_where_one_key_has_all_the_weight(monkeypatch):
+    monkeypatch.setattr(attention, "native_bfloat16", lambda: True)
+    torch.manual_seed(1)
+    query, key, value = tensors(2, 2, 6, 6, torch.bfloat16)
+    one_key = torch.eye(6, dtype=torch.bool)[None, None].expand(2, 1, -1, -1)
+    out, _ = attend(ENCODER, query, key, value, one_key, 0.0)
+    dq, dk = torch.autograd.grad(out, (query, key), torch.randn(out.shape).bfloat16())
+    assert not dq.any() and not dk.any()
+
+
+def test_a_model_without_dropout_in_bfloat16_is_near_to_the_stock_one(monkeypatch):
+    monkeypatch.setattr(attention, "native_bfloat16", lambda: True)
+    torch.manual_seed(1)
+    stock, _ = build("bert", dropout=0.0)
+    net = copy.deepcopy(stock).train()
+    assert attend_in_pieces(net)
+    ids = torch.randint(5, 40, (3, 9))
+    mask = (torch.arange(9) < torch.tensor([9, 5, 7])[:, None]).long()
+
+    def gradients(model, half):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            logits = model(input_ids=ids, attention_mask=mask).logits
+        logits.float().square().sum().backward()
+        return torch.cat([p.grad.double().flatten() for p in model.parameters() if p.grad is not None])
+
+    exact, found = gradients(stock, False), gradients(net, True)
+    usual = float((gradients(stock, True) - exact).norm() / exact.norm())
+    assert float((found - exact).norm() / exact.norm()) < max(1.5 * usual, 0.01)
 
 
 @pytest.mark.parametrize("mask", ["none", "padding", "blind"])
