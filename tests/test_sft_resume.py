@@ -287,7 +287,7 @@ def torchrun(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, work):
-    """Two times 4 rows equal 8 in one process, in float32: SGD without dropout, as AdamW magnifies rounding."""
+    """Two times 4 rows equal 8 in one process, in float32; SGD, no dropout, as AdamW magnifies rounding."""
     args = [*sft_args, "--trainer_args.optim", "sgd", "--model.learning_rate", "0.3", "--max_steps", "10"]
     args += ["--model.hidden_dropout", "0", "--model.attention_dropout", "0"]
     args += ["--data.max_tokens", "64", "--save_steps", "4", "--precision", "32-true"]
