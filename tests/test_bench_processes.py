@@ -108,6 +108,14 @@ def test_what_cannot_be_measured_is_one_line(script, args, told, tmp_path, monke
     assert err.startswith("error: ") and err.count("\n") == 1
 
 
+def test_a_workplace_holds_the_caches_and_gives_the_environment_back():
+    before = dict(os.environ)
+    with bench_common.workplace() as folder:
+        for name in ("LIT_FT_CACHE", "HF_DATASETS_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TMPDIR"):
+            assert os.environ[name].startswith(str(folder))
+    assert dict(os.environ) == before and not folder.exists()
+
+
 @pytest.mark.slow
 def test_a_benchmark_runs(tmp_path):
     path = tmp_path / "sft.json"
