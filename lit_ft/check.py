@@ -20,7 +20,10 @@ def make_parser() -> Parser:
     parser = Parser(prog="python -m lit_ft", **introduction("check"))
     parser.add_argument("-c", "--config", action="config", help="A YAML file; later ones win.")
     parser.add_argument("--json", action="store_true", help="Print one JSON document in place of the tables.")
-    strict = "Exit code 1 where splits share texts or equal texts have different labels."
+    strict = (
+        "Exit code 1 where splits share texts, equal texts have different labels, or classes are none: names "
+        "that look the same, stand-ins for a missing label, a header among the rows."
+    )
     parser.add_argument("--strict", action="store_true", help=strict)
     add_run_flags(parser)
     add_groups(parser)

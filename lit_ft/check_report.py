@@ -11,6 +11,7 @@ import numpy as np
 
 from lit_ft import hub, pretrained
 from lit_ft.audit import AuditSplit, Conflicts, Duplicates, Leak, conflicts, duplicates, leakage
+from lit_ft.label_findings import LabelFinding
 from lit_ft.labels import LabelMapping, stratified_split
 from lit_ft.model_checks import check_max_tokens, max_positions
 from lit_ft.splits import SplitName, Texts, asks_hub, origin, read_texts
@@ -41,6 +42,7 @@ class Report:
     not_named: list[str]  # splits that the settings name no data for
     leakage: list[Leak]
     conflicts: Conflicts
+    labels: list[LabelFinding]
     pretrained: str
     max_tokens: int
 
@@ -51,8 +53,9 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether there is neither leakage nor a conflict."""
-        return not self.leaks and not self.conflicts.normalised_texts
+        """Whether there is neither leakage nor a conflict, and each class is one."""
+        wrong = any(finding.unsound for finding in self.labels)
+        return not self.leaks and not self.conflicts.normalised_texts and not wrong
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -104,6 +107,7 @@ def inspect(settings: Mapping[str, Any]) -> Report:
         not_named=[split for split in SPLITS if split not in reports],
         leakage=leakage(found, labels.names),
         conflicts=conflicts(found, labels.names),
+        labels=read["train"].label_findings,
         pretrained=settings["tokenizer"],
         max_tokens=settings["max_tokens"],
     )

@@ -14,6 +14,7 @@ def table(report: Report) -> str:
     parts = [
         _splits(report),
         _class_balance(report),
+        *([_labels(report)] if report.labels else []),
         _leakage(report),
         _conflicts(report),
         _token_lengths(report),
@@ -29,6 +30,8 @@ def verdict(report: Report) -> str:
     ]
     if texts := report.conflicts.normalised_texts:
         found.append(f"{_count(texts, 'text')} with different labels")
+    if wrong := sum(finding.unsound for finding in report.labels):
+        found.append(f"{_count(wrong, 'fault')} in the labels")
     return f"verdict: {', '.join(found)}" if found else "verdict: no leakage, no conflicting labels"
 
 
@@ -63,6 +66,13 @@ def _class_balance(report: Report) -> list[str]:
     hidden = len(names) - SHOWN_CLASSES
     more = [f"  and {hidden:,} classes more, shown by --json"] if hidden > 0 else []
     return ["CLASS BALANCE", *_aligned(rows), *more]
+
+
+def _labels(report: Report) -> list[str]:
+    lines = [
+        f"  {'* ' * finding.unsound}{finding.line.removeprefix('labels: ')}" for finding in report.labels
+    ]
+    return ["LABELS: * makes the classes wrong", *lines]
 
 
 def _leakage(report: Report) -> list[str]:

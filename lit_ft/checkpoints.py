@@ -15,6 +15,8 @@ from lit_ft.errors import UserError, first_line, unusable
 
 # How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
 READING = ("max_tokens", "truncation", "unescape", "strip_html_breaks")
+# What the classes are: those of training, and nothing else.
+CLASSES = ("label_type", "label_base", "label_names")
 # Where the data is: a checkpoint's own is taken where neither config nor flags say it.
 LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
@@ -112,9 +114,10 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
         raise UserError(
             f"expected single settings beside a checkpoint, found --{whole.pop()}; write --data.KEY=VALUE"
         )
-    for key in ("label_base", "label_names"):
+    for key in CLASSES:
         if f"data.{key}" in flags and config.data[key] != then["data"][key]:
             raise UserError(f"the classes are the checkpoint's: leave out --data.{key}")
+        config.data[key] = then["data"][key]
     for key in READING:
         if f"data.{key}" not in flags:
             config.data[key] = then["data"][key]

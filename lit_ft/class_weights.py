@@ -1,16 +1,17 @@
 """Leaf: how much each class counts in the loss."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from lit_ft.errors import UserError
+from lit_ft.label_column import whole_number
 
 
 def weights_of(
-    setting: Literal["balanced"] | list[float] | None,
+    setting: Literal["balanced"] | list[float] | Mapping[str, float] | None,
     label_names: Sequence[str],
     class_counts: Sequence[int] | None,
 ) -> torch.Tensor:
@@ -18,7 +19,7 @@ def weights_of(
 
     Args:
         setting: `model.class_weights`.
-        label_names: Display names, lowest label first, (C,).
+        label_names: Display names of the classes, (C,).
         class_counts: Training rows of each class, (C,), for `balanced`.
 
     Raises:
@@ -29,8 +30,10 @@ def weights_of(
         assert class_counts is not None
         counts = np.maximum(class_counts, 1)  # a class without rows has no loss to weigh
         return torch.tensor(sum(class_counts) / (len(counts) * counts), dtype=torch.float32)
-    if not setting:
+    if setting is None:
         return torch.ones(num_labels)
+    if isinstance(setting, Mapping):
+        setting = _in_order(setting, label_names)
     if len(setting) != num_labels:
         raise UserError(
             f"expected {num_labels} model.class_weights ({', '.join(label_names)}), "
@@ -40,3 +43,33 @@ def weights_of(
     if not (weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
         raise UserError(f"expected model.class_weights of 0 or more, found {setting}")
     return weights
+
+
+def _in_order(setting: Mapping[Any, float], label_names: Sequence[str]) -> list[float]:
+    """Weights by name in the order of the classes. YAML makes numbers of keys such as 1, and true of true."""
+    by_name: dict[str, float] = {}
+    places = {whole_number(name): name for name in label_names if whole_number(name) is not None}
+    for key, weight in setting.items():
+        name = key if key in label_names else places.get(whole_number(key), str(key))
+        name = name.lower() if isinstance(key, bool) and name not in label_names else name
+        if name not in label_names:
+            quotes = "; write it in quotes" if not isinstance(key, str) else ""
+            raise UserError(
+                f"expected model.class_weights of the classes {_listed(label_names)}, found one of {key!r}, "
+                f"which is none of them{quotes}"
+            )
+        if name in by_name:
+            raise UserError(
+                f"expected one weight of each class in model.class_weights, found two of {name!r}"
+            )
+        by_name[name] = weight
+    if missing := [name for name in label_names if name not in by_name]:
+        raise UserError(
+            f"expected model.class_weights of the classes {_listed(label_names)}, found none of "
+            f"{_listed(missing)}; give a weight for each class"
+        )
+    return [by_name[name] for name in label_names]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)

@@ -12,6 +12,7 @@ from lightning import LightningDataModule
 from lit_ft import batch_settings, model_checks, pretrained, splits
 from lit_ft.batching import GroupedBatchSampler, ResumableLoader
 from lit_ft.encoding import EncodedRows, Truncation
+from lit_ft.label_column import LabelType
 from lit_ft.labels import LabelMapping
 from lit_ft.splits import Split, SplitName, asks_hub, origin, prepare_split
 
@@ -35,8 +36,14 @@ class YelpDataModule(LightningDataModule):
         predict_output: File that `predict` writes; default `predictions.csv` in the run folder.
         text_column: Name of the column that holds the text.
         label_column: Name of the column that holds the label.
-        label_base: The lowest whole-number label. By default 0 where a 0 occurs, else 1 (stars).
-        label_names: Display names of the classes, lowest label first.
+        label_type: What labels are. `numbers`: whole numbers, in their order; `names`: as they are
+            written, in alphabetical order. `auto` takes a column for numbers only if every value is a whole
+            number, and not if digits are written as those of no number are (007; 1.0 beside 1.10).
+        label_base: The lowest whole number that is a class, also if no row has it. By default the lowest that
+            occurs, and labels below 0 are refused, as -1 often means "not labelled".
+        label_names: The labels in the order of their classes, also those that no row has; or, for labels that
+            are whole numbers or declared by the dataset, a name to show for each. A mapping from label to
+            name shows these names whatever the labels are.
         validation_share: Share of the training split held out for validation, stratified by label,
             where no validation data is given.
         split_seed: Chooses which rows are held out. Kept apart from the run's seed, so that runs with
@@ -77,8 +84,9 @@ class YelpDataModule(LightningDataModule):
         predict_output: str | None = None,
         text_column: str = "text",
         label_column: str = "label",
+        label_type: LabelType = "auto",
         label_base: int | None = None,
-        label_names: list[str] | None = None,
+        label_names: list[str] | dict[str, str] | None = None,
         validation_share: float = 0.05,
         split_seed: int = 0,
         unescape: bool = False,

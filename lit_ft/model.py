@@ -46,8 +46,8 @@ class BertClassifier(LightningModule):
         attention_dropout: Dropout on attention weights; the encoder's own if not given. 0 is faster.
         classifier_dropout: Dropout before the classifier head; the encoder's own if not given.
         label_smoothing: Share of the target's probability that is spread over all classes.
-        class_weights: Weight of each class in the loss, lowest label first, or `balanced` for weights
-            that make every class count the same.
+        class_weights: Weight of each class in the loss, in the order of the classes or by name, such as
+            `{neg: 1, pos: 5}`; or `balanced` for weights that make every class count the same.
         compile: Train a BERT on a GPU without padding, in one graph that torch.compile builds in the first
             step, in some 20 s. Goes with data.padding=none; evaluation stays as it is.
     """
@@ -64,7 +64,7 @@ class BertClassifier(LightningModule):
         attention_dropout: float | None = None,
         classifier_dropout: float | None = None,
         label_smoothing: float = 0.0,
-        class_weights: Literal["balanced"] | list[float] | None = None,
+        class_weights: Literal["balanced"] | list[float] | dict[str, float] | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """One split of a corpus on its way from files or the Hub to token ids and classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
@@ -15,6 +15,8 @@ from lit_ft.console import say, warn
 from lit_ft.corpus import class_names, read_files, read_hub, select_texts
 from lit_ft.encoding import EncodedRows, content_hash, encode, measure_cut
 from lit_ft.errors import UserError
+from lit_ft.label_column import LabelColumn
+from lit_ft.label_findings import LabelFinding, findings
 from lit_ft.labels import LabelMapping, stratified_split
 from lit_ft.text_keys import exact_keys
 
@@ -31,6 +33,7 @@ class Texts:
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
     table: Dataset  # every column and row as it was read
     where: str  # its name in messages
+    label_findings: list[LabelFinding] = field(default_factory=list)  # where the mapping was made of them
 
 
 @dataclass
@@ -135,18 +138,29 @@ def read_texts(
         done = "left without a prediction" if split == "predict" else "left out"
         warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are {done}")
     source_rows = np.asarray(texts.with_format("numpy")["row"][:])
-    classes = None
+    classes, found = None, []
     if split != "predict":
-        raw = texts.with_format("arrow")["label"][:]
+        name = settings["label_column"]
+        column = LabelColumn(texts.with_format("arrow")["label"][:], source_rows, name)
+        declared = class_names(table, name)  # of labels from 0 on
         if labels is None:
             if split != "train":
                 raise UserError("the classes come from training data or a checkpoint: set --ckpt_path")
-            declared = class_names(table, settings["label_column"])  # of labels from 0 on
-            names, base = settings["label_names"] or declared, 0 if declared else settings["label_base"]
-            labels = LabelMapping.fit(raw, base=base, names=names, where=where, rows=source_rows)
+            labels = LabelMapping.fit(
+                column,
+                base=settings["label_base"],
+                names=settings["label_names"],
+                where=where,
+                label_type=settings["label_type"],
+                declared=declared,
+            )
             say(labels.describe())
-        classes = labels.encode(raw, source_rows, where)
-    return Texts(texts, classes, source_rows, table, where), labels
+            others = [other for other in table.column_names if other != name]
+            found = findings(column, labels, texts.data.column("text"), others)
+            for finding in found:
+                (warn if finding.warns else say)(finding.line)
+        classes = labels.encode(column, None, where, declared, trained_on=split == "train")
+    return Texts(texts, classes, source_rows, table, where, found), labels
 
 
 def prepare_split(
