@@ -17,10 +17,10 @@ from lit_ft.columns import check_columns, label_feature
 from lit_ft.console import bar_pace, quiet_datasets
 from lit_ft.errors import UserError, first_line
 from lit_ft.faults import find_files, quoted
-from lit_ft.files import BATCH_ROWS, Files, LateColumns
+from lit_ft.files import BATCH_ROWS, Files, LateColumns, Reading
 from lit_ft.hub import hub_errors
 
-READER_VERSION = 1  # part of every cache key: raise it when a file would be read differently
+READER_VERSION = 2  # part of every cache key: raise it when a file would be read differently
 
 
 def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
@@ -53,7 +53,9 @@ def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
                     late_columns=late_columns,
                 )
                 builder.download_and_prepare()
-                return builder.as_dataset(split="train")
+                table = builder.as_dataset(split="train")
+            Reading(**json.loads(table.info.description)).tell(files)
+            return table
         except datasets.exceptions.DatasetGenerationError as error:
             cause = error.__cause__
             if isinstance(cause, LateColumns):

@@ -128,9 +128,18 @@ def test_missing_columns_name_those_that_exist_and_the_flags():
     refused(lambda: select(table.remove_columns("label"), text_column="what"), "set --data.label_column=NAME")
 
 
-def test_semicolons_between_the_values():
-    table = read_files(write("a.csv", "label;text\n1;good food\n"), flag=FLAG)
-    refused(lambda: select(table), "found 'label;text'; set the values apart by commas (.csv) or tabs (.tsv)")
+def test_advice_can_be_typed():
+    table = datasets.Dataset.from_dict({"my text": ["a long text"], "it's": ["1"]})
+    refused(lambda: select(table), """set --data.label_column='it'"'"'s' --data.text_column='my text'""")
+
+
+def test_a_first_line_that_may_be_a_row():
+    advice = "if that is a row and no header, write a header such as label,text above it, else set --data"
+    for first in ("5,great", "pos,a text of more than four words", "k,y z"):
+        table = read_files(write("a.csv", f"{first}\n4,awful and long to read\nk,so\n3,dull\n"), flag=FLAG)
+        refused(lambda table=table: select(table), advice)
+    table = read_files(write("b.csv", "kind,what\n1,a text of more than four words\n"), flag=FLAG)
+    refused(lambda: select(table), "'kind', 'what'; set --data.label_column=kind")
 
 
 def test_full_disk_while_texts_are_selected(monkeypatch):
