@@ -11,9 +11,13 @@ from lightning import LightningDataModule
 
 from lit_ft import batch_settings, model_checks, pretrained, splits
 from lit_ft.batching import GroupedBatchSampler, ResumableLoader
+from lit_ft.console import say
 from lit_ft.encoding import EncodedRows, Truncation
 from lit_ft.labels import LabelMapping
+from lit_ft.schedule import limit_in_words, limited
 from lit_ft.splits import Split, SplitName, asks_hub, origin, prepare_split
+
+KINDS: dict[SplitName, str] = {"validation": "val", "test": "test"}  # in the names of the Trainer's limits
 
 
 class YelpDataModule(LightningDataModule):
@@ -104,6 +108,7 @@ class YelpDataModule(LightningDataModule):
         self.splits: dict[SplitName, Split] = {}
         self._tokenizer_files: dict[str, str] = {}
         self._fingerprint: str | None = None  # of the training data
+        self._parts_said: set[SplitName] = set()
         self._train_loader: ResumableLoader | None = None
         self._loader_state: dict[str, int] | None = None
 
@@ -164,6 +169,10 @@ class YelpDataModule(LightningDataModule):
         """Training batches an epoch, on each process; the same in every epoch."""
         return len(self._sampler("train", self.splits["train"].rows, True, world_size))
 
+    def num_evaluation_batches(self, split: SplitName, world_size: int) -> int:
+        """Batches of a split that is measured, on each process."""
+        return len(self._sampler(split, self.splits[split].rows, False, world_size))
+
     def rows_per_train_batch(self) -> float | None:
         """Rows of a mean training batch, over all processes, where batches differ: with a `token_budget`."""
         return self._sampler("train", self.splits["train"].rows, True).rows_per_batch
@@ -179,7 +188,24 @@ class YelpDataModule(LightningDataModule):
         self, split: SplitName, rows: EncodedRows, train: bool, of: int | None = None
     ) -> GroupedBatchSampler:
         rank, world_size = (0, 1) if split == "predict" else self._process()  # predict: see _loader
-        return batch_settings.batch_sampler(self.hparams, rows.lengths, train, rank, of or world_size)
+        settings = self.hparams, rows.lengths, train, rank, of or world_size
+        sampler = batch_settings.batch_sampler(*settings, near=split == "predict")
+        sampler.repeats = train and bool(self.trainer and self.trainer.overfit_batches)
+        return sampler
+
+    def _limited(self, split: SplitName, batches: int) -> int:
+        """How many batches of a split that is measured the Trainer will take."""
+        kind = KINDS.get(split)
+        if kind is None or self.trainer is None:
+            return batches
+        # Of no batches Lightning asks for no loader, but for `num_sanity_val_steps`.
+        return limited(batches, getattr(self.trainer, f"limit_{kind}_batches")) or batches
+
+    def _say_part(self, split: SplitName, rows: int, whole: int) -> None:
+        if split not in self._parts_said:  # once, though a sanity check asks for the loader, too
+            self._parts_said.add(split)
+            limit = limit_in_words(self.trainer, KINDS[split])
+            say(f"{split}: measured on a random part, {rows:,} of {whole:,} texts ({limit})")
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -190,9 +216,16 @@ class YelpDataModule(LightningDataModule):
             # In predict each process takes a stretch of the file, so that it can write in order.
             rank, world_size = self._process() if split == "predict" else (0, 1)
             rows = rows.take(np.array_split(np.arange(len(rows)), world_size)[rank], with_index=True)
+        sampler = self._sampler(split, rows, train)
+        if not train and (left := self._limited(split, len(sampler))) < len(sampler):
+            whole, told_length = len(rows), len(sampler)
+            rows = rows.take(sampler.random_rows(left), with_index=True)
+            sampler = self._sampler(split, rows, train)
+            sampler.told_length = told_length
+            self._say_part(split, len(rows), whole)
         return ResumableLoader(
             rows,
-            batch_sampler=self._sampler(split, rows, train),
+            batch_sampler=sampler,
             collate_fn=batch_settings.padding_collator(self.hparams, self.tokenizer),
             num_workers=self.hparams["num_workers"],
             generator=torch.Generator(),

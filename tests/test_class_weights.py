@@ -39,11 +39,11 @@ def test_both_by_hand():
     torch.testing.assert_close(mean, (own * losses).sum() / own.sum())
 
 
-@pytest.mark.parametrize("classes", [2, 5])
-def test_a_rare_class_does_not_draw_all_rows(classes):
-    """1,500 rows that one feature separates, 3 % of them of the last class, balanced weights, smoothing."""
+@pytest.mark.parametrize("classes, every", [(2, 33), (5, 300)])
+def test_a_rare_class_does_not_draw_all_rows(classes, every):
+    """1,500 rows that one feature separates, few of the last class, balanced weights and smoothing."""
     labels = torch.arange(1500) % (classes - 1)
-    labels[::33] = classes - 1
+    labels[::every] = classes - 1
     features = torch.eye(classes)[labels]
     weights = weights_of("balanced", ["name"] * classes, torch.bincount(labels).tolist())
     layer = torch.nn.Linear(classes, classes)
