@@ -36,8 +36,8 @@ class GroupedBatchSampler(Sampler[list[int]]):
 
     Attributes:
         repeats: Whether every epoch follows the first one's plan, for `overfit_batches`.
-        told_length: What `len` says, where the rows are a part of a split: Lightning takes of it the share that
-            its limit asks for.
+        told_length: What `len` says, where the rows are a part of a split: Lightning takes the share of it
+            that its limit asks for.
 
     Args:
         lengths: Tokens of each row, (N,).

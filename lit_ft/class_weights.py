@@ -59,11 +59,11 @@ def cross_entropy(
 
         loss = sum_i w[y_i] * CE(z_i, q_i) / sum_i w[y_i],   q_i = (1 - eps) * onehot(y_i) + eps / C
 
-    the weighted empirical risk (King and Zeng 2001, "Logistic Regression in Rare Events Data", weighting) over
-    smoothed labels (Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7). torch's own
-    `cross_entropy` with both arguments weighs the smoothed part by each class's weight instead, so that every
-    row pulls towards the rarest class: with 3 % of a class, balanced weights and smoothing of 0.1, all rows
-    were predicted to be of it (torch 2.13, nn.CrossEntropyLoss, the formula under `label_smoothing`).
+    the weighted empirical risk (King and Zeng 2001, "Logistic Regression in Rare Events Data", on weighting)
+    over smoothed labels (Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7). torch 2.13
+    (nn.CrossEntropyLoss) with both arguments weighs the smoothed part by each class's weight instead, so that
+    every row pulls towards the rarest class: with 3 % of it, balanced weights and eps = 0.1, all rows were
+    predicted to be of that class.
 
     Args:
         logits: (B, C).

@@ -27,7 +27,7 @@ from lit_ft.processes import ending_together
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, record_evaluation
 from lit_ft.resume import RunSettings, StepSeed
-from lit_ft.schedule import check_evaluation, check_schedule
+from lit_ft.schedule import check_evaluation, check_flags, check_schedule
 from lit_ft.tracking import RunLogger, Tracking
 
 RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run folder is theirs
@@ -87,6 +87,7 @@ class ReviewCLI(LightningCLI):
         self._find_checkpoint()
         config = self.config[self.command]
         config.trainer.precision = config.trainer.precision or automatic_precision()
+        check_flags(self.command, config.trainer)
         if self.command == "fit":
             batch_settings.check_unpadded(config.data, config.model.compile)
 

@@ -190,7 +190,7 @@ class YelpDataModule(LightningDataModule):
         rank, world_size = (0, 1) if split == "predict" else self._process()  # predict: see _loader
         settings = self.hparams, rows.lengths, train, rank, of or world_size
         sampler = batch_settings.batch_sampler(*settings, near=split == "predict")
-        sampler.repeats = train and bool(self.trainer and self.trainer.overfit_batches)
+        sampler.repeats = train and bool(getattr(self.trainer, "overfit_batches", 0))
         return sampler
 
     def _limited(self, split: SplitName, batches: int) -> int:

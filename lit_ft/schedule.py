@@ -23,7 +23,7 @@ def num_training_steps(trainer: Any) -> int:
 
 
 def limited(batches: int, limit: int | float) -> int:
-    """How many batches a limit of the Trainer leaves: so many, or a share (data_connector.py of Lightning)."""
+    """The batches that a limit of the Trainer leaves: so many, or a share (Lightning, data_connector.py)."""
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
@@ -44,6 +44,38 @@ def check_end(trainer: Any) -> None:
     """Refuse a run without an end: its learning rate could not fall to 0 there."""
     if trainer.max_epochs in (None, -1) and trainer.max_steps in (None, -1):
         raise UserError("a linear decay needs an end: set --trainer.max_epochs or --trainer.max_steps")
+
+
+def check_flags(command: str, given: Any) -> None:
+    """Refuse settings of the Trainer that our batches do not go with, or that contradict each other.
+
+    Args:
+        command: Of the command line.
+        given: The settings, before a Trainer is made of them: it forgets what it passes over.
+    """
+    if given.use_distributed_sampler:
+        raise UserError(
+            "expected --trainer.use_distributed_sampler=false, found true: the batches share out their rows "
+            "among the processes themselves"
+        )
+    if command != "fit":
+        return
+    for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
+        value = getattr(given, name)
+        if isinstance(value, (int, float)) and not value > 0:
+            hint = "; to leave validation out set --trainer.limit_val_batches=0" if "val" in name else ""
+            raise UserError(f"expected --trainer.{name} above 0, found {value}{hint}")
+    for unit in ("epochs", "steps"):
+        least, most = getattr(given, f"min_{unit}"), getattr(given, f"max_{unit}")
+        if least is not None and most not in (None, -1) and least > most:
+            raise UserError(f"expected --trainer.min_{unit} of at most max_{unit}, {most}, found {least}")
+    taken = [f"--trainer.limit_{kind}_batches" for kind in ("train", "val")]
+    taken = [flag for flag in taken if getattr(given, flag.removeprefix("--trainer.")) is not None]
+    if given.overfit_batches and taken:
+        raise UserError(
+            f"--trainer.overfit_batches={given.overfit_batches} limits training and validation; leave it "
+            f"out, or {' and '.join(taken)}"
+        )
 
 
 def check_schedule(trainer: Any, datamodule: Any) -> None:

@@ -91,7 +91,7 @@ def test_each_validation_of_a_fit_measures_the_same_part(lit_ft, fit_args, monke
             end(self), seen.append(self.outcomes["val"].index.tolist())
         ),
     )  # fmt: skip
-    flags = ["--trainer.limit_val_batches", "0.5", "--data.eval_batch_size", "5", "--trainer.val_check_interval=5"]
+    flags = ["--data.eval_batch_size=5", "--trainer.limit_val_batches=0.5", "--trainer.val_check_interval=5"]
     code, out, err = lit_ft("fit", *fit_args, *flags, "--trainer.num_sanity_val_steps", "1")
     assert code == 0, err
     said = "validation: measured on a random part, 10 of 20 texts (trainer.limit_val_batches=0.5)"
@@ -124,33 +124,39 @@ def test_overfitting_trains_on_the_same_batches_in_each_epoch(overfit, budget, b
     trainer.fit(BertClassifier(str(encoder)), YelpDataModule(**settings))
     assert [len(found) for found in rows.epochs.values()] == [batches] * 3
     assert rows.epochs[0] == rows.epochs[1] == rows.epochs[2]
-    assert trainer.lr_scheduler_configs[0].scheduler.get_last_lr() == [0.0, 0.0]  # the schedule ends with the run
+    scheduler = trainer.lr_scheduler_configs[0].scheduler
+    assert scheduler.get_last_lr() == [0.0, 0.0]  # it ends with the run
 
 
-LIMITS = [
-    ("fit", ["--trainer.overfit_batches", "0.5"], "--trainer.overfit_batches that leaves a batch to validate on, "
-     "found 0.5 of 1; write a larger share, or a whole number"),
-    ("fit", ["--trainer.overfit_batches", "0.01"], "a batch to train on, found 0.01 of 10"),
-    ("fit", ["--trainer.overfit_batches", "2.0"], "of at most 1.0 as a share, found 2.0; write 2"),
-    ("fit", ["--trainer.limit_val_batches", "0.3"], "--trainer.limit_val_batches that leaves a batch to validate "
-     "on, found 0.3 of 1"),
-    ("fit", ["--trainer.limit_train_batches", "0.01"], "--trainer.limit_train_batches that leaves a batch"),
-    ("test", ["--trainer.limit_test_batches", "0"], "that leaves a batch to test on, found 0 of 1"),
-    ("test", ["--trainer.limit_test_batches", "0.9"], "that leaves a batch to test on, found 0.9 of 1"),
-    ("validate", ["--trainer.limit_val_batches", "0.0"], "that leaves a batch to validate on, found 0.0 of 1"),
-]  # fmt: skip
+REFUSED = [
+    ("fit", "overfit_batches=0.5", "overfit_batches that leaves a batch to validate on, found 0.5 of 1; "),
+    ("fit", "overfit_batches=0.01", "a batch to train on, found 0.01 of 10"),
+    ("fit", "overfit_batches=2.0", "of at most 1.0 as a share, found 2.0; write 2"),
+    ("fit", "limit_val_batches=0.3", "limit_val_batches that leaves a batch to validate on, found 0.3 of 1"),
+    ("fit", "limit_train_batches=0.01", "--trainer.limit_train_batches that leaves a batch"),
+    ("fit", "overfit_batches=2 --trainer.limit_val_batches=3", "leave it out, or --trainer.limit_val_b"),
+    ("fit", "val_check_interval=0.0", "found 0.0; to leave validation out set --trainer.limit_val_batches=0"),
+    ("fit", "check_val_every_n_epoch=0", "check_val_every_n_epoch above 0, found 0"),
+    ("fit", "accumulate_grad_batches=-1", "accumulate_grad_batches above 0, found -1"),
+    ("fit", "min_epochs=5", "--trainer.min_epochs of at most max_epochs, 2, found 5"),
+    ("test", "use_distributed_sampler=true", "use_distributed_sampler=false, found true"),
+    ("test", "limit_test_batches=0", "that leaves a batch to test on, found 0 of 1"),
+    ("test", "limit_test_batches=0.9", "that leaves a batch to test on, found 0.9 of 1"),
+    ("validate", "limit_val_batches=0.0", "that leaves a batch to validate on, found 0.0 of 1"),
+]
 
 
 def test_limits_that_leave_nothing(fitted, lit_ft, fit_args):
     before = metrics()
-    for command, flags, message in LIMITS:
-        assert message in one_line(lit_ft(command, *fit_args, *flags)), (command, flags)
+    for command, flags, message in REFUSED:
+        assert message in one_line(lit_ft(command, *fit_args, *f"--trainer.{flags}".split())), flags
     assert metrics() == before and len(list(Path("runs/small").iterdir())) == 1
 
 
 def test_trying_out_an_evaluation_keeps_no_figures(fitted, lit_ft, fit_args):
     before = metrics()
     for command in ("validate", "test"):
-        code, out, err = lit_ft(command, *fit_args, "--trainer.fast_dev_run", "true", "--data.eval_batch_size=4")
+        flags = ["--trainer.fast_dev_run", "true", "--data.eval_batch_size=4"]
+        code, out, err = lit_ft(command, *fit_args, *flags)
         assert code == 0 and f"fast_dev_run: {command} works" in out, err
     assert metrics() == before
