@@ -18,8 +18,9 @@ READING = ("max_tokens", "truncation", "unescape", "strip_html_breaks")
 # Where the data is: a checkpoint's own is taken where neither config nor flags say it.
 LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
-    "text_column label_column validation_share split_seed"
+    "text_column label_column"
 ).split()
+HELD_OUT = ("validation_share", "split_seed")  # which rows a checkpoint was not trained on: never another's
 TRAINING = {"compile"}  # of the model's settings: evaluation does without, and older checkpoints lack it
 # What may differ between a run and its resumption: none of it changes a weight.
 HARMLESS = {
@@ -115,6 +116,13 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
     for key in ("label_base", "label_names"):
         if f"data.{key}" in flags and config.data[key] != then["data"][key]:
             raise UserError(f"the classes are the checkpoint's: leave out --data.{key}")
+    for key in HELD_OUT:
+        if f"data.{key}" in flags and config.data[key] != then["data"][key]:
+            raise UserError(
+                f"what was held out is the checkpoint's: data.{key} is {config.data[key]} here and "
+                f"{then['data'][key]} there; leave out --data.{key}"
+            )
+        config.data[key] = then["data"][key]
     for key in READING:
         if f"data.{key}" not in flags:
             config.data[key] = then["data"][key]

@@ -4,6 +4,7 @@ N rows of a split, B rows a batch, T tokens after padding, C classes.
 """
 
 from typing import Any, Literal, cast
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -108,6 +109,7 @@ class YelpDataModule(LightningDataModule):
         self.splits: dict[SplitName, Split] = {}
         self._tokenizer_files: dict[str, str] = {}
         self._fingerprint: str | None = None  # of the training data
+        self._held_out: str | None = None  # of the rows of it that are held out
         self._parts_said: set[SplitName] = set()
         self._train_loader: ResumableLoader | None = None
         self._loader_state: dict[str, int] | None = None
@@ -139,11 +141,15 @@ class YelpDataModule(LightningDataModule):
         h, own_validation = self.hparams, origin(self.hparams, "validation") is not None
         if keep_train or not own_validation:
             train = self._prepare("train")
-            splits.check_same_train(self._fingerprint, train.fingerprint, resumes=keep_train)
-            self._fingerprint = train.fingerprint
+            where = h["train_path"] or h["source"]
+            splits.check_same_train(self._fingerprint, train.fingerprint, keep_train, where)
             if not own_validation:
-                halves = splits.hold_out(train, h["validation_share"], h["split_seed"])
-                train, self.splits["validation"] = halves
+                train, validation = splits.hold_out(train, h["validation_share"], h["split_seed"])
+                held_out = f"{crc32(validation.rows.positions.tobytes()):08x}"
+                if self._fingerprint is not None:  # a checkpoint's
+                    splits.check_same_held_out(self._held_out, held_out)
+                self.splits["validation"], self._held_out = validation, held_out
+            self._fingerprint = train.fingerprint
             if keep_train:
                 self.splits["train"] = train
         if own_validation:
@@ -264,12 +270,14 @@ class YelpDataModule(LightningDataModule):
             "labels": self.labels.as_dict() if self.labels else None,
             "tokenizer": self._tokenizer_files,
             "train": self._fingerprint,
+            "held_out": self._held_out,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` gave, before any loader is built; texts and labels are read as then."""
         self._loader_state = state_dict["loader"]
-        self._fingerprint = self._fingerprint or state_dict["train"]
+        if self._fingerprint is None:
+            self._fingerprint, self._held_out = state_dict["train"], state_dict.get("held_out")
         if self.labels is None and state_dict["labels"]:
             self.labels = LabelMapping.from_dict(state_dict["labels"])
         if self.tokenizer is None:
