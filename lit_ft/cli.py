@@ -100,7 +100,8 @@ class ReviewCLI(LightningCLI):
         ckpt_path = config.ckpt_path or default_checkpoint(self.command)
         if ckpt_path is None:
             return
-        path = checkpoints.locate(self.name, str(ckpt_path), self.command)
+        asked = config.ckpt_path is not None
+        path = checkpoints.locate(self.name, str(ckpt_path), self.command, asked)
         if path is None:
             say(f"no checkpoint '{ckpt_path}' in {runs.RUNS / self.name}: starting fresh")
             return

@@ -15,7 +15,8 @@ def stratified_split(
 
     A class with two different texts or more has a row in either part, unless that would hold out more than
     twice what was asked for: then the rows go to the classes that are due most of one. Rows with equal keys
-    stay together; copies of a text that are more than a class is to give stay in training.
+    stay together, unless no class has two different texts; copies of a text that are more than a class is to
+    give stay in training.
 
     Args:
         labels: Classes, int64 (N,).
@@ -27,7 +28,7 @@ def stratified_split(
         The indices of training and of validation, each ascending.
 
     Raises:
-        UserError: No class can give a text and keep one.
+        UserError: No class can give a row and keep one.
     """
     if not 0 < share < 1:
         raise UserError(f"expected a share between 0 and 1, found {share}; set --data.validation_share=0.05")
@@ -43,12 +44,13 @@ def stratified_split(
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
     firsts = np.cumsum(counts) - counts  # where each class begins in `grouped`
-    if keys is None or len(np.unique(keys)) == len(keys):
-        rank = np.arange(len(labels)) - np.repeat(firsts, counts)
-        held_out = grouped[rank < quota[labels[grouped]]]
-    else:
+    held_out = np.empty(0, np.int64)
+    if keys is not None and len(np.unique(keys)) < len(keys):
         by_class = [grouped[first : first + count] for first, count in zip(firsts, counts, strict=True)]
         held_out = _whole_texts(labels, by_class, quota, keys, MOST_OVER * asked if each else asked)
+    if not len(held_out):  # all texts differ; or no class has two, and what is measured are copies
+        rank = np.arange(len(labels)) - np.repeat(firsts, counts)
+        held_out = grouped[rank < quota[labels[grouped]]]
     return np.setdiff1d(np.arange(len(labels)), held_out), np.sort(held_out)
 
 
@@ -89,7 +91,7 @@ def _quota(counts: np.ndarray, share: float, each: bool, seed: int) -> np.ndarra
 def _whole_texts(
     labels: np.ndarray, by_class: list[np.ndarray], quota: np.ndarray, keys: np.ndarray, most: int
 ) -> np.ndarray:
-    """The rows to hold out where some have equal texts, which may have different labels.
+    """The rows to hold out where some have equal texts; none where no class can give a text and keep one.
 
     Args:
         labels: Classes, (N,).
@@ -132,10 +134,4 @@ def _whole_texts(
                 few = sizes[taken].sum() + sizes[text] <= most or not taken.any()
                 if not few or take(text, always=True):
                     break
-    if not taken.any():
-        raise UserError(
-            f"expected two different texts or more of some class to hold one out for validation, found "
-            f"{len(sizes):,} different texts in {len(labels):,} rows; give more texts or set "
-            "--data.validation_path"
-        )
     return np.flatnonzero(taken[text_of])

@@ -86,10 +86,12 @@ def _read_texts(data: DataSettings, split: SplitName) -> Dataset:
 def hold_out(texts: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     """The texts without a random share of them, and that share; both in the texts' order, no text in both."""
     keys = normalised_keys(texts.data.column("text"), "comparing texts")
-    if (different := len(np.unique(keys))) < 2:
+    if len(texts) < 2:
         raise UserError(
-            f"expected two different texts or more, to hold one out for evaluation, found {different} in "
-            f"{len(texts):,} rows; give more texts or set --data.validation_path"
+            f"expected two texts or more, to hold one out for evaluation, found {len(texts)}; "
+            "give more texts or set --data.validation_path"
         )
+    if len(np.unique(keys)) == 1:
+        warn("all texts are equal: those held out are copies of those trained on")
     kept, held_out = stratified_split(np.zeros(len(texts), np.int64), share, seed, keys)
     return texts.select(kept), texts.select(held_out)

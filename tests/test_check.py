@@ -362,6 +362,16 @@ def test_fit_warns_in_one_line(lit_ft, check, fit_args):
     assert code == 0 and "lit_ft check" not in err
 
 
+def test_fit_warns_of_copies_among_held_out_rows(check, encoder, capfd):
+    check()
+    rows = [(1, "good"), (2, "bad")] * 30  # nothing else could be held out
+    write_csv(Path("twice.csv"), rows)
+    YelpDataModule(train_path="twice.csv", validation_share=0.2, tokenizer=str(encoder), max_tokens=64).setup(
+        "fit"
+    )
+    assert "12 of 12 validation rows are copies of training rows; " in capfd.readouterr().err
+
+
 def test_held_out_rows_are_no_copies(check, encoder, capfd):
     check()
     write_csv(Path("twice.csv"), [(i % 2, sentence(i // 4)) for i in range(120)])  # and labels that conflict
