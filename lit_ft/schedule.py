@@ -151,7 +151,7 @@ def _check_limit(trainer: Any, kind: str, batches: int) -> int:
     if left == 0:
         words = {"train": "train on", "val": "validate on", "test": "test on"}[kind]
         raise UserError(
-            f"expected --{flag} that leaves a batch to {words}, found {limit} of {batches}; write a "
+            f"expected --{flag} that leaves a batch, found {limit} of the {batches} to {words}; write a "
             "larger share, or a whole number of batches"
         )
     return left

@@ -129,10 +129,10 @@ def test_overfitting_trains_on_the_same_batches_in_each_epoch(overfit, budget, b
 
 
 REFUSED = [
-    ("fit", "overfit_batches=0.5", "overfit_batches that leaves a batch to validate on, found 0.5 of 1; "),
-    ("fit", "overfit_batches=0.01", "a batch to train on, found 0.01 of 10"),
+    ("fit", "overfit_batches=0.5", "overfit_batches that leaves a batch, found 0.5 of the 1 to validate on; "),
+    ("fit", "overfit_batches=0.01", "a batch, found 0.01 of the 10 to train on"),
     ("fit", "overfit_batches=2.0", "of at most 1.0 as a share, found 2.0; write 2"),
-    ("fit", "limit_val_batches=0.3", "limit_val_batches that leaves a batch to validate on, found 0.3 of 1"),
+    ("fit", "limit_val_batches=0.3", "limit_val_batches that leaves a batch, found 0.3 of the 1 to validate on"),
     ("fit", "limit_train_batches=0.01", "--trainer.limit_train_batches that leaves a batch"),
     ("fit", "overfit_batches=2 --trainer.limit_val_batches=3", "leave it out, or --trainer.limit_val_b"),
     ("fit", "val_check_interval=0.0", "found 0.0; to leave validation out set --trainer.limit_val_batches=0"),
@@ -140,9 +140,9 @@ REFUSED = [
     ("fit", "accumulate_grad_batches=-1", "accumulate_grad_batches above 0, found -1"),
     ("fit", "min_epochs=5", "--trainer.min_epochs of at most max_epochs, 2, found 5"),
     ("test", "use_distributed_sampler=true", "use_distributed_sampler=false, found true"),
-    ("test", "limit_test_batches=0", "that leaves a batch to test on, found 0 of 1"),
-    ("test", "limit_test_batches=0.9", "that leaves a batch to test on, found 0.9 of 1"),
-    ("validate", "limit_val_batches=0.0", "that leaves a batch to validate on, found 0.0 of 1"),
+    ("test", "limit_test_batches=0", "that leaves a batch, found 0 of the 1 to test on"),
+    ("test", "limit_test_batches=0.9", "that leaves a batch, found 0.9 of the 1 to test on"),
+    ("validate", "limit_val_batches=0.0", "that leaves a batch, found 0.0 of the 1 to validate on"),
 ]
 
 
