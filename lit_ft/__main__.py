@@ -36,6 +36,12 @@ DEFAULT_CONFIGS = {
     ),
     "sft": ("imdb.yaml", "stanfordnlp/imdb and bert-base-cased; sample_sft.yaml needs no network"),
 }
+# Flags that name somebody's own data or model, if not with a value of the sample's.
+OWN: dict[str, str | None] = {
+    f"--data.{split}_path": None for split in ("train", "validation", "test", "predict")
+}
+OWN |= {"--data.source": "sample", "--model.pretrained": "sample", "--data": None, "--model": None}
+TRAINING = ("fit", "check", "sft", "verify-resume")  # they need data; the others' is a checkpoint's
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 UNWRITABLE |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
@@ -128,25 +134,40 @@ def flag_value(args: list[str], flag: str) -> str | None:
     return value
 
 
+def names_own(args: list[str]) -> bool:
+    """Whether flags name data or a model: their settings are not the sample's, which is a toy."""
+    given = {flag: flag_value(args, flag) for flag in OWN}
+    return any(value not in (None, "null", OWN[flag]) for flag, value in given.items())
+
+
 def needs_default_config(command: str, args: list[str]) -> bool:
     """Whether `command` runs its default config: none is named, and nothing else says what to run."""
-    if command not in DEFAULT_CONFIGS or config_values(args):
+    if command not in DEFAULT_CONFIGS or config_values(args) or names_own(args):
         return False
-    if any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args):
+    if _asks_help(args):
         return False
-    if command in ("fit", "check", "sft", "verify-resume"):
+    if command in TRAINING:
         return True
     # A checkpoint knows its own settings; with --name, best and last are looked up in that run's folder.
     return flag_value(args, "--ckpt_path") in (None, "best", "last") and flag_value(args, "--name") is None
 
 
+def _asks_help(args: list[str]) -> bool:
+    return any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args)
+
+
 def resolve_configs(command: str, args: list[str]) -> list[str]:
     """`args` with every config's file, or the default one, in front: flags win wherever they stand."""
     args = list(args)
+    of_sft = command == "verify-resume" and "sft" in args
+    name, text = DEFAULT_CONFIGS.get("sft" if of_sft else command, ("", ""))
     if needs_default_config(command, args):
-        name, text = DEFAULT_CONFIGS[command]
         sys.stderr.write(f"lit_ft: no --config given, using {name} ({text})\n")
         args[:0] = ["--config", name]
+    elif command in TRAINING and not config_values(args) and not _asks_help(args):
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # Lightning starts the others with the same flags
+        told = f"your own data or model with the defaults of `{command} --help`, not with {name}'s settings"
+        sys.stderr.write(f"lit_ft: no --config given: {told}\n" if first else "")
     configs: list[str] = []
     for index, taken, value in reversed(config_values(args)):
         configs[:0] = ["--config", str(find_config(value))]

@@ -75,9 +75,23 @@ def check_unpadded(settings: Mapping[str, Any], compiled: bool) -> None:
 
 
 def batch_sampler(
-    settings: Mapping[str, Any], lengths: np.ndarray, train: bool, rank: int, world_size: int
+    settings: Mapping[str, Any],
+    lengths: np.ndarray,
+    train: bool,
+    rank: int,
+    world_size: int,
+    near: bool = False,
 ) -> GroupedBatchSampler:
-    """The batches of rows of these lengths, (N,): shuffled to train on, else in a fixed order."""
+    """The batches of rows of these lengths, (N,): shuffled to train on, else in a fixed order.
+
+    Args:
+        settings: The data module's, by name.
+        lengths: Tokens of each row, (N,).
+        train: Whether they are trained on.
+        rank: This process among `world_size`.
+        world_size: Number of processes that share the batches.
+        near: Whether rows have to come near their place, as those of `predict`, which are written in order.
+    """
     if train and settings["padding"] == "none":
         most_rows, budget = settings["batch_size"], settings["token_budget"]
         return StratifiedBatchSampler(
@@ -87,7 +101,7 @@ def batch_sampler(
     return GroupedBatchSampler(
         np.full_like(lengths, settings["max_tokens"]) if padded else lengths,
         settings["batch_size" if train else "eval_batch_size"],
-        seed=settings["seed"],
+        seed=settings["seed" if train else "split_seed"],  # runs of other seeds are measured on the same part
         group_by_length=settings["group_by_length"],
         shuffle=train,
         rank=rank,
@@ -95,6 +109,7 @@ def batch_sampler(
         token_budget=settings["token_budget"],
         width_multiple=settings["pad_multiple"],
         most_tokens=settings["max_tokens"],
+        near=near,
     )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from lit_ft import hub, pretrained
 from lit_ft.audit import AuditSplit, Conflicts, Duplicates, Leak, conflicts, duplicates, leakage
+from lit_ft.holdout import shown_share, stratified_split
 from lit_ft.label_findings import LabelFinding
-from lit_ft.labels import LabelMapping, stratified_split
+from lit_ft.labels import LabelMapping
 from lit_ft.model_checks import check_max_tokens, max_positions
 from lit_ft.splits import SplitName, Texts, asks_hub, origin, read_texts
 from lit_ft.text_keys import exact_keys, normalised_keys
@@ -84,9 +85,8 @@ def inspect(settings: Mapping[str, Any]) -> Report:
     reports: dict[str, SplitReport] = {}
     for split in found:
         own = read.get(split.name)  # None for rows held out of train
-        share = f"data.validation_share={settings['validation_share']}"
         reports[split.name] = SplitReport(
-            where=own.where if own else f"held out of {read['train'].where} ({share})",
+            where=own.where if own else _held_out_of(read["train"], split, settings["validation_share"]),
             rows=len(split.exact),
             empty_rows=len(own.table) - len(own.texts) if own else 0,
             classes=_class_counts(split.labels, labels),
@@ -138,13 +138,18 @@ def _read(
         if name == "train" and "validation" not in named:
             assert texts.labels is not None
             kept, held_out = stratified_split(
-                texts.labels, settings["validation_share"], settings["split_seed"]
+                texts.labels, settings["validation_share"], settings["split_seed"], split.normalised
             )
             found += [split.take(kept, "train"), split.take(held_out, "validation")]
         else:
             found.append(split)
     assert labels is not None
     return read, found, labels
+
+
+def _held_out_of(train: Texts, split: AuditSplit, share: float) -> str:
+    assert train.labels is not None and split.labels is not None
+    return f"held out of {train.where} ({shown_share(train.labels, split.labels, share)})"
 
 
 def _class_counts(classes: np.ndarray | None, labels: LabelMapping) -> dict[str, int] | None:

@@ -27,7 +27,7 @@ from lit_ft.processes import ending_together
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, record_evaluation
 from lit_ft.resume import RunSettings, StepSeed
-from lit_ft.schedule import check_schedule
+from lit_ft.schedule import check_evaluation, check_flags, check_schedule
 from lit_ft.tracking import RunLogger, Tracking
 
 RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run folder is theirs
@@ -87,6 +87,7 @@ class ReviewCLI(LightningCLI):
         self._find_checkpoint()
         config = self.config[self.command]
         config.trainer.precision = config.trainer.precision or automatic_precision()
+        check_flags(self.command, config.trainer)
         if self.command == "fit":
             batch_settings.check_unpadded(config.data, config.model.compile)
 
@@ -99,7 +100,8 @@ class ReviewCLI(LightningCLI):
         ckpt_path = config.ckpt_path or default_checkpoint(self.command)
         if ckpt_path is None:
             return
-        path = checkpoints.locate(self.name, str(ckpt_path), self.command)
+        asked = config.ckpt_path is not None
+        path = checkpoints.locate(self.name, str(ckpt_path), self.command, asked)
         if path is None:
             say(f"no checkpoint '{ckpt_path}' in {runs.RUNS / self.name}: starting fresh")
             return
@@ -161,6 +163,8 @@ class ReviewCLI(LightningCLI):
             if self.command == "fit":
                 check_schedule(self.trainer, self.datamodule)
                 unpadded.check(config.model.compile, self.model.net, self.trainer)
+            elif self.command in ("validate", "test"):
+                check_evaluation(self.trainer, self.datamodule, self.command)
         except Exception as error:
             if new and self.run is not None and global_rank() == 0:
                 runs.discard_if_empty(self.run)
@@ -230,6 +234,9 @@ class ReviewCLI(LightningCLI):
         evaluate = self.trainer.validate if prefix == "val" else self.trainer.test
         with ending_together(self.trainer):
             evaluate(self.model, datamodule=self.datamodule, verbose=False, **self.start)
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            say(f"fast_dev_run: {self.command} works; its figures are of a few texts, and were not kept")
+            return
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
         metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}

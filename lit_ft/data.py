@@ -4,6 +4,7 @@ N rows of a split, B rows a batch, T tokens after padding, C classes.
 """
 
 from typing import Any, Literal, cast
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -11,10 +12,14 @@ from lightning import LightningDataModule
 
 from lit_ft import batch_settings, model_checks, pretrained, splits
 from lit_ft.batching import GroupedBatchSampler, ResumableLoader
+from lit_ft.console import say
 from lit_ft.encoding import EncodedRows, Truncation
 from lit_ft.label_column import LabelType
 from lit_ft.labels import LabelMapping
+from lit_ft.schedule import limit_in_words, limited
 from lit_ft.splits import Split, SplitName, asks_hub, origin, prepare_split
+
+KINDS: dict[SplitName, str] = {"validation": "val", "test": "test"}  # in the names of the Trainer's limits
 
 
 class YelpDataModule(LightningDataModule):
@@ -112,6 +117,8 @@ class YelpDataModule(LightningDataModule):
         self.splits: dict[SplitName, Split] = {}
         self._tokenizer_files: dict[str, str] = {}
         self._fingerprint: str | None = None  # of the training data
+        self._held_out: str | None = None  # of the rows of it that are held out
+        self._parts_said: set[SplitName] = set()
         self._train_loader: ResumableLoader | None = None
         self._loader_state: dict[str, int] | None = None
 
@@ -142,11 +149,15 @@ class YelpDataModule(LightningDataModule):
         h, own_validation = self.hparams, origin(self.hparams, "validation") is not None
         if keep_train or not own_validation:
             train = self._prepare("train")
-            splits.check_same_train(self._fingerprint, train.fingerprint, resumes=keep_train)
-            self._fingerprint = train.fingerprint
+            where = h["train_path"] or h["source"]
+            splits.check_same_train(self._fingerprint, train.fingerprint, keep_train, where)
             if not own_validation:
-                halves = splits.hold_out(train, h["validation_share"], h["split_seed"])
-                train, self.splits["validation"] = halves
+                train, validation = splits.hold_out(train, h["validation_share"], h["split_seed"])
+                held_out = f"{crc32(validation.rows.positions.tobytes()):08x}"
+                if self._fingerprint is not None:  # a checkpoint's
+                    splits.check_same_held_out(self._held_out, held_out)
+                self.splits["validation"], self._held_out = validation, held_out
+            self._fingerprint = train.fingerprint
             if keep_train:
                 self.splits["train"] = train
         if own_validation:
@@ -172,6 +183,10 @@ class YelpDataModule(LightningDataModule):
         """Training batches an epoch, on each process; the same in every epoch."""
         return len(self._sampler("train", self.splits["train"].rows, True, world_size))
 
+    def num_evaluation_batches(self, split: SplitName, world_size: int) -> int:
+        """Batches of a split that is measured, on each process."""
+        return len(self._sampler(split, self.splits[split].rows, False, world_size))
+
     def rows_per_train_batch(self) -> float | None:
         """Rows of a mean training batch, over all processes, where batches differ: with a `token_budget`."""
         return self._sampler("train", self.splits["train"].rows, True).rows_per_batch
@@ -187,7 +202,24 @@ class YelpDataModule(LightningDataModule):
         self, split: SplitName, rows: EncodedRows, train: bool, of: int | None = None
     ) -> GroupedBatchSampler:
         rank, world_size = (0, 1) if split == "predict" else self._process()  # predict: see _loader
-        return batch_settings.batch_sampler(self.hparams, rows.lengths, train, rank, of or world_size)
+        settings = self.hparams, rows.lengths, train, rank, of or world_size
+        sampler = batch_settings.batch_sampler(*settings, near=split == "predict")
+        sampler.repeats = train and bool(getattr(self.trainer, "overfit_batches", 0))
+        return sampler
+
+    def _limited(self, split: SplitName, batches: int) -> int:
+        """How many batches of a split that is measured the Trainer will take."""
+        kind = KINDS.get(split)
+        if kind is None or self.trainer is None:
+            return batches
+        # Of no batches Lightning asks for no loader, but for `num_sanity_val_steps`.
+        return limited(batches, getattr(self.trainer, f"limit_{kind}_batches")) or batches
+
+    def _say_part(self, split: SplitName, rows: int, whole: int) -> None:
+        if split not in self._parts_said:  # once, though a sanity check asks for the loader, too
+            self._parts_said.add(split)
+            limit = limit_in_words(self.trainer, KINDS[split])
+            say(f"{split}: measured on a random part, {rows:,} of {whole:,} texts ({limit})")
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -198,9 +230,16 @@ class YelpDataModule(LightningDataModule):
             # In predict each process takes a stretch of the file, so that it can write in order.
             rank, world_size = self._process() if split == "predict" else (0, 1)
             rows = rows.take(np.array_split(np.arange(len(rows)), world_size)[rank], with_index=True)
+        sampler = self._sampler(split, rows, train)
+        if not train and (left := self._limited(split, len(sampler))) < len(sampler):
+            whole, told_length = len(rows), len(sampler)
+            rows = rows.take(sampler.random_rows(left), with_index=True)
+            sampler = self._sampler(split, rows, train)
+            sampler.told_length = told_length
+            self._say_part(split, len(rows), whole)
         return ResumableLoader(
             rows,
-            batch_sampler=self._sampler(split, rows, train),
+            batch_sampler=sampler,
             collate_fn=batch_settings.padding_collator(self.hparams, self.tokenizer),
             num_workers=self.hparams["num_workers"],
             generator=torch.Generator(),
@@ -239,12 +278,14 @@ class YelpDataModule(LightningDataModule):
             "labels": self.labels.as_dict() if self.labels else None,
             "tokenizer": self._tokenizer_files,
             "train": self._fingerprint,
+            "held_out": self._held_out,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` gave, before any loader is built; texts and labels are read as then."""
         self._loader_state = state_dict["loader"]
-        self._fingerprint = self._fingerprint or state_dict["train"]
+        if self._fingerprint is None:
+            self._fingerprint, self._held_out = state_dict["train"], state_dict.get("held_out")
         if self.labels is None and state_dict["labels"]:
             self.labels = LabelMapping.from_dict(state_dict["labels"])
         if self.tokenizer is None:

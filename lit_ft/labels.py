@@ -1,4 +1,4 @@
-"""Leaf: what the labels of a corpus mean, as classes 0 to C-1, and a split that keeps their shares."""
+"""Leaf: what the labels of a corpus mean, as classes 0 to C-1."""
 
 import functools
 import itertools

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedModel
 from lit_ft import cpu_training
 from lit_ft import pretrained as models
 from lit_ft.attention import attend_in_pieces
-from lit_ft.class_weights import weights_of
+from lit_ft.class_weights import cross_entropy, weights_of
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.metrics import ClassifierMetrics, Outcomes
@@ -47,7 +47,8 @@ class BertClassifier(LightningModule):
         classifier_dropout: Dropout before the classifier head; the encoder's own if not given.
         label_smoothing: Share of the target's probability that is spread over all classes.
         class_weights: Weight of each class in the loss, in the order of the classes or by name, such as
-            `{neg: 1, pos: 5}`; or `balanced` for weights that make every class count the same.
+            `{neg: 1, pos: 5}`; or `balanced` for weights that make every class count the same. A text counts
+            with its own label's weight, also under label_smoothing, which spreads evenly.
         compile: Train a BERT on a GPU without padding, in one graph that torch.compile builds in the first
             step, in some 20 s. Goes with data.padding=none; evaluation stays as it is.
     """
@@ -178,9 +179,8 @@ class BertClassifier(LightningModule):
         smoothing = self.hparams["label_smoothing"]
         world_size = 1 if self._trainer is None else self._trainer.world_size
         own_mean = world_size == 1 and self.step_weight is None
-        reduction = "mean" if own_mean else "sum"
         logits = self._logits_to_train(batch)
-        loss = F.cross_entropy(logits, labels, weights, reduction=reduction, label_smoothing=smoothing)
+        loss = cross_entropy(logits, labels, weights, smoothing, "mean" if own_mean else "sum")
         if not own_mean:
             loss = mean_over_processes(loss, labels, weights, world_size, self.step_weight)
         self.log("train/loss", loss, batch_size=len(labels))

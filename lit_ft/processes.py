@@ -50,9 +50,10 @@ def mean_over_processes(
     sums = torch.stack([total.detach(), weight])
     if world_size > 1:
         torch.distributed.all_reduce(sums)  # Lightning's `reduce` would wait for the device
-    gradient_only = (total - total.detach()) * world_size / (step_weight or sums[1])
+    own = sums[1] + (sums[1] == 0)  # where all rows are of classes of weight 0: a loss of 0, not 0 / 0
+    gradient_only = (total - total.detach()) * world_size / (step_weight or own)
     # One value on all processes: what looks at it (is it a number?) then decides the same on all of them.
-    return sums[0] / sums[1] + gradient_only
+    return sums[0] / own + gradient_only
 
 
 def largest(number: int, args: Any) -> int:

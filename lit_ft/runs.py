@@ -71,10 +71,20 @@ def checkpoints_of(run: Path, which: str) -> Iterator[Path]:
         yield from sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)
 
 
-def find_checkpoint(name: str, which: str) -> tuple[Path | None, list[Path]]:
-    """The checkpoint `best` or `last` of the newest run that has a whole one; damaged ones before it."""
+def find_checkpoint(
+    name: str, which: str, newer_than: Path | None = None
+) -> tuple[Path | None, list[Path]]:
+    """The checkpoint `best` or `last` of the newest run that has a whole one; damaged ones before it.
+
+    Args:
+        name: Of the run.
+        which: `best` or `last`.
+        newer_than: A checkpoint: neither its run nor older ones are looked at.
+    """
     damaged: list[Path] = []
     for run in versions(name):
+        if newer_than is not None and newer_than.is_relative_to(run):
+            break
         for path in checkpoints_of(run, which):
             if is_readable(path):
                 return path, damaged

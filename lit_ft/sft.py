@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 
 from lit_ft import hub, runs
 from lit_ft.__main__ import first_config_stem
-from lit_ft.flags import check_seed, introduction
+from lit_ft.flags import check_seed, introduction, warn_of_sample_encoder
 from lit_ft.parser import OneLineErrors
 from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, check_bounds
 
@@ -53,6 +53,8 @@ def _build(parser: OneLineErrors, found: Namespace) -> SftSettings:
 def main(command: str, args: list[str]) -> int:
     """Run `sft` and return the exit code."""
     settings, resolved = parse(args)
+    if settings.ckpt_path is None:
+        warn_of_sample_encoder(settings, args)
     wanted = {"model": settings.model.pretrained}
     if settings.ckpt_path is not None and hub.names_hub(wanted.pop("model")):
         hub.go_offline_if_unreachable()  # it may go on without the Hub, or start fresh

@@ -98,7 +98,7 @@ class SftSettings:
         data: The texts.
         model: The model and its optimizer.
         seed_everything: The run's seed: a new head's weights, the order of the rows, their masks, dropout.
-        name: The run's name; by default that of the first --config.
+        name: The run's name; by default that of the first --config, or `default`.
         ckpt_path: Go on from a checkpoint: `last` for the newest one of this name, or a checkpoint folder.
         num_train_epochs: How often to go through the texts; may be a fraction.
         max_steps: Optimizer steps after which to stop, whatever `num_train_epochs` says; -1 for no such end.

@@ -15,10 +15,11 @@ from lit_ft.console import say, warn
 from lit_ft.corpus import class_names, read_files, read_hub, select_texts
 from lit_ft.encoding import EncodedRows, content_hash, encode, measure_cut
 from lit_ft.errors import UserError
+from lit_ft.holdout import shown_share, stratified_split
 from lit_ft.label_column import LabelColumn
 from lit_ft.label_findings import LabelFinding, findings
-from lit_ft.labels import LabelMapping, stratified_split
-from lit_ft.text_keys import exact_keys
+from lit_ft.labels import LabelMapping
+from lit_ft.text_keys import exact_keys, normalised_keys
 
 SplitName = Literal["train", "validation", "test", "predict"]
 VERBS = {"train": "train on", "validation": "validate on", "test": "test on", "predict": "predict"}
@@ -183,8 +184,10 @@ def prepare_split(
 def hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:
     """The rows to train on and those held out for validation, where no data of its own is named."""
     assert train.labels is not None
-    kept, held_out = stratified_split(train.labels, share, seed)
-    say(f"validation: {len(held_out):,} rows held out of train (data.validation_share={share})")
+    keys = normalised_keys(train.texts.data.column("text"), "comparing texts")
+    kept, held_out = stratified_split(train.labels, share, seed, keys)
+    share_in_words = shown_share(train.labels, train.labels[held_out], share)
+    say(f"validation: {len(held_out):,} rows held out of train ({share_in_words})")
     return train.take(kept), train.take(held_out)
 
 
@@ -195,16 +198,36 @@ def warn_of_copies(train: Split, validation: Split) -> None:
         warn(line)
 
 
-def check_same_train(then: str | None, now: str, resumes: bool) -> None:
-    """Compare the training data with the checkpoint's.
+def check_same_train(then: str | None, now: str, resumes: bool, where: str) -> None:
+    """Refuse other training data than the checkpoint's: to go on with, or to hold rows out of again.
 
     Args:
         then: The checkpoint's fingerprint, None without one.
         now: The fingerprint of what was read.
-        resumes: Whether training goes on: then other data is refused, else it is a warning.
+        resumes: Whether training goes on; else the checkpoint is measured on what is held out.
+        where: What was read.
     """
     if then in (None, now):
         return
     if resumes:
         raise UserError("the training data is not the checkpoint's: leave out --ckpt_path to start anew")
-    warn("the training data is not the checkpoint's: rows held out now may have been trained on")
+    raise UserError(
+        "expected the checkpoint's training data, whose held-out rows are measured, found other rows, labels "
+        f"or clean-ups in {where}: rows held out now may have been trained on; set --data.train_path or "
+        "--data.source to that data, or --data.validation_path to rows to measure"
+    )
+
+
+def check_same_held_out(then: str | None, now: str) -> None:
+    """Refuse to measure a checkpoint on rows that it was trained on.
+
+    Args:
+        then: The fingerprint of the rows that its run held out, None where it held out none.
+        now: Of those that are held out now.
+    """
+    if then != now:
+        found = "other rows" if then else "none: its run had validation data of its own"
+        raise UserError(
+            f"expected the rows that the checkpoint's run held out of its training data, found {found}; set "
+            "--data.validation_path to rows to measure, or --data.validation_split"
+        )

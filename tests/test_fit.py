@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import lasting, write_csv
+from conftest import lasting, one_line, write_csv
 
 RUN = Path("runs/small/version_0")
 LEARN = ["--trainer.max_epochs", "12", "--model.learning_rate", "1e-2", "--model.hidden_dropout", "0"]
@@ -237,6 +237,21 @@ def test_a_run_without_validation_keeps_its_weights(flags, lit_ft, fit_args):
     assert (RUN / "checkpoints/last.ckpt").is_file() and (RUN / "model/model.safetensors").is_file()
     assert lit_ft("test", "--config", "small.yaml", "--ckpt_path", "last")[0] == 0
     assert metrics()["test/step"] == (3 if "3" in flags else 20)
+    code, out, err = lit_ft("predict", "--config", "small.yaml", "--data.predict_path", "test.csv")
+    told = f"so that there is no best checkpoint: taking {RUN}/checkpoints/last.ckpt"
+    assert code == 0 and told in err and len(read(RUN / "predictions.csv")) == 30
+    line = one_line(lit_ft("test", "--config", "small.yaml", "--ckpt_path", "best"))
+    assert f"no validation took place; set --ckpt_path last for {RUN}/checkpoints/last.ckpt" in line
+    assert "(names here: small)" in one_line(lit_ft("test", "--config", "small.yaml", "--name", "other"))
+
+
+def test_a_newer_run_without_a_best_checkpoint_is_named(fitted, lit_ft):
+    newer = Path("runs/small/version_1/checkpoints")
+    newer.mkdir(parents=True)
+    shutil.copy(RUN / "checkpoints/last.ckpt", newer / "last.ckpt")
+    code, out, err = lit_ft("test", "--config", "small.yaml")
+    assert code == 0 and f"checkpoint: {RUN}/checkpoints/best.ckpt" in out
+    assert f"{newer}/last.ckpt is of a newer run, which has no best checkpoint" in err
 
 
 def test_a_moved_run_goes_on_and_keeps_its_best(lit_ft, fit_args, work):

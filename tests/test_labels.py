@@ -1,4 +1,4 @@
-"""Labels: how each kind is understood, one line for each mistake, and the stratified split."""
+"""Labels: how each kind is understood, and one line for each mistake."""
 
 import time
 
@@ -10,7 +10,7 @@ import torch
 from corpus_files import refused
 
 from lit_ft.errors import UserError
-from lit_ft.labels import LabelMapping, stratified_split
+from lit_ft.labels import LabelMapping
 
 
 def fit(labels, base=None, names=None, rows=None, **kwargs):
@@ -257,31 +257,3 @@ def test_many_labels_are_quick():
         encoded = fit(labels).encode(labels)
         assert time.perf_counter() - start < 2  # 0.02 s; Python row by row takes over 1 s a pass
         assert np.array_equal(encoded, numbers)
-
-
-def test_split_keeps_shares_and_is_seeded():
-    labels = np.random.default_rng(1).choice(5, 1000, p=[0.5, 0.3, 0.15, 0.04, 0.01])
-    train, validation = stratified_split(labels, 0.1, seed=3)
-    assert len(validation) == 100 and np.array_equal(np.sort(np.r_[train, validation]), np.arange(1000))
-    assert (np.diff(train) > 0).all() and (np.diff(validation) > 0).all()
-    held_out, counts = np.bincount(labels[validation], minlength=5), np.bincount(labels)
-    assert (held_out >= 1).all() and (np.abs(held_out - counts * 0.1) <= 1).all()
-    again, other = stratified_split(labels, 0.1, seed=3), stratified_split(labels, 0.1, seed=4)
-    assert np.array_equal(again[1], validation) and not np.array_equal(other[1], validation)
-    assert not np.array_equal(validation[:50], np.flatnonzero(labels >= 0)[:50])
-
-
-def test_split_of_few_rows():
-    train, validation = stratified_split(np.array([0, 0, 1, 1, 3]), 0.01, seed=0)
-    assert len(validation) == 2 and 4 in train
-    train, validation = stratified_split(np.array([0, 0, 1, 1, 3]), 0.99, seed=0)
-    assert set(np.array([0, 0, 1, 1, 3])[train]) == {0, 1, 3}
-    refused(lambda: stratified_split(np.array([0, 1, 2]), 0.5, 0), "found 3 rows", "--data.validation_path")
-    refused(lambda: stratified_split(np.array([0, 0]), 1.5, 0), "found 1.5", "--data.validation_share")
-
-
-def test_split_leaves_the_global_generators_alone():
-    np.random.seed(0)
-    before = np.random.get_state()[1].tolist()
-    stratified_split(np.array([0, 0, 1, 1]), 0.5, seed=0)
-    assert np.random.get_state()[1].tolist() == before
