@@ -71,10 +71,10 @@ def checkpoints_of(run: Path, which: str) -> Iterator[Path]:
         yield from sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)
 
 
-def find_checkpoint(name: str, which: str) -> tuple[Path | None, list[Path]]:
+def find_checkpoint(name: str, which: str, among: list[Path] | None = None) -> tuple[Path | None, list[Path]]:
     """The checkpoint `best` or `last` of the newest run that has a whole one; damaged ones before it."""
     damaged: list[Path] = []
-    for run in versions(name):
+    for run in versions(name) if among is None else among:
         for path in checkpoints_of(run, which):
             if is_readable(path):
                 return path, damaged
