@@ -78,8 +78,9 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     told = global_rank(), max(1, number_of("WORLD_SIZE"))
     if told != (args.process_index, args.world_size):
         raise UserError(
-            f"expected process {told[0]} of {told[1]}, as RANK and WORLD_SIZE say, found {args.process_index} "
-            f"of {args.world_size}; start with `torchrun --nproc_per_node N -m lit_ft sft ...`"
+            f"expected process {told[0]} of {told[1]}, as RANK and WORLD_SIZE say, found "
+            f"{args.process_index} of {args.world_size}; start with "
+            "`torchrun --nproc_per_node N -m lit_ft sft ...`"
         )
     if advice := bfloat16_advice(settings.precision, "--precision"):
         warn(advice)
