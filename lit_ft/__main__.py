@@ -14,6 +14,7 @@ from pathlib import Path
 from lit_ft import __version__
 from lit_ft.environment import set_environment
 from lit_ft.errors import UserError, one_line
+from lit_ft.launcher import ignore_strays
 
 COMMANDS = {  # command -> (module with main(command, args) -> int, what it does)
     "fit": ("cli", "train and validate the classifier"),
@@ -191,6 +192,8 @@ def run(args: list[str]) -> int:
         raise UserError(f"unknown command {command!r}; {hint}the commands are {', '.join(COMMANDS)}")
     rest = resolve_configs(command, args[1:]) if command in DEFAULT_CONFIGS else args[1:]
     set_environment()
+    if strays := ignore_strays(command):
+        sys.stderr.write(f"warning: {one_line(strays)}\n")
     # Lightning 2.6.6 (fabric/strategies/launchers/subprocess_script.py) starts the other ranks with sys.argv:
     # `python -m lit_ft.__main__ ARGS` after `python -m`, else the console script at sys.argv[0].
     sys.argv[1:] = [command, *rest]

@@ -77,7 +77,9 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
     return checkpoint
 
 
-def locate(name: str, ckpt_path: str, command: str, asked: bool = True) -> Path | None:
+def locate(
+    name: str, ckpt_path: str, command: str, asked: bool = True, among: list[Path] | None = None
+) -> Path | None:
     """The file that `--ckpt_path` means; None for a `fit` that has nothing to go on from.
 
     A run that never validated has no best checkpoint: its last one is taken where none was asked for.
@@ -87,13 +89,14 @@ def locate(name: str, ckpt_path: str, command: str, asked: bool = True) -> Path 
         ckpt_path: `best`, `last` or a file.
         command: Of the command line.
         asked: Whether it was given on the command line or in a config.
+        among: The run folders to look in, newest first; by default all of the name.
 
     Raises:
         UserError: Another command than `fit` finds no readable checkpoint.
     """
     if ckpt_path not in ("best", "last"):
         return Path(ckpt_path)
-    found, damaged = runs.find_checkpoint(name, ckpt_path)
+    found, damaged = runs.find_checkpoint(name, ckpt_path, among)
     for path in damaged:
         warn(f"{path} is damaged or cut off, and passed over" + (f" for {found}" if found else ""))
     if command == "fit":
@@ -180,6 +183,16 @@ def rebuild(checkpoint: dict[str, Any], path: Path | None, datamodule: Any, mode
         datamodule.load_state_dict(checkpoint["YelpDataModule"])
         model.on_load_checkpoint(checkpoint)
     check_weights(model.state_dict(), checkpoint["state_dict"], path)
+
+
+def lasting(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a run and its resumption have in common."""
+    return {
+        group: {k: v for k, v in values.items() if k not in HARMLESS.get(group, ())}
+        if isinstance(values, dict)
+        else values
+        for group, values in settings.items()
+    }
 
 
 def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Path) -> None:

@@ -10,22 +10,22 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lit_ft import batch_settings, checkpoints, flags, hub, pretrained, runs, unpadded
+from lit_ft import batch_settings, checkpoints, flags, hub, pretrained, run_owner, runs, unpadded
 from lit_ft.__main__ import configs_dir, first_config_stem
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
-from lit_ft.console import global_rank, say, silence_libraries, warn
+from lit_ft.console import say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import as_user_error
+from lit_ft.launcher import global_rank
 from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
 from lit_ft.memory_guard import MemoryGuard
 from lit_ft.model import BertClassifier
 from lit_ft.model_checks import check_max_tokens
 from lit_ft.predictions import prediction_writer
-from lit_ft.preempt import default_checkpoint
-from lit_ft.processes import ending_together
+from lit_ft.processes import check_processes, ending_together, refuse_lightnings_nodes
 from lit_ft.progress import ReviewProgressBar
-from lit_ft.results import leave_results, record_evaluation
+from lit_ft.results import leave_results, print_table, record_evaluation
 from lit_ft.resume import RunSettings, StepSeed
 from lit_ft.schedule import check_evaluation, check_flags, check_schedule
 from lit_ft.tracking import RunLogger, Tracking
@@ -95,19 +95,29 @@ class ReviewCLI(LightningCLI):
         # Lightning would lay the checkpoint's hyper-parameters over YAML and flags alike (cli.py, 2.6.6).
         config = self.config[self.command]
         flags.check_seed(config.seed_everything)
+        refuse_lightnings_nodes(config.trainer.num_nodes, config.trainer.plugins)
         config.model.pretrained = config.data.tokenizer = pretrained.pin(config.model.pretrained)
         self.name = runs.check_name(config.name or first_config_stem(self.command_args) or "default")
-        ckpt_path = config.ckpt_path or default_checkpoint(self.command)
-        if ckpt_path is None:
+        ckpt_path, path = config.ckpt_path or (None if self.command == "fit" else "best"), None
+        if self.command == "fit":
+            self.fingerprint = run_owner.fingerprint(checkpoints.lasting(self._settings()))
+            if run_owner.is_requeued() and ckpt_path in (None, "last"):
+                own = run_owner.runs_of_job(self.name, self.fingerprint)
+                path = checkpoints.locate(self.name, "last", self.command, among=own)
+                if path is None and ckpt_path is None:
+                    say(run_owner.nothing_to_resume(self.name))
+        if path is None and ckpt_path is None:
             return
         asked = config.ckpt_path is not None
-        path = checkpoints.locate(self.name, str(ckpt_path), self.command, asked)
+        path = path or checkpoints.locate(self.name, str(ckpt_path), self.command, asked)
         if path is None:
             say(f"no checkpoint '{ckpt_path}' in {runs.RUNS / self.name}: starting fresh")
             return
-        found = ckpt_path in ("best", "last")  # locate has read its checksums to find a whole one
-        self.checkpoint, self.checkpoint_path = checkpoints.open_checkpoint(path, verified=found), path
+        found = ckpt_path in (None, "best", "last")  # locate has read its checksums to find a whole one
         self.run = runs.run_of(path)
+        if self.command == "fit" and self.run is not None and global_rank() == 0:
+            run_owner.own(self.run)
+        self.checkpoint, self.checkpoint_path = checkpoints.open_checkpoint(path, verified=found), path
         if self.command == "fit":
             then = self.checkpoint["settings"]["trainer"]["precision"]  # a run goes on as it began
             config.trainer.precision = config.trainer.precision or then
@@ -158,6 +168,7 @@ class ReviewCLI(LightningCLI):
             self.run = self._new_run()
         try:
             self.trainer = self.instantiate_trainer()
+            check_processes(self.trainer)
             if advice := bfloat16_advice(config.trainer.precision, "--trainer.precision"):
                 warn(advice)
             if self.command == "fit":
@@ -167,6 +178,7 @@ class ReviewCLI(LightningCLI):
                 check_evaluation(self.trainer, self.datamodule, self.command)
         except Exception as error:
             if new and self.run is not None and global_rank() == 0:
+                run_owner.release()
                 runs.discard_if_empty(self.run)
             if isinstance(error, (MisconfigurationException, ValueError, TypeError)):
                 raise as_user_error(error) from error
@@ -177,6 +189,7 @@ class ReviewCLI(LightningCLI):
         if global_rank() != 0:  # torchrun's processes are told nothing: Lightning asks the first one
             return Path(os.environ.get(RUN_VARIABLE, runs.RUNS / self.name))
         run = runs.new_run(self.name)
+        run_owner.own(run)
         os.environ[RUN_VARIABLE] = str(run)
         return run
 
@@ -211,6 +224,8 @@ class ReviewCLI(LightningCLI):
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Train; then leave the metrics, the picture and the model folder of the best checkpoint."""
         assert self.run is not None
+        if global_rank() == 0:
+            run_owner.note_job(self.run, self.fingerprint)
         with disk_errors(self.run), ending_together(self.trainer):
             try:
                 self.trainer.fit(self.model, datamodule=self.datamodule, **self.start)
@@ -240,7 +255,12 @@ class ReviewCLI(LightningCLI):
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
         metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}
-        if self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero:
+            return
+        if self.run is not None and (other := run_owner.owner(self.run)) is not None:
+            print_table(prefix, metrics, str(self.checkpoint_path))
+            warn(f"{self.run} is being written by {other}: these figures are shown, and not kept there")
+        else:
             record_evaluation(self.run, prefix, self.model, self.datamodule, metrics, self.checkpoint_path)
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
@@ -253,5 +273,8 @@ class ReviewCLI(LightningCLI):
 def main(command: str, args: list[str]) -> int:
     """Run one of the four commands."""
     silence_libraries()
-    ReviewCLI(command, args)
+    try:
+        ReviewCLI(command, args)
+    finally:
+        run_owner.release()
     return 0

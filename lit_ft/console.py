@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import logging
-import os
 import sys
 import threading
 import warnings
@@ -11,16 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from lit_ft.__main__ import unwritable
+from lit_ft.launcher import global_rank
 
 FILE_SECONDS = 15.0  # between two refreshes of a bar where nobody watches: each is a line of a log file
-
-
-def global_rank() -> int:
-    """This process among all of the run, as torchrun, SLURM or Lightning's launcher say."""
-    for variable in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
-        if value := os.environ.get(variable):
-            return int(value)
-    return 0
 
 
 def silence_libraries() -> None:

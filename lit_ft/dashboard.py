@@ -14,9 +14,9 @@ from torch.utils.tensorboard import SummaryWriter
 from lit_ft import figures
 from lit_ft.analysis import calibration_of, per_class, softmax, summarise
 from lit_ft.board import CLASSIFIER_LAYOUT, flat, write_hparams
-from lit_ft.console import global_rank
 from lit_ft.corpus_facts import corpus_facts
 from lit_ft.history import LossHistory
+from lit_ft.launcher import global_rank
 from lit_ft.machine import hardware, versions
 from lit_ft.markdown import table
 from lit_ft.metrics import Outcomes

@@ -72,17 +72,18 @@ def checkpoints_of(run: Path, which: str) -> Iterator[Path]:
 
 
 def find_checkpoint(
-    name: str, which: str, newer_than: Path | None = None
+    name: str, which: str, among: list[Path] | None = None, newer_than: Path | None = None
 ) -> tuple[Path | None, list[Path]]:
     """The checkpoint `best` or `last` of the newest run that has a whole one; damaged ones before it.
 
     Args:
         name: Of the run.
         which: `best` or `last`.
+        among: The run folders to look in, newest first; by default all of the name.
         newer_than: A checkpoint: neither its run nor older ones are looked at.
     """
     damaged: list[Path] = []
-    for run in versions(name):
+    for run in versions(name) if among is None else among:
         if newer_than is not None and newer_than.is_relative_to(run):
             break
         for path in checkpoints_of(run, which):

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 
-from lit_ft import hub, runs
+from lit_ft import hub, run_owner, runs
 from lit_ft.__main__ import first_config_stem
 from lit_ft.flags import check_seed, introduction, warn_of_sample_encoder
 from lit_ft.parser import OneLineErrors
@@ -63,4 +63,7 @@ def main(command: str, args: list[str]) -> int:
     hub.check_cached(wanted, SAMPLE_CONFIG)
     from lit_ft.sft_run import run  # a second's worth of libraries, not needed for --help
 
-    return run(settings, resolved, args)
+    try:
+        return run(settings, resolved, args)
+    finally:
+        run_owner.release()

@@ -15,11 +15,12 @@ from accelerate.utils import broadcast_object_list
 from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
 from trl import SFTConfig
 
-from lit_ft import cpu_training, mlm_data, pretrained, runs
+from lit_ft import cpu_training, mlm_data, pretrained, run_owner, runs
 from lit_ft.__main__ import configs_dir
 from lit_ft.attention import attend_in_pieces
 from lit_ft.console import say, silence_writer_threads, warn
 from lit_ft.errors import UserError
+from lit_ft.launcher import global_rank, number_of
 from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
 from lit_ft.markdown import table
 from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks
@@ -32,6 +33,7 @@ from lit_ft.mlm_resume import (
     STATE,
     check_resume,
     find_checkpoint,
+    fingerprint,
     newest_checkpoint,
     precision_of,
     state_of,
@@ -40,7 +42,7 @@ from lit_ft.mlm_save_clock import SaveByClock
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.model_checks import check_max_tokens
 from lit_ft.probes import Probes, check_probes
-from lit_ft.processes import is_lost, leave_lost
+from lit_ft.processes import is_lost, leave_lost, refuse_taken_port
 from lit_ft.sft_results import leave_results
 from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, trainer_settings
 
@@ -59,8 +61,11 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     begun = time.monotonic()
     _quiet()
     assert settings.name is not None
-    checkpoint = find_checkpoint(settings.name, settings.ckpt_path)
+    settled = fingerprint(resolved)
+    checkpoint = find_checkpoint(settings.name, settings.ckpt_path, resolved)
     if checkpoint is not None:
+        if (owned := runs.run_of(checkpoint)) is not None and global_rank() == 0:
+            run_owner.own(owned)
         step, total = state_of(checkpoint)
         say(f"resuming at step {step} of {total} from {checkpoint}")
     if settings.precision is None:  # a resumed run goes on as it began
@@ -70,6 +75,13 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         )
     args = _arguments(settings, resumed=checkpoint is not None)
     check_devices(args)
+    told = global_rank(), max(1, number_of("WORLD_SIZE"))
+    if told != (args.process_index, args.world_size):
+        raise UserError(
+            f"expected process {told[0]} of {told[1]}, as RANK and WORLD_SIZE say, found "
+            f"{args.process_index} of {args.world_size}; start with "
+            "`torchrun --nproc_per_node N -m lit_ft sft ...`"
+        )
     if advice := bfloat16_advice(settings.precision, "--precision"):
         warn(advice)
     if checkpoint is not None:
@@ -104,7 +116,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     folder = _run_folder(settings.name, checkpoint, args)
     args.output_dir = str(folder / runs.CHECKPOINTS)
     if args.process_index == 0:
-        (folder / runs.CONFIG).write_text(resolved, encoding="utf-8")
+        runs.write(folder / runs.CONFIG, resolved)
+        run_owner.note_job(folder, settled)
     origin = provenance(command_line(["sft", *given], configs_dir()), settings.seed_everything)
     about = [(key, origin[key]) for key in ("command", "hardware")]
     texts = {"run/command_and_versions": table(("what", "value"), [*about, *origin["versions"].items()])}
@@ -181,6 +194,7 @@ def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
     except UserError:
         raise
     except (ImportError, OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        refuse_taken_port(error)
         given = ", ".join(f"trainer_args.{name}={value!r}" for name, value in settings.trainer_args.items())
         advice = f"; change or remove {given}" if given else ""
         raise UserError(f"trainer settings: {str(error).rstrip('. ')}{advice}") from error
@@ -203,5 +217,9 @@ def _run_folder(name: str, checkpoint: Path | None, args: SFTConfig) -> Path:
         folder = runs.run_of(checkpoint)
         assert folder is not None
         return folder
-    told: list[Any] = [str(runs.new_run(name)) if args.process_index == 0 else None]
+    told: list[Any] = [None]
+    if args.process_index == 0:
+        folder = runs.new_run(name)
+        run_owner.own(folder)
+        told = [str(folder)]
     return Path(broadcast_object_list(told)[0])
