@@ -7,6 +7,7 @@ work. What a user can mend ends here as one line on stderr and exit code 2.
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -209,6 +210,9 @@ def fail(message: str, code: int = 2) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's own) and returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a console's encoding lacks is escaped, such as \u597d
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # here, where a closed pipe is handled, and not while Python exits

@@ -149,7 +149,8 @@ class ReviewCLI(LightningCLI):
             pretrained.refuse_pickle(config.model.pretrained, config.model.allow_pickle)
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
-            self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
+            labels = self.datamodule.labels
+            self.model.build(labels.names, self.datamodule.class_counts(), labels.ordered)
         new = self.command == "fit" and self.run is None
         if new:
             flags.warn_of_sample_encoder(config, self.command_args)
@@ -183,9 +184,11 @@ class ReviewCLI(LightningCLI):
         if config.enable_progress_bar is not False:
             callbacks.append(ReviewProgressBar())
         if self.command == "fit":
-            assert self.run is not None
+            assert self.run is not None and self.datamodule.labels is not None
             given, kept = command_line([self.command, *self.command_args], configs_dir()), self._settings()
-            self.tracking = Tracking(self.run, settings.monitor, kept, given, settings.on_nonfinite)
+            self.tracking = Tracking(
+                self.run, settings.monitor, kept, given, settings.on_nonfinite, self.datamodule.labels.ordered
+            )
             self.provenance = provenance(given, settings.seed_everything)
             callbacks += [StepSeed(settings.seed_everything)]
             callbacks += [RunSettings(kept, self._dump(), self.run / runs.CONFIG), *self.tracking.callbacks()]
@@ -232,9 +235,12 @@ class ReviewCLI(LightningCLI):
             evaluate(self.model, datamodule=self.datamodule, verbose=False, **self.start)
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
-        metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}
+        metrics |= {tag: matrix for tag, matrix in self.model.confusion.items() if matrix is not None}
+        metrics[f"{prefix}/step"] = self.checkpoint["global_step"]
         if self.trainer.is_global_zero:
-            record_evaluation(self.run, prefix, self.model, self.datamodule, metrics, self.checkpoint_path)
+            trained = self.checkpoint["settings"]["data"]
+            place = self.run, prefix, self.model, self.datamodule
+            record_evaluation(*place, metrics, self.checkpoint_path, trained)
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Write the predictions."""
