@@ -81,7 +81,7 @@ def find_config(name: str) -> Path:
         name: A path, used as given if it is a file; else the name of a packaged config, with or without
             `.yaml` (`configs/yelp.yaml` too, so that a command from the README works in any folder).
     """
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))
     if given.exists() and not given.is_dir():
         return given
     if name and str(given.parent) in (".", "configs"):

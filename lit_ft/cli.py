@@ -74,6 +74,7 @@ class ReviewCLI(LightningCLI):
         flags.add_run_flags(parser)
         if self.command == "predict":
             parser.add_argument("--calibrate", type=bool, default=False, help=flags.CALIBRATE)
+            parser.add_argument("--overwrite", type=bool, default=False, help=flags.OVERWRITE)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our groups before the Trainer's, so that `--help` begins with what is ours."""
@@ -194,9 +195,9 @@ class ReviewCLI(LightningCLI):
             callbacks += [RunSettings(kept, self._dump(), self.run / runs.CONFIG), *self.tracking.callbacks()]
         elif self.command == "predict":
             self.model.calibrate = settings.calibrate
-            writer = prediction_writer(settings, self.run, self.checkpoint_path, self.model, self.datamodule)
-            self.output = writer.path
-            callbacks.append(writer)
+            place = settings, self.run, self.checkpoint_path
+            self.writer = prediction_writer(*place, self.model, self.datamodule)
+            callbacks.append(self.writer)
         logger = config.logger
         if logger in (None, True) and self.run is not None and self.command == "fit":
             logger = RunLogger(self.run, self.checkpoint)
@@ -244,9 +245,14 @@ class ReviewCLI(LightningCLI):
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Write the predictions."""
-        with ending_together(self.trainer):
-            self.trainer.predict(self.model, None, self.datamodule, return_predictions=False, **self.start)
-        say(f"predictions: {self.output}")
+        split = self.datamodule.splits["predict"]
+        if len(split.rows):
+            with ending_together(self.trainer):
+                start = {"return_predictions": False, **self.start}
+                self.trainer.predict(self.model, None, self.datamodule, **start)
+        elif self.trainer.is_global_zero:
+            self.writer.write_header(split)
+        say(f"predictions: {runs.shown(self.writer.path)}")
 
 
 def main(command: str, args: list[str]) -> int:

@@ -70,6 +70,18 @@ def delimiter(path: str) -> str:
     return "\t" if path.lower().endswith(".tsv") else ","
 
 
+def columns_of(path: str) -> list[str]:
+    """The columns that a file without rows names."""
+    if path.lower().endswith(".parquet"):
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_schema(path).names
+    if not path.lower().endswith((".csv", ".tsv")):
+        return []
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file, delimiter=delimiter(path)), [])
+
+
 def csv_fault(path: str, flag: str) -> UserError | None:
     """The first line of another number of values than the header, or whose quote never closes."""
     csv.field_size_limit(1 << 30)

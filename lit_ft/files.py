@@ -21,7 +21,7 @@ from datasets.builder import Key
 from tqdm import tqdm
 
 from lit_ft.console import bar_pace
-from lit_ft.errors import UserError, first_line
+from lit_ft.errors import NoRows, UserError, first_line
 from lit_ft.faults import csv_fault, delimiter, malformed_json, not_utf8, quoted
 
 BATCH_ROWS = 10_000
@@ -89,7 +89,7 @@ class Files(datasets.ArrowBasedBuilder):
                     bar.update(table.num_rows)
                     yield Key(path_index, index), table.select(names)
                 if num_rows == num_rows_before:
-                    raise UserError(f"{path} has no rows; give {flag} a file with at least one")
+                    raise NoRows(f"{path} has no rows; give {flag} a file with at least one")
 
     def _read(self, path: str, num_rows_before: int) -> Iterator[pa.Table]:
         flag = self.config.flag

@@ -82,6 +82,13 @@ def find_checkpoint(name: str, which: str) -> tuple[Path | None, list[Path]]:
     return None, damaged
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one that `fit` or `sft` made."""
+    return (folder / CONFIG).is_file() and any(
+        (folder / name).exists() for name in (CHECKPOINTS, METRICS, MODEL)
+    )
+
+
 def run_of(checkpoint: Path) -> Path | None:
     """The run folder that a checkpoint file lies in, None where it lies elsewhere."""
     run = checkpoint.resolve().parent.parent
