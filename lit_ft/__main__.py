@@ -7,6 +7,7 @@ work. What a user can mend ends here as one line on stderr and exit code 2.
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -87,7 +88,7 @@ def find_config(name: str) -> Path:
         name: A path, used as given if it is a file; else the name of a packaged config, with or without
             `.yaml` (`configs/yelp.yaml` too, so that a command from the README works in any folder).
     """
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))
     if given.exists() and not given.is_dir():
         return given
     if name and str(given.parent) in (".", "configs"):
@@ -233,6 +234,9 @@ def fail(message: str, code: int = 2) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's own) and returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a console's encoding lacks is escaped, such as \u597d
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # here, where a closed pipe is handled, and not while Python exits

@@ -1,6 +1,7 @@
 """Checkpoints of the classifier: opened safely, compared with the settings of the command that wants them."""
 
 import contextlib
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def locate(
         UserError: Another command than `fit` finds no readable checkpoint.
     """
     if ckpt_path not in ("best", "last"):
-        return Path(ckpt_path)
+        return Path(os.path.expanduser(ckpt_path))
     found, damaged = runs.find_checkpoint(name, ckpt_path, among)
     for path in damaged:
         warn(f"{path} is damaged or cut off, and passed over" + (f" for {found}" if found else ""))

@@ -74,6 +74,7 @@ class ReviewCLI(LightningCLI):
         flags.add_run_flags(parser)
         if self.command == "predict":
             parser.add_argument("--calibrate", type=bool, default=False, help=flags.CALIBRATE)
+            parser.add_argument("--overwrite", type=bool, default=False, help=flags.OVERWRITE)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our groups before the Trainer's, so that `--help` begins with what is ours."""
@@ -161,7 +162,8 @@ class ReviewCLI(LightningCLI):
             pretrained.refuse_pickle(config.model.pretrained, config.model.allow_pickle)
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
-            self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
+            labels = self.datamodule.labels
+            self.model.build(labels.names, self.datamodule.class_counts(), labels.ordered)
         new = self.command == "fit" and self.run is None
         if new:
             flags.warn_of_sample_encoder(config, self.command_args)
@@ -200,17 +202,19 @@ class ReviewCLI(LightningCLI):
         if config.enable_progress_bar is not False:
             callbacks.append(ReviewProgressBar())
         if self.command == "fit":
-            assert self.run is not None
+            assert self.run is not None and self.datamodule.labels is not None
             given, kept = command_line([self.command, *self.command_args], configs_dir()), self._settings()
-            self.tracking = Tracking(self.run, settings.monitor, kept, given, settings.on_nonfinite)
+            self.tracking = Tracking(
+                self.run, settings.monitor, kept, given, settings.on_nonfinite, self.datamodule.labels.ordered
+            )
             self.provenance = provenance(given, settings.seed_everything)
             callbacks += [StepSeed(settings.seed_everything)]
             callbacks += [RunSettings(kept, self._dump(), self.run / runs.CONFIG), *self.tracking.callbacks()]
         elif self.command == "predict":
             self.model.calibrate = settings.calibrate
-            writer = prediction_writer(settings, self.run, self.checkpoint_path, self.model, self.datamodule)
-            self.output = writer.path
-            callbacks.append(writer)
+            place = settings, self.run, self.checkpoint_path
+            self.writer = prediction_writer(*place, self.model, self.datamodule)
+            callbacks.append(self.writer)
         logger = config.logger
         if logger in (None, True) and self.run is not None and self.command == "fit":
             logger = RunLogger(self.run, self.checkpoint)
@@ -254,20 +258,28 @@ class ReviewCLI(LightningCLI):
             return
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
-        metrics |= {**self.model.confusion, f"{prefix}/step": self.checkpoint["global_step"]}
+        metrics |= {tag: matrix for tag, matrix in self.model.confusion.items() if matrix is not None}
+        metrics[f"{prefix}/step"] = self.checkpoint["global_step"]
         if not self.trainer.is_global_zero:
             return
         if self.run is not None and (other := run_owner.owner(self.run)) is not None:
             print_table(prefix, metrics, str(self.checkpoint_path))
             warn(f"{self.run} is being written by {other}: these figures are shown, and not kept there")
         else:
-            record_evaluation(self.run, prefix, self.model, self.datamodule, metrics, self.checkpoint_path)
+            trained = self.checkpoint["settings"]["data"]
+            place = self.run, prefix, self.model, self.datamodule
+            record_evaluation(*place, metrics, self.checkpoint_path, trained)
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Write the predictions."""
-        with ending_together(self.trainer):
-            self.trainer.predict(self.model, None, self.datamodule, return_predictions=False, **self.start)
-        say(f"predictions: {self.output}")
+        split = self.datamodule.splits["predict"]
+        if len(split.rows):
+            with ending_together(self.trainer):
+                start = {"return_predictions": False, **self.start}
+                self.trainer.predict(self.model, None, self.datamodule, **start)
+        elif self.trainer.is_global_zero:
+            self.writer.write_header(split)
+        say(f"predictions: {runs.shown(self.writer.path)}")
 
 
 def main(command: str, args: list[str]) -> int:

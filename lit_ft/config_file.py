@@ -1,5 +1,6 @@
 """Leaf: one YAML config file read for its faults and its line numbers, which jsonargparse does not keep."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,9 @@ def read_config(path: str) -> ConfigFile:
 
 def _read(path: str) -> ConfigFile:
     try:
-        root = yaml.compose(Path(path).expanduser().read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(
+            Path(os.path.expanduser(path)).read_text(encoding="utf-8"), Loader=yaml.SafeLoader
+        )
     except UnicodeDecodeError as ex:
         raise UserError(f"{path}: expected a YAML file, found bytes that are not UTF-8 text") from ex
     except yaml.MarkedYAMLError as ex:

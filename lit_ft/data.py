@@ -229,7 +229,11 @@ class YelpDataModule(LightningDataModule):
         if not train:  # what was said of a row is written beside its text
             # In predict each process takes a stretch of the file, so that it can write in order.
             rank, world_size = self._process() if split == "predict" else (0, 1)
-            rows = rows.take(np.array_split(np.arange(len(rows)), world_size)[rank], with_index=True)
+            share = np.array_split(np.arange(len(rows)), world_size)[rank]
+            # A process for which no row is left computes the first one, too, which its writer passes over:
+            # of a loop without batches Lightning 2.6.6 (prediction_loop.py, skip) calls no hook, and the
+            # other processes would wait in theirs.
+            rows = rows.take(share if len(share) else np.arange(1), with_index=True)
         sampler = self._sampler(split, rows, train)
         if not train and (left := self._limited(split, len(sampler))) < len(sampler):
             whole, told_length = len(rows), len(sampler)

@@ -24,6 +24,7 @@ Truncation = Literal["head", "tail", "head_tail"]
 HEAD_SHARE = 128 / 510
 
 BAR_ROWS = 10_000  # fewer are done before a bar could be read
+ENCODED = Features({"input_ids": List(Value("int32")), "full_length": Value("int32")})
 ENCODING_VERSION = 1  # part of the cache key: raise it when the result for the same input changes
 
 
@@ -133,7 +134,7 @@ def encode(
         encoded = texts.map(
             encode_batch,
             batched=True,
-            features=Features({"input_ids": List(Value("int32")), "full_length": Value("int32")}),
+            features=ENCODED,
             new_fingerprint=key,
             cache_file_name=str(cache_file),
             desc=description,

@@ -15,6 +15,10 @@ class UserError(ValueError):
     """
 
 
+class NoRows(UserError):
+    """A file that has a header, at most, and no row: `predict` writes a header then."""
+
+
 def as_user_error(error: Exception) -> UserError:
     """The Trainer's own complaint about its arguments, as one line."""
     return error if isinstance(error, UserError) else UserError(f"trainer settings: {error}")

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from lit_ft.console import bar_pace, say, warn
 from lit_ft.dialect import recognise
-from lit_ft.errors import UserError, first_line
+from lit_ft.errors import NoRows, UserError, first_line
 from lit_ft.faults import codec_of, not_utf8, quoted
 from lit_ft.headers import clean_names
 from lit_ft.json_records import json_records
@@ -95,7 +95,7 @@ class Files(datasets.ArrowBasedBuilder):
                     bar.update(table.num_rows)
                     yield Key(path_index, index), table.select(names)
                 if num_rows == num_rows_before:
-                    raise UserError(f"{path} has no rows; give {flag} a file with at least one")
+                    raise NoRows(f"{path} has no rows; give {flag} a file with at least one")
         self.info.description = reading.as_json()
 
     def _read(
@@ -201,6 +201,13 @@ class Reading:
             for text, indices in alike.items():
                 more = f" and {len(indices) - 1} more" if len(indices) > 1 else ""
                 tell(f"{paths[indices[0]]}{more}: {start}{text}")
+
+
+def columns_of(path: str) -> list[str]:
+    """The columns that a file without rows names."""
+    if path.lower().endswith(".parquet"):
+        return pa.parquet.read_schema(path).names
+    return recognise(path, "").names if path.lower().endswith(CSV_SUFFIXES) else []
 
 
 def _batches(rows: Iterable[Any]) -> Iterator[list[Any]]:

@@ -15,6 +15,10 @@ CALIBRATE = (
     "Divide the logits by the temperature that `fit` found on the validation texts: the probabilities then "
     "say how often the model is right. The predicted classes stay the same."
 )
+OVERWRITE = (
+    "Replace whatever file stands at data.predict_output, but the one that is read. Else only an earlier "
+    "prediction of the same input is replaced."
+)
 RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
     "seed_everything": (
         int,

@@ -14,7 +14,7 @@ from lit_ft.errors import UserError
 from lit_ft.holdout import shown_share, stratified_split
 from lit_ft.packing import lay_out
 from lit_ft.sft_settings import SAMPLE_CONFIG, DataSettings
-from lit_ft.splits import SplitName, origin, read_split
+from lit_ft.splits import SplitName, asks_hub, origin, read_split
 from lit_ft.text_keys import normalised_keys
 
 
@@ -63,7 +63,8 @@ def _facts(data: DataSettings, split: Any, texts: Dataset, lengths: np.ndarray) 
     where = vars(data)[f"{split}_path"] or data.source if named else "held out of train"
     tokens = int(lengths.sum())
     counts = {"texts": len(texts), "rows": len(lengths), "tokens": tokens, "mean": tokens / len(lengths)}
-    return {**counts, "where": where, "fingerprint": content_hash(texts)}
+    from_hub = asks_hub(vars(data), split if named else "train")
+    return {**counts, "where": where, "from_hub": from_hub, "fingerprint": content_hash(texts)}
 
 
 def _read_texts(data: DataSettings, split: SplitName) -> Dataset:

@@ -1,6 +1,7 @@
 """Which checkpoint a masked-LM run goes on from, and whether it may."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -44,7 +45,7 @@ def find_checkpoint(name: str, ckpt_path: str | None, resolved: str) -> Path | N
     if ckpt_path is None:
         return None
     if ckpt_path != "last":
-        path = Path(ckpt_path)
+        path = Path(os.path.expanduser(ckpt_path))
         if reason := fault_of(path):
             raise UserError(f"{path}: {reason}; set --ckpt_path to last or to RUN/checkpoints/checkpoint-N")
         if runs.run_of(path) is None:

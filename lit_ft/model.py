@@ -19,6 +19,7 @@ from lit_ft.attention import attend_in_pieces
 from lit_ft.class_weights import cross_entropy, weights_of
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
+from lit_ft.labels import LabelMapping
 from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
@@ -78,22 +79,26 @@ class BertClassifier(LightningModule):
             if not 0 <= self.hparams[name] < float("inf"):
                 raise UserError(f"expected a finite model.{name} of at least 0, found {self.hparams[name]}")
         self.net: PreTrainedModel | None = None
-        self.confusion: dict[str, list[list[int]]] = {}
+        self.confusion: dict[str, list[list[int]] | None] = {}
         self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"
         self.calibrate = False  # whether predict_step divides the logits by the temperature
         self._logits_to_train: Logits = self._logits
         self.step_tokens: int | None = None  # that each training step computes, where padding does not decide
         self.step_weight: float | None = None  # what each step's loss is divided by; None: its own rows
+        self.from_hub = False  # whether the encoder came from the Hub: a folder may be called the same
         self.temperature: float | None = None  # fitted at each validation, kept in the checkpoint
 
     # ---- building ------------------------------------------------------------------------------
 
-    def build(self, label_names: Sequence[str], class_counts: Sequence[int] | None = None) -> None:
+    def build(
+        self, label_names: Sequence[str], class_counts: Sequence[int] | None = None, ordered: bool = True
+    ) -> None:
         """Load the encoder under a new head.
 
         Args:
             label_names: Display names, lowest label first, (C,).
             class_counts: Training rows of each class, (C,), for `class_weights: balanced`.
+            ordered: Whether the labels have an order, as whole numbers have.
         """
         h = self.hparams
         config = models.load_config(h["pretrained"])
@@ -105,9 +110,10 @@ class BertClassifier(LightningModule):
             if h[name] is not None:
                 models.set_dropout(config, name, h[name])
         weights = weights_of(h["class_weights"], label_names, class_counts)
-        self._assemble(models.load_classifier(h["pretrained"], config, h["allow_pickle"]), weights)
+        self._assemble(models.load_classifier(h["pretrained"], config, h["allow_pickle"]), weights, ordered)
+        self.from_hub = models.needs_hub(h["pretrained"])
 
-    def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor) -> None:
+    def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, ordered: bool) -> None:
         # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without
         # this line a run would train with no dropout, and its resumption with it.
         self.net = net.train()
@@ -116,32 +122,36 @@ class BertClassifier(LightningModule):
         self.class_weights: torch.Tensor  # (C,)
         self.register_buffer("class_weights", class_weights)
         num_labels = len(class_weights)
-        self.val_metrics = ClassifierMetrics(num_labels, "val/")
-        self.test_metrics = ClassifierMetrics(num_labels, "test/")
+        self.val_metrics = ClassifierMetrics(num_labels, "val/", ordered)
+        self.test_metrics = ClassifierMetrics(num_labels, "test/", ordered)
 
     def configure_model(self) -> None:
         """Build from the trainer's data module, where nobody has built the model yet."""
         if self.net is None and self._trainer is not None:
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.build(datamodule.labels.names, datamodule.class_counts())
+            self.build(datamodule.labels.names, datamodule.class_counts(), datamodule.labels.ordered)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the encoder's config, so that the checkpoint alone is enough to build the model."""
         assert self.net is not None
         checkpoint["num_training_steps"] = num_training_steps(self.trainer)
         checkpoint["temperature"] = self.temperature
+        checkpoint["from_hub"] = self.from_hub
         checkpoint["encoder_config"] = json.loads(self.net.config.to_json_string(use_diff=False))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the encoder from the checkpoint's config; its weights are loaded next."""
         self.temperature = checkpoint.get("temperature")
+        self.from_hub = checkpoint.get("from_hub", False)
         if self.net is not None:
             return
         if "encoder_config" not in checkpoint:
             raise UserError("expected a checkpoint of a lit_ft classifier, found one without encoder_config")
         values = dict(checkpoint["encoder_config"])
         config = AutoConfig.for_model(values.pop("model_type"), **values)
-        self._assemble(models.classifier_from_config(config), torch.ones(len(config.id2label or ())))
+        labels = LabelMapping.from_dict(checkpoint["YelpDataModule"]["labels"])
+        weights = torch.ones(len(config.id2label or ()))
+        self._assemble(models.classifier_from_config(config), weights, labels.ordered)
 
     # ---- steps ---------------------------------------------------------------------------------
 

@@ -11,11 +11,13 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_ft import figures, runs
-from lit_ft.analysis import calibration_of, per_class
+from lit_ft.analysis import MOST_IN_MATRIX, calibration_of, per_class
 from lit_ft.errors import UserError
 from lit_ft.page import picture, render
 
 WORDS = {"test": "test", "val": "validation"}  # the test first: it is the result
+SPLITS = {"test": "test", "val": "validation"}  # their splits in report.json
+MOST_LISTED = 200  # classes that get a line of figures
 FIGURES = (
     ("accuracy", "accuracy", "share of texts classified as labelled"),
     ("macro_f1", "macro F1", "mean over the classes"),
@@ -72,21 +74,28 @@ def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[s
     evaluations = {}
     for prefix in WORDS:
         if prefix in facts["evaluations"]:
-            counts = metrics[f"{prefix}/confusion_matrix"]
             evaluation = dict(facts["evaluations"][prefix])
-            evaluation["classes"] = per_class(np.asarray(counts))
-            evaluation["confusion"] = picture(figures.as_svg(figures.confusion_matrix(counts, names)))
+            classes = per_class(evaluation["class_counts"])
+            order = list(range(len(names)))
+            if len(names) > MOST_LISTED:  # those that are worst, as of the texts
+                order = sorted(order, key=lambda c: classes[c]["f1"])[:MOST_LISTED]
+            evaluation["classes"] = [(names[c], classes[c]) for c in order]
+            counts = metrics.get(f"{prefix}/confusion_matrix")
+            drawn = None if counts is None else figures.as_svg(figures.confusion_matrix(counts, names))
+            evaluation["confusion"] = None if drawn is None else picture(drawn)
             diagram = figures.reliability_diagram(*calibration_of(evaluation))
             evaluation["calibration"] = picture(figures.as_svg(diagram))
+            evaluation["where"] = facts["splits"][SPLITS[prefix]]["where"]
             evaluations[prefix] = evaluation
     histogram = facts["splits"].get("train", {}).get("histogram")
     lengths = figures.token_lengths(histogram, facts["max_tokens"]) if histogram else None
     return {
         "names": names,
         "evaluations": evaluations,
-        "main": next(iter(evaluations)),
+        "main": next(iter(evaluations), None),
         "words": WORDS,
-        "figures_shown": FIGURES,
+        "figures_shown": [f for f in FIGURES if any(f"{prefix}/{f[0]}" in metrics for prefix in evaluations)],
+        "most_in_matrix": MOST_IN_MATRIX,
         "lengths": picture(figures.as_svg(lengths)) if lengths else None,
     }
 

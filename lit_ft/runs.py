@@ -6,7 +6,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,6 +93,13 @@ def find_checkpoint(
     return None, damaged
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one that `fit` or `sft` made."""
+    return (folder / CONFIG).is_file() and any(
+        (folder / name).exists() for name in (CHECKPOINTS, METRICS, MODEL)
+    )
+
+
 def run_of(checkpoint: Path) -> Path | None:
     """The run folder that a checkpoint file lies in, None where it lies elsewhere."""
     run = checkpoint.resolve().parent.parent
@@ -112,9 +119,11 @@ def read_metrics(run: Path) -> dict[str, Any]:
     return _read(run / METRICS)
 
 
-def add_metrics(run: Path, metrics: dict[str, Any]) -> None:
-    """Merge values into the run's `metrics.json`, under their tags."""
-    _merge(run / METRICS, metrics)
+def add_metrics(
+    run: Path, metrics: dict[str, Any], without: Callable[[str], bool] = lambda tag: False
+) -> None:
+    """Merge values into the run's `metrics.json`, under their tags; tags that `without` names go first."""
+    _merge(run / METRICS, metrics, without)
 
 
 def read_facts(run: Path) -> dict[str, Any]:
@@ -130,7 +139,8 @@ def add_facts(run: Path, facts: dict[str, Any]) -> None:
 def write(path: Path, text: str) -> None:
     """Write a file whole: a reader never sees half of it."""
     with written_whole(path) as file:
-        file.write(text.encode())
+        # Names of files may hold what is no UTF-8, which Python reads as half a surrogate pair.
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -158,9 +168,17 @@ def _read(path: Path) -> dict[str, Any]:
         return values
 
 
-def _merge(path: Path, values: dict[str, Any]) -> None:
-    merged = dict(sorted({**_read(path), **values}.items()))
-    write(path, json.dumps(_sound(merged), indent=2) + "\n")
+def _merge(path: Path, values: dict[str, Any], without: Callable[[str], bool] = lambda tag: False) -> None:
+    kept = {tag: value for tag, value in _read(path).items() if not without(tag)}
+    merged = dict(sorted({**kept, **values}.items()))
+    # A list of plain values is one line, a matrix a line for each of its rows. Only a list that JSON lays out
+    # begins with a line break: in a string it would be escaped.
+    text = re.sub(r"\[\n[^][{}]*\]", _in_one_line, json.dumps(_sound(merged), indent=2))
+    write(path, text + "\n")
+
+
+def _in_one_line(found: re.Match[str]) -> str:
+    return found[0] if '"' in found[0] else f"[{' '.join(found[0][1:-1].split())}]"
 
 
 def _sound(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """One split of a corpus on its way from files or the Hub to token ids and classes."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from lit_ft import sample
 from lit_ft.audit import warning_line
 from lit_ft.console import say, warn
 from lit_ft.corpus import class_names, read_files, read_hub, select_texts
-from lit_ft.encoding import EncodedRows, content_hash, encode, measure_cut
-from lit_ft.errors import UserError
+from lit_ft.encoding import ENCODED, EncodedRows, content_hash, encode, measure_cut
+from lit_ft.errors import NoRows, UserError
+from lit_ft.faults import find_files
+from lit_ft.files import columns_of
 from lit_ft.holdout import shown_share, stratified_split
 from lit_ft.label_column import LabelColumn
 from lit_ft.label_findings import LabelFinding, findings
@@ -78,7 +81,7 @@ def origin(settings: Mapping[str, Any], split: SplitName) -> Literal["files", "s
 
 def asks_hub(settings: Mapping[str, Any], split: SplitName) -> bool:
     """Whether `read_split` of these settings asks the Hub."""
-    return origin(settings, split) == "source" and not Path(settings["source"]).is_dir()
+    return origin(settings, split) == "source" and not Path(os.path.expanduser(settings["source"])).is_dir()
 
 
 def read_split(
@@ -103,7 +106,8 @@ def read_split(
             return sample.sample_dataset("test" if split == "test" else "train"), "the embedded reviews"
         case "source":
             name = settings[f"{split}_split"]
-            table = read_hub(source, subset=settings["subset"], split=name, sample_config=sample_config)
+            place = os.path.expanduser(source)  # a folder
+            table = read_hub(place, subset=settings["subset"], split=name, sample_config=sample_config)
             return table, f"{source} ({name})"
     found = f", found data.source={source}, data.train_path={settings['train_path']}"
     raise UserError(
@@ -168,7 +172,14 @@ def prepare_split(
     settings: Mapping[str, Any], split: SplitName, tokenizer: Any, labels: LabelMapping | None
 ) -> tuple[Split, LabelMapping | None]:
     """Read, check and tokenise a split; `read_texts` with a fast `tokenizer`."""
-    read, labels = read_texts(settings, split, labels)
+    try:
+        read, labels = read_texts(settings, split, labels)
+    except NoRows:
+        files = find_files([settings["predict_path"]], "--data.predict_path") if split == "predict" else []
+        if len(files) != 1:
+            raise
+        warn(f"{files[0]} has no rows: the predictions are its header alone")
+        return _without_rows(columns_of(files[0])), labels
     texts, classes = read.texts, read.labels
     max_tokens, content = settings["max_tokens"], content_hash(texts)
     description = f"tokenising {split}"
@@ -179,6 +190,14 @@ def prepare_split(
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
     keys = exact_keys(texts.data.column("text"))
     return Split(rows, classes, read.source_rows, read.table, fingerprint, texts, keys), labels
+
+
+def _without_rows(columns: list[str]) -> Split:
+    encoded = Dataset.from_dict({"input_ids": [], "full_length": []}, ENCODED)
+    none = np.zeros(0, dtype=np.int64)
+    texts = Dataset.from_dict({"text": [], "row": []})
+    table = Dataset.from_dict({name: [] for name in columns})
+    return Split(EncodedRows(encoded, none, None), None, none, table, "", texts, none.astype(np.uint64))
 
 
 def hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:

@@ -11,7 +11,7 @@ from lit_ft.dashboard import Dashboard
 from lit_ft.errors import UserError
 from lit_ft.event_files import wait_for_turn
 from lit_ft.history import LossHistory
-from lit_ft.metrics import SCALARS
+from lit_ft.metrics import ORDERED, SCALARS
 from lit_ft.preempt import Preemption
 from lit_ft.run_checkpoints import LastCheckpoint, RunCheckpoint
 from lit_ft.skips import NonFinitePolicy
@@ -64,14 +64,23 @@ class Tracking:
         settings: The run's, as plain nested values.
         command: The command line that was given.
         on_nonfinite: `stop` or `skip`, where a step's loss or gradient is no number.
+        ordered: Whether the labels have an order.
     """
 
     def __init__(
-        self, run: Path, monitor: str, settings: dict[str, Any], command: str, on_nonfinite: NonFinitePolicy
+        self,
+        run: Path,
+        monitor: str,
+        settings: dict[str, Any],
+        command: str,
+        on_nonfinite: NonFinitePolicy,
+        ordered: bool = True,
     ) -> None:
-        known = [f"val/{name}" for name in SCALARS]
+        known = [f"val/{name}" for name in SCALARS if ordered or name not in ORDERED]
         if monitor not in known:
-            raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}")
+            unordered = monitor.removeprefix("val/") in ORDERED
+            why = ", which is for labels that are whole numbers: these are names" if unordered else ""
+            raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}{why}")
         self.run = run
         self.monitor = monitor
         mode = "max" if monitor.removeprefix("val/") in HIGHER_IS_BETTER else "min"

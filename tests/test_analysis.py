@@ -9,6 +9,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from lit_ft.analysis import (
     TEMPERATURES,
     calibration_error,
+    class_counts,
     fit_temperature,
     label_errors,
     per_class,
@@ -71,9 +72,7 @@ def test_reliability_by_hand():
 def test_per_class_is_that_of_scikit_learn():
     rng = np.random.default_rng(1)
     labels, predicted = rng.integers(0, 4, 300), rng.integers(0, 3, 300)  # the last class is never predicted
-    confusion = np.zeros((4, 4), dtype=int)
-    np.add.at(confusion, (labels, predicted), 1)
-    ours = per_class(confusion)
+    ours = per_class(class_counts(labels, predicted, 4))
     theirs = precision_recall_fscore_support(labels, predicted, labels=range(4), zero_division=0)
     for key, values in zip(("precision", "recall", "f1", "rows"), theirs, strict=True):
         assert [entry[key] for entry in ours] == pytest.approx(values.tolist()), key
@@ -109,7 +108,7 @@ def test_label_errors_find_what_was_swapped():
 
 def test_summary_holds_no_more_than_it_shows():
     logits, labels = drawn(1.0)
-    summary = summarise(logits, labels, np.arange(len(labels)) + 7, 1.5)
+    summary = summarise(logits, labels, logits.argmax(1), np.arange(len(labels)) + 7, 1.5)
     assert len(summary["mistakes"]) == len(summary["label_errors"]) == 20
     wrong = logits.argmax(1) != labels
     assert summary["num_mistakes"] == wrong.sum() and summary["rows"] == len(labels)
