@@ -29,6 +29,7 @@ from lit_ft.results import leave_results, record_evaluation
 from lit_ft.resume import RunSettings, StepSeed
 from lit_ft.schedule import check_schedule
 from lit_ft.tracking import RunLogger, Tracking
+from lit_ft.trial import refuse_special_tokens, try_classifier
 
 RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run folder is theirs
 
@@ -150,6 +151,8 @@ class ReviewCLI(LightningCLI):
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
             self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
+            try_classifier(self.model.net, self.datamodule, config.model.pretrained)
+        refuse_special_tokens(self.model.net, self.datamodule, config.model.pretrained)
         new = self.command == "fit" and self.run is None
         if new:
             flags.warn_of_sample_encoder(config, self.command_args)

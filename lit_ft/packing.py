@@ -10,7 +10,7 @@ from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
 from lit_ft.console import quiet_datasets
-from lit_ft.encoding import BAR_ROWS, encode, measure_cut, row_lengths, special_ids
+from lit_ft.encoding import BAR_ROWS, encode, fast_backend, measure_cut, row_lengths, template_of
 from lit_ft.errors import UserError
 
 Layout = Literal["pack", "truncate"]
@@ -58,7 +58,8 @@ def lay_out(
 def _pack(
     texts: Dataset, tokenizer: PreTrainedTokenizerBase, block: int, description: str
 ) -> tuple[Dataset, str]:
-    before, after = special_ids(tokenizer)
+    template = template_of(tokenizer)
+    before, after = template.before, template.after
     separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     if separator is None:
         raise UserError(
@@ -127,8 +128,9 @@ def blocks_of(
 
 def _tokenise(texts: Dataset, tokenizer: PreTrainedTokenizerBase, description: str) -> Dataset:
     """The ids of every text, uncut, without special tokens: cached on its own, for any block size."""
-    backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
-    fingerprint = Hasher.hash((PACKING_VERSION, texts._fingerprint, Hasher.hash(backend.to_str())))
+    backend = fast_backend(tokenizer)
+    reading = Hasher.hash(backend.to_str()), backend.encode_special_tokens
+    fingerprint = Hasher.hash((PACKING_VERSION, texts._fingerprint, *reading))
 
     def tokenise(batch: dict[str, list]) -> pa.Table:
         # encode_batch_fast leaves out the offsets, which nobody reads; the backend warns of no length.
@@ -137,9 +139,6 @@ def _tokenise(texts: Dataset, tokenizer: PreTrainedTokenizerBase, description: s
         flat = np.fromiter((i for ids in rows for i in ids), dtype=np.int32, count=offsets[-1])
         return pa.table({"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))})
 
-    # A tokenizer file may carry its own cut and padding.
-    backend.no_truncation()
-    backend.no_padding()
     return texts.map(
         tokenise,
         batched=True,

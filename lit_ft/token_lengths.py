@@ -12,7 +12,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from lit_ft.console import bar_pace
-from lit_ft.encoding import special_ids
+from lit_ft.encoding import fast_backend, template_of
 
 LIMITS = (128, 256, 512)  # shown beside the `max_tokens` that is set
 SAMPLE_ROWS = 50_000  # a share of 1 % is then known to 0.1 % (two standard errors), 5 % to 0.2 %
@@ -68,10 +68,7 @@ def measure_lengths(
     if sampled:
         drawn = np.random.default_rng(SAMPLE_SEED).choice(len(positions), SAMPLE_ROWS, replace=False)
         positions = positions[np.sort(drawn)]
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()  # a tokenizer file may carry a cut and padding of its own
-    backend.no_padding()
-    special = sum(map(len, special_ids(tokenizer)))
+    backend, special = fast_backend(tokenizer), template_of(tokenizer).size
     lengths, num_unknown = [], 0
     with tqdm(
         total=len(positions), desc=description, unit=" rows", delay=2, leave=False, **bar_pace()
