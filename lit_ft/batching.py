@@ -184,7 +184,7 @@ class PaddingCollator:
         max_tokens: The most tokens a row has.
         pad_length: Pad to exactly this many tokens instead of to the longest row.
         token_type_ids: Whether the model takes token types.
-        types: Token types of a row's first tokens, of its text, of its last ones, as the tokenizer gives them.
+        types: Token types of a row's first tokens, of its text, of its last ones: the tokenizer's.
         pad_type: The token type of padding.
         padding_side: Where rows are filled up.
     """

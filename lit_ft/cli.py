@@ -14,6 +14,7 @@ from lit_ft import batch_settings, checkpoints, flags, hub, pretrained, runs, un
 from lit_ft.__main__ import configs_dir, first_config_stem
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
+from lit_ft.classifier_trial import check_strategy, refuse_special_tokens, try_classifier
 from lit_ft.console import global_rank, say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import as_user_error
@@ -29,7 +30,6 @@ from lit_ft.results import leave_results, record_evaluation
 from lit_ft.resume import RunSettings, StepSeed
 from lit_ft.schedule import check_schedule
 from lit_ft.tracking import RunLogger, Tracking
-from lit_ft.trial import refuse_special_tokens, try_classifier
 
 RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run folder is theirs
 
@@ -152,13 +152,14 @@ class ReviewCLI(LightningCLI):
         if self.checkpoint is None:
             self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
             try_classifier(self.model.net, self.datamodule, config.model.pretrained)
-        refuse_special_tokens(self.model.net, self.datamodule, config.model.pretrained)
+        refuse_special_tokens(self.model.net, self.datamodule)
         new = self.command == "fit" and self.run is None
         if new:
             flags.warn_of_sample_encoder(config, self.command_args)
             self.run = self._new_run()
         try:
             self.trainer = self.instantiate_trainer()
+            check_strategy(self.model.net, self.trainer)
             if advice := bfloat16_advice(config.trainer.precision, "--trainer.precision"):
                 warn(advice)
             if self.command == "fit":

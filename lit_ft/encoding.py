@@ -103,7 +103,9 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
         if plain.ids:
             break
     else:
-        raise UserError(f"the tokenizer ({type(tokenizer).__name__}) finds no token in any text; set another model")
+        raise UserError(
+            f"the tokenizer ({type(tokenizer).__name__}) finds no token in any text; set another model"
+        )
     whole = backend.post_process(plain, None, True)
     own = [i for i, added in enumerate(whole.special_tokens_mask) if not added]
     first, last = own[0], own[-1] + 1

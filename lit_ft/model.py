@@ -17,6 +17,7 @@ from lit_ft import cpu_training
 from lit_ft import pretrained as models
 from lit_ft.attention import attend_in_pieces
 from lit_ft.class_weights import weights_of
+from lit_ft.classifier_trial import try_classifier
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.metrics import ClassifierMetrics, Outcomes
@@ -24,7 +25,6 @@ from lit_ft.model_inputs import SEES_PADDING, by_length
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
-from lit_ft.trial import try_classifier
 from lit_ft.unpadded import Logits, compiled_steps
 
 Batch = dict[str, torch.Tensor]
@@ -125,6 +125,7 @@ class BertClassifier(LightningModule):
         if self.net is None and self._trainer is not None:
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             self.build(datamodule.labels.names, datamodule.class_counts())
+            assert self.net is not None
             try_classifier(self.net, datamodule, self.hparams["pretrained"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -162,7 +163,9 @@ class BertClassifier(LightningModule):
         """A batch -> logits (B, C)."""
         inputs = {key: value for key, value in batch.items() if key not in ("labels", "index")}
         assert self.net is not None
-        return by_length(self.net, inputs) if getattr(self.net.config, SEES_PADDING, False) else self(**inputs)
+        if getattr(self.net.config, SEES_PADDING, False):
+            return by_length(self.net, inputs)
+        return self(**inputs)
 
     def on_fit_start(self) -> None:
         """Learn the weight of a mean batch, where batches differ in rows; prepare what the device decides."""

@@ -31,14 +31,16 @@ def fit_to_model(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, n
     """
     template = template_of(tokenizer)
     if "token_type_ids" in tokenizer.model_input_names and not takes_token_types(config, template):
-        keep(tokenizer, "model_input_names", [n for n in tokenizer.model_input_names if n != "token_type_ids"])
+        keep(
+            tokenizer, "model_input_names", [n for n in tokenizer.model_input_names if n != "token_type_ids"]
+        )
     if tokenizer.cls_token_id is not None and not {*template.before, *template.after} & {
         tokenizer.cls_token_id,
         tokenizer.bos_token_id,
     }:
         warn(
-            f"the tokenizer of {name} has a {tokenizer.cls_token} token but puts none into a text; if the model "
-            "was trained with it, give the tokenizer a post-processor (tokenizers.processors) and save it again"
+            f"the tokenizer of {name} has a {tokenizer.cls_token} token but puts none into a text; if the "
+            "model was trained with it, give the tokenizer a post-processor (tokenizers.processors)"
         )
 
 
@@ -51,7 +53,7 @@ def takes_token_types(config: PretrainedConfig, template: Template) -> bool:
     for mapping in (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING):
         if type(config) in mapping:
             found = mapping[type(config)]
-            network = found[0] if isinstance(found, tuple) else found
+            network: Any = found[0] if isinstance(found, tuple) else found
             return "token_type_ids" in inspect.signature(network.forward).parameters
     return True
 

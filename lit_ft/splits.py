@@ -17,7 +17,7 @@ from lit_ft.encoding import EncodedRows, content_hash, encode, measure_cut, temp
 from lit_ft.errors import UserError
 from lit_ft.labels import LabelMapping, stratified_split
 from lit_ft.text_keys import exact_keys
-from lit_ft.token_facts import token_facts, warn_of_tokens
+from lit_ft.token_facts import rows_of, token_facts, warn_of_tokens
 
 SplitName = Literal["train", "validation", "test", "predict"]
 VERBS = {"train": "train on", "validation": "validate on", "test": "test on", "predict": "predict"}
@@ -162,7 +162,13 @@ def prepare_split(
     encoded, cached = encode(texts, tokenizer, max_tokens, settings["truncation"], description, content)
     how = "token ids from the cache" if cached else "tokenised"
     say(f"{split}: {len(texts):,} rows of {read.where}, {how}; {measure_cut(encoded).describe(max_tokens)}")
-    facts = token_facts(encoded, texts, tokenizer, template_of(tokenizer))
+    template = template_of(tokenizer)
+    facts = token_facts(encoded, texts, tokenizer, template)
+    if len(facts.without_token) and not template.size:  # the model would have nothing to read
+        rows_without = rows_of(read.source_rows[facts.without_token])
+        raise UserError(
+            f"expected a token in each text of {read.where}, found none in {rows_without}; remove it"
+        )
     warn_of_tokens(facts, tokenizer, texts, read.source_rows, read.where)
     special = {i: read.source_rows[places] for i, places in facts.special.items()}
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content

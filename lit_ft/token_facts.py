@@ -107,21 +107,28 @@ def token_facts(
         unknown=None if unknown is None else num_unknown,
         special={int(i): np.unique(where[which == i]) for i in np.unique(which)},
         without_token=np.concatenate(empty),
-        lost=lost_letters(texts, tokenizer),
+        lost=lost_letters(texts.select(spread(np.arange(len(texts))))["text"][:], tokenizer),
     )
 
 
-def lost_letters(texts: Dataset, tokenizer: PreTrainedTokenizerBase) -> float:
-    """Share of the letters and digits, in evenly spread texts, that the tokenizer leaves out without a trace."""
-    places = np.unique(np.linspace(0, len(texts) - 1, SAMPLED_TEXTS).astype(int)) if len(texts) else []
-    sample = [text[:SAMPLED_LETTERS] for text in texts.select(places)["text"]]
+def spread(places: np.ndarray) -> np.ndarray:
+    """At most `SAMPLED_TEXTS` of these places, evenly spread."""
+    return (
+        places[np.unique(np.linspace(0, len(places) - 1, SAMPLED_TEXTS).astype(int))]
+        if len(places)
+        else places
+    )
+
+
+def lost_letters(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> float:
+    """Share of the letters and digits that the tokenizer leaves out of all tokens."""
+    heads = [text[:SAMPLED_LETTERS] for text in texts]
     num_letters = num_lost = 0
-    for text, encoded in zip(
-        sample, fast_backend(tokenizer).encode_batch(sample, add_special_tokens=False), strict=True
-    ):
+    encoded = fast_backend(tokenizer).encode_batch(heads, add_special_tokens=False)
+    for text, tokens in zip(heads, encoded, strict=True):
         is_lost = np.array([letter.isalnum() for letter in text], dtype=bool)
         num_letters += int(is_lost.sum())
-        for start, end in encoded.offsets:
+        for start, end in tokens.offsets:
             is_lost[start:end] = False
         num_lost += int(is_lost.sum())
     return num_lost / max(num_letters, 1)
@@ -152,37 +159,37 @@ def lines_about(
 ) -> list[str]:
     """The lines of `warn_of_tokens`."""
     lines = []
-    another = "set --model.pretrained to a model for texts of this language"
-    if facts.unknown_share >= WORTH_A_WORD:
+    share, another = facts.unknown_share, "set --model.pretrained to a model for texts of this language"
+    if share >= WORTH_A_WORD:
         unknown = unknown_id(tokenizer)
         example = _first_of(unknown, tokenizer, texts, source_rows)
         lines.append(
-            f"{facts.unknown_share:.1%} of the tokens of {where} are unknown to the model's tokenizer{example}: "
+            f"{share:.1%} of the tokens of {where} are unknown to the model's tokenizer{example}: "
             f"it reads each as {tokenizer.convert_ids_to_tokens(unknown)}; {another}"
         )
     if facts.lost >= WORTH_A_WORD:
         lines.append(
-            f"{facts.lost:.1%} of the letters and digits of {where} are in no token of the model's tokenizer: "
-            f"it leaves them out; {another}"
+            f"{facts.lost:.1%} of the letters and digits of {where} are in no token: the model's tokenizer "
+            f"leaves them out; {another}"
         )
     if len(facts.special):
         token, places = next(iter(facts.special.items()))
         some = facts.with_special
         lines.append(
             f"{len(some):,} of {len(texts):,} texts of {where} hold special tokens of the tokenizer, such as "
-            f"{tokenizer.convert_ids_to_tokens(token)!r} in {_rows(source_rows[places])}: they are read as "
+            f"{tokenizer.convert_ids_to_tokens(token)!r} in {rows_of(source_rows[places])}: they are read as "
             "such, not as letters, as in a pipeline"
         )
     if len(facts.without_token):
+        example = texts[int(facts.without_token[0])]["text"][:20]
         lines.append(
             f"{len(facts.without_token):,} of {len(texts):,} texts of {where} have no token, such as "
-            f"{texts[int(facts.without_token[0])]['text'][:20]!r} in {_rows(source_rows[facts.without_token])}: "
-            "the model sees nothing of them"
+            f"{example!r} in {rows_of(source_rows[facts.without_token])}: the model sees nothing of them"
         )
     return lines
 
 
-def _rows(rows: np.ndarray) -> str:
+def rows_of(rows: np.ndarray) -> str:
     """`row 7`; `rows 7, 9, 12 and 4 more`."""
     named = ", ".join(f"{row:,}" for row in rows[:NAMED_ROWS])
     more = f" and {len(rows) - NAMED_ROWS:,} more" if len(rows) > NAMED_ROWS else ""
