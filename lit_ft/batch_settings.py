@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lit_ft.batching import GroupedBatchSampler, PaddingCollator
+from lit_ft.encoding import template_of
 from lit_ft.errors import UserError
 from lit_ft.stratified import LEAST_ROWS, StratifiedBatchSampler
 
@@ -121,4 +122,7 @@ def padding_collator(settings: Mapping[str, Any], tokenizer: Any) -> PaddingColl
         max_tokens=settings["max_tokens"],
         pad_length=settings["max_tokens"] if settings["padding"] == "max_length" else None,
         token_type_ids="token_type_ids" in tokenizer.model_input_names,
+        types=template_of(tokenizer).types,
+        pad_type=tokenizer.pad_token_type_id,
+        padding_side=tokenizer.padding_side,
     )

@@ -222,7 +222,10 @@ class PaddingCollator:
         pad_multiple: The batch's T is rounded up to a multiple of this, but not past `max_tokens`.
         max_tokens: The most tokens a row has.
         pad_length: Pad to exactly this many tokens instead of to the longest row.
-        token_type_ids: Whether the model takes token types (a single text is all zeros).
+        token_type_ids: Whether the model takes token types.
+        types: Token types of a row's first tokens, of its text, of its last ones: the tokenizer's.
+        pad_type: The token type of padding.
+        padding_side: Where rows are filled up.
     """
 
     def __init__(
@@ -232,26 +235,42 @@ class PaddingCollator:
         max_tokens: int,
         pad_length: int | None,
         token_type_ids: bool,
+        types: tuple[Sequence[int], int, Sequence[int]] = ((), 0, ()),
+        pad_type: int = 0,
+        padding_side: str = "right",
     ) -> None:
         self.pad_token_id = pad_token_id
         self.max_tokens = max_tokens
         self.pad_multiple = pad_multiple
         self.pad_length = pad_length
         self.token_type_ids = token_type_ids
+        self.types = types
+        self.pad_type = pad_type
+        self.padding_side = padding_side
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """(B rows of `input_ids`, perhaps `labels` and `index`) -> tensors (B, T) and (B,), int64."""
         lengths = np.array([len(row["input_ids"]) for row in rows])
         longest = -(-int(lengths.max()) // self.pad_multiple) * self.pad_multiple
         width = self.pad_length or min(longest, self.max_tokens)
-        mask = np.arange(width)[None, :] < lengths[:, None]  # (B, T) bool
+        places = np.arange(width)[:: -1 if self.padding_side == "left" else 1]
+        mask = places[None, :] < lengths[:, None]  # (B, T) bool
         ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
         ids[mask] = np.concatenate([row["input_ids"] for row in rows])
         batch = {"input_ids": torch.from_numpy(ids)}
         if self.token_type_ids:
-            batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+            batch["token_type_ids"] = torch.from_numpy(self._types_of(mask, lengths))
         batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
         for key in ("labels", "index"):
             if key in rows[0]:
                 batch[key] = torch.tensor([row[key] for row in rows], dtype=torch.int64)
         return batch
+
+    def _types_of(self, mask: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Where the tokens are, (B, T) bool, and how many, (B,) -> token types (B, T) int64."""
+        before, own, after = self.types
+        types = np.full(mask.shape, self.pad_type, dtype=np.int64)
+        if any([self.pad_type, own, *before, *after]):  # BERT's are 0 everywhere
+            inside = (n - len(before) - len(after) for n in lengths)
+            types[mask] = np.concatenate([[*before, *[own] * n, *after] for n in inside])
+        return types

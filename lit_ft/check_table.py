@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lit_ft.audit import Duplicates, Example
 from lit_ft.check_report import Report
+from lit_ft.token_facts import WORTH_A_WORD
 
 SHOWN_EXAMPLES = 3  # of each kind; --json has more
 SHOWN_CLASSES = 20
@@ -32,6 +33,13 @@ def verdict(report: Report) -> str:
         found.append(f"{_count(texts, 'text')} with different labels")
     if wrong := sum(finding.unsound for finding in report.labels):
         found.append(f"{_count(wrong, 'fault')} in the labels")
+    for name, split in report.splits.items():
+        for share, what in (
+            (split.tokens.unknown or 0, "tokens are unknown to the model's tokenizer"),
+            (split.tokens.lost_letters, "letters are left out by the model's tokenizer"),
+        ):
+            if share >= WORTH_A_WORD:
+                found.append(f"{share:.1%} of the {name} {what} (set another --model.pretrained)")
     return f"verdict: {', '.join(found)}" if found else "verdict: no leakage, no conflicting labels"
 
 
@@ -138,6 +146,14 @@ def _token_lengths(report: Report) -> list[str]:
         rows.append([name, texts, *figures])
     sampled = any(split.tokens.sampled for split in report.splits.values())
     lines = [f"TOKEN LENGTHS with the tokenizer of {report.pretrained}", *_aligned(rows)]
+    for name, split in report.splits.items():
+        found = split.tokens
+        for count, what in (
+            (found.special_texts, "special tokens of the tokenizer, which are read as such"),
+            (found.empty_texts, "no token: the model sees nothing of them"),
+        ):
+            if count:
+                lines.append(f"  {_count(count, 'text')} of {name} with {what}")
     return lines + ["  * a random sample of the split"] * sampled
 
 

@@ -14,6 +14,7 @@ from lit_ft import batch_settings, checkpoints, flags, hub, pretrained, run_owne
 from lit_ft.__main__ import configs_dir, first_config_stem
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
+from lit_ft.classifier_trial import check_strategy, refuse_special_tokens, try_classifier
 from lit_ft.console import say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import as_user_error
@@ -164,6 +165,8 @@ class ReviewCLI(LightningCLI):
         if self.checkpoint is None:
             labels = self.datamodule.labels
             self.model.build(labels.names, self.datamodule.class_counts(), labels.ordered)
+            try_classifier(self.model.net, self.datamodule, config.model.pretrained)
+        refuse_special_tokens(self.model.net, self.datamodule)
         new = self.command == "fit" and self.run is None
         if new:
             flags.warn_of_sample_encoder(config, self.command_args)
@@ -171,6 +174,7 @@ class ReviewCLI(LightningCLI):
         try:
             self.trainer = self.instantiate_trainer()
             check_processes(self.trainer)
+            check_strategy(self.model.net, self.trainer)
             if advice := bfloat16_advice(config.trainer.precision, "--trainer.precision"):
                 warn(advice)
             if self.command == "fit":

@@ -136,7 +136,7 @@ class YelpDataModule(LightningDataModule):
         if self.tokenizer is None:
             config = pretrained.load_config(self.hparams["tokenizer"])
             model_checks.check_max_tokens(config, self.hparams["max_tokens"])
-            self._set_tokenizer(pretrained.load_tokenizer(self.hparams["tokenizer"]))
+            self.set_tokenizer(pretrained.load_tokenizer(self.hparams["tokenizer"]))
         if stage == "fit" and "train" not in self.splits:
             self._setup_train_and_validation(keep_train=True)
         elif stage == "validate" and "validation" not in self.splits:
@@ -272,7 +272,8 @@ class YelpDataModule(LightningDataModule):
 
     # ---- what a checkpoint keeps -----------------------------------------------------------------
 
-    def _set_tokenizer(self, tokenizer: Any) -> None:
+    def set_tokenizer(self, tokenizer: Any) -> None:
+        """The tokenizer as it is now: a checkpoint carries it."""
         self.tokenizer, self._tokenizer_files = tokenizer, pretrained.tokenizer_files(tokenizer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -293,4 +294,4 @@ class YelpDataModule(LightningDataModule):
         if self.labels is None and state_dict["labels"]:
             self.labels = LabelMapping.from_dict(state_dict["labels"])
         if self.tokenizer is None:
-            self._set_tokenizer(pretrained.tokenizer_from_files(state_dict["tokenizer"]))
+            self.set_tokenizer(pretrained.tokenizer_from_files(state_dict["tokenizer"]))

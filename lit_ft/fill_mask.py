@@ -62,6 +62,7 @@ def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
 
     from lit_ft.masking import check_masked_lm
     from lit_ft.model_checks import check_vocabulary
+    from lit_ft.model_inputs import fit_to_model
     from lit_ft.pretrained import load_config, loading, quiet, weights_source
 
     quiet()
@@ -72,6 +73,7 @@ def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
         tokenizer.encode("a")  # some damage to its files shows only here
         check_masked_lm(config, tokenizer, model)
         check_vocabulary(config, tokenizer, model)
+        fit_to_model(tokenizer, config, model)
         with weights_source(model, allow_pickle, "--allow_pickle") as source:
             network, info = AutoModelForMaskedLM.from_pretrained(
                 **source, dtype=torch.float32, output_loading_info=True

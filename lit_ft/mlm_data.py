@@ -51,7 +51,9 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Mask
         say(f"validation: {len(held_out):,} texts held out of train ({share})")
     rows, facts, notes = {}, {}, []
     for split, texts in (("train", train), ("validation", held_out)):
-        rows[split], lost = lay_out(texts, tokenizer, data.layout, data.max_tokens, f"tokenising {split}")
+        rows[split], lost = lay_out(
+            texts, tokenizer, data.layout, data.max_tokens, f"tokenising {split}", where=split
+        )
         notes.append(f"{split}: {lost}")
         say(notes[-1])
         facts[split] = _facts(data, split, texts, row_lengths(rows[split]))

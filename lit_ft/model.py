@@ -17,10 +17,12 @@ from lit_ft import cpu_training
 from lit_ft import pretrained as models
 from lit_ft.attention import attend_in_pieces
 from lit_ft.class_weights import cross_entropy, weights_of
+from lit_ft.classifier_trial import try_classifier
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.labels import LabelMapping
 from lit_ft.metrics import ClassifierMetrics, Outcomes
+from lit_ft.model_inputs import SEES_PADDING, by_length
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
@@ -130,6 +132,8 @@ class BertClassifier(LightningModule):
         if self.net is None and self._trainer is not None:
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             self.build(datamodule.labels.names, datamodule.class_counts(), datamodule.labels.ordered)
+            assert self.net is not None
+            try_classifier(self.net, datamodule, self.hparams["pretrained"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the encoder's config, so that the checkpoint alone is enough to build the model."""
@@ -168,7 +172,11 @@ class BertClassifier(LightningModule):
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         """A batch -> logits (B, C)."""
-        return self(**{key: value for key, value in batch.items() if key not in ("labels", "index")})
+        inputs = {key: value for key, value in batch.items() if key not in ("labels", "index")}
+        assert self.net is not None
+        if getattr(self.net.config, SEES_PADDING, False):
+            return by_length(self.net, inputs)
+        return self(**inputs)
 
     def on_fit_start(self) -> None:
         """Learn the weight of a mean batch, where batches differ in rows; prepare what the device decides."""

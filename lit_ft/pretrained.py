@@ -24,6 +24,7 @@ from lit_ft import sample
 from lit_ft.errors import UserError, unusable
 from lit_ft.hub import hub_errors
 from lit_ft.model_checks import check_layers, check_vocabulary, refuse_kernels
+from lit_ft.model_inputs import fit_to_model
 from lit_ft.model_names import check_weights, find_model, only_pickled, pretrained_arguments
 from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
 
@@ -144,6 +145,7 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
     check_vocabulary(load_config(pretrained, sample_config), tokenizer, pretrained)
     if tokenizer.pad_token_id is None:
         raise UserError(f"expected a tokenizer with a padding token for {pretrained}, found none")
+    fit_to_model(tokenizer, load_config(pretrained, sample_config), pretrained)
     return tokenizer
 
 

@@ -23,7 +23,7 @@ from lit_ft.errors import UserError
 from lit_ft.launcher import global_rank, number_of
 from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
 from lit_ft.markdown import table
-from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks
+from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks, warn_of_words
 from lit_ft.mlm_arguments import check_devices, check_loader, check_optimizer, training_arguments
 from lit_ft.mlm_callbacks import FiguresFirst, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_checkpoint_sums import is_sealed
@@ -40,6 +40,7 @@ from lit_ft.mlm_resume import (
 )
 from lit_ft.mlm_save_clock import SaveByClock
 from lit_ft.mlm_trainer import MaskedLMTrainer
+from lit_ft.mlm_trial import try_masked_lm
 from lit_ft.model_checks import check_max_tokens
 from lit_ft.probes import Probes, check_probes
 from lit_ft.processes import is_lost, leave_lost, refuse_taken_port
@@ -106,6 +107,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         )
         rows = mlm_data.prepare_rows(settings.data, tokenizer)
         check_masks(rows.validation, collator.fixed())
+        if settings.data.whole_words:
+            warn_of_words(rows.train, collator)
         set_seed(settings.seed_everything)  # a new head draws its weights
         model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     attend_in_pieces(model)
@@ -113,6 +116,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 
+    if checkpoint is None:
+        try_masked_lm(model, collator, rows.train, settings.data.layout, source)
     folder = _run_folder(settings.name, checkpoint, args)
     args.output_dir = str(folder / runs.CHECKPOINTS)
     if args.process_index == 0:

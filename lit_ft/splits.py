@@ -14,7 +14,7 @@ from lit_ft import sample
 from lit_ft.audit import warning_line
 from lit_ft.console import say, warn
 from lit_ft.corpus import class_names, read_files, read_hub, select_texts
-from lit_ft.encoding import ENCODED, EncodedRows, content_hash, encode, measure_cut
+from lit_ft.encoding import ENCODED, EncodedRows, content_hash, encode, measure_cut, template_of
 from lit_ft.errors import NoRows, UserError
 from lit_ft.faults import find_files
 from lit_ft.files import columns_of
@@ -23,6 +23,7 @@ from lit_ft.label_column import LabelColumn
 from lit_ft.label_findings import LabelFinding, findings
 from lit_ft.labels import LabelMapping
 from lit_ft.text_keys import exact_keys, normalised_keys
+from lit_ft.token_facts import rows_of, token_facts, warn_of_tokens
 
 SplitName = Literal["train", "validation", "test", "predict"]
 VERBS = {"train": "train on", "validation": "validate on", "test": "test on", "predict": "predict"}
@@ -51,6 +52,7 @@ class Split:
     fingerprint: str  # of the texts and classes that were read
     texts: Dataset  # `text` as the model reads it, and `row`; at the places that batches call `index`
     keys: np.ndarray  # (N,) uint64: a hash of each text
+    special: dict[int, np.ndarray]  # of each special token in a text: the source rows, before any `take`
 
     def take(self, positions: np.ndarray) -> "Split":
         """The rows at these places of this split."""
@@ -186,10 +188,19 @@ def prepare_split(
     encoded, cached = encode(texts, tokenizer, max_tokens, settings["truncation"], description, content)
     how = "token ids from the cache" if cached else "tokenised"
     say(f"{split}: {len(texts):,} rows of {read.where}, {how}; {measure_cut(encoded).describe(max_tokens)}")
+    template = template_of(tokenizer)
+    facts = token_facts(encoded, texts, tokenizer, template)
+    if len(facts.without_token) and not template.size:  # the model would have nothing to read
+        rows_without = rows_of(read.source_rows[facts.without_token])
+        raise UserError(
+            f"expected a token in each text of {read.where}, found none in {rows_without}; remove it"
+        )
+    warn_of_tokens(facts, tokenizer, texts, read.source_rows, read.where)
+    special = {i: read.source_rows[places] for i, places in facts.special.items()}
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
     keys = exact_keys(texts.data.column("text"))
-    return Split(rows, classes, read.source_rows, read.table, fingerprint, texts, keys), labels
+    return Split(rows, classes, read.source_rows, read.table, fingerprint, texts, keys, special), labels
 
 
 def _without_rows(columns: list[str]) -> Split:
@@ -197,7 +208,7 @@ def _without_rows(columns: list[str]) -> Split:
     none = np.zeros(0, dtype=np.int64)
     texts = Dataset.from_dict({"text": [], "row": []})
     table = Dataset.from_dict({name: [] for name in columns})
-    return Split(EncodedRows(encoded, none, None), None, none, table, "", texts, none.astype(np.uint64))
+    return Split(EncodedRows(encoded, none, None), None, none, table, "", texts, none.astype(np.uint64), {})
 
 
 def hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:

@@ -2,7 +2,7 @@ import pytest
 from datasets import Dataset
 from mlm_tiny import byte_tokenizer, word_tokenizer
 
-from lit_ft.encoding import EncodedRows, content_hash, cut, encode, measure_cut, special_ids
+from lit_ft.encoding import EncodedRows, content_hash, cut, encode, measure_cut, template_of
 from lit_ft.errors import UserError
 
 TEXTS = [
@@ -35,8 +35,9 @@ def test_ids_are_the_tokenizers_own(tokenizer):
     expected = [tokenizer(text, truncation=True, max_length=12)["input_ids"] for text in TEXTS]
     assert encoded["input_ids"][:] == expected
     assert encoded["full_length"][:] == [len(tokenizer(text)["input_ids"]) for text in TEXTS]
-    before, after = special_ids(tokenizer)
-    assert (before, after) == ([tokenizer.cls_token_id], [tokenizer.sep_token_id])
+    template = template_of(tokenizer)
+    assert (template.before, template.after) == ([tokenizer.cls_token_id], [tokenizer.sep_token_id])
+    assert template.types == ([0], 0, [0])
 
 
 def test_second_time_comes_from_the_cache_and_content_counts():
