@@ -147,9 +147,12 @@ class ReviewCLI(LightningCLI):
             check_max_tokens(self.model.net.config, config.data.max_tokens)
         else:
             pretrained.refuse_pickle(config.model.pretrained, config.model.allow_pickle)
+            self.model.encoder_config()  # refuses a dropout that is not there before the texts are read
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
-            self.model.build(self.datamodule.labels.names, self.datamodule.class_counts())
+            self.model.build(
+                self.datamodule.labels.names, self.datamodule.class_counts(), self.datamodule.tokenizer
+            )
         new = self.command == "fit" and self.run is None
         if new:
             flags.warn_of_sample_encoder(config, self.command_args)

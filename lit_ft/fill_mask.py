@@ -57,12 +57,11 @@ def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
     """The model as transformers' pipeline; refuses one that cannot guess masked words."""
     if not Path(model).is_dir():
         go_offline_if_unreachable()
-    import torch
-    from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+    from transformers import AutoTokenizer, pipeline
 
     from lit_ft.masking import check_masked_lm
     from lit_ft.model_checks import check_vocabulary
-    from lit_ft.pretrained import load_config, loading, quiet, weights_source
+    from lit_ft.pretrained import load_config, load_masked_lm, loading, quiet
 
     quiet()
     sample_config = "sample_sft.yaml with `python -m lit_ft sft`"
@@ -72,17 +71,14 @@ def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
         tokenizer.encode("a")  # some damage to its files shows only here
         check_masked_lm(config, tokenizer, model)
         check_vocabulary(config, tokenizer, model)
-        with weights_source(model, allow_pickle, "--allow_pickle") as source:
-            network, info = AutoModelForMaskedLM.from_pretrained(
-                **source, dtype=torch.float32, output_loading_info=True
-            )
-    if info["missing_keys"]:
+    network, missing = load_masked_lm(model, config, sample_config, allow_pickle, "--allow_pickle")
+    if missing:
         found = (config.architectures or [type(network).__name__])[0]
         raise UserError(
             f"expected a trained masked-LM head in {model}, found {found} without one; train it with "
             f"`python -m lit_ft sft --model.pretrained {model}`, or set --model to a masked language model"
         )
-    return pipeline("fill-mask", model=network, tokenizer=tokenizer)
+    return pipeline("fill-mask", model=network, tokenizer=tokenizer, trust_remote_code=False)
 
 
 def main(command: str, args: list[str]) -> int:

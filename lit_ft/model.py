@@ -11,15 +11,16 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.nn import functional as F
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from lit_ft import cpu_training
+from lit_ft import cpu_training, heads
 from lit_ft import pretrained as models
 from lit_ft.attention import attend_in_pieces
 from lit_ft.class_weights import weights_of
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.metrics import ClassifierMetrics, Outcomes
+from lit_ft.model_checks import take_padding_token
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
@@ -87,24 +88,35 @@ class BertClassifier(LightningModule):
 
     # ---- building ------------------------------------------------------------------------------
 
-    def build(self, label_names: Sequence[str], class_counts: Sequence[int] | None = None) -> None:
+    def encoder_config(self) -> PretrainedConfig:
+        """The encoder's own config with the dropouts that were asked for; refuses one that it lacks."""
+        config = models.load_config(self.hparams["pretrained"])
+        for name in models.DROPOUTS:
+            if self.hparams[name] is not None:
+                models.set_dropout(config, name, self.hparams[name])
+        return config
+
+    def build(
+        self, label_names: Sequence[str], class_counts: Sequence[int] | None = None, tokenizer: Any = None
+    ) -> None:
         """Load the encoder under a new head.
 
         Args:
             label_names: Display names, lowest label first, (C,).
             class_counts: Training rows of each class, (C,), for `class_weights: balanced`.
+            tokenizer: Whose padding token the batches hold.
         """
         h = self.hparams
-        config = models.load_config(h["pretrained"])
+        config = self.encoder_config()
+        if tokenizer is not None:
+            take_padding_token(config, tokenizer, h["pretrained"])
+        head = heads.plan(config, label_names)
         config.num_labels = len(label_names)
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: i for i, name in enumerate(label_names)}
         config.problem_type = "single_label_classification"
-        for name in models.DROPOUTS:
-            if h[name] is not None:
-                models.set_dropout(config, name, h[name])
         weights = weights_of(h["class_weights"], label_names, class_counts)
-        self._assemble(models.load_classifier(h["pretrained"], config, h["allow_pickle"]), weights)
+        self._assemble(models.load_classifier(h["pretrained"], config, h["allow_pickle"], head), weights)
 
     def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor) -> None:
         # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without
@@ -122,7 +134,7 @@ class BertClassifier(LightningModule):
         """Build from the trainer's data module, where nobody has built the model yet."""
         if self.net is None and self._trainer is not None:
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.build(datamodule.labels.names, datamodule.class_counts())
+            self.build(datamodule.labels.names, datamodule.class_counts(), datamodule.tokenizer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the encoder's config, so that the checkpoint alone is enough to build the model."""

@@ -38,7 +38,7 @@ from lit_ft.mlm_resume import (
 )
 from lit_ft.mlm_save_clock import SaveByClock
 from lit_ft.mlm_trainer import MaskedLMTrainer
-from lit_ft.model_checks import check_max_tokens
+from lit_ft.model_checks import check_max_tokens, take_padding_token
 from lit_ft.probes import Probes, check_probes
 from lit_ft.processes import is_lost, leave_lost
 from lit_ft.sft_results import leave_results
@@ -81,7 +81,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         config = pretrained.load_config(source, SAMPLE_CONFIG)
         tokenizer = pretrained.load_tokenizer(source, SAMPLE_CONFIG)
         check_masked_lm(config, tokenizer, source)
-        check_max_tokens(config, settings.data.max_tokens)
+        check_max_tokens(config, settings.data.max_tokens, tokenizer)
+        take_padding_token(config, tokenizer, source)
         check_probes(settings.probes, tokenizer, config)
         for name in ("hidden_dropout", "attention_dropout"):
             if (value := getattr(settings.model, name)) is not None:
