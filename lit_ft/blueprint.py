@@ -35,10 +35,9 @@ def position_tables(net: torch.nn.Module) -> list[tuple[int, int]]:
     for name, module in net.named_modules():
         last = name.rpartition(".")[2].lower()
         weight = getattr(module, "weight", None)
-        is_table = isinstance(weight, torch.Tensor) and weight.ndim == 2
-        if not is_table or not any(part in last for part in TABLES):
+        if not isinstance(weight, torch.Tensor) or weight.ndim != 2:
             continue
-        if any(part in name for part in NO_TABLES):
+        if not any(part in last for part in TABLES) or any(part in name for part in NO_TABLES):
             continue
         # RoBERTa's family counts from the padding token's number, which is the table's padding too
         # (transformers, modeling_roberta.py, create_position_ids_from_input_ids).
@@ -69,9 +68,9 @@ def output_weights(config: PretrainedConfig) -> list[str]:
     Those whose shape changes with the number of classes; none where that cannot be told.
     """
     shapes: list[dict[str, torch.Size]] = []
-    for num_labels in (config.num_labels, config.num_labels + 1):
+    for more in range(2):
         other = copy.deepcopy(config)
-        other.num_labels = num_labels
+        other.num_labels = (config.num_labels or 0) + more
         net = blueprint(other, AutoModelForSequenceClassification)
         shapes.append({} if net is None else {name: p.shape for name, p in net.named_parameters()})
     return [name for name, shape in shapes[0].items() if shape[:1] != shapes[1].get(name, shape)[:1]]

@@ -32,7 +32,7 @@ class Head:
 
     rows: list[int] | None
     words: str
-    key_mapping: Mapping[str, str] | None = None
+    key_mapping: dict[str, str] | None = None
 
 
 def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
@@ -47,7 +47,8 @@ def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
     """
     problem, task = getattr(config, "problem_type", None), _other_task(config)
     single = problem in SINGLE and not task
-    theirs = [str(config.id2label[i]).strip() for i in sorted(config.id2label or {})]
+    by_number: dict[Any, Any] = config.id2label or {}
+    theirs = [str(by_number[i]).strip() for i in sorted(by_number)]
     if single and len(theirs) == len(names):
         for alike in (str, str.casefold):
             place = {alike(name): i for i, name in enumerate(theirs)}
@@ -60,16 +61,12 @@ def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
         same = sorted(numbers) == list(range(len(names)))
         rows = [numbers.index(i) for i in range(len(names))] if same else list(range(len(names)))
         return Head(rows, f"by number, as its classes have no names: its class 0 is '{names[0]}'")
-    if task:
-        found = f"of {task}"
-    elif problem not in SINGLE:
-        found = f"of {problem}"
-    else:
-        found = f"for {_shown(theirs)}, not {_shown(names)}"
+    other_task = task or (None if problem in SINGLE else problem)
+    words = f"of {other_task}" if other_task else f"for {_shown(theirs)}, not {_shown(names)}"
     other = copy.deepcopy(config)
     other.num_labels = len(names)
     keys = {rf"^(?={re.escape(name)}$)": ASIDE for name in output_weights(other)}
-    return Head(None, found, keys)
+    return Head(None, words, keys)
 
 
 def settle(net: PreTrainedModel, head: Head, info: Mapping[str, Any], folder: str) -> None:

@@ -1,6 +1,7 @@
 """`--model.pretrained` -> config, tokenizer, weights: the one place that loads models."""
 
 import contextlib
+import json
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from lit_ft.model_checks import check_layers, check_vocabulary, refuse_kernels, 
 from lit_ft.model_names import check_weights, find_model, only_pickled, pretrained_arguments
 from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
 
-# What a fast tokenizer's folder consists of; nothing else leaves a checkpoint.
+# What leaves a fast tokenizer's folder for a checkpoint, and a checkpoint for a folder: all of it is text.
 TOKENIZER_FILES = {
     "tokenizer.json",
     "tokenizer_config.json",
@@ -41,10 +42,6 @@ TOKENIZER_FILES = {
     "vocab.txt",
     "vocab.json",
     "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
 }
 ALLOW_PICKLE = "--model.allow_pickle true"
 # Attributes that a config may have for each; the model itself says which of them it reads. Of the
@@ -163,7 +160,7 @@ def set_dropout(config: PretrainedConfig, setting: str, value: float) -> None:
     own = [name for name in DROPOUTS[setting] if hasattr(config, name)]
     auto = AutoModelForSequenceClassification if head else AutoModel
     names = dropout_names(config, DROPOUTS[setting], auto)
-    if names is None or not (names or head):  # it cannot be asked; BigBird reads its attention's while it runs
+    if names is None or not (names or head):  # BigBird reads it while it runs
         names = own
     if head:
         names = sorted(names, key=lambda name: name not in own)[:1]
@@ -207,7 +204,7 @@ def load_classifier(
         UserError: The folder holds anything else than the whole encoder.
     """
     quiet()
-    mapping = {} if head is None or head.key_mapping is None else {"key_mapping": head.key_mapping}
+    mapping: dict[str, Any] = {} if head is None else {"key_mapping": head.key_mapping}
     with loading(pretrained, "model"), weights_source(pretrained, allow_pickle) as source:
         net, info = AutoModelForSequenceClassification.from_pretrained(
             **source,
@@ -258,14 +255,20 @@ def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     """The tokenizer as file name -> text, to travel inside a checkpoint."""
     with tempfile.TemporaryDirectory() as name:
         tokenizer.save_pretrained(name)
-        files = [p for p in Path(name).iterdir() if p.suffix in TOKENIZER_FILES]
-        return {p.name: p.read_text(encoding="utf-8") for p in files}
+        files = [path for path in Path(name).iterdir() if path.name in TOKENIZER_FILES]
+        return {path.name: path.read_text(encoding="utf-8") for path in files}
 
 
 def tokenizer_from_files(files: dict[str, str]) -> PreTrainedTokenizerBase:
-    """The tokenizer of `tokenizer_files`."""
+    """The tokenizer of `tokenizer_files`: nothing else is written, and no code that it names is run."""
     quiet()
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in files.items():
-            (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")  # .name: no path out of it
-        return AutoTokenizer.from_pretrained(folder)
+        for name in TOKENIZER_FILES & files.keys():
+            text = files[name]
+            if name == "tokenizer_config.json":
+                values = json.loads(text)
+                # Nor is a file read that lies elsewhere.
+                kept = {k: v for k, v in values.items() if k != "auto_map" and not k.endswith("_file")}
+                text = json.dumps(kept)
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
