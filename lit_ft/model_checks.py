@@ -7,6 +7,7 @@ from lit_ft.blueprint import blueprint, position_tables
 from lit_ft.console import warn
 from lit_ft.errors import UserError
 
+LEAST_TOKENS = 10  # of a vocabulary; letters alone are more
 SPARE, SPARE_ROWS = 0.1, 1024  # rows without a token: models are padded to a multiple, at most of so many
 MOST_LAYERS = 1000  # ten times those of the deepest encoders; a damaged config may say 10 ** 12
 
@@ -42,10 +43,17 @@ def refuse_quantised(config: PretrainedConfig, name: str) -> None:
 def check_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, pretrained: str) -> None:
     """Refuse a tokenizer with tokens that the model has no embedding of; doubt one with far fewer."""
     rows = getattr(config, "vocab_size", None)
-    if rows is None:  # Canine's reads letters
+    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    numbers = {**tokenizer.get_vocab(), **special}
+    ordinary = len(numbers) - len(special)
+    if ordinary < LEAST_TOKENS:  # transformers 5.23 makes such a tokenizer of a folder without the file
+        raise UserError(
+            f"expected a tokenizer with a vocabulary in {pretrained}, found {len(special)} special tokens "
+            f"and {ordinary} more; copy its tokenizer.json (or vocab.txt, vocab.json with "
+            "merges.txt, spm.model) beside the weights"
+        )
+    if rows is None:  # the model has no embedding a token
         return
-    special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
-    numbers = {**tokenizer.get_vocab(), **dict(special)}
     outside = sorted((i, token) for token, i in numbers.items() if i >= rows)
     if outside:
         number, token = outside[0]
@@ -55,7 +63,7 @@ def check_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBas
             f"{token!r} as number {number}{more}; save model and tokenizer again together, after "
             "model.resize_token_embeddings(len(tokenizer)) where tokens were added"
         )
-    if numbers and (most := max(numbers.values()) + 1) < rows * (1 - SPARE) and rows - most > SPARE_ROWS:
+    if (most := max(numbers.values()) + 1) < rows * (1 - SPARE) and rows - most > SPARE_ROWS:
         warn(
             f"the tokenizer of {pretrained} has {most:,} tokens, its model {rows:,}: if it is another "
             "model's, all texts are misread"

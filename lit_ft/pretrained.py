@@ -174,8 +174,12 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
     """The model's fast tokenizer."""
     quiet()
     with loading(pretrained, "tokenizer", sample_config):
-        tokenizer = AutoTokenizer.from_pretrained(**pretrained_arguments(resolve(pretrained)))
+        tokenizer: Any = AutoTokenizer.from_pretrained(**pretrained_arguments(resolve(pretrained)))
         tokenizer.encode("a")  # some damage to its files shows only here
+        if tokenizer.is_fast and not _has_tokenizer_json(pretrained):
+            # As a checkpoint and model/ will have it. transformers 5.23 makes RemBERT's of its sentencepiece
+            # model without [CLS] and [SEP] (tokenization_rembert.py), and adds them when it reads that again.
+            tokenizer = tokenizer_from_files(tokenizer_files(tokenizer))
     if not tokenizer.is_fast:
         raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
     check_vocabulary(load_config(pretrained, sample_config), tokenizer, pretrained)
@@ -185,6 +189,14 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
         tokenizer.pad_token = tokenizer.eos_token  # as usual for decoders; what is padding is masked
         warn(f"{pretrained} has no padding token: its end of text, {tokenizer.eos_token!r}, is taken")
     return tokenizer
+
+
+def _has_tokenizer_json(pretrained: str) -> bool:
+    arguments = pretrained_arguments(resolve(pretrained))
+    name, revision = arguments["pretrained_model_name_or_path"], arguments.get("revision")
+    if Path(name).is_dir():
+        return (Path(name) / "tokenizer.json").is_file()
+    return isinstance(try_to_load_from_cache(name, "tokenizer.json", revision=revision), str)
 
 
 def load_classifier(
