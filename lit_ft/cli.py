@@ -14,6 +14,7 @@ from lit_ft import batch_settings, checkpoints, flags, hub, pretrained, runs, un
 from lit_ft.__main__ import configs_dir, first_config_stem
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
+from lit_ft.config_file import places_of
 from lit_ft.console import global_rank, say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import as_user_error
@@ -147,7 +148,7 @@ class ReviewCLI(LightningCLI):
             check_max_tokens(self.model.net.config, config.data.max_tokens)
         else:
             pretrained.refuse_pickle(config.model.pretrained, config.model.allow_pickle)
-            self.model.encoder_config()  # refuses a dropout that is not there before the texts are read
+            self.model.encoder_config(places_of(self.command_args))  # before the texts are read
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
             self.model.build(

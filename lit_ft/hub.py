@@ -157,7 +157,7 @@ def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
         )
     if "trust_remote_code" in texts:
         return f"{start} it needs code of its own, which is never run here; take a model that needs none"
-    if "tiktoken" in texts:  # what transformers 5.23 (tokenization_utils_tokenizers.py) says of all .model files
+    if "tiktoken" in texts:  # as transformers 5.23 (tokenization_utils_tokenizers.py) says of all such files
         if importlib.util.find_spec("sentencepiece") is None:
             return f"{start} it is read by a library that is not installed; run `pip install sentencepiece`"
         return (

@@ -4,7 +4,7 @@ B rows a batch, T tokens after padding, C classes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -88,12 +88,16 @@ class BertClassifier(LightningModule):
 
     # ---- building ------------------------------------------------------------------------------
 
-    def encoder_config(self) -> PretrainedConfig:
-        """The encoder's own config with the dropouts that were asked for; refuses one that it lacks."""
+    def encoder_config(self, places: Mapping[str, str] | None = None) -> PretrainedConfig:
+        """The encoder's own config with the dropouts that were asked for; refuses one that it lacks.
+
+        Args:
+            places: Where settings are written that are no flags, such as `model.hidden_dropout`.
+        """
         config = models.load_config(self.hparams["pretrained"])
         for name in models.DROPOUTS:
             if self.hparams[name] is not None:
-                models.set_dropout(config, name, self.hparams[name])
+                models.set_dropout(config, name, self.hparams[name], (places or {}).get(f"model.{name}"))
         return config
 
     def build(

@@ -85,8 +85,8 @@ def refuse_adapter(folder: Path, flag: str) -> None:
     except (ValueError, TypeError, KeyError, RecursionError):
         base = "another model"
     raise UserError(
-        f"{flag}={folder}: expected a whole model, found an adapter of {base} (adapter_config.json); merge it "
-        "with peft's merge_and_unload and save_pretrained, or remove the adapter's files from the folder"
+        f"{flag}={folder}: expected a whole model, found an adapter of {base} (adapter_config.json); merge "
+        "it with peft's merge_and_unload and save_pretrained, or remove the adapter's files from the folder"
     )
 
 
@@ -119,7 +119,8 @@ def check_weights(name: str, allow_pickle: bool, flag: str) -> None:
         flag: The flag that says so, such as `--model.allow_pickle true`.
     """
     folder = Path(name)
-    if not folder.is_dir() or any((folder / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
+    whole = (folder / "model.safetensors", folder / "model.safetensors.index.json")
+    if not folder.is_dir() or any(path.is_file() for path in whole):
         return
     pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin*"))
     readable = {"pytorch_model.bin", "pytorch_model.bin.index.json"} & set(pickled)

@@ -154,8 +154,18 @@ def load_config(pretrained: str, sample_config: str = "sample.yaml") -> Pretrain
     return config
 
 
-def set_dropout(config: PretrainedConfig, setting: str, value: float) -> None:
-    """Set one of the `DROPOUTS` under the names that the model reads."""
+def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str | None = None) -> None:
+    """Set one of the `DROPOUTS` under the names that the model reads.
+
+    Args:
+        config: Changed in place.
+        setting: Its name among ours.
+        value: The share.
+        place: Of the setting, where it is no flag, such as `sample.yaml, line 12`.
+
+    Raises:
+        UserError: The model has no such dropout.
+    """
     head = setting == "classifier_dropout"
     own = [name for name in DROPOUTS[setting] if hasattr(config, name)]
     auto = AutoModelForSequenceClassification if head else AutoModel
@@ -165,7 +175,10 @@ def set_dropout(config: PretrainedConfig, setting: str, value: float) -> None:
     if head:
         names = sorted(names, key=lambda name: name not in own)[:1]
     if not names:
-        raise UserError(f"{config.model_type} models have no {setting}; set --model.{setting}=null")
+        found = f"found {value}" + (f" in {place}" if place else "")
+        raise UserError(
+            f"{config.model_type} models have no {setting}, {found}; set --model.{setting}=null"
+        )
     for name in names:
         setattr(config, name, value)
 

@@ -18,6 +18,7 @@ from trl import SFTConfig
 from lit_ft import cpu_training, mlm_data, pretrained, runs
 from lit_ft.__main__ import configs_dir
 from lit_ft.attention import attend_in_pieces
+from lit_ft.config_file import places_of
 from lit_ft.console import say, silence_writer_threads, warn
 from lit_ft.errors import UserError
 from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
@@ -84,9 +85,10 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         check_max_tokens(config, settings.data.max_tokens, tokenizer)
         take_padding_token(config, tokenizer, source)
         check_probes(settings.probes, tokenizer, config)
+        places = places_of(list(given))
         for name in ("hidden_dropout", "attention_dropout"):
             if (value := getattr(settings.model, name)) is not None:
-                pretrained.set_dropout(config, name, value)
+                pretrained.set_dropout(config, name, value, places.get(f"model.{name}"))
         collator = MaskingCollator(
             tokenizer,
             probability=settings.data.mask_probability,
