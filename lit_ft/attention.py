@@ -17,8 +17,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from lit_ft import varlen
+from lit_ft.console import warn
 from lit_ft.machine import cpu_multiplies_bfloat16
-from lit_ft.piecewise_attention import PIECE, PiecewiseAttention
+from lit_ft.piecewise_attention import PIECE, PiecewiseAttention, softmax_backward
 
 NAME = "sdpa_in_pieces"  # among transformers' attention implementations
 DTYPES = (torch.float32, torch.bfloat16)
@@ -31,6 +32,9 @@ def attend_in_pieces(net: PreTrainedModel) -> bool:
     Whatever `attend` does not know, evaluation and GPUs among it, still goes through the stock function.
     """
     if net.config._attn_implementation != "sdpa":
+        return False
+    if softmax_backward is None:
+        warn(f"torch {torch.__version__} has no aten._softmax_backward_data: training on CPUs is slower")
         return False
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)

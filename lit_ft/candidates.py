@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from lit_ft.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import FillMaskPipeline, PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import FillMaskPipeline, PreTrainedTokenizerBase
 
 MASK = (
     "[MASK]"  # accepted for every model, also where its own mask token is another, such as RoBERTa's <mask>
@@ -23,25 +23,23 @@ class Candidate(TypedDict):
 
 
 def with_own_mask(
-    text: str, tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig | None" = None
+    text: str, tokenizer: "PreTrainedTokenizerBase", most_tokens: int | None = None
 ) -> str:
     """The text with the model's own mask token.
 
     Raises:
-        UserError: It has no mask; or, where `config` is given, more tokens than that model takes.
+        UserError: It has no mask; or more than `most_tokens`, what the model takes.
     """
     own = text.replace(MASK, str(tokenizer.mask_token))
     if str(tokenizer.mask_token) not in own:
         raise UserError(
             f"expected {MASK} in every text, found none in {shorten(text)!r}; for example {EXAMPLE}"
         )
-    if config is not None:
-        from lit_ft.model_checks import max_positions
-
-        limit, found = max_positions(config), len(tokenizer(own, verbose=False)["input_ids"])
-        if limit is not None and found > limit:
+    if most_tokens is not None:
+        found = len(tokenizer(own, verbose=False)["input_ids"])
+        if found > most_tokens:
             raise UserError(
-                f"expected at most {limit} tokens, found {found} in {shorten(text)!r}; shorten the text"
+                f"expected at most {most_tokens} tokens, found {found} in {shorten(text)!r}; shorten the text"
             )
     return own
 
@@ -53,9 +51,11 @@ def shorten(text: str) -> str:
 
 def fill(filler: "FillMaskPipeline", text: str, top_k: int) -> list[list[Candidate]]:
     """The candidates for each mask of a text, best first."""
+    from lit_ft.model_checks import max_positions
+
     tokenizer = filler.tokenizer
     assert tokenizer is not None
-    own = with_own_mask(text, tokenizer, filler.model.config)
+    own = with_own_mask(text, tokenizer, max_positions(filler.model.config, filler.model))
     answer: Any = filler(own, top_k=min(top_k, filler.model.config.vocab_size))
     # For one mask transformers leaves the outer list out.
     masks = [answer] if isinstance(answer[0], dict) else answer

@@ -76,8 +76,8 @@ def inspect(settings: Mapping[str, Any]) -> Report:
     if pretrained.needs_hub(settings["tokenizer"]) or any(asks_hub(settings, split) for split in named):
         hub.go_offline_if_unreachable()
     config = pretrained.load_config(settings["tokenizer"])
-    check_max_tokens(config, settings["max_tokens"])
     tokenizer = pretrained.load_tokenizer(settings["tokenizer"])
+    check_max_tokens(config, settings["max_tokens"], tokenizer)
     most = max_positions(config)
     shown = {limit for limit in LIMITS if most is None or limit <= most} | {settings["max_tokens"]}
 

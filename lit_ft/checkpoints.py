@@ -10,7 +10,7 @@ import torch
 
 from lit_ft import runs
 from lit_ft.checkpoint_form import ADVICE, check_form, check_unchanged, check_weights
-from lit_ft.config_file import keys_of_configs
+from lit_ft.config_file import keys_of_configs, places_of
 from lit_ft.console import warn
 from lit_ft.errors import UserError, first_line, unusable
 
@@ -161,9 +161,12 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
             continue
         asked = f"model.{key}" in flags or (key == "pretrained" and "model.pretrained" in given)
         if asked and value != then["model"][key]:
+            advice = f"leave out --model.{key}"
+            if place := places_of(args).get(f"model.{key}"):  # no flag that could be left out
+                advice = f"{place} sets it: add --model.{key}={then['model'][key]}"
             raise UserError(
                 f"{path} is a checkpoint of another model: model.{key} is {value!r} here and "
-                f"{then['model'][key]!r} there; leave out --model.{key} or set --ckpt_path"
+                f"{then['model'][key]!r} there; {advice} or set --ckpt_path"
             )
         config.model[key] = then["model"][key]
 

@@ -15,6 +15,7 @@ from lit_ft.__main__ import configs_dir, first_config_stem
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.classifier_trial import check_strategy, refuse_special_tokens, try_classifier
+from lit_ft.config_file import places_of
 from lit_ft.console import say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
 from lit_ft.errors import as_user_error
@@ -161,10 +162,11 @@ class ReviewCLI(LightningCLI):
             check_max_tokens(self.model.net.config, config.data.max_tokens)
         else:
             pretrained.refuse_pickle(config.model.pretrained, config.model.allow_pickle)
+            self.model.encoder_config(places_of(self.command_args))  # before the texts are read
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
-            labels = self.datamodule.labels
-            self.model.build(labels.names, self.datamodule.class_counts(), labels.ordered)
+            labels, counts = self.datamodule.labels, self.datamodule.class_counts()
+            self.model.build(labels.names, counts, labels.ordered, self.datamodule.tokenizer)
             try_classifier(self.model.net, self.datamodule, config.model.pretrained)
         refuse_special_tokens(self.model.net, self.datamodule)
         new = self.command == "fit" and self.run is None

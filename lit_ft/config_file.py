@@ -100,6 +100,17 @@ def shorten(value: str) -> str:
     return text if re.match(r"[\[{]|-?[\d.]+$", text) else f"'{text}'"
 
 
+def places_of(args: list[str]) -> dict[str, str]:
+    """Where each setting of a command line's `--config FILE`s is written, but for those that a flag gives."""
+    places: dict[str, str] = {}
+    for flag, value in zip(args, args[1:], strict=False):
+        if flag == "--config":
+            config = read_config(value)
+            places |= {key: config.place(key) for key in config.lines}
+    given = {arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--")}
+    return {key: place for key, place in places.items() if key not in given}
+
+
 def keys_of_configs(args: list[str]) -> set[str]:
     """The keys, such as `data.source`, that the `--config FILE`s of a command line set."""
     keys: set[str] = set()

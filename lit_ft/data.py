@@ -135,8 +135,9 @@ class YelpDataModule(LightningDataModule):
         """
         if self.tokenizer is None:
             config = pretrained.load_config(self.hparams["tokenizer"])
-            model_checks.check_max_tokens(config, self.hparams["max_tokens"])
-            self.set_tokenizer(pretrained.load_tokenizer(self.hparams["tokenizer"]))
+            tokenizer = pretrained.load_tokenizer(self.hparams["tokenizer"])
+            model_checks.check_max_tokens(config, self.hparams["max_tokens"], tokenizer)
+            self.set_tokenizer(tokenizer)
         if stage == "fit" and "train" not in self.splits:
             self._setup_train_and_validation(keep_train=True)
         elif stage == "validate" and "validation" not in self.splits:

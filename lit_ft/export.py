@@ -12,6 +12,20 @@ from lit_ft.console import say
 from lit_ft.encoding import Truncation
 from lit_ft.runs import CHECKPOINTS, LOSS_CURVE, MODEL, REPORT
 
+# Arguments of from_pretrained; transformers 5.23 (tokenization_utils_base.py, save_pretrained) keeps some.
+LOADING = {
+    "cache_dir",
+    "force_download",
+    "is_local",
+    "local_files_only",
+    "name_or_path",
+    "proxies",
+    "revision",
+    "subfolder",
+    "token",
+    "trust_remote_code",
+}
+
 
 def export_model(
     run: Path,
@@ -61,11 +75,10 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_tokens
     # save_pretrained (transformers 5.23) writes down what the tokenizer was made with, and drops what was set
     # on it later, such as truncation_side: so set it in the file.
     path = folder / "tokenizer_config.json"
-    settings = {
-        **json.loads(path.read_text(encoding="utf-8")),
-        "model_max_length": max_tokens,
-        "truncation_side": side,
-    }
+    written = json.loads(path.read_text(encoding="utf-8"))
+    # How it was loaded here (without a network, from this folder) is nothing that the next one should do.
+    settings = {key: value for key, value in written.items() if key not in LOADING}
+    settings |= {"model_max_length": max_tokens, "truncation_side": side}
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -5,12 +5,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lit_ft.candidates import EXAMPLE, fill, print_candidates, with_own_mask
 from lit_ft.errors import UserError
 from lit_ft.hub import go_offline_if_unreachable
-from lit_ft.model_names import find_model, newest_masked_lm, pretrained_arguments
+from lit_ft.model_names import find_model, newest_masked_lm
 from lit_ft.plain_parser import PlainParser
 
 if TYPE_CHECKING:
@@ -57,34 +57,25 @@ def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
     """The model as transformers' pipeline; refuses one that cannot guess masked words."""
     if not Path(model).is_dir():
         go_offline_if_unreachable()
-    import torch
-    from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+    from transformers import pipeline
 
     from lit_ft.masking import check_masked_lm
-    from lit_ft.model_checks import check_vocabulary
-    from lit_ft.model_inputs import fit_to_model
-    from lit_ft.pretrained import load_config, loading, quiet, weights_source
+    from lit_ft.pretrained import load_config, load_masked_lm, load_tokenizer, quiet
 
     quiet()
     sample_config = "sample_sft.yaml with `python -m lit_ft sft`"
     config = load_config(model, sample_config)
-    with loading(model, "model", sample_config):
-        tokenizer = AutoTokenizer.from_pretrained(**pretrained_arguments(model))
-        tokenizer.encode("a")  # some damage to its files shows only here
-        check_masked_lm(config, tokenizer, model)
-        check_vocabulary(config, tokenizer, model)
-        fit_to_model(tokenizer, config, model)
-        with weights_source(model, allow_pickle, "--allow_pickle") as source:
-            network, info = AutoModelForMaskedLM.from_pretrained(
-                **source, dtype=torch.float32, output_loading_info=True
-            )
-    if info["missing_keys"]:
+    tokenizer = load_tokenizer(model, sample_config)
+    check_masked_lm(config, tokenizer, model)
+    network, missing = load_masked_lm(model, config, sample_config, allow_pickle, "--allow_pickle")
+    if missing:
         found = (config.architectures or [type(network).__name__])[0]
         raise UserError(
             f"expected a trained masked-LM head in {model}, found {found} without one; train it with "
             f"`python -m lit_ft sft --model.pretrained {model}`, or set --model to a masked language model"
         )
-    return pipeline("fill-mask", model=network, tokenizer=tokenizer)
+    own: Any = tokenizer
+    return pipeline("fill-mask", model=network, tokenizer=own, trust_remote_code=False)
 
 
 def main(command: str, args: list[str]) -> int:

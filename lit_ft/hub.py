@@ -5,6 +5,7 @@ it at once, and what is in the local cache still loads.
 """
 
 import contextlib
+import importlib.util
 import os
 import socket
 import sys
@@ -156,6 +157,13 @@ def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
         )
     if "trust_remote_code" in texts:
         return f"{start} it needs code of its own, which is never run here; take a model that needs none"
+    if "tiktoken" in texts:  # as transformers 5.23 (tokenization_utils_tokenizers.py) says of all such files
+        if importlib.util.find_spec("sentencepiece") is None:
+            return f"{start} it is read by a library that is not installed; run `pip install sentencepiece`"
+        return (
+            f"{start} its vocabulary, such as spm.model, cannot be read as a sentencepiece model; copy or "
+            "save it again, with a tokenizer.json"
+        )
     if "UnpicklingError" in names:
         return f"{start} its pickle holds more than weights (nothing of it was run); take another one"
     if "Dataset scripts are no longer supported" in texts:  # datasets 5.2, load.py

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from lit_ft.console import warn
 from lit_ft.errors import UserError
@@ -25,9 +26,24 @@ class StepSoundness:
         self.policy = policy
         self.skips = Skips()
         self._loss = torch.zeros((), device=device)  # of the open optimizer step
+        self._unseen: int | None = None  # an optimizer step whose losses nobody has looked at yet
+        self._told = False
 
-    def add(self, loss: torch.Tensor) -> None:
-        """Add the loss of a batch, where it is: nothing waits for it."""
+    def add(self, loss: torch.Tensor, step: int) -> None:
+        """Add the loss of a batch, where it is: nothing waits for it.
+
+        Args:
+            loss: The batch's.
+            step: Optimizer steps before it. Where one was taken that nobody looked at, that is said once:
+                `look` depends on a private method of transformers, which another version may call no more.
+        """
+        if self._unseen not in (None, step) and not self._told:
+            self._told = True
+            warn(
+                f"transformers {transformers.__version__} takes steps without Trainer._get_grad_norm: a loss "
+                "or gradient that is no number goes unnoticed; install the version of constraints.txt"
+            )
+        self._unseen = step
         self._loss = self._loss + loss
 
     def look(self, trainer: Any, norm: float) -> None:
@@ -37,6 +53,7 @@ class StepSoundness:
             trainer: The MaskedLMTrainer.
             norm: The gradient's, before clipping.
         """
+        self._unseen = None
         # Averaged over the processes: where one loss is no number, all of them stop.
         loss = float(trainer.accelerator.reduce(self._loss, "mean"))
         self._loss = torch.zeros_like(self._loss)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
+from lit_ft.console import warn
 from lit_ft.flags import FullDiskPolicy
 from lit_ft.masking import IGNORED, MaskingCollator
 from lit_ft.memory import EVALUATION_FLAG, TRAINING_FLAG, LastBatch
@@ -30,6 +32,24 @@ from lit_ft.mlm_soundness import StepSoundness, check_evaluation
 from lit_ft.skips import NonFinitePolicy
 
 UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # speed figures of an evaluation: no curves
+
+# Private names of transformers' Trainer that are overridden here, or set: nothing fails where they are gone.
+PRIVATE_NAMES = {
+    "_get_grad_norm": "the check for NaN",
+    "_save_checkpoint": "the checkpoints written whole",
+    "_get_train_sampler": "the order of the rows",
+    "_loss_shifts_labels": "the number of masked tokens that a step's loss is divided by",
+}
+
+
+def check_private_names(trainer: SFTTrainer) -> None:
+    """Say which of `PRIVATE_NAMES` this version of transformers does not have, before any step."""
+    for name, purpose in PRIVATE_NAMES.items():
+        if not (hasattr(SFTTrainer, name) or name in vars(trainer)):
+            warn(
+                f"transformers {transformers.__version__} has no Trainer.{name}, on which {purpose} depends; "
+                "install the version of constraints.txt"
+            )
 
 
 class MaskedLMTrainer(SFTTrainer):
@@ -81,6 +101,7 @@ class MaskedLMTrainer(SFTTrainer):
         )
         # TRL 1.16 (trl/trainer/utils.py, add_fused_lm_head) wraps forward for its causal loss: undo that.
         self.model.__dict__.pop("forward", None)
+        check_private_names(self)
         # Have transformers count the masked tokens of a step, whatever the model's forward looks like.
         self.model_accepts_loss_kwargs, self._loss_shifts_labels = True, False
         # Of an evaluation: negative log-likelihood, right guesses, masked tokens.
@@ -147,7 +168,7 @@ class MaskedLMTrainer(SFTTrainer):
         """Add up the step's loss, on its device."""
         self.window.begin(self.state.num_input_tokens_seen)
         loss = super().training_step(*args, **kwargs)
-        self.soundness.add(loss)
+        self.soundness.add(loss, self.state.global_step)
         return loss
 
     def _get_grad_norm(self, model, grad_norm=None):

@@ -4,16 +4,16 @@ B rows a batch, T tokens after padding, C classes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.nn import functional as F
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from lit_ft import cpu_training
+from lit_ft import cpu_training, heads
 from lit_ft import pretrained as models
 from lit_ft.attention import attend_in_pieces
 from lit_ft.class_weights import cross_entropy, weights_of
@@ -22,6 +22,7 @@ from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.labels import LabelMapping
 from lit_ft.metrics import ClassifierMetrics, Outcomes
+from lit_ft.model_checks import take_padding_token
 from lit_ft.model_inputs import SEES_PADDING, by_length
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
@@ -92,8 +93,24 @@ class BertClassifier(LightningModule):
 
     # ---- building ------------------------------------------------------------------------------
 
+    def encoder_config(self, places: Mapping[str, str] | None = None) -> PretrainedConfig:
+        """The encoder's own config with the dropouts that were asked for; refuses one that it lacks.
+
+        Args:
+            places: Where settings are written that are no flags, such as `model.hidden_dropout`.
+        """
+        config = models.load_config(self.hparams["pretrained"])
+        for name in models.DROPOUTS:
+            if self.hparams[name] is not None:
+                models.set_dropout(config, name, self.hparams[name], (places or {}).get(f"model.{name}"))
+        return config
+
     def build(
-        self, label_names: Sequence[str], class_counts: Sequence[int] | None = None, ordered: bool = True
+        self,
+        label_names: Sequence[str],
+        class_counts: Sequence[int] | None = None,
+        ordered: bool = True,
+        tokenizer: Any = None,
     ) -> None:
         """Load the encoder under a new head.
 
@@ -101,18 +118,20 @@ class BertClassifier(LightningModule):
             label_names: Display names, lowest label first, (C,).
             class_counts: Training rows of each class, (C,), for `class_weights: balanced`.
             ordered: Whether the labels have an order, as whole numbers have.
+            tokenizer: Whose padding token the batches hold.
         """
         h = self.hparams
-        config = models.load_config(h["pretrained"])
+        config = self.encoder_config()
+        if tokenizer is not None:
+            take_padding_token(config, tokenizer, h["pretrained"])
+        head = heads.plan(config, label_names)
         config.num_labels = len(label_names)
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: i for i, name in enumerate(label_names)}
         config.problem_type = "single_label_classification"
-        for name in models.DROPOUTS:
-            if h[name] is not None:
-                models.set_dropout(config, name, h[name])
         weights = weights_of(h["class_weights"], label_names, class_counts)
-        self._assemble(models.load_classifier(h["pretrained"], config, h["allow_pickle"]), weights, ordered)
+        net = models.load_classifier(h["pretrained"], config, h["allow_pickle"], head)
+        self._assemble(net, weights, ordered)
         self.from_hub = models.needs_hub(h["pretrained"])
 
     def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, ordered: bool) -> None:
@@ -131,7 +150,8 @@ class BertClassifier(LightningModule):
         """Build from the trainer's data module, where nobody has built the model yet."""
         if self.net is None and self._trainer is not None:
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.build(datamodule.labels.names, datamodule.class_counts(), datamodule.labels.ordered)
+            labels, counts = datamodule.labels, datamodule.class_counts()
+            self.build(labels.names, counts, labels.ordered, datamodule.tokenizer)
             assert self.net is not None
             try_classifier(self.net, datamodule, self.hparams["pretrained"])
 

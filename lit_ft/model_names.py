@@ -8,6 +8,8 @@ from typing import Any
 from lit_ft import runs
 from lit_ft.errors import UserError
 
+OTHER_WEIGHTS = {".safetensors", ".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".bin", ".pt", ".pth", ".ckpt"}
+
 
 def needs_hub(pretrained: str) -> bool:
     """Whether loading may have to ask the Hub: the name is no folder and nothing of our own."""
@@ -55,14 +57,38 @@ def find_model(name: str, flag: str) -> str:
         raise UserError(f"{flag}={name}: no run under {place} has a masked LM in model/; check the name")
     folder = Path(os.path.expanduser(name))
     if folder.is_dir():
+        refuse_adapter(folder, flag)
         if (folder / "config.json").is_file():
             return str(folder)
-        inner = folder / runs.MODEL
-        hint = f"; did you mean {flag}={inner}?" if (inner / "config.json").is_file() else ""
+        # Of a run folder, and of sentence-transformers' older ones.
+        inner = next((d for d in (folder / runs.MODEL, *sorted(folder.glob("0_*"))) if _has_config(d)), None)
+        hint = f"; did you mean {flag}={inner}?" if inner else ""
         raise UserError(f"{flag}={name}: expected a model folder with a config.json, found none{hint}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"{flag}={name}: there is no such folder; set {flag} to one, or to a Hub name")
     return name
+
+
+def _has_config(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
+
+
+def refuse_adapter(folder: Path, flag: str) -> None:
+    """Refuse the few weights that go on top of another model's, such as LoRA's.
+
+    Beside a whole model's they would have to be left out: that is refused, too, as nobody may want it.
+    """
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return
+    try:
+        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        base = "another model"
+    raise UserError(
+        f"{flag}={folder}: expected a whole model, found an adapter of {base} (adapter_config.json); merge "
+        "it with peft's merge_and_unload and save_pretrained, or remove the adapter's files from the folder"
+    )
 
 
 def pretrained_arguments(name: str) -> dict[str, Any]:
@@ -86,7 +112,7 @@ def pretrained_arguments(name: str) -> dict[str, Any]:
 
 
 def check_weights(name: str, allow_pickle: bool, flag: str) -> None:
-    """Refuse a model folder that has its weights as a pickle only. A Hub name passes: only loading tells.
+    """Refuse a model folder without weights, or with a pickle only. A Hub name passes: only loading tells.
 
     Args:
         name: A folder or Hub name, as of `find_model`.
@@ -94,12 +120,20 @@ def check_weights(name: str, allow_pickle: bool, flag: str) -> None:
         flag: The flag that says so, such as `--model.allow_pickle true`.
     """
     folder = Path(name)
-    if allow_pickle or not folder.is_dir() or any(folder.glob("*.safetensors")):
+    whole = (folder / "model.safetensors", folder / "model.safetensors.index.json")
+    if not folder.is_dir() or any(path.is_file() for path in whole):
         return
-    if pickled := sorted(
-        path.name for path in folder.glob("*.bin*") if path.name.startswith("pytorch_model")
-    ):
+    pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin*"))
+    readable = {"pytorch_model.bin", "pytorch_model.bin.index.json"} & set(pickled)
+    if allow_pickle and readable:
+        return
+    if pickled and not allow_pickle:
         raise UserError(only_pickled(name, f"found only {pickled[0]}, a pickle", flag))
+    others = sorted(path for path in folder.rglob("*") if path.suffix in OTHER_WEIGHTS)
+    found = ", ".join(str(path.relative_to(folder)) for path in others[:3]) or "no weights"
+    variant = next((path for path in others if path.suffix == ".safetensors" and path.parent == folder), None)
+    advice = f"rename {variant.name} if it is the model" if variant else "take a model that has it"
+    raise UserError(f"{name}: expected model.safetensors, found {found}; {advice}")
 
 
 def only_pickled(where: str, found: str, flag: str) -> str:

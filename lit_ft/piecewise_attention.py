@@ -17,7 +17,8 @@ from lit_ft.dropout_mask import draw_mask, kept_share
 
 PIECE = 2**20  # weights at a time: 4 MiB
 LOWEST = torch.finfo(torch.float32).min
-_softmax_backward = torch.ops.aten._softmax_backward_data.out
+# Private; attention.py does without all this where it is gone.
+softmax_backward: Any = getattr(getattr(torch.ops.aten, "_softmax_backward_data", None), "out", None)
 
 
 class PiecewiseAttention(torch.autograd.Function):
@@ -50,7 +51,7 @@ class PiecewiseAttention(torch.autograd.Function):
         for part, weights, kept, scores, narrow in _pieces(q, k, mask, keep, ctx.heads, ctx.scale):
             _product(gradient[part], v[part].transpose(1, 2), scores, narrow)
             _drop(scores, kept)
-            _softmax_backward(scores, weights, -1, torch.float32, grad_input=scores)
+            softmax_backward(scores, weights, -1, torch.float32, grad_input=scores)
             scores = _narrowed(scores, narrow)
             torch.bmm(scores, k[part], out=dq[part])
             torch.bmm(scores.transpose(1, 2), q[part], out=dk[part])

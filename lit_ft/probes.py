@@ -20,6 +20,7 @@ from lit_ft.candidates import Candidate, fill, with_own_mask
 from lit_ft.errors import UserError
 from lit_ft.markdown import cell, table
 from lit_ft.mlm_callbacks import TensorBoardWriter
+from lit_ft.model_checks import max_positions
 
 TOP_K = 5
 
@@ -63,9 +64,10 @@ class Probes(TrainerCallback):
 
 def check_probes(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
     """Refuse a text without a mask, or one that is too long for the model."""
+    limit = max_positions(config) if texts else None
     for text in texts:
         try:
-            with_own_mask(text, tokenizer, config)
+            with_own_mask(text, tokenizer, limit)
         except UserError as error:
             raise UserError(f"probes: {error}") from None
 
@@ -75,7 +77,13 @@ def fill_probes(
 ) -> list[list[list[Candidate]]]:
     """For each text, for each of its masks, the candidates, best first; the model is left as it was."""
     with _at_rest(model):
-        filler: Any = pipeline("fill-mask", model=model, tokenizer=cast(Any, tokenizer), device=model.device)
+        filler: Any = pipeline(
+            "fill-mask",
+            model=model,
+            tokenizer=cast(Any, tokenizer),
+            device=model.device,
+            trust_remote_code=False,
+        )
         return [fill(filler, text, TOP_K) for text in texts]
 
 

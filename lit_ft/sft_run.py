@@ -18,6 +18,7 @@ from trl import SFTConfig
 from lit_ft import cpu_training, mlm_data, pretrained, run_owner, runs
 from lit_ft.__main__ import configs_dir
 from lit_ft.attention import attend_in_pieces
+from lit_ft.config_file import places_of
 from lit_ft.console import say, silence_writer_threads, warn
 from lit_ft.errors import UserError
 from lit_ft.launcher import global_rank, number_of
@@ -41,7 +42,7 @@ from lit_ft.mlm_resume import (
 from lit_ft.mlm_save_clock import SaveByClock
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.mlm_trial import try_masked_lm
-from lit_ft.model_checks import check_max_tokens
+from lit_ft.model_checks import check_max_tokens, take_padding_token
 from lit_ft.probes import Probes, check_probes
 from lit_ft.processes import is_lost, leave_lost, refuse_taken_port
 from lit_ft.sft_results import leave_results
@@ -94,11 +95,13 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         config = pretrained.load_config(source, SAMPLE_CONFIG)
         tokenizer = pretrained.load_tokenizer(source, SAMPLE_CONFIG)
         check_masked_lm(config, tokenizer, source)
-        check_max_tokens(config, settings.data.max_tokens)
+        check_max_tokens(config, settings.data.max_tokens, tokenizer)
+        take_padding_token(config, tokenizer, source)
         check_probes(settings.probes, tokenizer, config)
+        places = places_of(list(given))
         for name in ("hidden_dropout", "attention_dropout"):
             if (value := getattr(settings.model, name)) is not None:
-                pretrained.set_dropout(config, name, value)
+                pretrained.set_dropout(config, name, value, places.get(f"model.{name}"))
         collator = MaskingCollator(
             tokenizer,
             probability=settings.data.mask_probability,

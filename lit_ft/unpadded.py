@@ -23,6 +23,7 @@ from lit_ft.soundness import SHARDED
 from lit_ft.varlen import first_tokens
 
 ARCHITECTURE = "BertForSequenceClassification"
+KERNEL = "_flash_attention_forward"  # varlen.py; a private name
 AMPERE = (8, 0)  # flash attention's kernels
 HALF = ("bf16-mixed", "bf16-true", "16-mixed", "16-true")  # flash attention knows no float32
 ALIGNED = 128  # tokens: tiles of the matrix products
@@ -50,6 +51,7 @@ def check(compiled: bool, net: Any, trainer: Any) -> None:
         (strategy, not isinstance(trainer.strategy, SHARDED), "the whole model on each GPU, such as ddp"),
         (kind, kind == ARCHITECTURE and not net.config.is_decoder, ARCHITECTURE),
         (f"heads of {size} dimensions", size % 8 == 0 and size <= 256, "heads of 8, 16, ... 256 dimensions"),
+        (f"torch {torch.__version__}", hasattr(torch.ops.aten, KERNEL), f"a torch that has aten.{KERNEL}"),
         (f"attention by {implementation}", implementation == NAME, "torch's own attention"),
         (f"trainer.precision {precision}", precision in HALF, f"a trainer.precision of {', '.join(HALF)}"),
     ):
