@@ -45,11 +45,6 @@ class LabelMapping:
     def num_labels(self) -> int:
         return len(self.values)
 
-    @property
-    def ordered(self) -> bool:
-        """Whether one class is nearer to another than a third is: of whole numbers, not of names."""
-        return isinstance(self.values[0], int)
-
     @classmethod
     def fit(
         cls,
