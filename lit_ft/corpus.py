@@ -20,7 +20,7 @@ from lit_ft.faults import find_files, quoted
 from lit_ft.files import BATCH_ROWS, Files, LateColumns
 from lit_ft.hub import hub_errors
 
-READER_VERSION = 1  # part of every cache key: raise it when a file would be read differently
+READER_VERSION = 2  # part of every cache key: raise it when a file would be read differently
 
 
 def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
