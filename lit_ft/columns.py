@@ -35,11 +35,14 @@ def check_columns(table: datasets.Dataset, text_column: str, label_column: str |
 
 
 def label_feature(feature: object) -> datasets.Value | datasets.ClassLabel:
-    """The type that labels keep: whole numbers, fractions, strings, or declared class names."""
+    """The type that labels keep: whole numbers, fractions, strings, or declared class names.
+
+    Truth values become `true` and `false`; numbers of 64 bits without a sign, which may be too large, text.
+    """
     if isinstance(feature, datasets.ClassLabel):
         return feature
     kind = feature.pa_type if isinstance(feature, datasets.Value) else pa.string()
-    if pa.types.is_integer(kind):
+    if pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
         return datasets.Value("int64")
     return datasets.Value("float64" if pa.types.is_floating(kind) else "string")
 

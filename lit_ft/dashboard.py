@@ -68,7 +68,8 @@ class Dashboard(Callback):
         if (writer := writer_of(trainer)) is None:
             return
         writer.add_custom_scalars(CLASSIFIER_LAYOUT)
-        write_hparams(writer, flat(self.settings), HPARAMS, FINAL)
+        weights = {"model.class_weights": self.settings["model"]["class_weights"]}  # by name: a mapping
+        write_hparams(writer, flat(self.settings) | weights, HPARAMS, FINAL)
         step = trainer.global_step
         facts = [("command", self.command), ("hardware", hardware()), *versions().items()]
         writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)

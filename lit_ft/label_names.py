@@ -150,11 +150,12 @@ def refuse_undeclared(column: LabelColumn, declared: Sequence[str], where: str) 
     for place, value in enumerate(column.values):
         if not 0 <= value < len(declared):
             rows = column.rows_of([place])
-            meaning = ", which means 'not labelled'" if value == -1 else ""
+            meaning = ", which means 'not labelled'" * (value == -1)
+            advice = "remove these rows" if len(rows) < len(column.index) else "take a split that has labels"
             known = f"0 to {len(declared) - 1} ({', '.join(declared[:MOST_SHOWN])})"
             raise UserError(
                 f"expected the classes {known} in {where}, found {value} in {rows_in_words(rows)}{meaning}; "
-                "remove these rows (--data.predict_path predicts them), or set --data.label_column to "
+                f"{advice} (--data.predict_path predicts them), or set --data.label_column to "
                 "another column"
             )
 

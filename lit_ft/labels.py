@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lit_ft.console import say
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, one_line
 from lit_ft.label_column import (
     LabelColumn,
     LabelType,
@@ -92,8 +92,8 @@ class LabelMapping:
         if base is not None:
             raise UserError(
                 f"data.label_base={base} is the lowest whole number, but the labels of {where} are names, "
-                f"such as {shown_label(column.texts[0])} in row {column.row_of(0)}; leave it out, or set "
-                "--data.label_type=numbers"
+                f"such as {shown_label(column.texts[0])} in row {column.row_of(0)}; leave it out"
+                f"{', or set --data.label_type=numbers' * (None not in map(whole_number, column.values))}"
             )
         if len(column.texts) < 2:
             raise _single(column.values[0], where)
@@ -291,6 +291,7 @@ def stratified_split(labels: np.ndarray, share: float, seed: int) -> tuple[np.nd
 
 
 def _cut(name: str) -> str:
+    name = one_line(name)  # what is not seen, such as a zero-width space, is escaped
     return name if len(name) <= 40 else name[:37] + "..."
 
 

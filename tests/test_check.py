@@ -166,6 +166,35 @@ def test_strict_is_exit_code_1_for_leakage_and_for_conflicts(check):
     assert code == 0 and out.endswith("verdict: no leakage, no conflicting labels\n")
 
 
+def test_labels_that_are_no_classes_of_their_own(check, work):
+    def labelled(name: str, *labels: str) -> str:
+        write_csv(work / name, [(labels[i % len(labels)], sentence(i)) for i in range(60)])
+        return name
+
+    write_csv(work / "dev.csv", [(("neg", "pos")[i % 2], sentence(100 + i)) for i in range(20)])
+    flags = ["--data.test_path", "null"]
+    odd = labelled("odd.csv", "pos", "neg", "Pos", "nan")
+    plant("odd.csv", odd, {9: ("label", "text")})
+    code, out, err = check(*flags, "--strict", train="odd.csv")
+    assert code == 1 and err == ""
+    assert "LABELS: * makes the classes wrong" in out
+    assert "  * the header again in row 9" in out and "  * 'nan' in rows 4, 8, 12 and 12 more" in out
+    assert "  * 'Pos' (rows 3, 7, 11 and 12 more) and 'pos' (rows 1, 5, 13 and 11 more) look the same" in out
+    assert out.endswith("verdict: 3 faults in the labels\n")
+    report = as_json(check(*flags, "--json", train="odd.csv"))
+    assert report["sound"] is False
+    assert [(x["kind"], x["unsound"], x["rows"][0]) for x in report["labels"]] == [
+        ("header", True, 9),
+        ("stand-in", True, 4),
+        ("look-alike", True, 1),
+    ]
+    labelled("joined.csv", "neg", "pos", "neg;pos", "pos;neg")
+    code, out, _ = check(*flags, "--strict", train="joined.csv")  # it may be meant
+    assert code == 0 and "  2 of 4 are several joined by ';'" in out and "fault" not in out
+    labelled("clean.csv", "neg", "pos")
+    assert "LABELS" not in check(*flags)[1]
+
+
 def test_what_predict_shares_is_no_leakage(check, work):
     write_csv(work / "new.csv", [(sentence(3),), ("unseen",)], header=("text",))
     code, out, _ = check("--data.predict_path", "new.csv", "--strict")

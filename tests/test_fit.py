@@ -218,6 +218,28 @@ def test_names_as_labels_and_display_names(lit_ft, fit_args, work):
     assert config["id2label"]["4"] == "5 stars"
 
 
+def test_classes_last_as_long_as_the_run(lit_ft, fit_args, work):
+    """Labels that are names, given in an order of their own: trained, tested and predicted under them."""
+    words = {"positive": "great", "negative": "terrible", "neutral": "fine"}
+    texts = [(name, f"the film was {word} ") for name, word in words.items()]
+    write_csv(work / "named.csv", [(name, text * (i % 3 + 1)) for i in range(20) for name, text in texts])
+    flags = [f"--data.{split}_path=named.csv" for split in ("train", "validation", "test")]
+    order = ["--data.label_names", json.dumps(list(words)), "--data.label_type", "names"]
+    code, out, err = lit_ft("fit", *fit_args, *flags, *order, *LEARN)
+    assert code == 0, err
+    assert "labels: 3 classes, positive, negative, neutral -> 0 to 2" in out
+    assert list(json.loads((RUN / "model/config.json").read_text())["id2label"].values()) == list(words)
+    settings = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["settings"]["data"]
+    assert settings["label_type"] == "names" and settings["label_names"] == list(words)
+    assert lit_ft("predict", *fit_args, "--data.predict_path", "named.csv")[0] == 0
+    predicted = read(RUN / "predictions.csv")
+    assert sum(row["label"] == row["predicted"] for row in predicted) > 0.9 * len(predicted)
+    assert lit_ft("test", *fit_args, *flags)[0] == 0  # without the flags: the classes are the checkpoint's
+    assert metrics()["test/accuracy"] > 0.9
+    code, _, err = lit_ft("test", *fit_args, *flags, "--data.label_type", "auto")
+    assert code == 2 and "leave out --data.label_type" in err
+
+
 def test_monitor_chooses_the_best_checkpoint(lit_ft, fit_args):
     code, out, _ = lit_ft("fit", *fit_args, "--monitor", "val/accuracy", "--trainer.val_check_interval", "3")
     assert code == 0 and "best checkpoint (by val/accuracy)" in out

@@ -1,4 +1,4 @@
-"""What is said of the labels of training: which line, of which rows, and whether it makes the classes wrong."""
+"""What is said of the labels of training: which line, of which rows, and whether the classes are wrong."""
 
 import pyarrow as pa
 import pytest
@@ -141,4 +141,5 @@ def test_how_labels_are_written(labels, warns, part):
 
 
 def test_rows_in_words():
-    assert [rows_in_words(range(1, n)) for n in (2, 3, 5)] == ["row 1", "rows 1 and 2", "rows 1, 2, 3 and 1 more"]
+    said = [rows_in_words(range(1, n)) for n in (2, 3, 5)]
+    assert said == ["row 1", "rows 1 and 2", "rows 1, 2, 3 and 1 more"]

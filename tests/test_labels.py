@@ -65,7 +65,8 @@ def test_base_overrides():
     refused(lambda: fit([1, -1], rows=[7, 9]), "r.csv", "found -1 in row 9", "--data.label_base=-1")
     assert fit([1, -1], base=-1).values == (-1, 1)
     assert fit([5, 3], base=0).values == (0, 3, 5)  # the lowest class, and no others
-    refused(lambda: fit(["a", "b"], base=0), "data.label_base=0", "names, such as 'a' in row 1", "leave it out")
+    refused(lambda: fit(["a", "b"], base=0), "data.label_base=0", "names, such as 'a' in row 1", "leave it")
+    refused(lambda: fit(["01", "02"], base=0), "such as '01' in row 1", "or set --data.label_type=numbers")
 
 
 def test_mixtures_name_the_rarer_kind():
@@ -177,7 +178,7 @@ def test_classes_that_the_column_declares():
     refused(lambda: fit([0, 1], declared=declared, base=-1), "data.label_base=-1", "neg, pos", "leave it out")
     refused(lambda: fit([0, 0], declared=declared), "only the label 'neg'")
     unlabelled = [0, 1, -1, -1]
-    refused(lambda: fit(unlabelled, declared=declared), "found -1 in rows 3 and 4", "'not labelled'", "remove")
+    refused(lambda: fit(unlabelled, declared=declared), "-1 in rows 3 and 4", "'not labelled'", "remove")
     with pytest.raises(UserError) as caught:
         mapping.encode(unlabelled, declared=declared)
     assert "label_base" not in str(caught.value)
