@@ -1,6 +1,5 @@
 """Leaf: whether a table has the columns that are asked for, of types that can be used, or one clear line."""
 
-import json
 import shlex
 
 import datasets
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 from lit_ft.errors import UserError
 from lit_ft.faults import quoted
 from lit_ft.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
+from lit_ft.reading import Reading
 
 
 def check_columns(table: datasets.Dataset, text_column: str, label_column: str | None, where: str) -> None:
@@ -18,17 +18,20 @@ def check_columns(table: datasets.Dataset, text_column: str, label_column: str |
     wanted = {kind: name for kind, name in wanted.items() if name is not None}
     missing = [kind for kind, name in wanted.items() if name not in table.column_names]
     if missing:
+        reading = Reading.of(table)
         guesses = _guess(table, [name for name in table.column_names if name not in wanted.values()])
         expected = " and ".join(f"'{name}'" for name in wanted.values())
         flags = " ".join(f"--data.{kind}_column={shlex.quote(guesses.get(kind, 'NAME'))}" for kind in missing)
         plural, advice = "s" if len(wanted) > 1 else "", f"set {flags}"
+        without = " (its first line is a row, too: there is no header)" if reading.has("no header") else ""
         if _may_lack_a_header(table):
             header = ",".join("" if name is None else name for name in (label_column, text_column) if name)
             advice = (
                 f"if that is a row and no header, write a header such as {header} above it, else {advice}"
             )
         raise UserError(
-            f"expected column{plural} {expected} in {where}, found {quoted(table.column_names)}; {advice}"
+            f"expected column{plural} {expected} in {where}, found {quoted(table.column_names)}{without}; "
+            f"{advice}"
         )
     for kind, name in wanted.items():
         _check_type(table, kind, str(name), where)
@@ -50,8 +53,7 @@ def label_feature(feature: object) -> datasets.Value | datasets.ClassLabel:
 def _check_type(table: datasets.Dataset, kind: str, name: str, where: str) -> None:
     feature = table.features[name]
     # a JSON file's column is text in the table; its reader notes where it held more than that
-    read = json.loads(table.info.description) if table.info.builder_name == "files" else {"nested": {}}
-    row = read["nested"].get(name)
+    row = Reading.of(table).nested.get(name)
     if row is None and not isinstance(feature, datasets.ClassLabel):
         type_ = feature.pa_type if isinstance(feature, datasets.Value) else None
         if type_ is None or pa.types.is_binary(type_) or pa.types.is_large_binary(type_):

@@ -60,9 +60,9 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def warn(text: str) -> None:
-    """One line on standard error, for what the user may want to mend."""
-    if global_rank() == 0 and not _quiet:
+def warn(text: str, *, always: bool = False) -> None:
+    """One line on standard error, for what the user may want to mend; `always` also within `quiet`."""
+    if global_rank() == 0 and (always or not _quiet):
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 

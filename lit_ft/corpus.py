@@ -18,20 +18,22 @@ from lit_ft.columns import check_columns, label_feature
 from lit_ft.console import bar_pace, quiet_datasets
 from lit_ft.errors import UserError, first_line
 from lit_ft.faults import SUFFIXES, find_files, quoted
-from lit_ft.files import BATCH_ROWS, Files, LateColumns, Reading
+from lit_ft.files import BATCH_ROWS, Files, LateColumns
 from lit_ft.hub import hub_errors
 from lit_ft.raw_files import raw_files, remember, remembered, saved_to_disk, tell_left_out
+from lit_ft.reading import Reading
 
 READER_VERSION = 2  # part of every cache key: raise it when a file would be read differently
 
 
-def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
+def read_files(paths: str | list[str], *, flag: str, labelled: bool = False) -> datasets.Dataset:
     """Reads files of one format into one memory-mapped table, cached by their content.
 
     Args:
         paths: files or globs, `.csv`, `.tsv`, `.jsonl`, `.json` (lines or one list), `.parquet` or `.txt` (a
             text a line, column `text`). Several are read one after the other, those of a glob by name.
         flag: the flag that named them, such as `--data.train_path`, for the errors.
+        labelled: whether labels are read next, where a header among the rows is seen and said.
 
     Returns:
         All columns of the files. Values of all formats but parquet are strings, as they were written.
@@ -42,10 +44,10 @@ def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
         raise UserError(
             f"expected files of one format, found {quoted([suffix, *others])}; give {flag} only one"
         )
-    return _read(files, suffix, flag)
+    return _read(files, suffix, flag, labelled)
 
 
-def _read(files: list[str], suffix: str, flag: str) -> datasets.Dataset:
+def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.Dataset:
     """One table of files of one kind; says what was recognised in them."""
     content = _content_key(files)
     late_columns: tuple[str, ...] = ()
@@ -61,7 +63,7 @@ def _read(files: list[str], suffix: str, flag: str) -> datasets.Dataset:
                 )
                 builder.download_and_prepare()
                 table = builder.as_dataset(split="train")
-            Reading(**json.loads(table.info.description)).tell(files)
+            Reading.of(table).tell(files, labelled=labelled)
             return table
         except datasets.exceptions.DatasetGenerationError as error:
             cause = error.__cause__
@@ -83,7 +85,12 @@ def _read(files: list[str], suffix: str, flag: str) -> datasets.Dataset:
 
 
 def read_hub(
-    source: str, *, subset: str | None, split: str, sample_config: str = "sample.yaml"
+    source: str,
+    *,
+    subset: str | None,
+    split: str,
+    sample_config: str = "sample.yaml",
+    labelled: bool = False,
 ) -> datasets.Dataset:
     """Loads a split of a dataset of the Hugging Face Hub, or of a folder of data files.
 
@@ -92,6 +99,7 @@ def read_hub(
         subset: the dataset's configuration; needed where it has several.
         split: such as `train`, or a slice such as `train[:1000]`.
         sample_config: the config that an error names as the one that needs no network.
+        labelled: as for `read_files`.
     """
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     if source.endswith("@") and not Path(source).is_dir():
@@ -122,7 +130,8 @@ def read_hub(
             f"{quoted(splits)}; set --data.train_split, --data.validation_split or --data.test_split"
         )
     if raw is not None:
-        tables = {part: _read(_checked(raw.splits[part]), raw.suffix, "--data.source") for part in wanted}
+        files = {part: _checked(raw.splits[part]) for part in wanted}
+        tables = {part: _read(files[part], raw.suffix, "--data.source", labelled) for part in wanted}
         return _slices(tables, split, source, sample_config)
     with hub_errors(f"dataset '{source}'", sample_config), quiet_datasets():
         return builder.as_dataset(split=split)  # type: ignore[union-attr]

@@ -16,6 +16,7 @@ from lit_ft.errors import UserError
 from lit_ft.faults import codec_of, not_utf8
 from lit_ft.headers import clean_names, is_a_row
 from lit_ft.quotes import Content, Quotes, are_letters, label_values, swallowed_rows
+from lit_ft.reading import Kind
 
 HEAD_BYTES = 1 << 18
 CHUNK_BYTES = 1 << 22
@@ -39,8 +40,7 @@ class Dialect:
         quoted: Whether `"` encloses values; else it is a letter.
         names: Of the columns.
         spare: Whether each row ends in a separator that the header lacks.
-        said: What was recognised that the suffix does not say.
-        warned: What the user may want to mend.
+        notes: What there is to say of the file.
     """
 
     content: Content
@@ -50,8 +50,11 @@ class Dialect:
     quoted: bool = True
     names: list[str] = field(default_factory=list)
     spare: bool = False
-    said: list[str] = field(default_factory=list)
-    warned: list[str] = field(default_factory=list)
+    notes: list[tuple[Kind, str]] = field(default_factory=list)
+
+    def recognised(self, *said: str) -> None:
+        """Note what the suffix does not say."""
+        self.notes += [("recognised", text) for text in said]
 
     @property
     def width(self) -> int:
@@ -110,9 +113,10 @@ def recognise(path: str, flag: str) -> Dialect:
         separator, start, first_line = announced[1].decode(), announced.end(), 2
     else:
         separator = _separator(head, usual)
-    dialect = Dialect(content, start, separator, first_line, said=said)
+    dialect = Dialect(content, start, separator, first_line)
+    dialect.recognised(*said)
     if separator != usual:
-        said.append(f"{SEPARATORS[separator]} between the values")
+        dialect.recognised(f"{SEPARATORS[separator]} between the values")
     _recognise_quotes(dialect, path, flag)
     _recognise_header(dialect, _head(dialect.content, dialect.start, path, flag))
     return dialect
@@ -207,7 +211,7 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
         for quotes, said in other:
             if quotes.sound_to(content, start) == len(content):
                 dialect.content, dialect.start = quotes.rewritten(content, start), 0
-                dialect.said += said
+                dialect.recognised(*said)
                 return
     if content.find(b'"', start) < 0:
         return
@@ -224,19 +228,20 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
         backslash = Quotes(separator, backslash=True)
         if backslash.sound_to(content, start) == len(content):
             dialect.content, dialect.start = backslash.rewritten(content, start), 0
-            dialect.said.append('quotes within values written as \\"')
+            dialect.recognised('quotes within values written as \\"')
             return
     if are_letters(content, start, separator.encode(), labels):
         dialect.quoted = False
-        dialect.said.append("quotes as letters, as some of them enclose no value")
+        dialect.recognised("quotes as letters, as some of them enclose no value")
         return
     place = swallowing if end == len(content) else end
     line = dialect.first_line + count_lines(content, start, place)
     if end == len(content):
-        dialect.warned.append(
+        warning = (
             f"in line {line} a quote opens a value of {lines} lines, each of which looks like a row of its "
             "own; if the quote is a letter, write it twice and enclose the value in quotes"
         )
+        dialect.notes.append(("warning", warning))
         return
     closing = standard.closing(content, end)
     if closing is None:
@@ -308,20 +313,21 @@ def _recognise_header(dialect: Dialect, head: str) -> None:
     names = clean_names(header)
     if is_a_row(names, rows):
         dialect.names = [f"column{i}" for i in range(1, len(names) + 1)]
-        dialect.warned.append(
+        warning = (
             f"line {dialect.first_line + skipped} looks like the rows below it and is read as one: there is "
             f"no header, and the columns are called {dialect.names[0]} to {dialect.names[-1]}"
         )
+        dialect.notes.append(("no header", warning))
         consumed = skipped
     else:
         dialect.names = _named(dialect, names, rows)
         if dialect.names != header and [name.strip() for name in header] == dialect.names:
-            dialect.said.append("names of columns without the spaces around them")
+            dialect.recognised("names of columns without the spaces around them")
     before = [next(lines) for lines in [io.StringIO(head, newline="")] for _ in range(consumed)]
     dialect.start += len("".join(before).encode())
     dialect.first_line += consumed
     if dialect.separator == ";" and any(DECIMAL_COMMA.fullmatch(value) for row in rows for value in row):
-        dialect.said.append("numbers with decimal commas, kept as they are")
+        dialect.recognised("numbers with decimal commas, kept as they are")
 
 
 def _named(dialect: Dialect, names: list[str], rows: list[list[str]]) -> list[str]:
@@ -333,12 +339,12 @@ def _named(dialect: Dialect, names: list[str], rows: list[list[str]]) -> list[st
             dialect.spare = True
         elif len(rows) >= NUMBERED_ROWS and first == [str(i) for i in range(1, len(rows) + 1)]:
             names = ["", *names]
-            dialect.said.append("a first column without a name that counts the rows")
+            dialect.recognised("a first column without a name that counts the rows")
     elif widths == {len(names) - 1} and len(names) > 2 and names[-1] == "":
         names = names[:-1]
     if names.count("") > 1:
         names = [name or f"column{i}" for i, name in enumerate(names, 1)]
-        dialect.said.append("columns without a name called by their place, such as column3")
+        dialect.recognised("columns without a name called by their place, such as column3")
     return names
 
 

@@ -9,9 +9,9 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
@@ -22,12 +22,13 @@ import pyarrow.parquet
 from datasets.builder import Key
 from tqdm import tqdm
 
-from lit_ft.console import bar_pace, say, warn
+from lit_ft.console import bar_pace
 from lit_ft.dialect import recognise
 from lit_ft.errors import NoRows, UserError, first_line
 from lit_ft.faults import codec_of, not_utf8, quoted
 from lit_ft.headers import clean_names
 from lit_ft.json_records import json_records
+from lit_ft.reading import Kind, Reading
 
 BATCH_ROWS = 10_000
 MOST_COLUMNS = 5_000  # `datasets` 5.2 copies the description of each many times: 100,000 take a minute
@@ -99,7 +100,7 @@ class Files(datasets.ArrowBasedBuilder):
         self.info.description = reading.as_json()
 
     def _read(
-        self, path_index: int, num_rows_before: int, names: list[str] | None, reading: "Reading"
+        self, path_index: int, num_rows_before: int, names: list[str] | None, reading: Reading
     ) -> Iterator[pa.Table]:
         path, flag, suffix = self.config.paths[path_index], self.config.flag, self.config.suffix
         try:
@@ -123,7 +124,7 @@ class Files(datasets.ArrowBasedBuilder):
             ) from None
 
     def _json_tables(
-        self, path_index: int, num_rows_before: int, names: list[str] | None, reading: "Reading"
+        self, path_index: int, num_rows_before: int, names: list[str] | None, reading: Reading
     ) -> Iterator[pa.Table]:
         path, flag = self.config.paths[path_index], self.config.flag
         columns = dict.fromkeys([*(names or ()), *self.config.late_columns])
@@ -152,55 +153,17 @@ class Files(datasets.ArrowBasedBuilder):
             yield pa.table(table)
 
     def _json_batches(
-        self, path_index: int, reading: "Reading"
+        self, path_index: int, reading: Reading
     ) -> Iterator[tuple[list[dict[str, Any]], dict[str, None]]]:
         """Records, and all keys that they have."""
         path, flag = self.config.paths[path_index], self.config.flag
         for records in _batches(
-            json_records(path, flag, lambda text: reading.note("said", path_index, text))
+            json_records(path, flag, lambda text: reading.note("recognised", path_index, text))
         ):
             yield records, dict.fromkeys(key for record in records for key in record)
 
     def _after(self, path_index: int) -> range:
         return range(path_index + 1, len(self.config.paths))
-
-
-@dataclass
-class Reading:
-    """What there is to say of how files were read.
-
-    Attributes:
-        nested: The first row where a column of a JSON file holds a list or an object.
-        said: What was recognised in the file of this index.
-        warned: What the user may want to mend in it.
-    """
-
-    nested: dict[str, int] = field(default_factory=dict)
-    said: list[tuple[int, str]] = field(default_factory=list)
-    warned: list[tuple[int, str]] = field(default_factory=list)
-
-    def note(self, kind: Literal["said", "warned"], path_index: int, text: str) -> None:
-        """Keep a line about a file, once."""
-        notes = self.said if kind == "said" else self.warned
-        if (path_index, text) not in notes:
-            notes.append((path_index, text))
-
-    def as_json(self) -> str:
-        """For `info.description`."""
-        return json.dumps(asdict(self))
-
-    def tell(self, paths: Sequence[str]) -> None:
-        """Say it on the console, a line for files of which the same is to be said."""
-        for notes, tell, start in ((self.said, say, "recognised "), (self.warned, warn, "")):
-            by_file: dict[int, list[str]] = {}
-            for path_index, text in notes:
-                by_file.setdefault(path_index, []).append(text)
-            alike: dict[str, list[int]] = {}
-            for path_index, texts in by_file.items():
-                alike.setdefault("; ".join(texts), []).append(path_index)
-            for text, indices in alike.items():
-                more = f" and {len(indices) - 1} more" if len(indices) > 1 else ""
-                tell(f"{paths[indices[0]]}{more}: {start}{text}")
 
 
 def columns_of(path: str) -> list[str]:
@@ -223,15 +186,13 @@ def _string_array(values: list[str | None]) -> pa.Array:
         return pa.array([v and v.encode("utf-8", "replace").decode() for v in values], pa.string())
 
 
-def _csv_tables(path: str, flag: str, note: Callable[[Any, str], None]) -> Iterator[pa.Table]:
+def _csv_tables(path: str, flag: str, note: Callable[[Kind, str], None]) -> Iterator[pa.Table]:
     dialect = recognise(path, flag)
     names = dialect.names
     if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise UserError(f"{path} has two columns '{twice[0]}'; rename one, or give {flag} another file")
-    for text in dialect.said:
-        note("said", text)
-    for text in dialect.warned:
-        note("warned", text)
+    for kind, text in dialect.notes:
+        note(kind, text)
     if dialect.start == len(dialect.content):
         return
     columns = [*names, max(names, key=len) + "_"] if dialect.spare else names
@@ -258,7 +219,7 @@ def _csv_tables(path: str, flag: str, note: Callable[[Any, str], None]) -> Itera
                 continue
             table = pa.Table.from_batches([batch])
             num_breaks += sum(_num_breaks(column) for column in table.columns)
-            again, num_before = _is_header(table, names), num_rows
+            headers += [num_rows + row for row in _header_rows(table, names)]
             num_rows += table.num_rows
             if dialect.spare:
                 if pc.any(pc.not_equal(table.column(len(names)), "")).as_py():
@@ -267,9 +228,6 @@ def _csv_tables(path: str, flag: str, note: Callable[[Any, str], None]) -> Itera
                         f"mend it, or give {flag} another file"
                     )
                 table = table.select(names)
-            if again is not None:
-                headers += [num_before + int(i) + 1 for i in np.flatnonzero(again)]
-                table = table.filter(pa.array(~again))
             yield table
     except pa.ArrowInvalid:
         if fault := not_utf8(path, flag) or dialect.fault(path, flag):
@@ -278,11 +236,10 @@ def _csv_tables(path: str, flag: str, note: Callable[[Any, str], None]) -> Itera
     if headers:
         shown = ", ".join(f"{row:,}" for row in headers[:3]) + (" ..." if len(headers) > 3 else "")
         note(
-            "warned",
-            f"the header comes again in row {shown}, as where files were joined; it is no row and left out",
+            "header again", f"the header comes again in row {shown}, as where files were joined; take it out"
         )
     if len(columns) > 1 and (blank := dialect.num_lines() - num_rows - num_breaks) > 0:
-        note("warned", f"{blank:,} blank line{'s are' if blank > 1 else ' is'} no row and left out")
+        note("warning", f"{blank:,} blank line{'s are' if blank > 1 else ' is'} no row and left out")
 
 
 def _num_breaks(column: pa.ChunkedArray) -> int:
@@ -291,15 +248,13 @@ def _num_breaks(column: pa.ChunkedArray) -> int:
     return int(lf + cr - crlf)
 
 
-def _is_header(table: pa.Table, names: list[str]) -> np.ndarray | None:
-    """Which rows are the header again, None where none is; of a single column it may be a text."""
+def _header_rows(table: pa.Table, names: list[str]) -> list[int]:
+    """Which rows, from 1, are the header again; that of a single column may be a text."""
     if len(names) < 2:
-        return None
-    found = pc.equal(pc.utf8_trim_whitespace(table.column(0)), names[0]).to_numpy()
-    for row in np.flatnonzero(found):
-        values = table.slice(row, 1).to_pylist()[0]
-        found[row] = clean_names([values[name] for name in names]) == names
-    return found if found.any() else None
+        return []
+    alike = pc.equal(pc.utf8_trim_whitespace(table.column(0)), names[0]).to_numpy()
+    rows = [(int(row), table.slice(row, 1).to_pylist()[0]) for row in np.flatnonzero(alike)]
+    return [row + 1 for row, values in rows if clean_names([values[name] for name in names]) == names]
 
 
 def _parquet_tables(path: str) -> Iterator[pa.Table]:

@@ -131,7 +131,7 @@ def _from_one_object(
     if inside and len(inside) == len(whole) and all(keys == inside[0] for keys in inside):
         rows_outside, rows_inside = (all(key.isdecimal() for key in keys) for keys in (whole, inside[0]))
         if rows_inside and not rows_outside:
-            say("columns, as DataFrame.to_json() writes them")
+            say("columns of values by row, as DataFrame.to_json() writes them (orient='columns')")
             return ({name: column[row] for name, column in whole.items()} for row in inside[0])
         if rows_outside and not rows_inside:
             say("rows by their number, as by pandas' orient='index'")

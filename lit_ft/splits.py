@@ -99,17 +99,22 @@ def read_split(
     Raises:
         UserError: The settings name no data for this split, or it cannot be read.
     """
-    source = settings["source"]
+    source, labelled = settings["source"], split != "predict" and bool(settings.get("label_column"))
     match origin(settings, split):
         case "files":
             path = settings[f"{split}_path"]
-            return read_files(path, flag=f"--data.{split}_path"), path
+            return read_files(path, flag=f"--data.{split}_path", labelled=labelled), path
         case "sample":
             return sample.sample_dataset("test" if split == "test" else "train"), "the embedded reviews"
         case "source":
             name = settings[f"{split}_split"]
-            place = os.path.expanduser(source)  # a folder
-            table = read_hub(place, subset=settings["subset"], split=name, sample_config=sample_config)
+            table = read_hub(
+                os.path.expanduser(source),  # a folder
+                subset=settings["subset"],
+                split=name,
+                sample_config=sample_config,
+                labelled=labelled,
+            )
             return table, f"{source} ({name})"
     found = f", found data.source={source}, data.train_path={settings['train_path']}"
     raise UserError(

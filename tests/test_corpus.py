@@ -14,6 +14,7 @@ import pytest
 from conftest import SHARED
 from corpus_files import FLAG, in_folder, read, refused, write  # noqa: F401
 
+from lit_ft.console import quiet
 from lit_ft.corpus import class_names, read_files, read_hub, select_texts
 
 
@@ -141,6 +142,27 @@ def test_a_first_line_that_may_be_a_row():
         refused(lambda table=table: select(table), advice)
     table = read_files(write("b.csv", "kind,what\n1,a text of more than four words\n"), flag=FLAG)
     refused(lambda: select(table), "'kind', 'what'; set --data.label_column=kind")
+
+
+def test_a_file_without_a_header_is_named_in_the_advice():
+    rows = "1,so good\n2,so bad\n1,nice\n2,dull\n"
+    table = read_files(write("a.csv", rows), flag=FLAG)
+    refused(
+        lambda: select(table), "there is no header", "--data.label_column=column1 --data.text_column=column2"
+    )
+    selected, _ = select(table, text_column="column2", label_column="column1")
+    assert len(selected) == 4
+
+
+def test_what_vanishes_is_said_to_check_too_and_a_header_where_no_label_shows_it(capfd):
+    write("a.csv", "text,label\na,1\n\ntext,label\nb,2\n")
+    with quiet():
+        read_files("a.csv", flag=FLAG)
+    assert (
+        "header comes again in row 2" in (err := capfd.readouterr().err) and "1 blank line is no row" in err
+    )
+    read_files("a.csv", flag=FLAG, labelled=True)
+    assert "header" not in (err := capfd.readouterr().err) and "1 blank line is no row" in err
 
 
 def test_full_disk_while_texts_are_selected(monkeypatch):

@@ -206,7 +206,7 @@ READ = {
     "a header again": (
         "a.csv",
         "text,label\ngood,1\ntext,label\nbad,2\n",
-        {"text": ["good", "bad"], "label": ["1", "2"]},
+        {"text": ["good", "text", "bad"], "label": ["1", "label", "2"]},
         "the header comes again in row 2",
     ),
     "a text called text": ("a.csv", "text\ngood\ntext\n", {"text": ["good", "text"]}, ""),
