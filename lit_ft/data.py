@@ -50,9 +50,10 @@ class YelpDataModule(LightningDataModule):
             are whole numbers or declared by the dataset, a name to show for each. A mapping from label to
             name shows these names whatever the labels are.
         validation_share: Share of the training split held out for validation, stratified by label,
-            where no validation data is given.
-        split_seed: Chooses which rows are held out. Kept apart from the run's seed, so that runs with
-            different seeds are validated on the same rows.
+            where no validation data is given. Equal texts stay on one side.
+        split_seed: Chooses which rows are held out, and which part is measured where a limit of the trainer
+            leaves a part. Kept apart from the run's seed, so that runs with different seeds are validated
+            on the same rows.
         unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
             backslash and a quote become a quote.
         strip_html_breaks: Turn `<br />` into a line break.

@@ -25,6 +25,7 @@ class DataSettings:
         validation_path: File or glob to evaluate on; else a part of the training texts is held out.
         text_column: Name of the column that holds the text.
         validation_share: Share of the training texts held out for evaluation, where no others are given.
+            Equal texts stay on one side.
         split_seed: Chooses which texts are held out. Kept apart from the run's seed, so that runs with
             different seeds are evaluated on the same texts.
         unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a

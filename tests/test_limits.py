@@ -129,10 +129,10 @@ def test_overfitting_trains_on_the_same_batches_in_each_epoch(overfit, budget, b
 
 
 REFUSED = [
-    ("fit", "overfit_batches=0.5", "overfit_batches that leaves a batch, found 0.5 of the 1 to validate on; "),
+    ("fit", "overfit_batches=0.5", "overfit_batches that leaves a batch, found 0.5 of the 1 to validate on"),
     ("fit", "overfit_batches=0.01", "a batch, found 0.01 of the 10 to train on"),
     ("fit", "overfit_batches=2.0", "of at most 1.0 as a share, found 2.0; write 2"),
-    ("fit", "limit_val_batches=0.3", "limit_val_batches that leaves a batch, found 0.3 of the 1 to validate on"),
+    ("fit", "limit_val_batches=0.3", "_val_batches that leaves a batch, found 0.3 of the 1 to validate on"),
     ("fit", "limit_train_batches=0.01", "--trainer.limit_train_batches that leaves a batch"),
     ("fit", "overfit_batches=2 --trainer.limit_val_batches=3", "leave it out, or --trainer.limit_val_b"),
     ("fit", "val_check_interval=0.0", "found 0.0; to leave validation out set --trainer.limit_val_batches=0"),
