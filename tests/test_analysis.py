@@ -7,10 +7,14 @@ from sklearn.metrics import precision_recall_fscore_support
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from lit_ft.analysis import (
+    MOST_IN_MATRIX,
+    ROWS_AT_ONCE,
     TEMPERATURES,
     calibration_error,
     class_counts,
+    confusion_matrix,
     fit_temperature,
+    frequent_confusions,
     label_errors,
     per_class,
     reliability,
@@ -76,6 +80,28 @@ def test_per_class_is_that_of_scikit_learn():
     theirs = precision_recall_fscore_support(labels, predicted, labels=range(4), zero_division=0)
     for key, values in zip(("precision", "recall", "f1", "rows"), theirs, strict=True):
         assert [entry[key] for entry in ours] == pytest.approx(values.tolist()), key
+
+
+def test_a_matrix_is_kept_of_few_classes_only():
+    labels, predicted = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 2, 2, 1, 0, 2])
+    assert confusion_matrix(labels, predicted, 3) == [[1, 0, 2], [0, 1, 0], [1, 0, 1]]
+    assert len(confusion_matrix(labels, predicted, MOST_IN_MATRIX) or ()) == MOST_IN_MATRIX
+    assert confusion_matrix(labels, predicted, MOST_IN_MATRIX + 1) is None
+    assert frequent_confusions(labels, predicted) == [[0, 2, 2], [2, 0, 1]]
+    assert frequent_confusions(labels, labels) == []
+
+
+def test_the_temperature_of_many_rows_is_that_of_all_at_once():
+    """It is looked for in pieces of rows, so that many classes take no more memory than a few."""
+    logits, labels = drawn(2.0, rows=ROWS_AT_ONCE + 7)
+
+    def gap(temperature: float) -> float:
+        return (softmax(logits, temperature) * logits).sum(-1).mean() - logits[
+            np.arange(len(labels)), labels
+        ].mean()
+
+    found = fit_temperature(logits, labels)
+    assert gap(found * (1 - 1e-9)) > 0 > gap(found * (1 + 1e-9))
 
 
 def test_worst_mistakes_come_first():
