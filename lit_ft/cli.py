@@ -1,7 +1,9 @@
 """`fit`, `validate`, `test` and `predict`: Lightning's CLI over our data and model, and what a run leaves."""
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +188,7 @@ class ReviewCLI(LightningCLI):
                 check_evaluation(self.trainer, self.datamodule, self.command)
         except Exception as error:
             if new and self.run is not None and global_rank() == 0:
-                run_owner.release()
-                runs.discard_if_empty(self.run)
+                run_owner.give_up(self.run)
             if isinstance(error, (MisconfigurationException, ValueError, TypeError)):
                 raise as_user_error(error) from error
             raise
@@ -236,7 +237,7 @@ class ReviewCLI(LightningCLI):
         assert self.run is not None
         if global_rank() == 0:
             run_owner.note_job(self.run, self.fingerprint)
-        with disk_errors(self.run), ending_together(self.trainer):
+        with self._giving_up(), disk_errors(self.run), ending_together(self.trainer):
             try:
                 self.trainer.fit(self.model, datamodule=self.datamodule, **self.start)
             except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
@@ -246,6 +247,16 @@ class ReviewCLI(LightningCLI):
             if self.trainer.is_global_zero:
                 took = time.monotonic() - self.begun
                 leave_results(self.tracking, self.trainer, self.model, self.datamodule, self.provenance, took)
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """A run that fails before anything is written leaves no folder."""
+        try:
+            yield
+        except Exception:
+            if self.run is not None and global_rank() == 0:
+                run_owner.give_up(self.run)
+            raise
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation split."""

@@ -199,6 +199,11 @@ def check_processes(trainer: Trainer) -> None:
                 f"--trainer.devices={trainer.num_devices}, found that {found[0]} started this one as "
                 f"{found[1]}={global_rank()}{of}; set the two flags to what was started"
             )
+    port = os.environ.get("MASTER_PORT")
+    if port is not None and trainer.world_size > 1 and not 0 < number_of("MASTER_PORT") < 65536:
+        raise UserError(
+            f"expected a port of 1 to 65535 in the variable MASTER_PORT, found {port!r}; set or remove it"
+        )
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if environment is not None and trainer.world_size > 1:
         environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)

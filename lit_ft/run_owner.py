@@ -58,6 +58,14 @@ def release() -> None:
         os.close(file)
 
 
+def give_up(run: Path) -> None:
+    """Release a run that failed, and take its folder back if nothing was written yet."""
+    release()
+    if [path.name for path in run.iterdir()] == [JOB]:
+        (run / JOB).unlink()
+    runs.discard_if_empty(run)
+
+
 def owner(run: Path) -> str | None:
     """The other process that is writing a run, in words; None where there is none, or nobody can know."""
     path = run / LOCK
