@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from lit_ft.blueprint import output_weights
 from lit_ft.console import say, warn
 
 GENERIC = re.compile(r"LABEL_(\d+)")
 SINGLE = (None, "single_label_classification")
-ASIDE = "left_aside_"  # before the names of the weights that are not taken over
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,10 @@ class Head:
     Attributes:
         rows: The folder's row of each class, (C,); None draws a new output layer.
         words: What is said of it, behind the folder's name.
-        key_mapping: For `from_pretrained`: keeps the output layer from being loaded.
     """
 
     rows: list[int] | None
     words: str
-    key_mapping: dict[str, str] | None = None
 
 
 def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
@@ -63,10 +60,7 @@ def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
         return Head(rows, f"by number, as its classes have no names: its class 0 is '{names[0]}'")
     other_task = task or (None if problem in SINGLE else problem)
     words = f"of {other_task}" if other_task else f"for {_shown(theirs)}, not {_shown(names)}"
-    other = copy.deepcopy(config)
-    other.num_labels = len(names)
-    keys = {rf"^(?={re.escape(name)}$)": ASIDE for name in output_weights(other)}
-    return Head(None, words, keys)
+    return Head(None, words)
 
 
 def settle(net: PreTrainedModel, head: Head, info: Mapping[str, Any], folder: str) -> None:
@@ -81,17 +75,27 @@ def settle(net: PreTrainedModel, head: Head, info: Mapping[str, Any], folder: st
         folder: The model's name, for the line.
     """
     outputs = output_weights(net.config)
-    others = {key for key, *_ in info["mismatched_keys"]} & set(outputs)
-    left = [key for key in info["unexpected_keys"] if key.startswith(ASIDE)]
-    if others or (head.rows is None and left):
-        words = head.words if head.rows is None else "for another number of classes"
-        warn(f"the head of {folder} is {words}: a new output layer is drawn")
-    elif head.rows is not None and outputs and not set(outputs) & info["missing_keys"]:
-        weights = dict(net.named_parameters())
+    if not outputs or set(outputs) & info["missing_keys"]:
+        return
+    weights, is_drawn = dict(net.named_parameters()), False
+    if {key for key, *_ in info["mismatched_keys"]} & set(outputs):  # drawn by transformers
+        is_drawn, words = True, head.words if head.rows is None else "for another number of classes"
+    elif head.rows is None:
+        # from_pretrained has no way to leave a weight out: a whole model, drawn for its output layer.
+        is_drawn, words = True, head.words
+        fresh = AutoModelForSequenceClassification.from_config(
+            copy.deepcopy(net.config), dtype=torch.float32, trust_remote_code=False
+        )
         with torch.no_grad():
             for name in outputs:
-                weights[name].copy_(weights[name][head.rows])  # (C, ...)
-        say(f"head: taken over from {folder}, {head.words}")
+                weights[name].copy_(fresh.get_parameter(name))
+    if is_drawn:
+        warn(f"the head of {folder} is {words}: a new output layer is drawn")
+        return
+    with torch.no_grad():
+        for name in outputs:
+            weights[name].copy_(weights[name][head.rows])  # (C, ...)
+    say(f"head: taken over from {folder}, {head.words}")
 
 
 def _other_task(config: PretrainedConfig) -> str | None:

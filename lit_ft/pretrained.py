@@ -231,11 +231,9 @@ def load_classifier(
         UserError: The folder holds anything else than the whole encoder.
     """
     quiet()
-    mapping: dict[str, Any] = {} if head is None else {"key_mapping": head.key_mapping}
     with loading(pretrained, "model"), weights_source(pretrained, allow_pickle) as source:
         net, info = AutoModelForSequenceClassification.from_pretrained(
             **source,
-            **mapping,
             config=config,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
