@@ -70,7 +70,8 @@ class Dashboard(Callback):
         writer.add_custom_scalars(CLASSIFIER_LAYOUT)
         write_hparams(writer, flat(self.settings), HPARAMS, FINAL)
         step = trainer.global_step
-        facts = [("command", self.command), ("hardware", hardware()), *versions().items()]
+        on = hardware(trainer.strategy.root_device.type, trainer.world_size)
+        facts = [("command", self.command), ("hardware", on), *versions().items()]
         writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)
         datamodule = trainer.datamodule
         names = datamodule.labels.names

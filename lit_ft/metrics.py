@@ -17,6 +17,7 @@ from torchmetrics.classification import (
 from lit_ft.analysis import CALIBRATION_BINS, calibration_error, fit_temperature, reliability, softmax
 
 SCALARS = ("loss", "accuracy", "macro_f1", "mae", "kappa", "ece")  # in the order in which they are shown
+HIGHER_IS_BETTER = ("accuracy", "macro_f1", "kappa")
 
 
 @dataclass(frozen=True)

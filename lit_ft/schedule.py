@@ -74,6 +74,13 @@ def check_schedule(trainer: Any, datamodule: Any) -> None:
             f"expected --trainer.limit_train_batches that leaves a batch, found "
             f"{trainer.limit_train_batches}; write a share of the epoch or a whole number"
         )
+    least, steps = trainer.min_steps, -(-batches // trainer.accumulate_grad_batches)
+    most = [n for n in (trainer.max_steps, steps * (trainer.max_epochs or -1)) if n >= 0]
+    if least is not None and most and least > min(most):
+        raise UserError(
+            f"expected --trainer.min_steps of at most {min(most)}, the steps of the run, found {least}; "
+            "raise --trainer.max_epochs"
+        )
     interval = trainer.val_check_interval
     validates = trainer.limit_val_batches and trainer.check_val_every_n_epoch is not None
     if isinstance(interval, int) and interval > batches and validates and not trainer.fast_dev_run:

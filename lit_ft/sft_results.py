@@ -64,7 +64,7 @@ def leave_results(
             "train/loss": train[-1]["train/loss"],
             "train/tokens_per_second": speeds[len(speeds) // 2],
         }
-    metrics |= {"sft/seconds": seconds, "train/peak_memory_gb": peak_memory_gb()}
+    metrics |= {"sft/seconds": seconds, "train/peak_memory_gb": peak_memory_gb(trainer.args.device.type)}
     points = [{"epoch": entry["epoch"], "loss": entry["train/loss"]} for entry in train]
     draw_losses(folder / runs.LOSS_CURVE, points, validation)
     export_model(folder, model, model.state_dict(), tokenizer, tokenizer.model_max_length, "head")
