@@ -10,19 +10,32 @@ from typing import Any
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lit_ft import batch_settings, checkpoints, flags, hub, pretrained, run_owner, runs, unpadded
+from lit_ft import (
+    batch_settings,
+    checkpoints,
+    flags,
+    hub,
+    own_callbacks,
+    pretrained,
+    run_owner,
+    runs,
+    trainer_settings,
+    unpadded,
+)
 from lit_ft.__main__ import configs_dir, first_config_stem
+from lit_ft.blame import is_check, of_class, told
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.classifier_trial import check_strategy, refuse_special_tokens, try_classifier
 from lit_ft.config_file import places_of
 from lit_ft.console import say, silence_libraries, warn
 from lit_ft.data import YelpDataModule
-from lit_ft.errors import as_user_error
+from lit_ft.errors import UserError, as_user_error
 from lit_ft.launcher import global_rank
-from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
+from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, device_type, provenance
 from lit_ft.memory_guard import MemoryGuard
 from lit_ft.model import BertClassifier
 from lit_ft.model_checks import check_max_tokens
@@ -31,8 +44,8 @@ from lit_ft.processes import check_processes, ending_together, refuse_lightnings
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, print_table, record_evaluation
 from lit_ft.resume import RunSettings, StepSeed
-from lit_ft.schedule import check_evaluation, check_flags, check_schedule
-from lit_ft.tracking import RunLogger, Tracking
+from lit_ft.schedule import check_evaluation, check_schedule
+from lit_ft.tracking import RunLogger, Tracking, loggers, take_back
 
 RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run folder is theirs
 
@@ -91,8 +104,11 @@ class ReviewCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         self._find_checkpoint()
         config = self.config[self.command]
-        config.trainer.precision = config.trainer.precision or automatic_precision()
-        check_flags(self.command, config.trainer)
+        trainer_settings.check(config.trainer, self.command_args, self.command)
+        trainer_settings.as_plain_values(config.trainer)
+        if not trainer_settings.has_precision_plugin(config.trainer):
+            device = device_type(config.trainer.accelerator)
+            config.trainer.precision = config.trainer.precision or automatic_precision(device)
         if self.command == "fit":
             batch_settings.check_unpadded(config.data, config.model.compile)
 
@@ -151,8 +167,19 @@ class ReviewCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Data, then weights, then the run folder, then the trainer: a mistake leaves nothing behind."""
-        self.config_init = self.parser.instantiate_classes(self.config)
         config = self.config[self.command]
+        try:
+            self.config_init = self.parser.instantiate_classes(self.config)
+        except UserError:
+            raise
+        except (ImportError, TypeError, ValueError) as error:
+            if (mistake := of_class(error)) is None:
+                raise
+            raise mistake from error
+
+        self.callbacks = own_callbacks.as_list(self.config_init[self.command].trainer.callbacks)
+        if self.command == "fit":
+            own_callbacks.check(self.callbacks, config.trainer)
         self.datamodule: YelpDataModule = self.config_init[self.command].data
         self.model: BertClassifier = self.config_init[self.command].model
         from_hub = self.checkpoint is None and pretrained.needs_hub(config.model.pretrained)
@@ -177,9 +204,11 @@ class ReviewCLI(LightningCLI):
             self.run = self._new_run()
         try:
             self.trainer = self.instantiate_trainer()
+            trainer_settings.check_built(self.trainer, config.trainer)
             check_processes(self.trainer)
             check_strategy(self.model.net, self.trainer)
-            if advice := bfloat16_advice(config.trainer.precision, "--trainer.precision"):
+            device = self.trainer.strategy.root_device.type
+            if advice := bfloat16_advice(self.trainer.precision, "--trainer.precision", device):
                 warn(advice)
             if self.command == "fit":
                 check_schedule(self.trainer, self.datamodule)
@@ -189,7 +218,7 @@ class ReviewCLI(LightningCLI):
         except Exception as error:
             if new and self.run is not None and global_rank() == 0:
                 run_owner.give_up(self.run)
-            if isinstance(error, (MisconfigurationException, ValueError, TypeError)):
+            if isinstance(error, (MisconfigurationException, ValueError, TypeError)) or is_check(error):
                 raise as_user_error(error) from error
             raise
 
@@ -205,16 +234,19 @@ class ReviewCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our callbacks beside the user's."""
         settings, config = self.config[self.command], self.config_init[self.command].trainer
-        callbacks: list[Any] = [self.memory, *(config.callbacks or [])]
-        if config.enable_progress_bar is not False:
+        callbacks: list[Any] = [self.memory, *self.callbacks]
+        if self.command == "fit" and config.max_time is not None:
+            # Lightning would put it behind our callbacks, which look at what it decides.
+            callbacks.append(Timer(config.max_time))
+            own_callbacks.check_duration(callbacks[-1])
+        theirs = any(isinstance(callback, ProgressBar) for callback in self.callbacks)
+        if config.enable_progress_bar is not False and not theirs:
             callbacks.append(ReviewProgressBar())
         if self.command == "fit":
             assert self.run is not None and self.datamodule.labels is not None
             given, kept = command_line([self.command, *self.command_args], configs_dir()), self._settings()
-            self.tracking = Tracking(
-                self.run, settings.monitor, kept, given, settings.on_nonfinite, self.datamodule.labels.ordered
-            )
-            self.provenance = provenance(given, settings.seed_everything)
+            names = settings.monitor, kept, given, settings.on_nonfinite, self.datamodule.labels.ordered
+            self.tracking = Tracking(self.run, *names, callbacks[1:], self.checkpoint)
             callbacks += [StepSeed(settings.seed_everything)]
             callbacks += [RunSettings(kept, self._dump(), self.run / runs.CONFIG), *self.tracking.callbacks()]
         elif self.command == "predict":
@@ -222,13 +254,25 @@ class ReviewCLI(LightningCLI):
             place = settings, self.run, self.checkpoint_path
             self.writer = prediction_writer(*place, self.model, self.datamodule)
             callbacks.append(self.writer)
-        logger = config.logger
-        if logger in (None, True) and self.run is not None and self.command == "fit":
-            logger = RunLogger(self.run, self.checkpoint)
-        values = {**config, **kwargs, "callbacks": callbacks, "logger": logger or False}
+        logger: Any = config.logger if config.logger is not True else False
+        if self.run is not None and self.command == "fit":
+            logger = loggers(config.logger, self.run, self.checkpoint)
+        values = {**config, **kwargs, "callbacks": callbacks, "logger": logger or False, "max_time": None}
         values["default_root_dir"] = config.default_root_dir or self.run  # SLURM's plugin looks there
         values["plugins"] = with_checkpoint_io(config.plugins, settings.on_full_disk)
-        return Trainer(**values)
+        trainer = Trainer(**values)
+        if self.command == "fit":
+            device = trainer.strategy.root_device.type
+            self.provenance = provenance(given, settings.seed_everything, device, trainer.world_size)
+        return trainer
+
+    def _given(self) -> list[Any]:
+        """What the user brought along, to blame it for its own errors; ours are none of it."""
+        config = self.config_init[self.command].trainer
+        plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins]
+        own = [logger for logger in self.trainer.loggers if not isinstance(logger, RunLogger)]
+        timers = [callback for callback in self.trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+        return [*self.callbacks, *timers, *own, self.trainer.profiler, *filter(None, plugins)]  # type: ignore[attr-defined]
 
     # ---- running -----------------------------------------------------------------------------------
 
@@ -239,13 +283,20 @@ class ReviewCLI(LightningCLI):
             run_owner.note_job(self.run, self.fingerprint)
         with self._giving_up(), disk_errors(self.run), ending_together(self.trainer):
             try:
-                self.trainer.fit(self.model, datamodule=self.datamodule, **self.start)
+                with told(self._given()):
+                    self.trainer.fit(self.model, datamodule=self.datamodule, **self.start)
             except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
                 raise SystemExit(130) if self.tracking.preemption.interrupted else error from None
+            except UserError:
+                begun = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+                if self.checkpoint is None and not begun and self.trainer.is_global_zero:
+                    take_back(self.run)
+                raise
             self.tracking.save_last(self.trainer)
             self.tracking.preemption.stop_after_end(self.trainer)
             if self.trainer.is_global_zero:
                 took = time.monotonic() - self.begun
+                self.tracking.early_end.tell()
                 leave_results(self.tracking, self.trainer, self.model, self.datamodule, self.provenance, took)
 
     @contextlib.contextmanager
@@ -268,7 +319,7 @@ class ReviewCLI(LightningCLI):
 
     def _evaluate(self, prefix: str) -> None:
         evaluate = self.trainer.validate if prefix == "val" else self.trainer.test
-        with ending_together(self.trainer):
+        with ending_together(self.trainer), told(self._given()):
             evaluate(self.model, datamodule=self.datamodule, verbose=False, **self.start)
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             say(f"fast_dev_run: {self.command} works; its figures are of a few texts, and were not kept")
@@ -291,7 +342,7 @@ class ReviewCLI(LightningCLI):
         """Write the predictions."""
         split = self.datamodule.splits["predict"]
         if len(split.rows):
-            with ending_together(self.trainer):
+            with ending_together(self.trainer), told(self._given()):
                 start = {"return_predictions": False, **self.start}
                 self.trainer.predict(self.model, None, self.datamodule, **start)
         elif self.trainer.is_global_zero:

@@ -20,6 +20,9 @@ def silence_libraries() -> None:
     silence_writer_threads()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("profilers.profiler", "callbacks.model_summary", "callbacks.early_stopping"):
+        # What they say, a setting has asked for by name.
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch.utils._pytree, by way of Lightning

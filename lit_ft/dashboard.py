@@ -71,7 +71,8 @@ class Dashboard(Callback):
         weights = {"model.class_weights": self.settings["model"]["class_weights"]}  # by name: a mapping
         write_hparams(writer, flat(self.settings) | weights, HPARAMS, FINAL)
         step = trainer.global_step
-        facts = [("command", self.command), ("hardware", hardware()), *versions().items()]
+        on = hardware(trainer.strategy.root_device.type, trainer.world_size)
+        facts = [("command", self.command), ("hardware", on), *versions().items()]
         writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)
         datamodule = trainer.datamodule
         names = datamodule.labels.names

@@ -24,6 +24,7 @@ from lit_ft.analysis import (
 
 ORDERED = ("mae", "kappa")  # they take the distance between classes: of names it would be the alphabet's
 SCALARS = ("loss", "accuracy", "macro_f1", *ORDERED, "ece")  # in the order in which they are shown
+HIGHER_IS_BETTER = ("accuracy", "macro_f1", "kappa")
 
 
 @dataclass(frozen=True)

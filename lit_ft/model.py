@@ -30,6 +30,7 @@ from lit_ft.schedule import num_training_steps
 from lit_ft.unpadded import Logits, compiled_steps
 
 Batch = dict[str, torch.Tensor]
+ADAMW_EPS, FLOAT16_EPS = 1e-8, 1e-4  # torch's own; one that float16 can hold
 
 
 class BertClassifier(LightningModule):
@@ -275,11 +276,25 @@ class BertClassifier(LightningModule):
         """AdamW and a linear LambdaLR that moves with every optimizer step."""
         h = self.hparams
         groups = parameter_groups(self, h["weight_decay"], h["decay_all"])
-        # The fused kernel unscales gradients itself, which Lightning refuses together with clipping
-        # under float16's loss scaling (plugins/precision/amp.py, clip_gradients).
-        fused = self.trainer.precision != "16-mixed"
-        optimizer = torch.optim.AdamW(groups, lr=h["learning_rate"], fused=fused)
+        # The fused kernel would unscale float16's gradients itself, after they were clipped (lightning 2.6.6,
+        # plugins/precision/amp.py, clip_gradients).
+        precision = self.trainer.precision
+        fused = precision != "16-mixed"
+        # 1e-8 is 0 in float16, and so is the square of a gradient below 2e-4: 0 / 0.
+        eps = FLOAT16_EPS if precision == "16-true" else ADAMW_EPS
+        optimizer = torch.optim.AdamW(groups, lr=h["learning_rate"], eps=eps, fused=fused)
+        # The fused kernel's mark, for which Lightning refuses to clip, also under bf16-mixed, unscaled.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         total = num_training_steps(self.trainer)
         factor = linear_decay(total, min(int(total * h["warmup_share"]), max(total - 1, 0)))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """The schedule's next step; it knows the weights that train from the first one."""
+        if len(scheduler.optimizer.param_groups) != len(scheduler.base_lrs):
+            raise UserError(
+                "trainer.callbacks: a callback gave the optimizer more weights in the middle of a run, "
+                "for which there is no schedule; have it freeze weights for the whole run, or none"
+            )
+        super().lr_scheduler_step(scheduler, metric)

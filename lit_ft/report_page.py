@@ -3,6 +3,7 @@
 Only files are read, so that a report can be written again at any time, and shows what `metrics.json` says.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[s
 
 def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Tag -> points (step, value), as TensorBoard shows them: without what a resume has hidden."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every point that a resume hides
     keep_no = dict.fromkeys(("images", "audio", "histograms", "compressedHistograms"), 1)
     events = EventAccumulator(str(run), size_guidance={**keep_no, "tensors": 1, "scalars": 0}).Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}

@@ -46,38 +46,6 @@ def check_end(trainer: Any) -> None:
         raise UserError("a linear decay needs an end: set --trainer.max_epochs or --trainer.max_steps")
 
 
-def check_flags(command: str, given: Any) -> None:
-    """Refuse settings of the Trainer that our batches do not go with, or that contradict each other.
-
-    Args:
-        command: Of the command line.
-        given: The settings, before a Trainer is made of them: it forgets what it passes over.
-    """
-    if given.use_distributed_sampler:
-        raise UserError(
-            "expected --trainer.use_distributed_sampler=false, found true: the batches share out their rows "
-            "among the processes themselves"
-        )
-    if command != "fit":
-        return
-    for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
-        value = getattr(given, name)
-        if isinstance(value, (int, float)) and not value > 0:
-            hint = "; to leave validation out set --trainer.limit_val_batches=0" if "val" in name else ""
-            raise UserError(f"expected --trainer.{name} above 0, found {value}{hint}")
-    for unit in ("epochs", "steps"):
-        least, most = getattr(given, f"min_{unit}"), getattr(given, f"max_{unit}")
-        if least is not None and most not in (None, -1) and least > most:
-            raise UserError(f"expected --trainer.min_{unit} of at most max_{unit}, {most}, found {least}")
-    taken = [f"--trainer.limit_{kind}_batches" for kind in ("train", "val")]
-    taken = [flag for flag in taken if getattr(given, flag.removeprefix("--trainer.")) is not None]
-    if given.overfit_batches and taken:
-        raise UserError(
-            f"--trainer.overfit_batches={given.overfit_batches} limits training and validation; leave it "
-            f"out, or {' and '.join(taken)}"
-        )
-
-
 def check_schedule(trainer: Any, datamodule: Any) -> None:
     """Refuse what Lightning would refuse only in the middle of things, after files were written.
 
@@ -103,6 +71,13 @@ def check_schedule(trainer: Any, datamodule: Any) -> None:
     batches = _check_limit(trainer, "train", datamodule.num_train_batches(trainer.world_size))
     if trainer.limit_val_batches:
         _check_limit(trainer, "val", datamodule.num_evaluation_batches("validation", trainer.world_size))
+    least, steps = trainer.min_steps, -(-batches // trainer.accumulate_grad_batches)
+    most = [n for n in (trainer.max_steps, steps * (trainer.max_epochs or -1)) if n >= 0]
+    if least is not None and most and least > min(most):
+        raise UserError(
+            f"expected --trainer.min_steps of at most {min(most)}, the steps of the run, found {least}; "
+            "raise --trainer.max_epochs"
+        )
     interval = trainer.val_check_interval
     validates = trainer.limit_val_batches and trainer.check_val_every_n_epoch is not None
     if isinstance(interval, int) and interval > batches and validates and not trainer.fast_dev_run:

@@ -64,7 +64,8 @@ def leave_results(
             "train/loss": train[-1]["train/loss"],
             "train/tokens_per_second": speeds[len(speeds) // 2],
         }
-    metrics |= {"sft/seconds": seconds, "train/peak_memory_gb": peak_memory_gb()}
+    device = trainer.args.device.type
+    metrics |= {"sft/seconds": seconds, "train/peak_memory_gb": peak_memory_gb(device)}
     facts = {
         "kind": "masked_lm",
         "pretrained": shown_name(settings.model.pretrained),

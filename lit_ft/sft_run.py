@@ -22,7 +22,7 @@ from lit_ft.config_file import places_of
 from lit_ft.console import say, silence_writer_threads, warn
 from lit_ft.errors import UserError
 from lit_ft.launcher import global_rank, number_of
-from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
+from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, device_type, provenance
 from lit_ft.markdown import table
 from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks, warn_of_words
 from lit_ft.mlm_arguments import check_devices, check_loader, check_optimizer, training_arguments
@@ -71,7 +71,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         step, total = state_of(checkpoint)
         say(f"resuming at step {step} of {total} from {checkpoint}")
     if settings.precision is None:  # a resumed run goes on as it began
-        settings.precision = automatic_precision() if checkpoint is None else precision_of(checkpoint)
+        device = device_type("cpu" if settings.trainer_args.get("use_cpu") else "auto")
+        settings.precision = automatic_precision(device) if checkpoint is None else precision_of(checkpoint)
         resolved = re.sub(
             "^precision: null$", f"precision: {settings.precision}", resolved, flags=re.MULTILINE
         )
@@ -84,7 +85,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
             f"{args.process_index} of {args.world_size}; start with "
             "`torchrun --nproc_per_node N -m lit_ft sft ...`"
         )
-    if advice := bfloat16_advice(settings.precision, "--precision"):
+    if advice := bfloat16_advice(settings.precision, "--precision", args.device.type):
         warn(advice)
     if checkpoint is not None:
         check_resume(checkpoint, resolved, args.world_size)
@@ -126,7 +127,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if args.process_index == 0:
         runs.write(folder / runs.CONFIG, resolved)
         run_owner.note_job(folder, settled)
-    origin = provenance(command_line(["sft", *given], configs_dir()), settings.seed_everything)
+    command, seed = command_line(["sft", *given], configs_dir()), settings.seed_everything
+    origin = provenance(command, seed, args.device.type, args.world_size)
     about = [(key, origin[key]) for key in ("command", "hardware")]
     texts = {"run/command_and_versions": table(("what", "value"), [*about, *origin["versions"].items()])}
     stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)

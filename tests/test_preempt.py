@@ -14,7 +14,7 @@ import slurm
 import torch
 from conftest import REPOSITORY, lasting, one_line
 from lightning import Callback
-from test_resume import curves, history, state
+from test_resume import Killed, curves, history, state
 
 from lit_ft import run_owner
 
@@ -209,7 +209,7 @@ def test_last_is_renewed_by_the_clock(clock, lit_ft, fit_args, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "Tick", Tick, raising=False)
     stop = {"class_path": "test_resume.StopAt", "init_args": {"step": 8}}
     callbacks = json.dumps([{"class_path": "test_preempt.Tick"}, stop])
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(Killed):
         lit_ft("fit", *args, "--name", "parts", f"--trainer.callbacks={callbacks}")
     assert state("parts")["global_step"] == {1: 8, 3: 6}[clock]
     assert lit_ft("fit", *args, "--name", "parts", "--ckpt_path", "last")[0] == 0
