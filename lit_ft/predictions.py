@@ -155,8 +155,11 @@ def check_output(path: Path, table: Dataset, inputs: list[str], run: Path | None
     what = "data.predict_output"
     if path.is_dir():
         raise UserError(f"expected a file for {what}, found the folder {path}; name a .csv in it")
-    if path.exists() and not path.is_file():  # renaming onto /dev/null would put a file in its place
+    # Renaming onto /dev/null would put a file in its place; /dev/stdout may lead to one.
+    if path.exists() and not (path.is_file() and path.parent != Path("/dev")):
         raise UserError(f"expected a file for {what}, found the device or pipe {path}; name a .csv")
+    if str(path).startswith("~") and not Path(path.parts[0]).exists():
+        raise UserError(f"{what}={path}: there is no user of that name; mend it")
     if path.suffix.lower() != ".csv":
         raise UserError(
             f"expected a .csv for {what}, found {path}; predict writes no other format: set "

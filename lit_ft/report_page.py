@@ -49,6 +49,11 @@ def write_report(run: Path) -> Path:
         UserError: The folder holds no run, or one that has not ended.
     """
     metrics, facts = runs.read_metrics(run), runs.read_facts(run)
+    if metrics and not facts:
+        raise UserError(
+            f"the fit of {run} has not come to its end: go on with --ckpt_path last; {runs.METRICS} has what "
+            "was measured"
+        )
     if not metrics or "kind" not in facts:
         raise UserError(
             f"expected a finished run in {run}, with {runs.METRICS} and {runs.FACTS}, found "

@@ -114,6 +114,8 @@ def test_a_link_is_written_through(here, table):
 def test_other_formats_are_refused(name, here, table):
     with pytest.raises(UserError, match=f"expected a .csv for data.predict_output, found {name}; "):
         check_output(Path(name), table, [], None, overwrite=True)
+    with pytest.raises(UserError, match="there is no user of that name"):
+        check_output(Path("~nobody_at_all/o.csv"), table, [], None, overwrite=True)
     assert check_output(Path("o.CSV"), table, [], None, overwrite=False) == here / "o.CSV"
 
 
