@@ -38,6 +38,28 @@ CAUSAL_ONLY = ({f.name for f in fields(SFTConfig)} - {f.name for f in fields(Tra
     "use_liger_kernel",
 }
 CAUSAL_ONLY -= {"activation_offloading"}
+# Those of TrainingArguments that our trainer does without: they would be ignored without a word, too.
+CAUSAL_ONLY |= set(
+    "batch_eval_metrics do_predict do_train eval_accumulation_steps eval_do_concat_batches "
+    "eval_use_gather_object include_for_metrics label_names length_column_name liger_kernel_config "
+    "prediction_loss_only use_cache".split()
+)
+# Those that would break what the run promises, unless they have their default -> why.
+BREAKING = {
+    "accelerator_config": "batches are shared among the processes as one process would have them",
+    "auto_find_batch_size": "the run would have other steps than its settings say; lower --data.batch_size",
+    "bf16_full_eval": "it would turn the weights themselves to bfloat16; use --precision=bf16-mixed",
+    "dataloader_drop_last": "it would leave out rows, also of the evaluation",
+    "dataloader_in_order": "the batches would come in another order each time",
+    "debug": "use --on_nonfinite, which finds the step and its rows",
+    "enable_jit_checkpoint": "SIGTERM and Ctrl-C save a checkpoint already",
+    "fp16_full_eval": "it would turn the weights themselves to float16; use --precision=bf16-mixed",
+    "ignore_data_skip": "a resumed run would train on rows a second time",
+    "local_rank": "torchrun says it",
+    "parallelism_config": "the model is not cut into parts",
+    "save_on_each_node": "one process writes the run",
+    "save_only_model": "no such checkpoint can be resumed; RUN/model holds the weights alone",
+}
 # The fields that would send the run somewhere.
 SENDING = ("push_to_hub", "hub_", "trackio_", "project")
 METRICS = ("loss", "masked_accuracy", "perplexity")
@@ -56,6 +78,15 @@ def check_devices(args: TrainingArguments) -> None:
         raise UserError(
             f"expected one GPU a process, found {args.n_gpu}; start with "
             f"`torchrun --nproc_per_node {args.n_gpu} -m lit_ft sft ...` or set CUDA_VISIBLE_DEVICES=0"
+        )
+
+
+def check_sharding(args: TrainingArguments) -> None:
+    """Refuse FSDP in a single process, which accelerate 1.15 does once the run folder is made."""
+    if args.fsdp and args.world_size == 1:
+        raise UserError(
+            f"expected several processes for trainer_args.fsdp={args.fsdp!r}, found one; start with "
+            "`torchrun --nproc_per_node N -m lit_ft sft ...` or remove it"
         )
 
 
@@ -117,7 +148,7 @@ def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
         output_dir: Where the checkpoints go.
         settings: Fields of SFTConfig; one that is unknown, or means nothing to a masked LM, is refused.
     """
-    known = {f.name for f in fields(SFTConfig) if f.init}
+    known = {f.name: f.default for f in fields(SFTConfig) if f.init}
     for name in settings:
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -127,6 +158,8 @@ def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
             raise UserError(
                 f"trainer_args.{name}: nothing is sent anywhere; remove it, and upload RUN/model yourself"
             )
+        if name in BREAKING and settings[name] != known[name]:
+            raise UserError(f"trainer_args.{name}={settings[name]!r}: {BREAKING[name]}; remove it")
         if name in CAUSAL_ONLY or name in REQUIRED:
             instead = f"use {INSTEAD[name]}" if name in INSTEAD else "remove it"
             raise UserError(

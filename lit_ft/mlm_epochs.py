@@ -50,20 +50,16 @@ class SharedBatches(Sampler[list[int]]):
         batch_size: Rows a batch, on each process.
         rank: This process among `world_size`.
         world_size: Number of processes.
-        drop_last: Leave an epoch's short last batch out.
     """
 
-    def __init__(
-        self, rows: EpochSampler, batch_size: int, rank: int, world_size: int, drop_last: bool
-    ) -> None:
+    def __init__(self, rows: EpochSampler, batch_size: int, rank: int, world_size: int) -> None:
         self.sampler = rows  # under the name by which accelerate tells it the epoch
         self.total = batch_size * world_size
         self.rank = rank
         self.world_size = world_size
-        self.drop_last = drop_last
 
     def __len__(self) -> int:
-        return len(self.sampler) // self.total if self.drop_last else -(-len(self.sampler) // self.total)
+        return -(-len(self.sampler) // self.total)
 
     def __iter__(self) -> Iterator[list[int]]:
         rows = list(self.sampler)

@@ -249,7 +249,7 @@ class MaskedLMTrainer(SFTTrainer):
         sampler, shard = self.epoch_start.sampler, loader.batch_sampler  # accelerate's BatchSamplerShard
         assert sampler is not None and shard is not None
         sizes = self.args.train_batch_size, self.args.process_index, self.args.world_size
-        shard.batch_sampler = SharedBatches(sampler, *sizes, self.args.dataloader_drop_last)  # type: ignore[attr-defined]
+        shard.batch_sampler = SharedBatches(sampler, *sizes)  # type: ignore[attr-defined]
         # As transformers 5.23 (trainer.py, _get_dataloader) makes way for a sampler that shares by itself.
         shard.batch_size, shard.num_processes, shard.process_index = None, 1, 0  # type: ignore[attr-defined]
         return loader
