@@ -20,7 +20,7 @@ from lit_ft.class_weights import weights_of
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.metrics import ClassifierMetrics, Outcomes
-from lit_ft.model_checks import take_padding_token
+from lit_ft.model_checks import refuse_without_classifier, take_padding_token
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
@@ -95,6 +95,7 @@ class BertClassifier(LightningModule):
             places: Where settings are written that are no flags, such as `model.hidden_dropout`.
         """
         config = models.load_config(self.hparams["pretrained"])
+        refuse_without_classifier(config, self.hparams["pretrained"])
         for name in models.DROPOUTS:
             if self.hparams[name] is not None:
                 models.set_dropout(config, name, self.hparams[name], (places or {}).get(f"model.{name}"))
