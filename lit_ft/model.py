@@ -22,7 +22,7 @@ from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
 from lit_ft.labels import LabelMapping
 from lit_ft.metrics import ClassifierMetrics, Outcomes
-from lit_ft.model_checks import take_padding_token
+from lit_ft.model_checks import refuse_without_classifier, take_padding_token
 from lit_ft.model_inputs import SEES_PADDING, by_length
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
@@ -101,6 +101,7 @@ class BertClassifier(LightningModule):
             places: Where settings are written that are no flags, such as `model.hidden_dropout`.
         """
         config = models.load_config(self.hparams["pretrained"])
+        refuse_without_classifier(config, self.hparams["pretrained"])
         for name in models.DROPOUTS:
             if self.hparams[name] is not None:
                 models.set_dropout(config, name, self.hparams[name], (places or {}).get(f"model.{name}"))

@@ -1,7 +1,11 @@
 """What is refused of a model's config and tokenizer, before any weight is loaded."""
 
 import torch
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from lit_ft.blueprint import blueprint, position_tables
 from lit_ft.console import warn
@@ -27,6 +31,15 @@ def check_layers(config: PretrainedConfig) -> None:
     num_layers = getattr(config, "num_hidden_layers", 0)
     if num_layers > MOST_LAYERS:
         raise UserError(f"expected a model of at most {MOST_LAYERS} layers, found {num_layers} in its config")
+
+
+def refuse_without_classifier(config: PretrainedConfig, name: str) -> None:
+    """Refuse a model that transformers has no text classifier of; code that would be one is never run."""
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise UserError(
+            f"{name}: expected a model that transformers can build a text classifier on, found "
+            f"'{config.model_type}'; set another one, for example bert-base-cased"
+        )
 
 
 def refuse_quantised(config: PretrainedConfig, name: str) -> None:

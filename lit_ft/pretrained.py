@@ -29,7 +29,13 @@ from lit_ft.errors import UserError, unusable
 from lit_ft.heads import Head, settle
 from lit_ft.hub import hub_errors
 from lit_ft.loading_report import check_report
-from lit_ft.model_checks import check_layers, check_vocabulary, refuse_kernels, refuse_quantised
+from lit_ft.model_checks import (
+    check_layers,
+    check_vocabulary,
+    refuse_kernels,
+    refuse_quantised,
+    refuse_without_classifier,
+)
 from lit_ft.model_inputs import fit_to_model
 from lit_ft.model_names import check_weights, find_model, only_pickled, pretrained_arguments
 from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
@@ -270,6 +276,7 @@ def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:
     """A classifier of this shape, whose weights are about to be replaced by a checkpoint's."""
     quiet()
     refuse_kernels(config, "the checkpoint's encoder")
+    refuse_without_classifier(config, "the checkpoint's encoder")
     check_layers(config)
     return AutoModelForSequenceClassification.from_config(
         config, dtype=torch.float32, trust_remote_code=False

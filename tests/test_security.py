@@ -1,8 +1,14 @@
 """What others made (checkpoints, model and data folders) is read as data: no code in it runs."""
 
+import ast
+import contextlib
 import io
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,6 +135,117 @@ def test_crafted_masked_lm_checkpoint(lit_ft, sft_args, monkeypatch):
         seal(path)
         with pytest.raises(Exception, match="Weights only load failed"):
             lit_ft("sft", *args, "--ckpt_path", str(path))
+
+
+CODE_FILES = {"evil.py": f"{CODE}\nclass Evil: pass\n", "../evil.txt": "out of the folder"}
+
+
+def with_code_in_the_tokenizer(values: dict) -> None:
+    """A tokenizer whose class is Python code beside it, and files that lead elsewhere."""
+    files = values["YelpDataModule"]["tokenizer"]
+    config = json.loads(files["tokenizer_config.json"])
+    config |= {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
+    config |= {"tokenizer_file": "/etc/hostname", "vocab_file": "/etc/hostname"}
+    files |= {"tokenizer_config.json": json.dumps(config), **CODE_FILES}
+
+
+def with_code_in_the_encoder(values: dict) -> None:
+    """An architecture that transformers has no classifier of, and code that would be one."""
+    values["encoder_config"] |= {"model_type": "clip_vision_model", "name_or_path": str(Path.cwd() / "code")}
+    values["encoder_config"]["auto_map"] = {"AutoModelForSequenceClassification": "evil.Evil"}
+    Path("code").mkdir()
+    Path("code/evil.py").write_text(CODE_FILES["evil.py"])
+
+
+@pytest.mark.parametrize(
+    ("craft", "code", "words"),
+    [
+        (with_code_in_the_tokenizer, 0, "test/accuracy"),
+        (with_code_in_the_encoder, 2, "the checkpoint's encoder: expected a model that"),
+    ],
+)
+def test_a_crafted_checkpoint_asks_nobody(craft, code, words, lit_ft, fit_args):
+    """On a terminal, where transformers would ask, and somebody who answers y whatever is asked."""
+    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
+    values = torch.load("runs/small/version_0/checkpoints/last.ckpt", weights_only=True)
+    craft(values)
+    torch.save(values, "x.ckpt")
+    args = [sys.executable, "-m", "lit_ft", "test", *fit_args, "--ckpt_path", "x.ckpt"]
+    env = {**os.environ, "PYTHONPATH": str(Path(pretrained.__file__).parents[1])}
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(args, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        os.write(ours, b"y\ny\n")
+        said = b""
+        with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+            while part := os.read(ours, 4096):
+                said += part
+    text = said.decode()
+    assert process.returncode == code and words in text, text
+    assert "custom code" not in text and "[y/N]" not in text and "Traceback" not in text
+    assert not Path("evil.txt").exists() and not Path("../evil.txt").exists()
+
+
+def test_what_leaves_a_checkpoint(fit_args, lit_ft, monkeypatch):
+    """Known names only, whatever it holds; no name of another file, no code."""
+    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
+    values = torch.load("runs/small/version_0/checkpoints/last.ckpt", weights_only=True)
+    with_code_in_the_tokenizer(values)
+    written = {}
+
+    def note(folder, **kwargs):
+        assert kwargs == {"trust_remote_code": False}
+        written.update({path.name: path.read_text() for path in Path(folder).iterdir()})
+
+    monkeypatch.setattr(pretrained.AutoTokenizer, "from_pretrained", note)
+    pretrained.tokenizer_from_files(values["YelpDataModule"]["tokenizer"])
+    assert set(written) == {"tokenizer.json", "tokenizer_config.json"}
+    config = json.loads(written["tokenizer_config.json"])
+    assert not {"auto_map", "tokenizer_file", "vocab_file"} & config.keys() and config["pad_token"] == "[PAD]"
+
+
+LOADERS = {"from_pretrained", "from_config", "pipeline", "load_dataset", "load_dataset_builder"}
+CAREFUL = {"pretrained_arguments", "weights_source"}  # what they give says trust_remote_code=False
+SCRIPTLESS = {"load_dataset", "load_dataset_builder"}  # datasets 5 has no such argument, and runs no script
+
+
+def test_every_loader_is_told_to_run_no_code():
+    """Each call in the package names trust_remote_code=False, or takes its arguments from who does."""
+    calls = []
+    for path in Path(pretrained.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        careful = {  # names that hold such arguments: `with weights_source(...) as source`
+            item.optional_vars.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.With)
+            for item in node.items
+            if isinstance(item.optional_vars, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", None))
+            if name not in LOADERS - SCRIPTLESS:
+                continue
+            said = any(
+                (
+                    k.arg == "trust_remote_code"
+                    and isinstance(k.value, ast.Constant)
+                    and k.value.value is False
+                )
+                or (k.arg is None and isinstance(k.value, ast.Name) and k.value.id in careful)
+                or (
+                    k.arg is None
+                    and isinstance(k.value, ast.Call)
+                    and getattr(k.value.func, "id", "") in CAREFUL
+                )
+                for k in node.keywords
+            )
+            calls.append(f"{path.name}, line {node.lineno}: {name}")
+            assert said, f"{calls[-1]} without trust_remote_code=False"
+    assert len(calls) >= 8
+    with pretrained.weights_source("some/encoder", True) as source:
+        assert source["trust_remote_code"] is False
 
 
 # ---- model and tokenizer folders ---------------------------------------------------------------------
