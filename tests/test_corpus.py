@@ -298,12 +298,8 @@ def test_real_reviews():
     assert len(cleaned) == 25000 and not any(re.search("<br ?/?>", text) for text in cleaned["text"][:])
 
 
-def test_labels_of_more_than_64_bits(in_folder):  # noqa: F811
+def test_ids_that_take_all_64_bits(in_folder):  # noqa: F811
     table = pa.table({"label": pa.array([1, 2**64 - 1], pa.uint64()), "text": ["a", "b"]})
     pq.write_table(table, "a.parquet")
-    refused(
-        lambda: select(read_files("a.parquet", flag=FLAG)),
-        "18446744073709551615",
-        "rows 1 to 2",
-        "label_column",
-    )
+    selected, _ = select(read_files("a.parquet", flag=FLAG))
+    assert selected["label"][:] == ["1", "18446744073709551615"]  # as text: int64 ends before

@@ -132,6 +132,7 @@ def test_names_that_are_the_labels_are_their_order():
     assert mapping.values == mapping.names == ("positive", "negative", "neutral")
     assert mapping.encode(["positive", "neutral"]).tolist() == [0, 2]
     assert fit(["a", "b"], names=["c", "b", "a"]).values == ("c", "b", "a")  # c is declared
+    assert fit(["US", "us"], names=["us", "US"]).values == ("us", "US")
     assert fit([1, 2, 5], names=["1", "2", "3", "4", "5"]).values == (1, 2, 3, 4, 5)
     assert fit([1, 2, 3], names=["3", "2", "1"]).encode([1, 3]).tolist() == [2, 0]
     assert not fit([1, 2, 3], names=["2", "3", "1"]).ordered
@@ -158,7 +159,7 @@ def test_a_mapping_of_names_says_which_is_whose():
     mapping = fit(["good", "bad"], names={"good": "positive", "bad": "negative"})
     assert mapping.values == ("good", "bad") and mapping.names == ("positive", "negative")
     mapping = fit([0, 1, 2], names={0: "1", 1: "2", 2: "3"})  # YAML makes numbers of the keys
-    assert mapping.encode([0, 1], trained_on=True).tolist() == [0, 1]
+    assert mapping.encode([1, 2], trained_on=True).tolist() == [1, 2]
     assert mapping.encode([1, 2]).tolist() == [0, 1]  # as the run itself calls them
     refused(lambda: fit(["a", "b"], names={"a": "b", "b": "c"}), "no other label", "found 'b'")
 
