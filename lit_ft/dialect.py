@@ -253,8 +253,8 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
     if sound:
         num_lines = found.swallowed
         warning = (
-            f"in line {line} a quote opens a value of {num_lines} lines, each of which looks like a row of its "
-            "own; if the quote is a letter, write it twice and enclose the value in quotes"
+            f"in line {line} a quote opens a value of {num_lines} lines, each of which looks like a row of "
+            "its own; if the quote is a letter, write it twice and enclose the value in quotes"
         )
         dialect.notes.append(("warning", warning))
         return

@@ -212,4 +212,6 @@ def _kind(value: bytes) -> str:
 
 
 def _fits(rows: list[list[bytes]], labels: dict[int, set[bytes]]) -> bool:
-    return any(all(row[place] in values for row in rows) for place, values in labels.items())
+    return any(
+        all(place < len(row) and row[place] in values for row in rows) for place, values in labels.items()
+    )
