@@ -5,6 +5,7 @@ The head of the file tells the separator and the header; quotes are looked at to
 
 import csv
 import io
+import itertools
 import mmap
 import re
 from collections import Counter
@@ -15,7 +16,7 @@ from typing import Any
 from lit_ft.errors import UserError
 from lit_ft.faults import codec_of, not_utf8
 from lit_ft.headers import clean_names, is_a_row
-from lit_ft.quotes import Content, Quotes, are_letters, label_values, swallowed_rows
+from lit_ft.quotes import Content, Quotes, are_letters, count_breaks, label_values, look_at_enclosed
 from lit_ft.reading import Kind
 
 HEAD_BYTES = 1 << 18
@@ -38,6 +39,7 @@ class Dialect:
         separator: Between values.
         first_line: Of the rows, in the file, from 1.
         quoted: Whether `"` encloses values; else it is a letter.
+        num_breaks: Line breaks within values.
         names: Of the columns.
         spare: Whether each row ends in a separator that the header lacks.
         notes: What there is to say of the file.
@@ -48,6 +50,7 @@ class Dialect:
     separator: str
     first_line: int = 1
     quoted: bool = True
+    num_breaks: int = 0
     names: list[str] = field(default_factory=list)
     spare: bool = False
     notes: list[tuple[Kind, str]] = field(default_factory=list)
@@ -61,12 +64,18 @@ class Dialect:
         """How many values a row has."""
         return len(self.names) + self.spare
 
-    def num_lines(self) -> int:
-        """Lines from the first row to the last line that is not blank."""
+    def rewrite(self, quotes: Quotes) -> None:
+        """Have the values enclosed as by RFC 4180."""
+        self.content, self.start = quotes.rewritten(self.content, self.start), 0
+        self.num_breaks = look_at_enclosed(self.content, 0, self.separator, 1, {}).num_breaks
+
+    def num_blank_lines(self, num_rows: int) -> int:
+        """How many lines between the rows are blank; those after the last row do not count."""
         end = len(self.content)
         while end > self.start and self.content[end - 1 : end] in (b"\n", b"\r"):
             end -= 1
-        return count_lines(self.content, self.start, end) + 1 if end > self.start else 0
+        num_lines = count_lines(self.content, self.start, end) + 1 if end > self.start else 0
+        return num_lines - self.num_breaks - num_rows
 
     def fault(self, path: str, flag: str) -> UserError | None:
         """The first line of another number of values than the header: what the fast reader stumbled over."""
@@ -115,7 +124,9 @@ def recognise(path: str, flag: str) -> Dialect:
         separator = _separator(head, usual)
     dialect = Dialect(content, start, separator, first_line)
     dialect.recognised(*said)
-    if separator != usual:
+    if separator != usual and separator not in head.splitlines()[0]:
+        dialect.recognised(f"one column, with {SEPARATORS[usual]} in its values")
+    elif separator != usual:
         dialect.recognised(f"{SEPARATORS[separator]} between the values")
     _recognise_quotes(dialect, path, flag)
     _recognise_header(dialect, _head(dialect.content, dialect.start, path, flag))
@@ -127,8 +138,8 @@ def count_lines(content: Content, start: int, end: int) -> int:
     number = 0
     for begin in range(start, end, CHUNK_BYTES):
         stop = min(begin + CHUNK_BYTES, end)
-        chunk = content[begin:stop]
-        number += chunk.count(b"\n") + chunk.count(b"\r") - content[begin : min(stop + 1, end)].count(b"\r\n")
+        number += count_breaks(content[begin:stop])
+        number -= content[stop - 1 : stop + 1] == b"\r\n" and stop < end  # one break, seen in both chunks
     return number
 
 
@@ -195,8 +206,13 @@ def _separator(head: str, usual: str) -> str:
         plain = _rows(head, separator, None) if '"' in head else []
         agreement[separator] = max(_agreement(_rows(head, separator)), _agreement(plain))
     best = max(SEPARATORS, key=lambda separator: (agreement[separator], separator == usual))
-    clear = agreement[best] >= CLEAR_SHARE > agreement[usual]
-    return best if clear else usual
+    if agreement[best] >= CLEAR_SHARE > agreement[usual]:
+        return best
+    rows = _rows(head, usual)
+    if rows and len(rows[0]) == 1 and _agreement([["", ""], *rows[1:]]) < CLEAR_SHARE:
+        single = (other for other in SEPARATORS if all(len(row) == 1 for row in _rows(head, other)))
+        return next(single, usual)  # one column, whose values are not enclosed
+    return usual
 
 
 # --- quotes
@@ -210,45 +226,44 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
     if (other := _other_quotes(head, rows, separator)) is not None:
         for quotes, said in other:
             if quotes.sound_to(content, start) == len(content):
-                dialect.content, dialect.start = quotes.rewritten(content, start), 0
+                dialect.rewrite(quotes)
                 dialect.recognised(*said)
                 return
     if content.find(b'"', start) < 0:
         return
-    standard, labels = Quotes(separator), label_values(rows)
-    tab, width = separator == "\t", len(rows[0]) if rows else 1
-    swallowing, lines = 0, 0
-    for begin, end in standard.over_lines(content, start):
-        if not lines and end > begin and width > 1 and (tab or labels):
-            swallowing = begin
-            lines = swallowed_rows(content, (begin, end), separator.encode(), width, labels)
-    if end == len(content) and not lines:
+    labels = label_values(rows)
+    found = look_at_enclosed(content, start, separator, len(rows[0]) if rows else 1, labels)
+    sound = found.sound_to == len(content)
+    dialect.num_breaks = found.num_breaks
+    if sound and not found.swallowed:
         return
-    if end < len(content) and content.find(b'\\"', start) >= 0:
+    if not sound and content.find(b'\\"', start) >= 0:
         backslash = Quotes(separator, backslash=True)
         if backslash.sound_to(content, start) == len(content):
-            dialect.content, dialect.start = backslash.rewritten(content, start), 0
+            dialect.rewrite(backslash)
             dialect.recognised('quotes within values written as \\"')
             return
-    if are_letters(content, start, separator.encode(), labels):
-        dialect.quoted = False
+    on_purpose = sound and (found.twice or not found.labelled)
+    if not on_purpose and are_letters(content, start, separator.encode(), labels):
+        dialect.quoted, dialect.num_breaks = False, 0
         dialect.recognised("quotes as letters, as some of them enclose no value")
         return
-    place = swallowing if end == len(content) else end
+    place = found.swallowing if sound else found.sound_to
     line = dialect.first_line + count_lines(content, start, place)
-    if end == len(content):
+    if sound:
+        num_lines = found.swallowed
         warning = (
-            f"in line {line} a quote opens a value of {lines} lines, each of which looks like a row of its "
-            "own; if the quote is a letter, write it twice and enclose the value in quotes"
+            f"in line {line} a quote opens a value of {num_lines} lines, each of which looks like a row of "
+            "its own; if the quote is a letter, write it twice and enclose the value in quotes"
         )
         dialect.notes.append(("warning", warning))
         return
-    closing = standard.closing(content, end)
+    closing = Quotes(separator).closing(content, place)
     if closing is None:
         what = "a quote opens and never closes"
     else:
         tail = _short(content[closing : closing + 100].decode("utf-8", "replace").splitlines()[0])
-        first = content[end:closing].decode("utf-8", "replace").strip()
+        first = content[place:closing].decode("utf-8", "replace").strip()
         written = 'as \\"' if first.endswith('\\"') else "alone"
         what = (
             f"expected a separator after the closing quote of {_short(first)}, found '{tail}'; a quote "
@@ -267,10 +282,9 @@ def _other_quotes(head: str, rows: list[list[str]], separator: str) -> list[tupl
         widths = {len(row) for row in _rows(head, separator, quote, **options)}
         return len(widths) == 1 and widths != {1}
 
-    values = [value for row in rows for value in row]
-    if separator != "\t" and (spaced := [value for value in values if value.startswith(" ")]):
-        enclosed = [value for value in spaced if value.lstrip().startswith('"')]
-        if enclosed and fits('"', skipinitialspace=True):
+    if separator != "\t" and re.search(re.escape(separator) + ' +"', head):
+        bare = Quotes(separator).bare_values(head.encode())
+        if any(re.match(b' +"', value) for value in bare) and fits('"', skipinitialspace=True):
             said = ["spaces after the separators left out"]
             plain, backslash = (Quotes(separator, space=True, backslash=b) for b in (False, True))
             return [(plain, said), (backslash, [*said, 'quotes within values written as \\"'])]
@@ -323,8 +337,10 @@ def _recognise_header(dialect: Dialect, head: str) -> None:
         dialect.names = _named(dialect, names, rows)
         if dialect.names != header and [name.strip() for name in header] == dialect.names:
             dialect.recognised("names of columns without the spaces around them")
-    before = [next(lines) for lines in [io.StringIO(head, newline="")] for _ in range(consumed)]
-    dialect.start += len("".join(before).encode())
+    before = "".join(itertools.islice(io.StringIO(head, newline=""), consumed)).encode()
+    if dialect.quoted:
+        dialect.num_breaks -= look_at_enclosed(before, 0, dialect.separator, 1, {}).num_breaks
+    dialect.start += len(before)
     dialect.first_line += consumed
     if dialect.separator == ";" and any(DECIMAL_COMMA.fullmatch(value) for row in rows for value in row):
         dialect.recognised("numbers with decimal commas, kept as they are")

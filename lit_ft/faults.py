@@ -110,6 +110,8 @@ def codec_of(path: str) -> str:
 
 def not_utf8(path: str, flag: str) -> UserError | None:
     """The first byte that is not UTF-8, with its line, and what it may be instead."""
+    if not codec_of(path).startswith("utf-8"):
+        return None
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:

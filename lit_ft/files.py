@@ -197,7 +197,7 @@ def _csv_tables(path: str, flag: str, note: Callable[[Kind, str], None]) -> Iter
         return
     columns = [*names, max(names, key=len) + "_"] if dialect.spare else names
     headers: list[int] = []
-    num_rows = num_breaks = 0
+    num_rows = 0
     rows = pa.py_buffer(dialect.content).slice(dialect.start)
     try:
         batches = pa.csv.open_csv(
@@ -218,7 +218,6 @@ def _csv_tables(path: str, flag: str, note: Callable[[Kind, str], None]) -> Iter
             if not batch.num_rows:
                 continue
             table = pa.Table.from_batches([batch])
-            num_breaks += sum(_num_breaks(column) for column in table.columns)
             headers += [num_rows + row for row in _header_rows(table, names)]
             num_rows += table.num_rows
             if dialect.spare:
@@ -238,14 +237,8 @@ def _csv_tables(path: str, flag: str, note: Callable[[Kind, str], None]) -> Iter
         note(
             "header again", f"the header comes again in row {shown}, as where files were joined; take it out"
         )
-    if len(columns) > 1 and (blank := dialect.num_lines() - num_rows - num_breaks) > 0:
+    if len(columns) > 1 and (blank := dialect.num_blank_lines(num_rows)) > 0:
         note("warning", f"{blank:,} blank line{'s are' if blank > 1 else ' is'} no row and left out")
-
-
-def _num_breaks(column: pa.ChunkedArray) -> int:
-    """Line breaks in the values of a column, by LF, CRLF or CR."""
-    lf, cr, crlf = (pc.sum(pc.count_substring(column, text)).as_py() for text in ("\n", "\r", "\r\n"))
-    return int(lf + cr - crlf)
 
 
 def _header_rows(table: pa.Table, names: list[str]) -> list[int]:

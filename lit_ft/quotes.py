@@ -7,8 +7,11 @@ is followed to the end of the file, in compiled expressions, at hundreds of MB a
 import mmap
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 Content = bytes | mmap.mmap
+LINE_END = re.compile(rb"[\r\n]|\Z")
+FEWEST_ROWS = 4  # that tell labels from other values
 
 
 class Quotes:
@@ -57,6 +60,10 @@ class Quotes:
                 return
             yield match.span(1)
 
+    def bare_values(self, content: Content) -> Iterator[bytes]:
+        """The values that are not enclosed."""
+        return (match[0] for match in self._value.finditer(content) if match[1] is None)
+
     def sound_to(self, content: Content, start: int) -> int:
         """The end of the content, or where the first value begins whose quotes are not as they should be."""
         return max(end for _, end in self.over_lines(content, start))
@@ -100,28 +107,75 @@ def _enclosed(text: bytes) -> bytes:
 def label_values(rows: Sequence[Sequence[str]]) -> dict[int, set[bytes]]:
     """The columns whose few values come again and again, by place, as labels do."""
     rows = [row for row in rows[1:] if len(row) == len(rows[0])]
-    columns = enumerate(zip(*rows, strict=True))
+    columns = enumerate(zip(*rows, strict=True) if len(rows) >= FEWEST_ROWS else ())
     values = {place: {value.encode() for value in column} for place, column in columns}
     return {place: found for place, found in values.items() if len(found) <= max(2, len(rows) // 3)}
 
 
-def swallowed_rows(
-    content: Content, span: tuple[int, int], separator: bytes, width: int, labels: dict[int, set[bytes]]
-) -> int:
-    """How many lines a quoted value runs over, 0 unless each of them looks like a row of its own.
+@dataclass
+class Enclosed:
+    """What the values with line breaks in them tell.
+
+    Attributes:
+        sound_to: Where the first value begins whose quotes are not as they should be, else the end.
+        num_breaks: Line breaks within values.
+        twice: Whether one of them holds a quote that is written twice.
+        swallowing: Where the first value begins whose lines each look like a row of their own.
+        swallowed: How many lines those are.
+        labelled: Whether each of them has a label that other rows have, too, if there are labels.
+    """
+
+    sound_to: int = 0
+    num_breaks: int = 0
+    twice: bool = False
+    swallowing: int = 0
+    swallowed: int = 0
+    labelled: bool = False
+
+
+def look_at_enclosed(
+    content: Content, start: int, separator: str, width: int, labels: dict[int, set[bytes]]
+) -> Enclosed:
+    """Follow all quotes.
 
     Args:
         content: The file.
-        span: Of the value.
-        separator: Between values; a tab is in few texts, of others the labels must fit, too.
+        start: Where it begins.
+        separator: Between values; a tab is in few texts, so lines with tabs look like rows; of those with
+            another one the labels must fit, too.
         width: How many values a row has.
         labels: Of `label_values`.
     """
-    begin = max(content.rfind(b"\n", 0, span[0]), content.rfind(b"\r", 0, span[0])) + 1
-    ends = [end for end in (content.find(b"\n", span[1]), content.find(b"\r", span[1])) if end >= 0]
-    rows = [line.split(separator) for line in content[begin : min(ends, default=len(content))].splitlines()]
-    alike = all(len(row) == width for row in rows) and (separator == b"\t" or _fits(rows, labels))
-    return len(rows) if alike else 0
+    found, before, between = Enclosed(), start, separator.encode()
+    looks = width > 1 and (separator == "\t" or len(labels) > 0)
+    for begin, end in Quotes(separator).over_lines(content, start):
+        found.sound_to = end
+        if end > begin:
+            value = content[begin:end]
+            breaks = count_breaks(value)
+            found.num_breaks += breaks
+            found.twice = found.twice or b'""' in value[1:-1]
+            if looks and not found.swallowed and value.count(between) == (width - 1) * breaks:
+                rows = _lines_of(content, before, begin, end, between)
+                fits = _fits(rows, labels)
+                if {len(row) for row in rows} == {width} and (separator == "\t" or fits):
+                    found.swallowing, found.swallowed = begin, len(rows)
+                    found.labelled = fits or not labels
+            before = end
+    return found
+
+
+def count_breaks(text: bytes) -> int:
+    """Line breaks by LF, CRLF or CR."""
+    number = text.count(b"\n")
+    return number if b"\r" not in text else number + text.count(b"\r") - text.count(b"\r\n")
+
+
+def _lines_of(content: Content, before: int, begin: int, end: int, separator: bytes) -> list[list[bytes]]:
+    """The lines that a value is part of, split; none of them begins before `before`."""
+    first = max(content.rfind(b"\n", before, begin), content.rfind(b"\r", before, begin), before - 1) + 1
+    last = LINE_END.search(content, end)
+    return [line.split(separator) for line in content[first : last and last.start()].splitlines()]
 
 
 def are_letters(content: Content, start: int, separator: bytes, labels: dict[int, set[bytes]]) -> bool:
@@ -134,19 +188,30 @@ def are_letters(content: Content, start: int, separator: bytes, labels: dict[int
     lines = re.compile(rb"[\r\n]*+(?:(?!\Z)" + line + rb")*+").match(content, start)
     if lines is None or lines.end() < len(content):
         return False
-    lone = rb"(?<![^\r\n" + s + rb'])"[^\r\n"' + s + rb']*+"(?=[\r\n' + s + rb"]|\Z)"
-    twice = rb"(?<![^\r\n" + s + rb'])"[^\r\n"' + s + rb']*+""[^"\r\n' + s + rb"]"
-    rows = content[start:].splitlines()
-    if re.search(twice, content[start:]) or len(re.findall(lone, content[start:])) > len(rows) // 2:
-        return False
-    ill = [row.split(separator) for row in rows if any(map(_half_enclosed, row.split(separator)))]
-    return separator == b"\t" or _fits(ill, labels)
+    num_rows = num_enclosed = 0
+    for match in re.compile(rb"[^\r\n]+").finditer(content, start):
+        num_rows += 1
+        if b'"' in match[0]:
+            row = match[0].split(separator)
+            kinds = {_kind(value) for value in row if b'"' in value}
+            num_enclosed += "enclosed" in kinds
+            doubtful = "open" in kinds and separator != b"\t" and not _fits([row], labels)
+            if "twice" in kinds or doubtful:
+                return False
+    return num_enclosed <= num_rows // 2
 
 
-def _half_enclosed(value: bytes) -> bool:
-    inside = value.startswith(b'"') and value.endswith(b'"') and len(value) > 1
-    return b'"' in value[1:-1] if inside else value.startswith(b'"') or value.endswith(b'"')
+def _kind(value: bytes) -> str:
+    """What the quotes of a value look like: a whole line is between them, or they enclose nothing."""
+    begins, ends, inside = value.startswith(b'"'), value.endswith(b'"'), value[1:-1]
+    if not (begins and ends) or len(value) == 1:
+        return "open" if begins or ends else "within"
+    if b'"' in inside.replace(b'""', b""):
+        return "open"
+    return "twice" if b'""' in inside else "enclosed"
 
 
 def _fits(rows: list[list[bytes]], labels: dict[int, set[bytes]]) -> bool:
-    return any(all(row[place] in values for row in rows) for place, values in labels.items())
+    return any(
+        all(place < len(row) and row[place] in values for row in rows) for place, values in labels.items()
+    )
