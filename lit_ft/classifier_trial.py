@@ -21,7 +21,7 @@ from lit_ft.errors import UserError, first_line
 from lit_ft.memory import is_out_of_memory
 from lit_ft.model_inputs import SEES_PADDING, keep
 from lit_ft.soundness import SHARDED
-from lit_ft.token_facts import rows_of, special_token_ids
+from lit_ft.token_facts import special_token_ids
 from lit_ft.trial import at_rest, check_finite, in_training_mode, is_close, one_line
 
 PADDING = 8  # tokens of it, to try a text with
@@ -130,15 +130,15 @@ def refuse_special_tokens(net: PreTrainedModel, datamodule: Any) -> None:
     """
     tokenizer, special = datamodule.tokenizer, special_token_ids(datamodule.tokenizer)
     word = next(i for i in sorted(tokenizer.get_vocab().values()) if i not in special)
-    for name, split in datamodule.splits.items():
-        for token, rows in split.special.items():
+    for split in datamodule.splits.values():
+        for token, found in split.special.items():
             pairs = [[_row(tokenizer, [word, i, word]), _row(tokenizer, [word])] for i in (word, token)]
             errors = [_failure(net, datamodule, pair) for pair in pairs]
             if errors[1] and not errors[0]:
                 shown = tokenizer.convert_ids_to_tokens(token)
                 raise UserError(
                     f"a {net.config.model_type} model cannot read {shown!r} within a text ({errors[1]}), "
-                    f"found in {len(rows):,} texts of {name}, {rows_of(rows)}; take it out of them"
+                    f"found in {found}; take it out of the texts"
                 )
 
 

@@ -92,21 +92,12 @@ def fast_backend(tokenizer: PreTrainedTokenizerBase) -> Any:
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
-    """What the tokenizer itself puts around a single text.
-
-    Raises:
-        UserError: It finds no token in any text.
-    """
+    """What the tokenizer itself puts around a single text."""
     backend = fast_backend(tokenizer)
-    # Any text that has a token will do. Without an unknown token "a" may have none.
-    for text in chain(["a"], tokenizer.get_vocab()):
-        plain = backend.encode(text, add_special_tokens=False)
-        if plain.ids:
-            break
-    else:
-        raise UserError(
-            f"the tokenizer ({type(tokenizer).__name__}) finds no token in any text; set another model"
-        )
+    # Any text that has a token will do. "a" has none where it is unknown and there is no unknown token.
+    texts = chain(["a"], tokenizer.all_special_tokens, tokenizer.get_vocab())
+    tried = (backend.encode(text, add_special_tokens=False) for text in texts)
+    plain = next(encoded for encoded in tried if encoded.ids)
     whole = backend.post_process(plain, None, True)
     own = [i for i, added in enumerate(whole.special_tokens_mask) if not added]
     first, last = own[0], own[-1] + 1

@@ -52,7 +52,7 @@ class Split:
     fingerprint: str  # of the texts and classes that were read
     texts: Dataset  # `text` as the model reads it, and `row`; at the places that batches call `index`
     keys: np.ndarray  # (N,) uint64: a hash of each text
-    special: dict[int, np.ndarray]  # of each special token in a text: the source rows, before any `take`
+    special: dict[int, str]  # of each special token in a text: in which, before any `take`
 
     def take(self, positions: np.ndarray) -> "Split":
         """The rows at these places of this split."""
@@ -201,7 +201,10 @@ def prepare_split(
             f"expected a token in each text of {read.where}, found none in {rows_without}; remove it"
         )
     warn_of_tokens(facts, tokenizer, texts, read.source_rows, read.where)
-    special = {i: read.source_rows[places] for i, places in facts.special.items()}
+    special = {
+        i: f"{len(places):,} texts of {read.where}, {rows_of(read.source_rows[places])}"
+        for i, places in facts.special.items()
+    }
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
     keys = exact_keys(texts.data.column("text"))

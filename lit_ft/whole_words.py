@@ -82,10 +82,10 @@ BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 def _text_of_bytes(token: str) -> str:
-    """A token of byte-level BPE as text; a Chinese character of which it has the first bytes stands whole."""
+    """A token of byte-level BPE as text; before the first bytes of a Chinese character stands a whole one."""
     if token.isascii() or not all(character in BYTES for character in token):
         return token
     raw = bytes(BYTES[character] for character in token)
-    text = raw.decode("utf-8", "ignore")
-    begun = raw[0] in CHINESE_BYTES and not raw[:3].decode("utf-8", "ignore")
+    text = raw.decode("utf-8", "replace")  # U+FFFD for a character that is cut off, at either end
+    begun = raw[0] in CHINESE_BYTES and text[0] == "\ufffd"
     return "\u4e00" + text if begun else text
