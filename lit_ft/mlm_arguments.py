@@ -81,12 +81,16 @@ def check_devices(args: TrainingArguments) -> None:
         )
 
 
-def check_sharding(args: TrainingArguments) -> None:
-    """Refuse FSDP in a single process, which accelerate 1.15 does once the run folder is made."""
+def check_hardware(args: TrainingArguments) -> None:
+    """Refuse what accelerate 1.15 would refuse once the run folder is made, or leave out without a word."""
     if args.fsdp and args.world_size == 1:
         raise UserError(
             f"expected several processes for trainer_args.fsdp={args.fsdp!r}, found one; start with "
             "`torchrun --nproc_per_node N -m lit_ft sft ...` or remove it"
+        )
+    if args.fp16 and args.device.type == "cpu":
+        raise UserError(
+            "trainer_args.fp16=True: float16 needs a GPU, found none; remove it, or set --precision"
         )
 
 
@@ -97,6 +101,8 @@ def check_value(name: str, value: Any) -> Any:
         name: A field of SFTConfig.
         value: From YAML or a flag, where the field is any value.
     """
+    if value is False and name.endswith("_strategy"):  # as YAML reads a bare no
+        value = "no"
     hint = next(f.type for f in fields(SFTConfig) if f.name == name)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(f"--{name}", type=hint)
@@ -158,14 +164,16 @@ def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
             raise UserError(
                 f"trainer_args.{name}: nothing is sent anywhere; remove it, and upload RUN/model yourself"
             )
-        if name in BREAKING and settings[name] != known[name]:
-            raise UserError(f"trainer_args.{name}={settings[name]!r}: {BREAKING[name]}; remove it")
         if name in CAUSAL_ONLY or name in REQUIRED:
             instead = f"use {INSTEAD[name]}" if name in INSTEAD else "remove it"
             raise UserError(
                 f"trainer_args.{name}={settings[name]!r} means nothing to masked-LM training; {instead}"
             )
-    settings = check_metric({name: check_value(name, value) for name, value in settings.items()})
+    settings = {name: check_value(name, value) for name, value in settings.items()}
+    for name, reason in BREAKING.items():
+        if settings.get(name, known[name]) != known[name]:
+            raise UserError(f"trainer_args.{name}={settings[name]!r}: {reason}; remove it")
+    settings = check_metric(settings)
     defaults = {
         **DEFAULTS,
         "dataloader_pin_memory": torch.cuda.is_available(),  # without a GPU torch only warns

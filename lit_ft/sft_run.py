@@ -27,9 +27,9 @@ from lit_ft.markdown import table
 from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks, warn_of_words
 from lit_ft.mlm_arguments import (
     check_devices,
+    check_hardware,
     check_loader,
     check_optimizer,
-    check_sharding,
     training_arguments,
 )
 from lit_ft.mlm_callbacks import FiguresFirst, StopOnSignal, TensorBoardWriter
@@ -84,7 +84,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         )
     args = _arguments(settings, resumed=checkpoint is not None)
     check_devices(args)
-    check_sharding(args)
+    check_hardware(args)
     told = global_rank(), max(1, number_of("WORLD_SIZE"))
     if told != (args.process_index, args.world_size):
         raise UserError(

@@ -3,7 +3,7 @@
 import pytest
 
 from lit_ft.errors import UserError
-from lit_ft.mlm_arguments import BREAKING, CAUSAL_ONLY, DEFAULTS, REQUIRED, check_sharding, training_arguments
+from lit_ft.mlm_arguments import BREAKING, CAUSAL_ONLY, DEFAULTS, REQUIRED, check_hardware, training_arguments
 
 
 def test_arguments_override_trl(tmp_path):
@@ -44,8 +44,13 @@ def test_what_is_refused_may_be_said_to_be_off(tmp_path):
     assert BREAKING.keys() >= off.keys()
 
 
-def test_sharding_needs_processes(tmp_path):
-    arguments = training_arguments(str(tmp_path), {"use_cpu": True, "fsdp": "full_shard"})
-    with pytest.raises(UserError, match=r"trainer_args.fsdp=.*found one; start with `torchrun"):
-        check_sharding(arguments)
-    check_sharding(training_arguments(str(tmp_path), {"use_cpu": True}))
+def test_what_needs_processes_or_a_gpu(tmp_path):
+    for settings, message in (
+        ({"fsdp": "full_shard"}, r"trainer_args.fsdp=.*found one; start with `torchrun"),
+        ({"fp16": True}, "float16 needs a GPU"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_hardware(training_arguments(str(tmp_path), {"use_cpu": True, **settings}))
+    plain = training_arguments(str(tmp_path), {"use_cpu": True, "save_strategy": False})
+    check_hardware(plain)
+    assert plain.save_strategy == "no"  # as YAML reads it
