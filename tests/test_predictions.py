@@ -186,3 +186,26 @@ def test_fewer_rows_than_processes(lit_ft, fit_args, work):
     assert lit_ft(*predict, "single.csv")[0] == 0
     assert Path("two.csv").read_text() == Path("single.csv").read_text()
     assert [line.split(",")[0] for line in Path("two.csv").read_text().splitlines()] == ["id", "a", "b", "c"]
+
+
+def test_home_means_the_same_in_every_flag(here, monkeypatch):
+    from lit_ft import splits
+    from lit_ft.cache import cache_dir
+    from lit_ft.checkpoints import locate
+    from lit_ft.mlm_resume import find_checkpoint
+    from lit_ft.model_names import find_model
+
+    home = here / "home"
+    (home / "corpus").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    assert locate("a", "~/best.ckpt", "test") == home / "best.ckpt"
+    with pytest.raises(UserError, match=f"{home}/checkpoint-3"):
+        find_checkpoint("a", "~/checkpoint-3")
+    source = {"source": "~/corpus", "train_path": None, "train_split": "train", "subset": None}
+    assert not splits.asks_hub(source, "train")
+    monkeypatch.setattr(splits, "read_hub", lambda name, **rest: name)
+    assert splits.read_split(source, "train") == (str(home / "corpus"), "~/corpus (train)")
+    monkeypatch.setenv("LIT_FT_CACHE", "~/cache")
+    assert cache_dir() == home / "cache"
+    with pytest.raises(UserError, match="there is no such folder"):
+        find_model("~nobody_at_all/model", "--model.pretrained")

@@ -97,7 +97,8 @@ def test_a_matrix_is_a_line_a_row():
     run = runs.new_run("a")
     values = {
         "matrix": [[1, 2], [3, None]],
-        "names": ["a [\n1]", "b"],
+        "names": ["a [\n1  2]"],
+        "others": ["b  c"],
         "shares": [0.5, -1e-9],
         "x": {"y": []},
     }
