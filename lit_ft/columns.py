@@ -24,7 +24,12 @@ def check_columns(table: datasets.Dataset, text_column: str, label_column: str |
         flags = " ".join(f"--data.{kind}_column={shlex.quote(guesses.get(kind, 'NAME'))}" for kind in missing)
         plural, advice = "s" if len(wanted) > 1 else "", f"set {flags}"
         without = " (its first line is a row, too: there is no header)" if reading.has("no header") else ""
-        if _may_lack_a_header(table):
+        if len(table.column_names) == 1 and set(",;\t|") & set(table.column_names[0]):
+            advice = (
+                "each line seems to stand in quotes as a whole, which makes it one value: write quotes around "
+                f"single values only, else {advice}"
+            )
+        elif _may_lack_a_header(table):
             header = ",".join("" if name is None else name for name in (label_column, text_column) if name)
             advice = (
                 f"if that is a row and no header, write a header such as {header} above it, else {advice}"

@@ -227,7 +227,7 @@ def test_sequences_joined_by_hand(lit_ft, fit_args, work):
     with a row."""
     write_csv(work / "train.csv", [(label, f"{text} [SEP] {text}") for label, text in rows(["a", "b"])])
     _, warned = fitted(lit_ft, fit_args)
-    assert "[SEP]" in warned and "60" in warned and "row 1" in warned
+    assert "[SEP]" in warned and "of 60 texts" in warned and "rows 1, 2" in warned
 
 
 # ---- predicting ----------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_weights_of_tensorflow_only(lit_ft, fit_args, encoder, work):
     shutil.copytree(encoder, work / "tf")
     (work / "tf" / "model.safetensors").rename(work / "tf" / "tf_model.h5")
     line = one_line(lit_ft("fit", *fit_args, "--model.pretrained", "./tf"))
-    assert "./tf" in line and "safetensors" in line and not Path("runs").exists()
+    assert line.startswith("tf: ") and "tf_model.h5" in line and not Path("runs").exists()
 
 
 def test_an_adapter_folder(lit_ft, fit_args, encoder, work):
