@@ -59,12 +59,13 @@ def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
         go_offline_if_unreachable()
     from transformers import pipeline
 
-    from lit_ft.masking import check_masked_lm
+    from lit_ft.masking import check_architecture, check_masked_lm
     from lit_ft.pretrained import load_config, load_masked_lm, load_tokenizer, quiet
 
     quiet()
     sample_config = "sample_sft.yaml with `python -m lit_ft sft`"
     config = load_config(model, sample_config)
+    check_architecture(config, model)
     tokenizer = load_tokenizer(model, sample_config)
     check_masked_lm(config, tokenizer, model)
     network, missing = load_masked_lm(model, config, sample_config, allow_pickle, "--allow_pickle")

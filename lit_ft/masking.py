@@ -169,15 +169,21 @@ def check_masked_lm(
         tokenizer: The model's tokenizer.
         name: What the user asked for, to be named in the message.
     """
+    check_architecture(config, name)
+    if tokenizer.mask_token_id is None:
+        found = (config.architectures or [type(config).__name__])[0]
+        raise UserError(
+            f"expected a tokenizer with a mask token, found none in {name} ({found}); "
+            "choose a model that was trained with masks, for example bert-base-cased"
+        )
+
+
+def check_architecture(config: PretrainedConfig, name: str) -> None:
+    """The same of the config alone, before its tokenizer is loaded."""
     found = (config.architectures or [type(config).__name__])[0]
     one_way = config.is_encoder_decoder or getattr(config, "is_decoder", False)
     if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or one_way:
         raise UserError(
             f"expected an encoder with a masked-LM head, such as BertForMaskedLM, found {found} "
             f"('{config.model_type}') in {name}; choose another one, for example bert-base-cased"
-        )
-    if tokenizer.mask_token_id is None:
-        raise UserError(
-            f"expected a tokenizer with a mask token, found none in {name} ({found}); "
-            "choose a model that was trained with masks, for example bert-base-cased"
         )

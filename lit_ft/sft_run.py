@@ -24,7 +24,7 @@ from lit_ft.errors import UserError
 from lit_ft.launcher import global_rank, number_of
 from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, device_type, provenance
 from lit_ft.markdown import table
-from lit_ft.masking import MaskingCollator, check_masked_lm, check_masks, warn_of_words
+from lit_ft.masking import MaskingCollator, check_architecture, check_masked_lm, check_masks, warn_of_words
 from lit_ft.mlm_arguments import (
     check_devices,
     check_hardware,
@@ -101,6 +101,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     pretrained.refuse_pickle(source, allow_pickle)
     with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
         config = pretrained.load_config(source, SAMPLE_CONFIG)
+        check_architecture(config, source)
         tokenizer = pretrained.load_tokenizer(source, SAMPLE_CONFIG)
         check_masked_lm(config, tokenizer, source)
         check_max_tokens(config, settings.data.max_tokens, tokenizer)

@@ -142,7 +142,10 @@ def test_through_the_command_line(lit_ft, fit_args, work):
     assert "./m: the padding token '[PAD]' is number 0 in its tokenizer, 1 in its config.json; the" in err
     text = "the plot was great, i liked it!"
     expected, found = (
-        {entry["label"]: entry["score"] for entry in pipeline("text-classification", m, top_k=None)(text)}
+        {
+            entry["label"]: entry["score"]
+            for entry in pipeline("text-classification", m, top_k=None)([text])[0]
+        }
         for m in ("m", "runs/small/version_0/model")
     )
     assert found == pytest.approx(expected, abs=1e-4)
