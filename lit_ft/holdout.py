@@ -68,7 +68,7 @@ def shown_share(labels: np.ndarray, held_out: np.ndarray, share: float) -> str:
     if abs(found - share) > share / 4:
         parts.append(f"they are {found:.1%}")
     if without:
-        parts.append(f"{without:,} of {classes:,} classes have none")
+        parts.append(f"no row of {without:,} of {classes:,} classes")
     return "; ".join(parts)
 
 

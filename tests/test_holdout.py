@@ -89,7 +89,7 @@ def test_texts_that_all_have_copies():
     _, validation = shares(keys, labels, 0.05)
     assert len(validation) == 8  # not 20, a text of each class
     shown = shown_share(labels, labels[validation], 0.05)
-    assert shown == "data.validation_share=0.05; they are 8.0%; 3 of 5 classes have none"
+    assert shown == "data.validation_share=0.05; they are 8.0%; no row of 3 of 5 classes"
 
 
 def test_one_text_a_class_is_split_by_rows(capsys):
@@ -109,7 +109,7 @@ def test_many_small_classes_keep_the_share():
     assert len(validation) == 30 and len(set(labels[validation])) == 30
     assert labels[validation].mean() == pytest.approx(75, abs=25)  # not the first ones of the alphabet
     shown = shown_share(labels, labels[validation], 0.05)
-    assert shown == "data.validation_share=0.05; 120 of 150 classes have none"
+    assert shown == "data.validation_share=0.05; no row of 120 of 150 classes"
     _, validation = stratified_split(labels, 0.2, 0)  # enough for each to have one
     assert set(labels[validation]) == set(range(150))
 

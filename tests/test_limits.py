@@ -160,3 +160,11 @@ def test_trying_out_an_evaluation_keeps_no_figures(fitted, lit_ft, fit_args):
         code, out, err = lit_ft(command, *fit_args, *flags)
         assert code == 0 and f"fast_dev_run: {command} works" in out, err
     assert metrics() == before
+
+
+def test_predict_reads_its_rows_near_their_places(encoder, work):
+    settings = {"predict_path": "train.csv", "max_tokens": 64, "eval_batch_size": 1, "token_budget": 64}
+    data = YelpDataModule(**settings, tokenizer=str(encoder))
+    data.setup("predict")
+    order = [i for batch in data.predict_dataloader() for i in batch["index"].tolist()]
+    assert sorted(order[:50]) == list(range(50)) and sorted(order) == list(range(100))
