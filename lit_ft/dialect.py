@@ -235,18 +235,23 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
     found = look_at_enclosed(content, start, separator, len(rows[0]) if rows else 1, labels)
     sound = found.sound_to == len(content)
     dialect.num_breaks = found.num_breaks
-    if sound and not found.swallowed:
+    bare = [value for value in Quotes(separator).bare_values(head) if b'"' in value]
+    if sound and not found.swallowed and not bare:
         return
-    if not sound and content.find(b'\\"', start) >= 0:
+    if (not sound or any(b'\\"' in value for value in bare)) and content.find(b'\\"', start) >= 0:
         backslash = Quotes(separator, backslash=True)
         if backslash.sound_to(content, start) == len(content):
             dialect.rewrite(backslash)
             dialect.recognised('quotes within values written as \\"')
             return
-    on_purpose = sound and (found.twice or not found.labelled)
+    on_purpose = sound and (found.twice or (found.swallowed > 0 and not found.labelled))
+    if sound and not found.swallowed and separator != "\t":
+        return
     if not on_purpose and are_letters(content, start, separator.encode(), labels):
         dialect.quoted, dialect.num_breaks = False, 0
         dialect.recognised("quotes as letters, as some of them enclose no value")
+        return
+    if sound and not found.swallowed:
         return
     place = found.swallowing if sound else found.sound_to
     line = dialect.first_line + count_lines(content, start, place)
@@ -276,19 +281,21 @@ def _other_quotes(head: str, rows: list[list[str]], separator: str) -> list[tupl
     """Ways to quote, other than RFC 4180's, that the head speaks for."""
     if not rows:
         return None
-    whole = _agreement(rows) == 1.0 or len(rows[0]) < 2
+    whole = {len(row) for row in rows} == {len(rows[0])}
 
     def fits(quote: str | None, **options: Any) -> bool:
         widths = {len(row) for row in _rows(head, separator, quote, **options)}
         return len(widths) == 1 and widths != {1}
 
     if separator != "\t" and re.search(re.escape(separator) + ' +"', head):
-        bare = Quotes(separator).bare_values(head.encode())
+        bare = Quotes(separator).bare_values(head)
         if any(re.match(b' +"', value) for value in bare) and fits('"', skipinitialspace=True):
             said = ["spaces after the separators left out"]
             plain, backslash = (Quotes(separator, space=True, backslash=b) for b in (False, True))
             return [(plain, said), (backslash, [*said, 'quotes within values written as \\"'])]
-    columns = [rows[0], *zip(*rows[1:], strict=False)] if len(rows) > 2 else [rows[0]]
+    columns = [rows[0], *zip(*rows[1:], strict=True)] if len(rows) > 2 and whole else [rows[0]]
+    begun = [value for row in rows for value in row if value.startswith("'")]
+    columns += [begun] if any("''" in value[1:-1] for value in begun) else []
     if any(map(_in_single_quotes, columns)) or (not whole and fits("'")):
         said = ["values in single quotes"]
         return [(Quotes(separator, "'"), said), (Quotes(separator, "'", backslash=True), said)]

@@ -20,9 +20,9 @@ class Quotes:
     Args:
         separator: Between values.
         quote: Encloses values; within them it is written twice.
-        backslash: Whether a quote within a value is written after a backslash instead.
+        backslash: Whether a quote is written after a backslash instead, in a value that is not enclosed, too.
         space: Whether spaces between a separator and a value count for nothing.
-        bare_backslash: Whether a separator in a value without quotes is written after a backslash.
+        bare_backslash: Whether a separator in a value that is not enclosed is written after a backslash.
     """
 
     def __init__(
@@ -44,8 +44,10 @@ class Quotes:
         value = rf"{before}{q}{letter}*+(?:(?:{escaped}){letter}*+)*+"
         escaped_in_line = escaped.replace(".", r"[^\r\n]")
         value_in_line = rf"{before}{q}{in_line}*+(?:(?:{escaped_in_line}){in_line}*+)*+"
-        bare = rf"(?:[^{s}\r\n\\]|\\[^\r\n])++" if bare_backslash else rf"[^{s}\r\n]++"
-        bare = rf"(?!{before}{q}){bare}"
+        bare = rf"(?!{before}{q})[^{s}\r\n]++"
+        if backslash:
+            after_backslash = r"[^\r\n]" if bare_backslash else rf"(?:{q}|(?!{q}))"
+            bare = rf"(?!{before}{q})(?:[^{q}{s}\r\n\\]|\\{after_backslash})++"
         others = rf"(?:{value_in_line}{end}|{bare}|[{s}\r\n]++)*+"
         self._next = re.compile(rf"{others}({value}{end})?+".encode(), re.DOTALL)
         self._closed = re.compile(rf"{value}{q}{after}".encode(), re.DOTALL)
@@ -60,9 +62,9 @@ class Quotes:
                 return
             yield match.span(1)
 
-    def bare_values(self, content: Content) -> Iterator[bytes]:
+    def bare_values(self, text: str) -> list[bytes]:
         """The values that are not enclosed."""
-        return (match[0] for match in self._value.finditer(content) if match[1] is None)
+        return [match[0] for match in self._value.finditer(text.encode()) if match[1] is None]
 
     def sound_to(self, content: Content, start: int) -> int:
         """The end of the content, or where the first value begins whose quotes are not as they should be."""
@@ -90,8 +92,8 @@ class Quotes:
                 text = text.rstrip()[1:-1].replace(
                     self.quote * 2, b"\\" + self.quote if self.backslash else self.quote
                 )
-            elif not self.bare_backslash:
-                return _enclosed(text) if text.startswith(b'"') else text
+            elif not text.startswith(b'"') and not (self.backslash and b"\\" in text):
+                return text
             return _enclosed(re.sub(rb"\\(.)", letter, text, flags=re.DOTALL) if self.backslash else text)
 
         return self._value.sub(value, written)

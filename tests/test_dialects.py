@@ -1,6 +1,8 @@
 """Tables as other programs write them: each is read right, with a word on what was recognised, or refused."""
 
+import csv
 import gzip
+import io
 import json
 import random
 import zipfile
@@ -10,6 +12,7 @@ from corpus_files import FLAG, in_folder, read, refused, write  # noqa: F401
 
 from lit_ft.corpus import read_files
 from lit_ft.dialect import count_lines
+from lit_ft.errors import UserError
 
 TEXTS = ["Good film, great plot", "Boring; long, dull", "fine", 'he said "no"', "nice|but", "tab\tin"]
 LABELS = ["pos", "neg", "pos", "neg", "pos", "neg"]
@@ -18,9 +21,6 @@ TABLE = {"text": TEXTS, "label": LABELS}
 
 def table(separator: str = ",", line_end: str = "\n", quote_all: bool = False) -> str:
     """The table as a sound writer has it."""
-    import csv
-    import io
-
     out = io.StringIO(newline="")
     quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
     csv.writer(out, delimiter=separator, lineterminator=line_end, quoting=quoting).writerows(
@@ -349,6 +349,62 @@ def test_keys_that_come_late_are_collected_at_once(monkeypatch):
     found = read_files(["a.jsonl", "b.jsonl"], flag=FLAG)
     assert len(found.column_names) == 61 and found["key29"][299] == "299" and found["other29"][329] == "29"
     assert len(parsed) < 3 * 330  # it was 60 passes
+
+
+WORDS = [
+    "good",
+    "the",
+    '"q"',
+    "it's",
+    "a,b",
+    "x;y",
+    "|",
+    '"',
+    "'",
+    '5"',
+    "1,5",
+    "é",
+    '"Great',
+    'end"',
+    "\\",
+    "\\n",
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"quoting": csv.QUOTE_ALL},
+        {"delimiter": ";"},
+        {"delimiter": "\t"},
+        {"doublequote": False, "escapechar": "\\", "quoting": csv.QUOTE_ALL},
+        {"doublequote": False, "escapechar": "\\"},
+        {"quotechar": "'", "quoting": csv.QUOTE_ALL},
+    ],
+    ids=str,
+)
+def test_whatever_a_writer_writes(options):
+    rng = random.Random(0)
+    for number in range(25):
+        texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, 7))) for _ in range(6)]
+        if options.get("quoting") is None and "escapechar" not in options:
+            texts[0] = texts[0] + "\n\nnext"
+        out = io.StringIO(newline="")
+        writer = csv.writer(out, **options)
+        writer.writerows([["text", "label"], *((text, "ab"[i % 2]) for i, text in enumerate(texts))])
+        assert read(f"{number}.csv", out.getvalue())["text"] == texts
+
+
+def test_quotes_that_are_letters_never_take_rows():
+    rng = random.Random(0)
+    for number in range(50):
+        texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, 7))) for _ in range(20)]
+        rows = "".join(f"{'ab'[i % 2]}\t{text}\n" for i, text in enumerate(texts))
+        try:
+            assert read(f"{number}.tsv", "label\ttext\n" + rows)["text"] == texts
+        except UserError as error:
+            assert f"{number}.tsv, line " in str(error)
 
 
 def test_a_value_that_looks_like_rows_is_said(capfd):
