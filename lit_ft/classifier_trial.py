@@ -138,7 +138,7 @@ def refuse_special_tokens(net: PreTrainedModel, datamodule: Any) -> None:
                 shown = tokenizer.convert_ids_to_tokens(token)
                 raise UserError(
                     f"a {net.config.model_type} model cannot read {shown!r} within a text ({errors[1]}), "
-                    f"found in {found}; take it out of the texts"
+                    f"found in {found}; take it out"
                 )
 
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from lit_ft.attention import NAME
 from lit_ft.console import say
+from lit_ft.encoding import template_of
 from lit_ft.errors import UserError
 from lit_ft.soundness import SHARDED
 from lit_ft.varlen import first_tokens
@@ -64,6 +65,12 @@ def check(compiled: bool, net: Any, trainer: Any) -> None:
 
 def compiled_steps(net: PreTrainedModel, datamodule: Any) -> tuple[Logits, int]:
     """`compiled_logits` of a YelpDataModule's training batches, and the tokens that each step computes."""
+    before, own, after = template_of(datamodule.tokenizer).types
+    if any([*before, own, *after]) and "token_type_ids" in datamodule.tokenizer.model_input_names:
+        raise UserError(
+            "model.compile expects token types of 0, found a tokenizer that gives others; "
+            "set --model.compile=false and --data.padding=longest"
+        )
     most, rows = datamodule.unpadded_step()
     num_tokens = -(-most // ALIGNED) * ALIGNED
     return compiled_logits(net, num_tokens, rows, datamodule.hparams["max_tokens"]), num_tokens

@@ -209,7 +209,7 @@ def test_bart_refuses_the_rows_that_hold_its_end_of_text(lit_ft, tmp_path, texts
     refused = lit_ft("fit", *flags, "--data.train_path", "train.csv")
     line = one_line(refused)
     assert "cannot read '</s>' within a text (All examples must have the same number of <eos> tokens)" in line
-    assert "2 texts of train.csv, rows 17, 18; take it out" in line and not Path("runs").exists()
+    assert "found in rows 17, 18 of train.csv; take it out" in line and not Path("runs").exists()
     write_csv(Path("train.csv"), rows)
     code, _, err = lit_ft("fit", *flags, "--data.train_path", "train.csv")
     assert code == 0 and "1 of 16 texts of train.csv hold special tokens" in err, err
@@ -217,4 +217,4 @@ def test_bart_refuses_the_rows_that_hold_its_end_of_text(lit_ft, tmp_path, texts
     write_csv(Path("test.csv"), [(0, "fine"), (1, "bad"), (2, "so </s> good")])
     for command in (["test", "--data.test_path"], ["predict", "--data.predict_path"]):
         line = one_line(lit_ft(command[0], "--name", "b", command[1], "test.csv"))
-        assert "1 texts of test.csv, row 3; take it out" in line
+        assert "found in row 3 of test.csv; take it out" in line

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import one_line
+from families import BERT, family_tokenizer
 from lightning.pytorch.strategies import FSDPStrategy
 from mlm_tiny import word_tokenizer
 from test_model import tiny
@@ -240,3 +241,11 @@ def test_a_fit_has_the_loss_of_a_padded_one_and_counts_what_it_computes(lit_ft, 
     steps = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
     assert computed / steps == pytest.approx(unpadded.ALIGNED * round(computed / steps / unpadded.ALIGNED))
     assert metrics["train/tokens"] < computed < 2 * metrics["train/tokens"]
+
+
+def test_token_types_of_a_template_are_refused():
+    """The one row has none: BERT would read all as type 0."""
+    types = ["input_ids", "token_type_ids", "attention_mask"]
+    tokenizer = family_tokenizer(BERT, "[CLS]:0 $A:1 [SEP]:1", names=types)
+    with pytest.raises(UserError, match="expects token types of 0.*--model.compile=false"):
+        unpadded.compiled_steps(network(False), SimpleNamespace(tokenizer=tokenizer))
