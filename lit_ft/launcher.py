@@ -65,12 +65,14 @@ def ignore_strays(command: str) -> str | None:
     if by in ("srun", "jsrun") and command not in BY_LIGHTNING:
         by = None
     strays = {*RANKS, *SIZES, "MASTER_ADDR"}
-    if by == "Lightning":
-        strays -= {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR"}
-    elif by == "mpirun":
-        strays -= {name for name in (*RANKS, *SIZES) if name.startswith(MPI)} | {"MASTER_ADDR"}
-    elif by is not None:
-        strays -= {"SLURM_PROCID", "JSM_NAMESPACE_RANK", "MASTER_ADDR"}
+    if FIRST in os.environ:  # Lightning has set these
+        strays -= {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE"}
+    if by is not None:
+        strays -= {"MASTER_ADDR"}
+    if by == "mpirun":
+        strays -= {name for name in strays if name.startswith(MPI)}
+    elif by in ("srun", "jsrun"):
+        strays -= {"SLURM_PROCID", "JSM_NAMESPACE_RANK"}
     told = []
     for name in (*RANKS, *SIZES, "MASTER_ADDR"):
         if name in strays and (value := os.environ.pop(name, "")):

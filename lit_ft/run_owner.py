@@ -44,7 +44,7 @@ def own(run: Path) -> None:
                 "--ckpt_path to start a new run"
             )
         time.sleep(0.1)
-    _held[file] = path
+    _held[file] = path.absolute()
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     os.ftruncate(file, 0)
     os.write(file, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
@@ -61,6 +61,8 @@ def release() -> None:
 def give_up(run: Path) -> None:
     """Release a run that failed, and take its folder back if nothing was written yet."""
     release()
+    if not run.is_dir():
+        return
     if [path.name for path in run.iterdir()] == [JOB]:
         (run / JOB).unlink()
     runs.discard_if_empty(run)
@@ -69,7 +71,7 @@ def give_up(run: Path) -> None:
 def owner(run: Path) -> str | None:
     """The other process that is writing a run, in words; None where there is none, or nobody can know."""
     path = run / LOCK
-    if fcntl is None or path in _held.values():
+    if fcntl is None or path.absolute() in _held.values():
         return None
     with contextlib.suppress(OSError):
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
