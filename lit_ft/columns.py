@@ -26,8 +26,8 @@ def check_columns(table: datasets.Dataset, text_column: str, label_column: str |
         without = " (its first line is a row, too: there is no header)" if reading.has("no header") else ""
         if len(table.column_names) == 1 and set(",;\t|") & set(table.column_names[0]):
             advice = (
-                "each line seems to stand in quotes as a whole, which makes it one value: write quotes around "
-                f"single values only, else {advice}"
+                "each line seems to stand in quotes as a whole, which makes it one value: write quotes "
+                f"around single values only, else {advice}"
             )
         elif _may_lack_a_header(table):
             header = ",".join("" if name is None else name for name in (label_column, text_column) if name)
