@@ -7,6 +7,7 @@ work. What a user can mend ends here as one line on stderr and exit code 2.
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from lit_ft import __version__
 from lit_ft.environment import set_environment
 from lit_ft.errors import UserError, one_line
+from lit_ft.launcher import ignore_strays
 
 COMMANDS = {  # command -> (module with main(command, args) -> int, what it does)
     "fit": ("cli", "train and validate the classifier"),
@@ -36,6 +38,12 @@ DEFAULT_CONFIGS = {
     ),
     "sft": ("imdb.yaml", "stanfordnlp/imdb and bert-base-cased; sample_sft.yaml needs no network"),
 }
+# Flags that name somebody's own data or model, if not with a value of the sample's.
+OWN: dict[str, str | None] = {
+    f"--data.{split}_path": None for split in ("train", "validation", "test", "predict")
+}
+OWN |= {"--data.source": "sample", "--model.pretrained": "sample", "--data": None, "--model": None}
+TRAINING = ("fit", "check", "sft", "verify-resume")  # they need data; the others' is a checkpoint's
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 UNWRITABLE |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
@@ -80,7 +88,7 @@ def find_config(name: str) -> Path:
         name: A path, used as given if it is a file; else the name of a packaged config, with or without
             `.yaml` (`configs/yelp.yaml` too, so that a command from the README works in any folder).
     """
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))
     if given.exists() and not given.is_dir():
         return given
     if name and str(given.parent) in (".", "configs"):
@@ -128,25 +136,40 @@ def flag_value(args: list[str], flag: str) -> str | None:
     return value
 
 
+def names_own(args: list[str]) -> bool:
+    """Whether flags name data or a model: their settings are not the sample's, which is a toy."""
+    given = {flag: flag_value(args, flag) for flag in OWN}
+    return any(value not in (None, "null", OWN[flag]) for flag, value in given.items())
+
+
 def needs_default_config(command: str, args: list[str]) -> bool:
     """Whether `command` runs its default config: none is named, and nothing else says what to run."""
-    if command not in DEFAULT_CONFIGS or config_values(args):
+    if command not in DEFAULT_CONFIGS or config_values(args) or names_own(args):
         return False
-    if any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args):
+    if _asks_help(args):
         return False
-    if command in ("fit", "check", "sft", "verify-resume"):
+    if command in TRAINING:
         return True
     # A checkpoint knows its own settings; with --name, best and last are looked up in that run's folder.
     return flag_value(args, "--ckpt_path") in (None, "best", "last") and flag_value(args, "--name") is None
 
 
+def _asks_help(args: list[str]) -> bool:
+    return any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args)
+
+
 def resolve_configs(command: str, args: list[str]) -> list[str]:
     """`args` with every config's file, or the default one, in front: flags win wherever they stand."""
     args = list(args)
+    of_sft = command == "verify-resume" and "sft" in args
+    name, text = DEFAULT_CONFIGS.get("sft" if of_sft else command, ("", ""))
     if needs_default_config(command, args):
-        name, text = DEFAULT_CONFIGS[command]
         sys.stderr.write(f"lit_ft: no --config given, using {name} ({text})\n")
         args[:0] = ["--config", name]
+    elif command in TRAINING and not config_values(args) and not _asks_help(args):
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # Lightning starts the others with the same flags
+        told = f"your own data or model with the defaults of `{command} --help`, not with {name}'s settings"
+        sys.stderr.write(f"lit_ft: no --config given: {told}\n" if first else "")
     configs: list[str] = []
     for index, taken, value in reversed(config_values(args)):
         configs[:0] = ["--config", str(find_config(value))]
@@ -170,6 +193,8 @@ def run(args: list[str]) -> int:
         raise UserError(f"unknown command {command!r}; {hint}the commands are {', '.join(COMMANDS)}")
     rest = resolve_configs(command, args[1:]) if command in DEFAULT_CONFIGS else args[1:]
     set_environment()
+    if strays := ignore_strays(command):
+        sys.stderr.write(f"warning: {one_line(strays)}\n")
     # Lightning 2.6.6 (fabric/strategies/launchers/subprocess_script.py) starts the other ranks with sys.argv:
     # `python -m lit_ft.__main__ ARGS` after `python -m`, else the console script at sys.argv[0].
     sys.argv[1:] = [command, *rest]
@@ -209,6 +234,9 @@ def fail(message: str, code: int = 2) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's own) and returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a console's encoding lacks is escaped, such as \u597d
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # here, where a closed pipe is handled, and not while Python exits

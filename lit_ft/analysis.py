@@ -9,7 +9,9 @@ import numpy as np
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2
 TEMPERATURES = (0.1, 10.0)  # beyond these a model is right, or wrong, on nearly every validation row
-NUM_SHOWN = 20  # worst mistakes, and probable label errors, that are kept
+NUM_SHOWN = 20  # worst mistakes, probable label errors, and most frequent confusions that are kept
+MOST_IN_MATRIX = 100  # classes up to which a confusion matrix is kept: 1,500 classes have 2,250,000 cells
+ROWS_AT_ONCE = 256  # of probabilities: with a thousand classes they stay in the processor's cache
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -34,12 +36,15 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     z = logits.astype(np.float64)
     given = z[np.arange(len(z)), labels].mean()
+    expected = np.empty(len(z))
     low, high = np.log(TEMPERATURES)
     for _ in range(40):  # to 1e-12 of the range
         middle = (low + high) / 2
-        expected = (softmax(z, float(np.exp(middle))) * z).sum(-1).mean()
+        for start in range(0, len(z), ROWS_AT_ONCE):
+            part = z[start : start + ROWS_AT_ONCE]
+            expected[start : start + len(part)] = (softmax(part, float(np.exp(middle))) * part).sum(-1)
         # Expected above given: too sure of what is large, so the temperature is too low.
-        low, high = (middle, high) if expected > given else (low, middle)
+        low, high = (middle, high) if expected.mean() > given else (low, middle)
     return float(np.exp((low + high) / 2))
 
 
@@ -83,14 +88,42 @@ def calibration_error(bins: list[dict[str, float]]) -> float:
     return sum(gaps) / max(total, 1)
 
 
-def per_class(confusion: np.ndarray) -> list[dict[str, float]]:
-    """Precision, recall, F1 and the number of rows of each class.
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> list[list[int]] | None:
+    """How many rows of each class (C true) were taken for which (C predicted).
+
+    None for more than `MOST_IN_MATRIX` classes.
+    """
+    if num_classes > MOST_IN_MATRIX:
+        return None
+    counts = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes).tolist()
+
+
+def frequent_confusions(labels: np.ndarray, predicted: np.ndarray) -> list[list[int]]:
+    """The `NUM_SHOWN` most frequent mistakes, as true class, predicted class and number of rows."""
+    wrong = labels != predicted
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
+    first = np.argsort(-counts, kind="stable")[:NUM_SHOWN]
+    return np.vstack([pairs, counts])[:, first].T.tolist()
+
+
+def class_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, list[int]]:
+    """How many rows each class has (`rows`), how many were taken for it (`predicted`), and how many are both.
 
     Args:
-        confusion: Counts, (C true, C predicted).
+        labels: (N,) int64.
+        predicted: (N,) int64.
+        num_classes: C.
     """
-    confusion = np.asarray(confusion, dtype=np.float64)
-    right, rows, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    classes = {"rows": labels, "predicted": predicted, "right": labels[labels == predicted]}
+    return {key: np.bincount(values, minlength=num_classes).tolist() for key, values in classes.items()}
+
+
+def per_class(counts: dict[str, list[int]]) -> list[dict[str, float]]:
+    """Precision, recall, F1 and the number of rows of each class, from its `class_counts`."""
+    right, rows, predicted = (
+        np.asarray(counts[key], dtype=np.float64) for key in ("right", "rows", "predicted")
+    )
     precision = right / np.maximum(predicted, 1)
     recall = right / np.maximum(rows, 1)
     f1 = 2 * right / np.maximum(rows + predicted, 1)
@@ -128,13 +161,14 @@ def _mean(values: np.ndarray) -> float:
 
 
 def summarise(
-    logits: np.ndarray, labels: np.ndarray, index: np.ndarray, temperature: float
+    logits: np.ndarray, labels: np.ndarray, predicted: np.ndarray, index: np.ndarray, temperature: float
 ) -> dict[str, Any]:
     """All that a report shows of one evaluation, as plain values; no text.
 
     Args:
         logits: (N, C).
         labels: (N,) int64.
+        predicted: (N,) int64.
         index: The rows' places in their table, (N,) int64.
         temperature: From `fit_temperature`.
     """
@@ -155,6 +189,8 @@ def summarise(
 
     return {
         "rows": len(labels),
+        "class_counts": class_counts(labels, predicted, logits.shape[1]),
+        "confusions": frequent_confusions(labels, predicted),
         "temperature": temperature,
         "reliability": reliability(plain, labels),
         "reliability_calibrated": reliability(calibrated, labels),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lit_ft.batching import GroupedBatchSampler, PaddingCollator
+from lit_ft.encoding import template_of
 from lit_ft.errors import UserError
 from lit_ft.stratified import LEAST_ROWS, StratifiedBatchSampler
 
@@ -75,9 +76,23 @@ def check_unpadded(settings: Mapping[str, Any], compiled: bool) -> None:
 
 
 def batch_sampler(
-    settings: Mapping[str, Any], lengths: np.ndarray, train: bool, rank: int, world_size: int
+    settings: Mapping[str, Any],
+    lengths: np.ndarray,
+    train: bool,
+    rank: int,
+    world_size: int,
+    near: bool = False,
 ) -> GroupedBatchSampler:
-    """The batches of rows of these lengths, (N,): shuffled to train on, else in a fixed order."""
+    """The batches of rows of these lengths, (N,): shuffled to train on, else in a fixed order.
+
+    Args:
+        settings: The data module's, by name.
+        lengths: Tokens of each row, (N,).
+        train: Whether they are trained on.
+        rank: This process among `world_size`.
+        world_size: Number of processes that share the batches.
+        near: Whether rows have to come near their place, as those of `predict`, which are written in order.
+    """
     if train and settings["padding"] == "none":
         most_rows, budget = settings["batch_size"], settings["token_budget"]
         return StratifiedBatchSampler(
@@ -87,7 +102,7 @@ def batch_sampler(
     return GroupedBatchSampler(
         np.full_like(lengths, settings["max_tokens"]) if padded else lengths,
         settings["batch_size" if train else "eval_batch_size"],
-        seed=settings["seed"],
+        seed=settings["seed" if train else "split_seed"],  # runs of other seeds are measured on the same part
         group_by_length=settings["group_by_length"],
         shuffle=train,
         rank=rank,
@@ -95,6 +110,7 @@ def batch_sampler(
         token_budget=settings["token_budget"],
         width_multiple=settings["pad_multiple"],
         most_tokens=settings["max_tokens"],
+        near=near,
     )
 
 
@@ -106,4 +122,7 @@ def padding_collator(settings: Mapping[str, Any], tokenizer: Any) -> PaddingColl
         max_tokens=settings["max_tokens"],
         pad_length=settings["max_tokens"] if settings["padding"] == "max_length" else None,
         token_type_ids="token_type_ids" in tokenizer.model_input_names,
+        types=template_of(tokenizer).types,
+        pad_type=tokenizer.pad_token_type_id,
+        padding_side=tokenizer.padding_side,
     )

@@ -34,10 +34,15 @@ class GroupedBatchSampler(Sampler[list[int]]):
     where the budget ends. Batches differ in rows then: who divides each one's loss by `rows_per_batch`, not
     by its own rows, has every sample weigh the same.
 
+    Attributes:
+        repeats: Whether every epoch follows the first one's plan, for `overfit_batches`.
+        told_length: What `len` says, where the rows are a part of a split: Lightning takes the share of it
+            that its limit asks for.
+
     Args:
         lengths: Tokens of each row, (N,).
         batch_size: Rows a batch, on each rank; with a budget, the most.
-        seed: Together with the epoch it fixes the plan.
+        seed: Together with the epoch it fixes the plan; alone it fixes `random_rows`.
         group_by_length: False gives plain random batches.
         shuffle: False starts from the rows' own order and leaves the batches in theirs.
         rank: This process among `world_size`.
@@ -45,6 +50,8 @@ class GroupedBatchSampler(Sampler[list[int]]):
         token_budget: The most tokens a batch, padding included, on each rank.
         width_multiple: A batch's padded length is a multiple of this.
         most_tokens: A batch's padded length is at most this.
+        near: With a budget and without `shuffle`: sort stretches as without a budget, not all rows, so that a
+            row comes near its place.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class GroupedBatchSampler(Sampler[list[int]]):
         token_budget: int | None = None,
         width_multiple: int = 1,
         most_tokens: int | None = None,
+        near: bool = False,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
@@ -68,12 +76,18 @@ class GroupedBatchSampler(Sampler[list[int]]):
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
+        self.token_budget = token_budget
         self._widths = widths_of(self.lengths, width_multiple, most_tokens)
+        self._stretch = GROUP_BATCHES * batch_size * world_size  # rows that are sorted together
         self._starts: np.ndarray | None = None  # of a budget's batches, the same in every epoch
         if token_budget is not None:
             check_rows(len(self.lengths), world_size)
-            falling = np.sort(self._widths)[::-1]
-            self._starts = starts_of_batches(falling, token_budget, batch_size, world_size)
+            self._stretch = self._stretch if near and not shuffle else max(len(self.lengths), 1)
+            stretches = range(0, len(self.lengths), self._stretch)
+            starts = [i + self._budget_starts(self._widths[i : i + self._stretch]) for i in stretches]
+            self._starts = np.concatenate([np.empty(0, np.int64), *starts])
+        self.repeats = False
+        self.told_length: int | None = None
         self.epoch = 0
         self.start = 0  # batches of this rank to pass over: set by a resume, used once
 
@@ -88,34 +102,59 @@ class GroupedBatchSampler(Sampler[list[int]]):
         if epoch != self.epoch:
             self.epoch, self.start = epoch, 0
 
+    def rng(self, epoch: int) -> np.random.Generator:
+        """What an epoch's plan is drawn with."""
+        return np.random.default_rng((self.seed, 0 if self.repeats else epoch))
+
     def plan(self, epoch: int) -> list[np.ndarray]:
         """One epoch's batches in order, each of all ranks' rows."""
-        num_rows, global_size = len(self.lengths), self.batch_size * self.world_size
-        rng = np.random.default_rng((self.seed, epoch))
+        num_rows, rng = len(self.lengths), self.rng(epoch)
         order = rng.permutation(num_rows) if self.shuffle else np.arange(num_rows)
-        if self._starts is not None:
-            order = order[np.argsort(-self._widths[order], kind="stable")]
-            batches = np.split(order, self._starts[1:])[: len(self)]
-            return [batches[i] for i in rng.permutation(len(batches))] if self.shuffle else batches
-        if self.group_by_length:
-            stretch = GROUP_BATCHES * global_size
-            for i in range(0, num_rows, stretch):
-                part = order[i : i + stretch]
-                order[i : i + stretch] = part[np.argsort(-self.lengths[part], kind="stable")]
-        starts = np.arange(len(self)) * global_size
-        starts[-1:] = np.minimum(starts[-1:], num_rows - self.world_size)
-        batches = np.split(order, starts[1:])[: len(self)]  # without a row there is no batch
-        if self.shuffle and self.group_by_length:
+        grouped = self.group_by_length or self._starts is not None
+        if grouped:
+            sorted_by = self.lengths if self._starts is None else self._widths
+            for i in range(0, num_rows, self._stretch):
+                part = order[i : i + self._stretch]
+                order[i : i + self._stretch] = part[np.argsort(-sorted_by[part], kind="stable")]
+        starts = self._starts
+        if starts is None:
+            count = num_batches(num_rows, self.batch_size, self.world_size)
+            starts = np.arange(count) * self.batch_size * self.world_size
+            starts[-1:] = np.minimum(starts[-1:], num_rows - self.world_size)
+        batches = np.split(order, starts[1:])[: len(starts)]  # without a row there is no batch
+        if self.shuffle and grouped:
             batches = [batches[i] for i in rng.permutation(len(batches))]
         return batches
 
+    def random_rows(self, count: int) -> np.ndarray:
+        """Rows drawn at random that make up so many batches, fewer than all: (M,) int64, ascending.
+
+        Whoever takes only some batches takes these rows', not the first batches of all rows: those hold the
+        longest texts.
+        """
+        order = np.random.default_rng(self.seed).permutation(len(self.lengths))
+        if self._starts is None:
+            return np.sort(order[: count * self.batch_size * self.world_size])
+        low, high = self.world_size, len(order)  # the most rows that fit: `low` do, `high` do not
+        while high - low > 1:
+            middle = (low + high) // 2
+            fits = len(self._budget_starts(self._widths[order[:middle]])) <= count
+            low, high = (middle, high) if fits else (low, middle)
+        return np.sort(order[:low])
+
+    def _budget_starts(self, widths: np.ndarray) -> np.ndarray:
+        """Where the batches of rows of these widths begin, once they are sorted."""
+        assert self.token_budget is not None
+        falling = np.sort(widths)[::-1]
+        return starts_of_batches(falling, self.token_budget, self.batch_size, self.world_size)
+
     def __len__(self) -> int:
         # The full length also when resuming: Lightning counts the passed-over batches as done.
-        return (
-            len(self._starts)
-            if self._starts is not None
-            else num_batches(len(self.lengths), self.batch_size, self.world_size)
-        )
+        if self.told_length is not None:
+            return self.told_length
+        if self._starts is not None:
+            return len(self._starts)
+        return num_batches(len(self.lengths), self.batch_size, self.world_size)
 
     @property
     def rows_per_batch(self) -> float | None:
@@ -183,7 +222,10 @@ class PaddingCollator:
         pad_multiple: The batch's T is rounded up to a multiple of this, but not past `max_tokens`.
         max_tokens: The most tokens a row has.
         pad_length: Pad to exactly this many tokens instead of to the longest row.
-        token_type_ids: Whether the model takes token types (a single text is all zeros).
+        token_type_ids: Whether the model takes token types.
+        types: Token types of a row's first tokens, of its text, of its last ones: the tokenizer's.
+        pad_type: The token type of padding.
+        padding_side: Where rows are filled up.
     """
 
     def __init__(
@@ -193,26 +235,42 @@ class PaddingCollator:
         max_tokens: int,
         pad_length: int | None,
         token_type_ids: bool,
+        types: tuple[Sequence[int], int, Sequence[int]] = ((), 0, ()),
+        pad_type: int = 0,
+        padding_side: str = "right",
     ) -> None:
         self.pad_token_id = pad_token_id
         self.max_tokens = max_tokens
         self.pad_multiple = pad_multiple
         self.pad_length = pad_length
         self.token_type_ids = token_type_ids
+        self.types = types
+        self.pad_type = pad_type
+        self.padding_side = padding_side
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """(B rows of `input_ids`, perhaps `labels` and `index`) -> tensors (B, T) and (B,), int64."""
         lengths = np.array([len(row["input_ids"]) for row in rows])
         longest = -(-int(lengths.max()) // self.pad_multiple) * self.pad_multiple
         width = self.pad_length or min(longest, self.max_tokens)
-        mask = np.arange(width)[None, :] < lengths[:, None]  # (B, T) bool
+        places = np.arange(width)[:: -1 if self.padding_side == "left" else 1]
+        mask = places[None, :] < lengths[:, None]  # (B, T) bool
         ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
         ids[mask] = np.concatenate([row["input_ids"] for row in rows])
         batch = {"input_ids": torch.from_numpy(ids)}
         if self.token_type_ids:
-            batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+            batch["token_type_ids"] = torch.from_numpy(self._types_of(mask, lengths))
         batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
         for key in ("labels", "index"):
             if key in rows[0]:
                 batch[key] = torch.tensor([row[key] for row in rows], dtype=torch.int64)
         return batch
+
+    def _types_of(self, mask: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Where the tokens are, (B, T) bool, and how many, (B,) -> token types (B, T) int64."""
+        before, own, after = self.types
+        types = np.full(mask.shape, self.pad_type, dtype=np.int64)
+        if any([self.pad_type, own, *before, *after]):  # BERT's are 0 everywhere
+            inside = (n - len(before) - len(after) for n in lengths)
+            types[mask] = np.concatenate([[*before, *[own] * n, *after] for n in inside])
+        return types

@@ -9,7 +9,7 @@ from lit_ft.errors import UserError
 def cache_dir() -> Path:
     """`$LIT_FT_CACHE`, else `$XDG_CACHE_HOME/lit_ft`, else `~/.cache/lit_ft`. Safe to delete."""
     if own := os.environ.get("LIT_FT_CACHE"):
-        return Path(own)
+        return Path(os.path.expanduser(own))
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lit_ft"
 
 

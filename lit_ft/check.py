@@ -11,7 +11,7 @@ from lit_ft.check_table import table
 from lit_ft.classifier_parser import Parser, add_groups, link_groups
 from lit_ft.console import quiet, silence_libraries
 from lit_ft.data import YelpDataModule
-from lit_ft.flags import add_run_flags, check_seed, introduction
+from lit_ft.flags import add_run_flags, check_seed, introduction, warn_of_sample_encoder
 from lit_ft.model import BertClassifier
 
 
@@ -20,7 +20,10 @@ def make_parser() -> Parser:
     parser = Parser(prog="python -m lit_ft", **introduction("check"))
     parser.add_argument("-c", "--config", action="config", help="A YAML file; later ones win.")
     parser.add_argument("--json", action="store_true", help="Print one JSON document in place of the tables.")
-    strict = "Exit code 1 where splits share texts or equal texts have different labels."
+    strict = (
+        "Exit code 1 where splits share texts, equal texts have different labels, or classes are none: names "
+        "that look the same, stand-ins for a missing label, a header among the rows."
+    )
     parser.add_argument("--strict", action="store_true", help=strict)
     add_run_flags(parser)
     add_groups(parser)
@@ -37,6 +40,7 @@ def main(command: str, args: list[str]) -> int:
     BertClassifier(**config.model.as_dict())  # loads no weights, but refuses what it would refuse in fit
     data = YelpDataModule(**config.data.as_dict())
     check_unpadded(data.hparams, config.model.compile)
+    warn_of_sample_encoder(config, args, "counting the tokens of")
     with quiet():
         report = inspect(data.hparams)
     text = json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if config.json else table(report)

@@ -11,7 +11,9 @@ import numpy as np
 
 from lit_ft import hub, pretrained
 from lit_ft.audit import AuditSplit, Conflicts, Duplicates, Leak, conflicts, duplicates, leakage
-from lit_ft.labels import LabelMapping, stratified_split
+from lit_ft.holdout import shown_share, stratified_split
+from lit_ft.label_findings import LabelFinding
+from lit_ft.labels import LabelMapping
 from lit_ft.model_checks import check_max_tokens, max_positions
 from lit_ft.splits import SplitName, Texts, asks_hub, origin, read_texts
 from lit_ft.text_keys import exact_keys, normalised_keys
@@ -41,6 +43,7 @@ class Report:
     not_named: list[str]  # splits that the settings name no data for
     leakage: list[Leak]
     conflicts: Conflicts
+    labels: list[LabelFinding]
     pretrained: str
     max_tokens: int
 
@@ -51,8 +54,9 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether there is neither leakage nor a conflict."""
-        return not self.leaks and not self.conflicts.normalised_texts
+        """Whether there is neither leakage nor a conflict, and each class is one."""
+        wrong = any(finding.unsound for finding in self.labels)
+        return not self.leaks and not self.conflicts.normalised_texts and not wrong
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -81,9 +85,8 @@ def inspect(settings: Mapping[str, Any]) -> Report:
     reports: dict[str, SplitReport] = {}
     for split in found:
         own = read.get(split.name)  # None for rows held out of train
-        share = f"data.validation_share={settings['validation_share']}"
         reports[split.name] = SplitReport(
-            where=own.where if own else f"held out of {read['train'].where} ({share})",
+            where=own.where if own else _held_out_of(read["train"], split, settings["validation_share"]),
             rows=len(split.exact),
             empty_rows=len(own.table) - len(own.texts) if own else 0,
             classes=_class_counts(split.labels, labels),
@@ -104,6 +107,7 @@ def inspect(settings: Mapping[str, Any]) -> Report:
         not_named=[split for split in SPLITS if split not in reports],
         leakage=leakage(found, labels.names),
         conflicts=conflicts(found, labels.names),
+        labels=read["train"].label_findings,
         pretrained=settings["tokenizer"],
         max_tokens=settings["max_tokens"],
     )
@@ -134,13 +138,18 @@ def _read(
         if name == "train" and "validation" not in named:
             assert texts.labels is not None
             kept, held_out = stratified_split(
-                texts.labels, settings["validation_share"], settings["split_seed"]
+                texts.labels, settings["validation_share"], settings["split_seed"], split.normalised
             )
             found += [split.take(kept, "train"), split.take(held_out, "validation")]
         else:
             found.append(split)
     assert labels is not None
     return read, found, labels
+
+
+def _held_out_of(train: Texts, split: AuditSplit, share: float) -> str:
+    assert train.labels is not None and split.labels is not None
+    return f"held out of {train.where} ({shown_share(train.labels, split.labels, share)})"
 
 
 def _class_counts(classes: np.ndarray | None, labels: LabelMapping) -> dict[str, int] | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lit_ft.audit import Duplicates, Example
 from lit_ft.check_report import Report
+from lit_ft.token_facts import WORTH_A_WORD
 
 SHOWN_EXAMPLES = 3  # of each kind; --json has more
 SHOWN_CLASSES = 20
@@ -14,6 +15,7 @@ def table(report: Report) -> str:
     parts = [
         _splits(report),
         _class_balance(report),
+        *([_labels(report)] if report.labels else []),
         _leakage(report),
         _conflicts(report),
         _token_lengths(report),
@@ -29,6 +31,15 @@ def verdict(report: Report) -> str:
     ]
     if texts := report.conflicts.normalised_texts:
         found.append(f"{_count(texts, 'text')} with different labels")
+    if wrong := sum(finding.unsound for finding in report.labels):
+        found.append(f"{_count(wrong, 'fault')} in the labels")
+    for name, split in report.splits.items():
+        for share, what in (
+            (split.tokens.unknown or 0, "tokens are unknown to the model's tokenizer"),
+            (split.tokens.lost_letters, "letters are left out by the model's tokenizer"),
+        ):
+            if share >= WORTH_A_WORD:
+                found.append(f"{share:.1%} of the {name} {what} (set another --model.pretrained)")
     return f"verdict: {', '.join(found)}" if found else "verdict: no leakage, no conflicting labels"
 
 
@@ -63,6 +74,13 @@ def _class_balance(report: Report) -> list[str]:
     hidden = len(names) - SHOWN_CLASSES
     more = [f"  and {hidden:,} classes more, shown by --json"] if hidden > 0 else []
     return ["CLASS BALANCE", *_aligned(rows), *more]
+
+
+def _labels(report: Report) -> list[str]:
+    lines = [
+        f"  {'* ' * finding.unsound}{finding.line.removeprefix('labels: ')}" for finding in report.labels
+    ]
+    return ["LABELS: * makes the classes wrong", *lines]
 
 
 def _leakage(report: Report) -> list[str]:
@@ -128,6 +146,14 @@ def _token_lengths(report: Report) -> list[str]:
         rows.append([name, texts, *figures])
     sampled = any(split.tokens.sampled for split in report.splits.values())
     lines = [f"TOKEN LENGTHS with the tokenizer of {report.pretrained}", *_aligned(rows)]
+    for name, split in report.splits.items():
+        found = split.tokens
+        for count, what in (
+            (found.special_texts, "special tokens of the tokenizer, which are read as such"),
+            (found.empty_texts, "no token: the model sees nothing of them"),
+        ):
+            if count:
+                lines.append(f"  {_count(count, 'text')} of {name} with {what}")
     return lines + ["  * a random sample of the split"] * sampled
 
 

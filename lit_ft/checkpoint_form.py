@@ -34,6 +34,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "YelpDataModule": (dict,),
     "YelpDataModule.labels.values": (list,),
     "YelpDataModule.labels.names": (list,),
+    "YelpDataModule.labels.declared": (list,),
     "YelpDataModule.tokenizer": (dict,),
     "callbacks": (dict,),
     "loops": (dict,),

@@ -1,6 +1,7 @@
 """Checkpoints of the classifier: opened safely, compared with the settings of the command that wants them."""
 
 import contextlib
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from lit_ft.errors import UserError, first_line, unusable
 
 # How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
 READING = ("max_tokens", "truncation", "unescape", "strip_html_breaks")
+# What the classes are: those of training, and nothing else.
+CLASSES = ("label_type", "label_base", "label_names")
 # Where the data is: a checkpoint's own is taken where neither config nor flags say it.
 LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
-    "text_column label_column validation_share split_seed"
+    "text_column label_column"
 ).split()
+HELD_OUT = ("validation_share", "split_seed")  # which rows a checkpoint was not trained on: never another's
 TRAINING = {"compile"}  # of the model's settings: evaluation does without, and older checkpoints lack it
 # What may differ between a run and its resumption: none of it changes a weight.
 HARMLESS = {
@@ -74,23 +78,45 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
     return checkpoint
 
 
-def locate(name: str, ckpt_path: str, command: str) -> Path | None:
+def locate(
+    name: str, ckpt_path: str, command: str, asked: bool = True, among: list[Path] | None = None
+) -> Path | None:
     """The file that `--ckpt_path` means; None for a `fit` that has nothing to go on from.
+
+    A run that never validated has no best checkpoint: its last one is taken where none was asked for.
+
+    Args:
+        name: Of the run.
+        ckpt_path: `best`, `last` or a file.
+        command: Of the command line.
+        asked: Whether it was given on the command line or in a config.
+        among: The run folders to look in, newest first; by default all of the name.
 
     Raises:
         UserError: Another command than `fit` finds no readable checkpoint.
     """
     if ckpt_path not in ("best", "last"):
-        return Path(ckpt_path)
-    found, damaged = runs.find_checkpoint(name, ckpt_path)
+        return Path(os.path.expanduser(ckpt_path))
+    found, damaged = runs.find_checkpoint(name, ckpt_path, among)
     for path in damaged:
         warn(f"{path} is damaged or cut off, and passed over" + (f" for {found}" if found else ""))
-    if found is None and command != "fit":
-        raise UserError(
-            f"no readable checkpoint '{ckpt_path}' in {runs.RUNS / name}/version_*; "
-            f"run `fit --name {name}` first, or set --name or --ckpt_path"
-        )
-    return found
+    if command == "fit":
+        return found
+    last = None if ckpt_path == "last" else runs.find_checkpoint(name, "last", newer_than=found)[0]
+    if found is not None:
+        if last is not None:
+            warn(f"{last} is of a newer run, which has no best checkpoint; --ckpt_path {last} takes it")
+        return found
+    if last is not None and not asked and not damaged:
+        warn(f"no validation took place, so that there is no best checkpoint: taking {last}")
+        return last
+    others = sorted(path.name for path in runs.RUNS.glob("*") if runs.versions(path.name))
+    hint = f"run `fit --name {name}` first, or set --name or --ckpt_path"
+    if last is not None:
+        hint = f"{'' if damaged else 'no validation took place; '}set --ckpt_path last for {last}"
+    elif others and name not in others:
+        hint = f"{hint} (names here: {', '.join(others[:10])})"
+    raise UserError(f"no readable checkpoint '{ckpt_path}' in {runs.RUNS / name}/version_*; {hint}")
 
 
 def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args: list[str]) -> None:
@@ -112,9 +138,17 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
         raise UserError(
             f"expected single settings beside a checkpoint, found --{whole.pop()}; write --data.KEY=VALUE"
         )
-    for key in ("label_base", "label_names"):
+    for key in CLASSES:
         if f"data.{key}" in flags and config.data[key] != then["data"][key]:
             raise UserError(f"the classes are the checkpoint's: leave out --data.{key}")
+        config.data[key] = then["data"][key]
+    for key in HELD_OUT:
+        if f"data.{key}" in flags and config.data[key] != then["data"][key]:
+            raise UserError(
+                f"what was held out is the checkpoint's: data.{key} is {config.data[key]} here and "
+                f"{then['data'][key]} there; leave out --data.{key}"
+            )
+        config.data[key] = then["data"][key]
     for key in READING:
         if f"data.{key}" not in flags:
             config.data[key] = then["data"][key]
@@ -153,6 +187,16 @@ def rebuild(checkpoint: dict[str, Any], path: Path | None, datamodule: Any, mode
         datamodule.load_state_dict(checkpoint["YelpDataModule"])
         model.on_load_checkpoint(checkpoint)
     check_weights(model.state_dict(), checkpoint["state_dict"], path)
+
+
+def lasting(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a run and its resumption have in common."""
+    return {
+        group: {k: v for k, v in values.items() if k not in HARMLESS.get(group, ())}
+        if isinstance(values, dict)
+        else values
+        for group, values in settings.items()
+    }
 
 
 def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Path) -> None:

@@ -1,6 +1,8 @@
 """The command line that `fit` and its kin share with `check`: the groups data, model and trainer."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Union, get_args
 
 from lightning import Trainer
@@ -26,6 +28,10 @@ TRAINER_HELP = {  # where Lightning's own text says what does not hold here
     "max_steps": "Stop after this many optimizer steps; -1 sets no limit, and max_epochs alone counts.",
     "val_check_interval": "How often to validate: an int counts training batches, a float is a share of the "
     "epoch. To count batches over epochs set check_val_every_n_epoch to null.",
+    "max_time": "Stop after this time, DD:HH:MM:SS or a mapping such as {hours: 1}, whatever the learning "
+    "rate is then: its schedule is that of max_epochs or max_steps.",
+    "logger": "Loggers beside the run's own TensorBoard log; false leaves out that, too.",
+    "default_root_dir": "Nothing here: a run is in runs/NAME of the working folder.",
     "check_val_every_n_epoch": "Validate in every n-th epoch only; null lets an int of val_check_interval "
     "count batches over epochs.",
 }
@@ -46,6 +52,8 @@ def add_groups(parser: LightningArgumentParser) -> None:
     for action in parser._actions:
         if hasattr(action, "_typehint"):
             action._typehint = int_first(action._typehint)
+            if action.dest.startswith("trainer.") and hasattr(action, "extra_help"):
+                action.extra_help = partial(without_ours, action.extra_help)
         if action.dest.startswith("trainer.") and isinstance(action.help, str):
             text = TRAINER_HELP.get(action.dest.removeprefix("trainer."))
             action.help = text or plain(action.help)
@@ -63,6 +71,11 @@ def int_first(hint: Any) -> Any:
     members.remove(int)
     members.insert(members.index(float), int)
     return Union[tuple(members)]  # noqa: UP007
+
+
+def without_ours(listed: Callable[[], str]) -> str:
+    """The known classes of a setting without those of this package, which fit adds itself."""
+    return re.sub(r"(, |(?<=: ))lit_ft\.[\w.]+", "", listed())
 
 
 def plain(text: str) -> str:

@@ -10,11 +10,13 @@ from lit_ft import runs
 from lit_ft.board import flat
 from lit_ft.errors import UserError
 from lit_ft.page import number, render
+from lit_ft.report_page import SPLITS
 
 # Results in this order; whichever of them a run has.
 RESULTS = (
-    "test/accuracy test/macro_f1 test/mae test/kappa test/loss test/ece test/ece_calibrated "
+    "test/accuracy test/macro_f1 test/mae test/kappa test/loss test/ece test/ece_calibrated test/rows "
     "val/accuracy val/macro_f1 val/mae val/kappa val/loss val/ece val/ece_calibrated val/temperature "
+    "val/rows "
     "val/perplexity val/masked_accuracy initial/perplexity train/epoch_loss train/loss train/seconds "
     "fit/seconds sft/seconds train/tokens train/tokens_seen train/tokens_per_second train/real_share "
     "train/peak_memory_gb"
@@ -28,20 +30,26 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
     Raises:
         UserError: One of them is no finished run.
     """
-    configs, metrics = [], []
+    configs, metrics, facts = [], [], []
     for run in folders:
         if not (run / runs.METRICS).is_file() or not (run / runs.CONFIG).is_file():
             raise UserError(f"expected a finished run in {run}, with {runs.METRICS} and {runs.CONFIG}")
         configs.append(flat(yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8"))))
         metrics.append(runs.read_metrics(run))
+        facts.append(runs.read_facts(run))
     keys = dict.fromkeys(key for config in configs for key in config if key not in ALIKE)
     rows = [(key, [config.get(key) for config in configs]) for key in keys]
     rows = [(key, values) for key, values in rows if len(set(map(repr, values))) > 1]
     tags = [tag for tag in RESULTS if any(tag in figures for figures in metrics)]
+    results = [(tag, [figures.get(tag) for figures in metrics]) for tag in tags]
+    for prefix, split in SPLITS.items():  # a figure is compared with one of the same texts only
+        if any(f"{prefix}/accuracy" in figures for figures in metrics):
+            found = [run.get("splits", {}).get(split, {}).get("where") for run in facts]
+            results.append((f"{prefix}/where", found))
     return {
         "runs": [f"{run.absolute().parent.name}/{run.name}" for run in folders],
         "settings": [(key, [_shown(value) for value in values]) for key, values in rows],
-        "results": [(tag, [figures.get(tag) for figures in metrics]) for tag in tags],
+        "results": results,
     }
 
 

@@ -1,5 +1,6 @@
 """Leaf: one YAML config file read for its faults and its line numbers, which jsonargparse does not keep."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,14 @@ class ConfigFile:
         lines: The line of each key (`data.batch_size`); 0 where a list holds the key several times.
         groups: The top-level keys whose value is no mapping, with that value's node.
         num_nodes: Its keys, values and lists, those behind an anchor as often as they are named.
+        misread: Key -> values without quotes that YAML takes for no text, as they are written: `no`, `010`.
     """
 
     name: str
     lines: dict[str, int] = field(default_factory=dict)
     groups: dict[str, yaml.Node] = field(default_factory=dict)
     num_nodes: int = 0
+    misread: dict[str, list[str]] = field(default_factory=dict)
 
     def place(self, key: str) -> str:
         """Where `key` is written: `FILE, line N`."""
@@ -44,7 +47,9 @@ def read_config(path: str) -> ConfigFile:
 
 def _read(path: str) -> ConfigFile:
     try:
-        root = yaml.compose(Path(path).expanduser().read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(
+            Path(os.path.expanduser(path)).read_text(encoding="utf-8"), Loader=yaml.SafeLoader
+        )
     except UnicodeDecodeError as ex:
         raise UserError(f"{path}: expected a YAML file, found bytes that are not UTF-8 text") from ex
     except yaml.MarkedYAMLError as ex:
@@ -71,6 +76,8 @@ def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
         line = node.start_mark.line + 1
         what = f"more than {MOST_NODES:,} values, those behind anchors (&) counted as often as they are named"
         raise UserError(f"{config.name}, line {line}: {what}; write the settings that are meant")
+    if isinstance(node, yaml.ScalarNode) and is_misread(node):
+        config.misread.setdefault(prefix.removesuffix("."), []).append(node.value)
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _note_keys(item, prefix, config)
@@ -88,6 +95,37 @@ def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
             key = prefix + name
             config.lines[key] = 0 if key in config.lines else line
             _note_keys(value, key + ".", config)
+
+
+def is_misread(node: yaml.ScalarNode) -> bool:
+    """Whether a value stands without quotes and is no text to jsonargparse's YAML.
+
+    That leaves a date as text, and knows 1e5 without a point as a number.
+    """
+    kind = node.tag.rpartition(":")[2]
+    no_text = kind in ("bool", "int", "float", "null") or re.fullmatch(r"[-+]?[\d_]+[eE][-+]?\d+", node.value)
+    return node.style is None and bool(no_text) and node.value != ""
+
+
+def misread_values(text: str) -> list[str]:
+    """The same of a flag's value, such as `[no, yes]`."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return []
+    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    return [n.value for n in nodes if isinstance(n, yaml.ScalarNode) and is_misread(n)]
+
+
+def reading(value: str) -> str:
+    """What YAML 1.1 makes of a value without quotes: `true` of `yes`, `8` of `010`, `750` of `12:30`."""
+    read = yaml.safe_load(value)
+    return "null" if read is None else str(read).lower()
+
+
+def is_odd_number(value: str) -> bool:
+    """Whether a number is not what it looks like: octal for its leading 0, or in base 60 for its colons."""
+    return re.fullmatch(r"[-+]?(0[0-7_]+|[\d_]+(:[0-5]?\d)+(\.\d*)?)", value) is not None
 
 
 def shorten(value: str) -> str:

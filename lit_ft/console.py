@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import logging
-import os
 import sys
 import threading
 import warnings
@@ -11,16 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from lit_ft.__main__ import unwritable
+from lit_ft.launcher import global_rank
 
 FILE_SECONDS = 15.0  # between two refreshes of a bar where nobody watches: each is a line of a log file
-
-
-def global_rank() -> int:
-    """This process among all of the run, as torchrun, SLURM or Lightning's launcher say."""
-    for variable in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
-        if value := os.environ.get(variable):
-            return int(value)
-    return 0
 
 
 def silence_libraries() -> None:
@@ -28,6 +20,9 @@ def silence_libraries() -> None:
     silence_writer_threads()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("profilers.profiler", "callbacks.model_summary", "callbacks.early_stopping"):
+        # What they say, a setting has asked for by name.
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch.utils._pytree, by way of Lightning
@@ -68,9 +63,9 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def warn(text: str) -> None:
-    """One line on standard error, for what the user may want to mend."""
-    if global_rank() == 0 and not _quiet:
+def warn(text: str, *, always: bool = False) -> None:
+    """One line on standard error, for what the user may want to mend; `always` also within `quiet`."""
+    if global_rank() == 0 and (always or not _quiet):
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 

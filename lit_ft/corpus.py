@@ -1,6 +1,7 @@
 """Texts and labels from files or the Hub, checked and cleaned, as memory-mapped tables."""
 
 import hashlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -16,20 +17,23 @@ from tqdm import tqdm
 from lit_ft.columns import check_columns, label_feature
 from lit_ft.console import bar_pace, quiet_datasets
 from lit_ft.errors import UserError, first_line
-from lit_ft.faults import find_files, quoted
+from lit_ft.faults import SUFFIXES, find_files, quoted
 from lit_ft.files import BATCH_ROWS, Files, LateColumns
 from lit_ft.hub import hub_errors
+from lit_ft.raw_files import raw_files, remember, remembered, saved_to_disk, tell_left_out
+from lit_ft.reading import Reading
 
-READER_VERSION = 1  # part of every cache key: raise it when a file would be read differently
+READER_VERSION = 2  # part of every cache key: raise it when a file would be read differently
 
 
-def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
+def read_files(paths: str | list[str], *, flag: str, labelled: bool = False) -> datasets.Dataset:
     """Reads files of one format into one memory-mapped table, cached by their content.
 
     Args:
         paths: files or globs, `.csv`, `.tsv`, `.jsonl`, `.json` (lines or one list), `.parquet` or `.txt` (a
             text a line, column `text`). Several are read one after the other, those of a glob by name.
         flag: the flag that named them, such as `--data.train_path`, for the errors.
+        labelled: whether labels are read next, where a header among the rows is seen and said.
 
     Returns:
         All columns of the files. Values of all formats but parquet are strings, as they were written.
@@ -40,6 +44,11 @@ def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
         raise UserError(
             f"expected files of one format, found {quoted([suffix, *others])}; give {flag} only one"
         )
+    return _read(files, suffix, flag, labelled)
+
+
+def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.Dataset:
+    """One table of files of one kind; says what was recognised in them."""
     content = _content_key(files)
     late_columns: tuple[str, ...] = ()
     while True:
@@ -53,7 +62,9 @@ def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
                     late_columns=late_columns,
                 )
                 builder.download_and_prepare()
-                return builder.as_dataset(split="train")
+                table = builder.as_dataset(split="train")
+            Reading.of(table).tell(files, labelled=labelled)
+            return table
         except datasets.exceptions.DatasetGenerationError as error:
             cause = error.__cause__
             if isinstance(cause, LateColumns):
@@ -74,7 +85,12 @@ def read_files(paths: str | list[str], *, flag: str) -> datasets.Dataset:
 
 
 def read_hub(
-    source: str, *, subset: str | None, split: str, sample_config: str = "sample.yaml"
+    source: str,
+    *,
+    subset: str | None,
+    split: str,
+    sample_config: str = "sample.yaml",
+    labelled: bool = False,
 ) -> datasets.Dataset:
     """Loads a split of a dataset of the Hugging Face Hub, or of a folder of data files.
 
@@ -83,31 +99,82 @@ def read_hub(
         subset: the dataset's configuration; needed where it has several.
         split: such as `train`, or a slice such as `train[:1000]`.
         sample_config: the config that an error names as the one that needs no network.
+        labelled: as for `read_files`.
     """
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     if source.endswith("@") and not Path(source).is_dir():
         raise UserError(
             f"expected name@revision, such as stanfordnlp/imdb@main, found '{source}'; mend the name"
         )
+    asked = (name, subset, revision)
     with hub_errors(f"dataset '{source}'", sample_config), quiet_datasets(bars=True):
-        try:
-            builder = datasets.load_dataset_builder(name, subset, revision=revision or None)
-        except ValueError as error:
-            known = re.findall(r"'([^']+)'", str(error).partition("vailable")[2])
-            if "BuilderConfig" not in str(error) and "Config name is missing" not in str(error):
-                raise
-            found = f"no subset '{subset}'" if subset else "several subsets"
+        builder, raw = None, None
+        if Path(source).is_dir() and (arrow := saved_to_disk(source)) is not None:
+            builder = datasets.load_dataset_builder("arrow", data_files=arrow)
+        elif datasets.config.HF_HUB_OFFLINE and not Path(source).is_dir():
+            raw = remembered(*asked)
+        if builder is None and raw is None:
+            builder = _builder(source, *asked)
+            if Path(source).is_dir() and builder.config.data_files:
+                tell_left_out(source, frozenset(itertools.chain(*builder.config.data_files.values())))
+            raw = raw_files(builder)
+            if raw is not None and not Path(source).is_dir():
+                remember(raw, *asked)
+        if builder is not None and raw is None:
+            builder.download_and_prepare()
+    splits = list(raw.splits if raw is not None else builder.info.splits or {})  # type: ignore[union-attr]
+    wanted = [re.split(r"\[", part)[0].strip() for part in split.split("+")]
+    if unknown := [part for part in wanted if part not in splits]:
+        raise UserError(
+            f"dataset '{source}' has no split '{unknown[0] if len(wanted) > 1 else split}', but "
+            f"{quoted(splits)}; set --data.train_split, --data.validation_split or --data.test_split"
+        )
+    if raw is not None:
+        files = {part: _checked(raw.splits[part]) for part in wanted}
+        tables = {part: _read(files[part], raw.suffix, "--data.source", labelled) for part in wanted}
+        return _slices(tables, split, source, sample_config)
+    with hub_errors(f"dataset '{source}'", sample_config), quiet_datasets():
+        return builder.as_dataset(split=split)  # type: ignore[union-attr]
+
+
+def _builder(source: str, name: str, subset: str | None, revision: str) -> datasets.DatasetBuilder:
+    try:
+        return datasets.load_dataset_builder(name, subset, revision=revision or None)
+    except ValueError as error:
+        if "same data file format for all splits" in str(error):
             raise UserError(
-                f"dataset '{source}' has {found}; set --data.subset to one of {quoted(known)}"
+                f"expected files of one format in {source}, found several; set --data.train_path, "
+                "--data.validation_path and --data.test_path to those of each split"
             ) from None
-        builder.download_and_prepare()
-        splits = list(builder.info.splits or {})
-        if re.split(r"[\[+]", split)[0] not in splits:
-            raise UserError(
-                f"dataset '{source}' has no split '{split}', but {quoted(splits)}; set --data.train_split, "
-                "--data.validation_split or --data.test_split"
-            )
-        return builder.as_dataset(split=split)
+        known = re.findall(r"'([^']+)'", str(error).partition("vailable")[2])
+        if "BuilderConfig" not in str(error) and "Config name is missing" not in str(error):
+            raise
+        found = f"no subset '{subset}'" if subset else "several subsets"
+        raise UserError(
+            f"dataset '{source}' has {found}; set --data.subset to one of {quoted(known)}"
+        ) from None
+
+
+def _checked(files: list[str]) -> list[str]:
+    """The files, each looked at as those of a path are; what was unpacked has no suffix to hold it to."""
+    named = [file for file in files if Path(file).suffix.lower() in SUFFIXES]
+    find_files(named, "--data.source")
+    return files
+
+
+def _slices(
+    tables: dict[str, datasets.Dataset], split: str, source: str, sample_config: str
+) -> datasets.Dataset:
+    """What `train[:1000]` or `train+test` asks for of these splits."""
+    with hub_errors(f"dataset '{source}'", sample_config):
+        lengths = {name: len(table) for name, table in tables.items()}
+        parts = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
+    taken = []
+    for part in parts:
+        table = tables[part.splitname]
+        whole = (part.from_, part.to) == (0, len(table))
+        taken.append(table if whole else table.select(range(part.from_, part.to)))
+    return taken[0] if len(taken) == 1 else datasets.concatenate_datasets(taken)
 
 
 def select_texts(
@@ -197,9 +264,9 @@ def class_names(table: datasets.Dataset, column: str = "label") -> list[str] | N
 
 
 def _content_key(files: list[str]) -> str:
-    suffix = Path(files[0]).suffix.lower()
-    key = xxhash.xxh3_128(f"{READER_VERSION} {suffix}".encode())
+    key = xxhash.xxh3_128(f"{READER_VERSION}".encode())
     for file in files:
+        key.update(Path(file).suffix.lower().encode())
         with open(file, "rb") as handle:
             key.update(hashlib.file_digest(handle, xxhash.xxh3_128).digest())
     return key.hexdigest()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.splits import Split, SplitName, origin
+from lit_ft.splits import Split, SplitName, asks_hub, origin
 
 NUM_BARS = 50
 ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -34,8 +34,9 @@ def corpus_facts(splits: Mapping[SplitName, Split], settings: Mapping[str, Any],
     for name in filter(splits.__contains__, ORDER):
         split = splits[name]
         where = settings[f"{name}_path"] or settings["source"]
-        where = where if origin(settings, name) else "held out of train"
-        found[name] = split_facts(split, num_labels, where)
+        own = origin(settings, name) is not None
+        found[name] = split_facts(split, num_labels, where if own else "held out of train")
+        found[name]["from_hub"] = asks_hub(settings, name if own else "train")
     return found
 
 

@@ -6,17 +6,16 @@ N rows of the validation split, C classes.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from lightning import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from lit_ft import figures
-from lit_ft.analysis import calibration_of, per_class, softmax, summarise
+from lit_ft.analysis import MOST_IN_MATRIX, calibration_of, per_class, softmax, summarise
 from lit_ft.board import CLASSIFIER_LAYOUT, flat, write_hparams
-from lit_ft.console import global_rank
 from lit_ft.corpus_facts import corpus_facts
 from lit_ft.history import LossHistory
+from lit_ft.launcher import global_rank
 from lit_ft.machine import hardware, versions
 from lit_ft.markdown import table
 from lit_ft.metrics import Outcomes
@@ -31,6 +30,7 @@ HPARAMS = (
 BEST = ("accuracy", "macro_f1", "loss")
 FINAL = [f"{prefix}/{name}" for prefix in ("best", "test") for name in BEST]
 MOST_CURVES = 20  # classes that get a PR curve
+MOST_LISTED = 50  # classes whose rows are listed
 
 
 def writer_of(trainer: Any) -> SummaryWriter | None:
@@ -50,7 +50,7 @@ class Dashboard(Callback):
         monitor: The validation figure that chooses the best checkpoint.
 
     Attributes:
-        summaries: Step -> `analysis.summarise` of the validation at that step, and its `confusion`.
+        summaries: Step -> `analysis.summarise` of the validation at that step, and its `confusion` matrix.
     """
 
     def __init__(
@@ -68,9 +68,11 @@ class Dashboard(Callback):
         if (writer := writer_of(trainer)) is None:
             return
         writer.add_custom_scalars(CLASSIFIER_LAYOUT)
-        write_hparams(writer, flat(self.settings), HPARAMS, FINAL)
+        weights = {"model.class_weights": self.settings["model"]["class_weights"]}  # by name: a mapping
+        write_hparams(writer, flat(self.settings) | weights, HPARAMS, FINAL)
         step = trainer.global_step
-        facts = [("command", self.command), ("hardware", hardware()), *versions().items()]
+        on = hardware(trainer.strategy.root_device.type, trainer.world_size)
+        facts = [("command", self.command), ("hardware", on), *versions().items()]
         writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)
         datamodule = trainer.datamodule
         names = datamodule.labels.names
@@ -85,7 +87,9 @@ class Dashboard(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or "val" not in pl_module.outcomes:
             return
         outcomes: Outcomes = pl_module.outcomes["val"]
-        summary = summarise(outcomes.logits, outcomes.labels, outcomes.index, pl_module.temperature)
+        summary = summarise(
+            outcomes.logits, outcomes.labels, outcomes.predicted, outcomes.index, pl_module.temperature
+        )
         summary["confusion"] = pl_module.confusion["val/confusion_matrix"]
         self.summaries = {**self._kept(), trainer.global_step: summary}
         if (writer := writer_of(trainer)) is not None:
@@ -132,7 +136,7 @@ def draw_evaluation(
     prefix: str,
     outcomes: Outcomes,
     summary: dict[str, Any],
-    counts: Sequence[Sequence[int]],
+    counts: Sequence[Sequence[int]] | None,
     names: Sequence[str],
     step: int,
 ) -> None:
@@ -143,13 +147,20 @@ def draw_evaluation(
         prefix: `val` or `test`.
         outcomes: Of its rows.
         summary: `analysis.summarise` of them.
-        counts: The confusion matrix, (C true, C predicted).
+        counts: The confusion matrix, (C true, C predicted); None of so many classes that none is kept.
         names: Display names of the classes, (C,).
         step: Of the weights.
     """
-    writer.add_figure(f"{prefix}/confusion_matrix", figures.confusion_matrix(counts, names), step)
     writer.add_figure(f"{prefix}/reliability", figures.reliability_diagram(*calibration_of(summary)), step)
-    writer.add_figure(f"{prefix}/classes", figures.class_bars(per_class(np.asarray(counts)), names), step)
+    if counts is not None:
+        classes = per_class(summary["class_counts"])
+        writer.add_figure(f"{prefix}/confusion_matrix", figures.confusion_matrix(counts, names), step)
+        writer.add_figure(f"{prefix}/classes", figures.class_bars(classes, names), step)
+    else:
+        rows = [(names[true], names[said], count) for true, said, count in summary["confusions"]]
+        shown = table(("true", "predicted", "rows"), rows)
+        note = f"No picture of {len(names):,} classes (of up to {MOST_IN_MATRIX}): the most frequent mistakes"
+        writer.add_text(f"{prefix}/confusions", f"{note}\n\n{shown}", step)
     probabilities = softmax(outcomes.logits)
     for c, name in list(enumerate(names))[:MOST_CURVES]:
         writer.add_pr_curve(f"{prefix}/pr/{c}_{name}", outcomes.labels == c, probabilities[:, c], step)
@@ -185,6 +196,17 @@ def corpus_table(corpus: dict[str, Any], names: Sequence[str]) -> str:
         ("cut_rows", "texts cut"), ("cut_tokens", "tokens cut"), ("fingerprint", "fingerprint"),
     ):  # fmt: skip
         lines.append([what, *(corpus[split][key] for split in splits)])
-    for c, name in enumerate(names[:50]):
-        lines.append([f"class {name}", *(corpus[split]["class_counts"][c] for split in splits)])
+    lines += class_rows(corpus, names)
     return table(("", *splits), lines)
+
+
+def class_rows(corpus: dict[str, Any], names: Sequence[str]) -> list[list[Any]]:
+    """The rows of each class in each split, of the first `MOST_LISTED`; and how many classes are left out."""
+    shown = names[:MOST_LISTED]
+    lines: list[list[Any]] = [
+        [f"class {name}", *(split["class_counts"][c] for split in corpus.values())]
+        for c, name in enumerate(shown)
+    ]
+    if len(names) > len(shown):
+        lines.append([f"and {len(names) - len(shown):,} classes more", *([""] * len(corpus))])
+    return lines

@@ -4,6 +4,7 @@ N rows of a split, B rows a batch, T tokens after padding, C classes.
 """
 
 from typing import Any, Literal, cast
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -11,9 +12,14 @@ from lightning import LightningDataModule
 
 from lit_ft import batch_settings, model_checks, pretrained, splits
 from lit_ft.batching import GroupedBatchSampler, ResumableLoader
+from lit_ft.console import say
 from lit_ft.encoding import EncodedRows, Truncation
+from lit_ft.label_column import LabelType
 from lit_ft.labels import LabelMapping
+from lit_ft.schedule import limit_in_words, limited
 from lit_ft.splits import Split, SplitName, asks_hub, origin, prepare_split
+
+KINDS: dict[SplitName, str] = {"validation": "val", "test": "test"}  # in the names of the Trainer's limits
 
 
 class YelpDataModule(LightningDataModule):
@@ -35,12 +41,19 @@ class YelpDataModule(LightningDataModule):
         predict_output: File that `predict` writes; default `predictions.csv` in the run folder.
         text_column: Name of the column that holds the text.
         label_column: Name of the column that holds the label.
-        label_base: The lowest whole-number label. By default 0 where a 0 occurs, else 1 (stars).
-        label_names: Display names of the classes, lowest label first.
+        label_type: What labels are. `numbers`: whole numbers, in their order; `names`: as they are
+            written, in alphabetical order. `auto` takes a column for numbers only if every value is a whole
+            number, and not if digits are written as those of no number are (007; 1.0 beside 1.10).
+        label_base: The lowest whole number that is a class, also if no row has it. By default the lowest that
+            occurs, and labels below 0 are refused, as -1 often means "not labelled".
+        label_names: The labels in the order of their classes, also those that no row has; or, for labels that
+            are whole numbers or declared by the dataset, a name to show for each. A mapping from label to
+            name shows these names whatever the labels are.
         validation_share: Share of the training split held out for validation, stratified by label,
-            where no validation data is given.
-        split_seed: Chooses which rows are held out. Kept apart from the run's seed, so that runs with
-            different seeds are validated on the same rows.
+            where no validation data is given. Equal texts stay on one side.
+        split_seed: Chooses which rows are held out, and which part is measured where a limit of the trainer
+            leaves a part. Kept apart from the run's seed, so that runs with different seeds are validated
+            on the same rows.
         unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
             backslash and a quote become a quote.
         strip_html_breaks: Turn `<br />` into a line break.
@@ -77,8 +90,9 @@ class YelpDataModule(LightningDataModule):
         predict_output: str | None = None,
         text_column: str = "text",
         label_column: str = "label",
+        label_type: LabelType = "auto",
         label_base: int | None = None,
-        label_names: list[str] | None = None,
+        label_names: list[str] | dict[str, str] | None = None,
         validation_share: float = 0.05,
         split_seed: int = 0,
         unescape: bool = False,
@@ -104,6 +118,8 @@ class YelpDataModule(LightningDataModule):
         self.splits: dict[SplitName, Split] = {}
         self._tokenizer_files: dict[str, str] = {}
         self._fingerprint: str | None = None  # of the training data
+        self._held_out: str | None = None  # of the rows of it that are held out
+        self._parts_said: set[SplitName] = set()
         self._train_loader: ResumableLoader | None = None
         self._loader_state: dict[str, int] | None = None
 
@@ -122,7 +138,7 @@ class YelpDataModule(LightningDataModule):
             config = pretrained.load_config(self.hparams["tokenizer"])
             tokenizer = pretrained.load_tokenizer(self.hparams["tokenizer"])
             model_checks.check_max_tokens(config, self.hparams["max_tokens"], tokenizer)
-            self._set_tokenizer(tokenizer)
+            self.set_tokenizer(tokenizer)
         if stage == "fit" and "train" not in self.splits:
             self._setup_train_and_validation(keep_train=True)
         elif stage == "validate" and "validation" not in self.splits:
@@ -135,11 +151,15 @@ class YelpDataModule(LightningDataModule):
         h, own_validation = self.hparams, origin(self.hparams, "validation") is not None
         if keep_train or not own_validation:
             train = self._prepare("train")
-            splits.check_same_train(self._fingerprint, train.fingerprint, resumes=keep_train)
-            self._fingerprint = train.fingerprint
+            where = h["train_path"] or h["source"]
+            splits.check_same_train(self._fingerprint, train.fingerprint, keep_train, where)
             if not own_validation:
-                halves = splits.hold_out(train, h["validation_share"], h["split_seed"])
-                train, self.splits["validation"] = halves
+                train, validation = splits.hold_out(train, h["validation_share"], h["split_seed"])
+                held_out = f"{crc32(validation.rows.positions.tobytes()):08x}"
+                if self._fingerprint is not None:  # a checkpoint's
+                    splits.check_same_held_out(self._held_out, held_out)
+                self.splits["validation"], self._held_out = validation, held_out
+            self._fingerprint = train.fingerprint
             if keep_train:
                 self.splits["train"] = train
         if own_validation:
@@ -165,6 +185,10 @@ class YelpDataModule(LightningDataModule):
         """Training batches an epoch, on each process; the same in every epoch."""
         return len(self._sampler("train", self.splits["train"].rows, True, world_size))
 
+    def num_evaluation_batches(self, split: SplitName, world_size: int) -> int:
+        """Batches of a split that is measured, on each process."""
+        return len(self._sampler(split, self.splits[split].rows, False, world_size))
+
     def rows_per_train_batch(self) -> float | None:
         """Rows of a mean training batch, over all processes, where batches differ: with a `token_budget`."""
         return self._sampler("train", self.splits["train"].rows, True).rows_per_batch
@@ -180,7 +204,24 @@ class YelpDataModule(LightningDataModule):
         self, split: SplitName, rows: EncodedRows, train: bool, of: int | None = None
     ) -> GroupedBatchSampler:
         rank, world_size = (0, 1) if split == "predict" else self._process()  # predict: see _loader
-        return batch_settings.batch_sampler(self.hparams, rows.lengths, train, rank, of or world_size)
+        settings = self.hparams, rows.lengths, train, rank, of or world_size
+        sampler = batch_settings.batch_sampler(*settings, near=split == "predict")
+        sampler.repeats = train and bool(getattr(self.trainer, "overfit_batches", 0))
+        return sampler
+
+    def _limited(self, split: SplitName, batches: int) -> int:
+        """How many batches of a split that is measured the Trainer will take."""
+        kind = KINDS.get(split)
+        if kind is None or self.trainer is None:
+            return batches
+        # Of no batches Lightning asks for no loader, but for `num_sanity_val_steps`.
+        return limited(batches, getattr(self.trainer, f"limit_{kind}_batches")) or batches
+
+    def _say_part(self, split: SplitName, rows: int, whole: int) -> None:
+        if split not in self._parts_said:  # once, though a sanity check asks for the loader, too
+            self._parts_said.add(split)
+            limit = limit_in_words(self.trainer, KINDS[split])
+            say(f"{split}: measured on a random part, {rows:,} of {whole:,} texts ({limit})")
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -190,10 +231,21 @@ class YelpDataModule(LightningDataModule):
         if not train:  # what was said of a row is written beside its text
             # In predict each process takes a stretch of the file, so that it can write in order.
             rank, world_size = self._process() if split == "predict" else (0, 1)
-            rows = rows.take(np.array_split(np.arange(len(rows)), world_size)[rank], with_index=True)
+            share = np.array_split(np.arange(len(rows)), world_size)[rank]
+            # A process for which no row is left computes the first one, too, which its writer passes over:
+            # of a loop without batches Lightning 2.6.6 (prediction_loop.py, skip) calls no hook, and the
+            # other processes would wait in theirs.
+            rows = rows.take(share if len(share) else np.arange(1), with_index=True)
+        sampler = self._sampler(split, rows, train)
+        if not train and (left := self._limited(split, len(sampler))) < len(sampler):
+            whole, told_length = len(rows), len(sampler)
+            rows = rows.take(sampler.random_rows(left), with_index=True)
+            sampler = self._sampler(split, rows, train)
+            sampler.told_length = told_length
+            self._say_part(split, len(rows), whole)
         return ResumableLoader(
             rows,
-            batch_sampler=self._sampler(split, rows, train),
+            batch_sampler=sampler,
             collate_fn=batch_settings.padding_collator(self.hparams, self.tokenizer),
             num_workers=self.hparams["num_workers"],
             generator=torch.Generator(),
@@ -222,7 +274,8 @@ class YelpDataModule(LightningDataModule):
 
     # ---- what a checkpoint keeps -----------------------------------------------------------------
 
-    def _set_tokenizer(self, tokenizer: Any) -> None:
+    def set_tokenizer(self, tokenizer: Any) -> None:
+        """The tokenizer as it is now: a checkpoint carries it."""
         self.tokenizer, self._tokenizer_files = tokenizer, pretrained.tokenizer_files(tokenizer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -232,13 +285,15 @@ class YelpDataModule(LightningDataModule):
             "labels": self.labels.as_dict() if self.labels else None,
             "tokenizer": self._tokenizer_files,
             "train": self._fingerprint,
+            "held_out": self._held_out,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` gave, before any loader is built; texts and labels are read as then."""
         self._loader_state = state_dict["loader"]
-        self._fingerprint = self._fingerprint or state_dict["train"]
+        if self._fingerprint is None:
+            self._fingerprint, self._held_out = state_dict["train"], state_dict.get("held_out")
         if self.labels is None and state_dict["labels"]:
             self.labels = LabelMapping.from_dict(state_dict["labels"])
         if self.tokenizer is None:
-            self._set_tokenizer(pretrained.tokenizer_from_files(state_dict["tokenizer"]))
+            self.set_tokenizer(pretrained.tokenizer_from_files(state_dict["tokenizer"]))

@@ -24,7 +24,8 @@ Truncation = Literal["head", "tail", "head_tail"]
 HEAD_SHARE = 128 / 510
 
 BAR_ROWS = 10_000  # fewer are done before a bar could be read
-ENCODING_VERSION = 1  # part of the cache key: raise it when the result for the same input changes
+ENCODED = Features({"input_ids": List(Value("int32")), "full_length": Value("int32")})
+ENCODING_VERSION = 2  # part of the cache key: raise it when the result for the same input changes
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,51 @@ def cut(ids: list[int], room: int, truncation: Truncation) -> list[int]:
     return ids[:head] + ids[len(ids) - (room - head) :]
 
 
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after a single text, such as ([CLS],) and ([SEP],)."""
-    plain = tokenizer.encode("a", add_special_tokens=False)
-    whole = tokenizer.encode("a", add_special_tokens=True)
-    for i in range(len(whole) - len(plain) + 1):
-        if whole[i : i + len(plain)] == plain:
-            return whole[:i], whole[i + len(plain) :]
-    raise AssertionError(f"{whole} does not hold {plain}")
+@dataclass(frozen=True)
+class Template:
+    """What the tokenizer puts around a single text, and the token types that it gives.
+
+    Attributes:
+        before: Ids before the text, such as [CLS].
+        after: Ids after it, such as [SEP]; XLNet's <sep> and <cls>.
+        types: Of `before`, of each of the text's own tokens, of `after`. All are 0 but in XLNet and Funnel.
+    """
+
+    before: list[int]
+    after: list[int]
+    types: tuple[list[int], int, list[int]]
+
+    @property
+    def size(self) -> int:
+        """Tokens that are not the text's own."""
+        return len(self.before) + len(self.after)
+
+
+def fast_backend(tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The `tokenizers.Tokenizer` inside, set to encode as the tokenizer itself does for a `pipeline`.
+
+    A tokenizer file may carry a cut and padding of its own; ours come later and count what they lose.
+    """
+    backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    return backend
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
+    """What the tokenizer itself puts around a single text."""
+    backend = fast_backend(tokenizer)
+    # Any text that has a token will do. "a" has none where it is unknown and there is no unknown token.
+    texts = chain(["a"], tokenizer.all_special_tokens, tokenizer.get_vocab())
+    tried = (backend.encode(text, add_special_tokens=False) for text in texts)
+    plain = next(encoded for encoded in tried if encoded.ids)
+    whole = backend.post_process(plain, None, True)
+    own = [i for i, added in enumerate(whole.special_tokens_mask) if not added]
+    first, last = own[0], own[-1] + 1
+    assert whole.ids[first:last] == plain.ids, f"{whole.ids} does not hold {plain.ids}"
+    types = whole.type_ids
+    return Template(whole.ids[:first], whole.ids[last:], (types[:first], types[first], types[last:]))
 
 
 def content_hash(table: Dataset) -> str:
@@ -104,15 +142,14 @@ def encode(
     Raises:
         UserError: `max_tokens` leaves no room beside the special tokens.
     """
-    before, after = special_ids(tokenizer)
-    room = max_tokens - len(before) - len(after)
+    template = template_of(tokenizer)
+    before, after = template.before, template.after
+    room = max_tokens - template.size
     if room < 1:
-        raise UserError(f"expected data.max_tokens of at least {len(before + after) + 1}, found {max_tokens}")
-    backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
-    # A tokenizer file may carry a cut and padding of its own; ours come later and count what they lose.
-    backend.no_truncation()
-    backend.no_padding()
-    settings = (ENCODING_VERSION, content or content_hash(table), backend.to_str(), max_tokens, truncation)
+        raise UserError(f"expected data.max_tokens of at least {template.size + 1}, found {max_tokens}")
+    backend = fast_backend(tokenizer)
+    reading = (backend.to_str(), backend.encode_special_tokens)
+    settings = (ENCODING_VERSION, content or content_hash(table), *reading, max_tokens, truncation)
     key = xxhash.xxh3_128(repr(settings).encode()).hexdigest()
     cache_file = cache_dir() / "encoded" / f"{key}.arrow"
     cached = cache_file.is_file()
@@ -133,7 +170,7 @@ def encode(
         encoded = texts.map(
             encode_batch,
             batched=True,
-            features=Features({"input_ids": List(Value("int32")), "full_length": Value("int32")}),
+            features=ENCODED,
             new_fingerprint=key,
             cache_file_name=str(cache_file),
             desc=description,

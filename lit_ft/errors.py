@@ -15,9 +15,17 @@ class UserError(ValueError):
     """
 
 
+class NoRows(UserError):
+    """A file that has a header, at most, and no row: `predict` writes a header then."""
+
+
 def as_user_error(error: Exception) -> UserError:
     """The Trainer's own complaint about its arguments, as one line."""
-    return error if isinstance(error, UserError) else UserError(f"trainer settings: {error}")
+    if isinstance(error, UserError):
+        return error
+    missing = "gpu backend" in str(error) or "accelerator is not available" in str(error)
+    advice = "; set --trainer.accelerator=auto, or cpu" if missing else ""
+    return UserError(f"trainer settings: {str(error).rstrip('.!') if missing else error}{advice}")
 
 
 def first_line(error: BaseException) -> str:

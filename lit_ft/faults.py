@@ -1,16 +1,49 @@
 """Leaf: which files are meant, and what is wrong with one on which the fast readers failed."""
 
-import csv
 import difflib
 import glob
 import json
 import os
+import re
+import shlex
 import sys
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from lit_ft.errors import UserError, first_line
+from lit_ft.errors import UserError
 
+BYTE_ORDER_MARKS = {  # UTF-32's begins with UTF-16's
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+FOREIGN = {  # first bytes -> suffix where they belong, and what the file is elsewhere
+    b"PAR1": (".parquet", "parquet; rename it to .parquet"),
+    b"ARROW1": ("", "an Arrow (feather) file; write it as parquet"),
+    b"\xd0\xcf\x11\xe0": ("", "an old Excel workbook (.xls); save it as CSV UTF-8"),
+    b"\x1f\x8b": ("", "compressed by gzip; run gunzip first"),
+    b"BZh": ("", "compressed by bzip2; run bunzip2 first"),
+    b"\xfd7zXZ\0": ("", "compressed by xz; run unxz first"),
+    b"\x28\xb5\x2f\xfd": ("", "compressed by zstd; run unzstd first"),
+    b"SQLite format 3\0": ("", "an SQLite database; export the table as csv"),
+    b"%PDF-": ("", "a PDF; export its table as csv"),
+}
+OTHER_SUFFIXES = {
+    ".xlsx": "save it as CSV UTF-8",
+    ".xls": "save it as CSV UTF-8",
+    ".ods": "save it as CSV UTF-8",
+    ".ndjson": "rename it to .jsonl",
+    ".tab": "rename it to .tsv",
+    ".text": "rename it to .txt",
+    ".gz": "run gunzip first",
+    ".zip": "unpack it",
+    ".arrow": "write it as parquet",
+    ".feather": "write it as parquet",
+    ".pkl": "write it as parquet",
+}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
 
 
@@ -19,9 +52,10 @@ def find_files(patterns: list[str], flag: str) -> list[str]:
     files: list[str] = []
     for pattern in map(os.path.expanduser, patterns):
         if os.path.isdir(pattern):
-            raise UserError(
-                f"expected a file, found the folder {pattern}; set {flag}='{os.path.join(pattern, '*.csv')}'"
-            )
+            held = {Path(name).suffix.lower() for name in os.listdir(pattern)}
+            suffix = next((suffix for suffix in SUFFIXES if suffix in held), ".csv")
+            advice = shlex.quote(os.path.join(pattern, f"*{suffix}"))
+            raise UserError(f"expected a file, found the folder {pattern}; set {flag}={advice}")
         found = (
             [pattern]
             if os.path.exists(pattern)
@@ -34,13 +68,15 @@ def find_files(patterns: list[str], flag: str) -> list[str]:
         files += [file for file in found if file not in files]
     for file in files:
         if Path(file).suffix.lower() not in SUFFIXES:
+            advice = OTHER_SUFFIXES.get(Path(file).suffix.lower(), "convert it")
             raise UserError(
-                f"expected a file of {', '.join(SUFFIXES)}, found {file}; convert it and set {flag}"
+                f"expected a file of {', '.join(SUFFIXES)}, found {file}; {advice} and set {flag}"
             )
         try:
             if os.path.getsize(file) == 0:
                 raise UserError(f"{file} is empty; give {flag} a file with at least one row")
-            open(file, "rb").close()
+            if found_instead := foreign(file):
+                raise UserError(f"{file} is {found_instead}, or give {flag} another file")
         except OSError as error:
             raise UserError(
                 f"{file} cannot be read: {error.strerror}; change its mode, or set {flag}"
@@ -65,49 +101,86 @@ def quoted(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
-def delimiter(path: str) -> str:
-    """A tab for `.tsv`, else a comma."""
-    return "\t" if path.lower().endswith(".tsv") else ","
-
-
-def csv_fault(path: str, flag: str) -> UserError | None:
-    """The first line of another number of values than the header, or whose quote never closes."""
-    csv.field_size_limit(1 << 30)
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter(path), strict=True)
-        line, expected = 1, 0
-        try:
-            for row in reader:
-                expected = expected or len(row)
-                if row and len(row) != expected:
-                    what = f"expected {expected} values, as in the header, found {len(row)}"
-                    return UserError(f"{path}, line {line}: {what}; mend it, or give {flag} another file")
-                line = reader.line_num + 1
-        except csv.Error as error:
-            what = "a quote opens and never closes" if "unexpected end" in str(error) else first_line(error)
-            return UserError(f"{path}, line {line}: {what}; mend it, or give {flag} another file")
-    return None
+def codec_of(path: str) -> str:
+    """UTF-8, or what the byte order mark says."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    return next((codec for mark, codec in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8")
 
 
 def not_utf8(path: str, flag: str) -> UserError | None:
-    """The first byte that is not UTF-8, with its line."""
+    """The first byte that is not UTF-8, with its line, and what it may be instead."""
+    if not codec_of(path).startswith("utf-8"):
+        return None
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode()
             except UnicodeDecodeError as error:
-                utf16 = number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff")
-                found = "UTF-16" if utf16 else f"byte 0x{line[error.start]:02x} in line {number}"
+                found = f"byte 0x{line[error.start]:02x} in line {number}"
                 return UserError(
-                    f"{path} is not UTF-8: found {found}; convert it, or give {flag} another file"
+                    f"{path} is not UTF-8: found {found}{_as_windows_1252(line, error.start, path, flag)}"
                 )
     return None
+
+
+def _as_windows_1252(line: bytes, place: int, path: str, flag: str) -> str:
+    """The advice for a file of Western Europe's Windows; for one of other letters, without its command."""
+    begin, end = max(line.rfind(b" ", 0, place), place - 12, 0), place + 12
+    letters = sum(byte > 127 for byte in line)
+    try:
+        word = (line[begin:end].decode("cp1252").split() or [""])[0].strip('",;')
+    except UnicodeDecodeError:  # cp1252 leaves five bytes without a meaning
+        word = ""
+    if not word or letters > len(line) / 3:
+        return f"; save it as UTF-8, or give {flag} another file"
+    command = f"iconv -f cp1252 -t utf-8 {shlex.quote(path)} > utf8{Path(path).suffix}"
+    return f", as in Windows-1252 ('{word}'); convert it: {command}, or give {flag} another file"
+
+
+def foreign(path: str) -> str | None:
+    """What a file is whose first bytes are those of another format than its suffix says, and what to do."""
+    suffix = Path(path).suffix.lower()
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if start.startswith(b"PK\x03\x04"):
+        return _archive(path)
+    for mark, (own, what) in FOREIGN.items():
+        if start.startswith(mark) and own != suffix:
+            return what
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if suffix == ".txt" or suffix == ".parquet":
+        return None
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page (HTML); download the file itself"
+    if text.startswith(b"<?xml"):
+        return "XML; convert it"
+    if text.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS; run `git lfs pull` where it was cloned"
+    if suffix in (".csv", ".tsv") and re.match(rb'[\[{]\s*(\{\s*)?"[^"]*"\s*:', text):
+        return "JSON; rename it to .jsonl"
+    return None
+
+
+def _archive(path: str) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        names = []
+    if any(name.startswith("xl/") for name in names):
+        return "an Excel workbook (.xlsx); save it as CSV UTF-8"
+    if any(name in ("content.xml", "word/document.xml") for name in names):
+        return "an office document; save its table as CSV UTF-8"
+    return "a zip archive; unpack it"
 
 
 def malformed_json(path: str, line: int, error: ValueError | RecursionError, flag: str) -> UserError:
     """What is wrong in a line of JSON, and in which column where that is known."""
     if isinstance(error, json.JSONDecodeError):
         what = f"malformed JSON ({error.msg}, column {error.colno})"
+        if "double quotes" in error.msg:  # as print() shows a dict
+            what += "; json.dumps writes it so"
     elif isinstance(error, RecursionError):
         what = f"lists or objects inside each other deeper than {sys.getrecursionlimit()} levels"
     else:  # Python reads whole numbers of so many digits only

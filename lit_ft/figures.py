@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 # A class name in a script that matplotlib's font lacks shows as boxes, in the pictures only.
 warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
 matplotlib.rcParams["text.parse_math"] = False  # '$' in a name is no formula
+matplotlib.rcParams["text.usetex"] = False  # nor is it one where a matplotlibrc of the user's asks for TeX
 
 MOST_MARKED = 30  # points of a curve that are marked one by one; more would be a caterpillar
 MOST_COUNTED = 12  # classes up to which a cell has room for its count

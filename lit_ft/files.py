@@ -14,15 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from datasets.builder import Key
 from tqdm import tqdm
 
 from lit_ft.console import bar_pace
-from lit_ft.errors import UserError, first_line
-from lit_ft.faults import csv_fault, delimiter, malformed_json, not_utf8, quoted
+from lit_ft.dialect import recognise
+from lit_ft.errors import NoRows, UserError, first_line
+from lit_ft.faults import codec_of, not_utf8, quoted
+from lit_ft.headers import clean_names
+from lit_ft.json_records import json_records
+from lit_ft.reading import Kind, Reading
 
 BATCH_ROWS = 10_000
 MOST_COLUMNS = 5_000  # `datasets` 5.2 copies the description of each many times: 100,000 take a minute
@@ -47,26 +53,27 @@ class FilesConfig(datasets.BuilderConfig):
 class Files(datasets.ArrowBasedBuilder):
     """Reads files into the `datasets` cache. Values of CSV, TSV and JSON stay text, as they were written.
 
-    `info.description` tells, as JSON, the first row where a column of a JSON file holds a list or an object.
+    `info.description` is a `Reading` as JSON: what there is to say of the files is cached with their rows.
     """
 
     BUILDER_CONFIG_CLASS = FilesConfig
     config: FilesConfig
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(description="{}")
+        return datasets.DatasetInfo(description=Reading().as_json())
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         return [datasets.SplitGenerator(name="train", gen_kwargs={})]
 
     def _generate_tables(self) -> Iterator[tuple[Key, pa.Table]]:
         paths, flag = self.config.paths, self.config.flag
+        reading = Reading()
         names: list[str] | None = None
         num_rows = 0
         with tqdm(desc=f"reading {paths[0]}", unit=" rows", delay=2, leave=False, **bar_pace()) as bar:
             for path_index, path in enumerate(paths):
                 num_rows_before = num_rows
-                for index, table in enumerate(self._read(path, num_rows)):
+                for index, table in enumerate(self._read(path_index, num_rows, names, reading)):
                     names = table.column_names if names is None else names
                     if table.num_columns > MOST_COLUMNS:
                         raise UserError(
@@ -78,7 +85,7 @@ class Files(datasets.ArrowBasedBuilder):
                     ]:  # `datasets` cuts it there
                         raise UserError(
                             f"{path} has a NUL in the column {quoted(nul[:1])}, as UTF-16 read as UTF-8 has; "
-                            f"convert it, or give {flag} another file"
+                            f"write it as UTF-8, or give {flag} another file"
                         )
                     if sorted(names) != sorted(table.column_names):
                         raise UserError(
@@ -89,36 +96,47 @@ class Files(datasets.ArrowBasedBuilder):
                     bar.update(table.num_rows)
                     yield Key(path_index, index), table.select(names)
                 if num_rows == num_rows_before:
-                    raise UserError(f"{path} has no rows; give {flag} a file with at least one")
+                    raise NoRows(f"{path} has no rows; give {flag} a file with at least one")
+        self.info.description = reading.as_json()
 
-    def _read(self, path: str, num_rows_before: int) -> Iterator[pa.Table]:
-        flag = self.config.flag
+    def _read(
+        self, path_index: int, num_rows_before: int, names: list[str] | None, reading: Reading
+    ) -> Iterator[pa.Table]:
+        path, flag, suffix = self.config.paths[path_index], self.config.flag, self.config.suffix
         try:
-            if self.config.suffix in JSON_SUFFIXES:
-                yield from self._json_tables(path, num_rows_before)
+            if suffix in CSV_SUFFIXES:
+                yield from _csv_tables(path, flag, lambda kind, text: reading.note(kind, path_index, text))
+            elif suffix in JSON_SUFFIXES:
+                yield from self._json_tables(path_index, num_rows_before, names, reading)
+            elif suffix == ".txt":
+                yield from _text_tables(path)
             else:
-                yield from READERS[self.config.suffix](path, flag)
-        except UnicodeDecodeError:
-            raise not_utf8(path, flag) or AssertionError(path) from None
+                yield from _parquet_tables(path)
+        except UnicodeError:
+            raise not_utf8(path, flag) or UserError(
+                f"{path} begins as {codec_of(path).upper()} does, but is none; write it as UTF-8, or give "
+                f"{flag} another file"
+            ) from None
         except pa.ArrowInvalid as error:
-            found = (
-                None if self.config.suffix == ".parquet" else not_utf8(path, flag) or csv_fault(path, flag)
-            )
-            raise found or UserError(
-                f"{path} is not a readable {self.config.suffix[1:]} file: {first_line(error)}; write it "
+            raise (suffix != ".parquet" and not_utf8(path, flag)) or UserError(
+                f"{path} is not a readable {suffix[1:]} file: {first_line(error)}; write it "
                 f"again, or give {flag} another file"
             ) from None
 
-    def _json_tables(self, path: str, num_rows_before: int) -> Iterator[pa.Table]:
-        flag = self.config.flag
-        nested: dict[str, int] = json.loads(self.info.description)
-        columns = dict.fromkeys(self.config.late_columns)
-        begun = num_rows_before > 0
-        for records in _batches(_json_records(path, flag)):
-            keys = dict.fromkeys(key for record in records for key in record)
-            if begun and (late := [key for key in keys if key not in columns]):
-                raise LateColumns(*late)
-            columns, begun = keys | columns if not begun else columns, True
+    def _json_tables(
+        self, path_index: int, num_rows_before: int, names: list[str] | None, reading: Reading
+    ) -> Iterator[pa.Table]:
+        path, flag = self.config.paths[path_index], self.config.flag
+        columns = dict.fromkeys([*(names or ()), *self.config.late_columns])
+        batches = self._json_batches(path_index, reading)
+        for number, (records, keys) in enumerate(batches):
+            if names is None and number == 0:
+                columns = keys | columns
+            elif any(key not in columns for key in keys):
+                for later in (batches, *(self._json_batches(i, reading) for i in self._after(path_index))):
+                    for _, more in later:
+                        keys |= more
+                raise LateColumns(*(key for key in keys if key not in columns))
             if half := [name for name in columns if HALF_PAIR.search(name)]:
                 raise UserError(
                     f"{path} has half a surrogate pair in the key {quoted(half[:1])}, which is no text; "
@@ -129,11 +147,30 @@ class Files(datasets.ArrowBasedBuilder):
                 values = [record.get(name) for record in records]
                 row = next((i for i, value in enumerate(values, 1) if isinstance(value, (list, dict))), 0)
                 if row:
-                    nested.setdefault(name, num_rows_before + row)
+                    reading.nested.setdefault(name, num_rows_before + row)
                 table[name] = _string_array([_json_cell(value) for value in values])
             num_rows_before += len(records)
             yield pa.table(table)
-        self.info.description = json.dumps(nested)
+
+    def _json_batches(
+        self, path_index: int, reading: Reading
+    ) -> Iterator[tuple[list[dict[str, Any]], dict[str, None]]]:
+        """Records, and all keys that they have."""
+        path, flag = self.config.paths[path_index], self.config.flag
+        for records in _batches(
+            json_records(path, flag, lambda text: reading.note("recognised", path_index, text))
+        ):
+            yield records, dict.fromkeys(key for record in records for key in record)
+
+    def _after(self, path_index: int) -> range:
+        return range(path_index + 1, len(self.config.paths))
+
+
+def columns_of(path: str) -> list[str]:
+    """The columns that a file without rows names."""
+    if path.lower().endswith(".parquet"):
+        return pa.parquet.read_schema(path).names
+    return recognise(path, "").names if path.lower().endswith(CSV_SUFFIXES) else []
 
 
 def _batches(rows: Iterable[Any]) -> Iterator[list[Any]]:
@@ -149,31 +186,71 @@ def _string_array(values: list[str | None]) -> pa.Array:
         return pa.array([v and v.encode("utf-8", "replace").decode() for v in values], pa.string())
 
 
-def _csv_tables(path: str, flag: str) -> Iterator[pa.Table]:
-    def open_file(column_types: dict[str, pa.DataType]) -> pa.csv.CSVStreamingReader:
-        return pa.csv.open_csv(
-            path,
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-            parse_options=pa.csv.ParseOptions(delimiter=delimiter(path), newlines_in_values=True),
-            # every column is text: 'NA' stays 'NA', '007' stays '007', and 'good' may stand below '3'
-            convert_options=pa.csv.ConvertOptions(column_types=column_types, strings_can_be_null=False),
-        )
-
-    names = open_file({}).schema.names
+def _csv_tables(path: str, flag: str, note: Callable[[Kind, str], None]) -> Iterator[pa.Table]:
+    dialect = recognise(path, flag)
+    names = dialect.names
     if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise UserError(f"{path} has two columns '{twice[0]}'; rename one, or give {flag} another file")
-    last = None
-    for batch in open_file(dict.fromkeys(names, pa.string())):
-        if batch.num_rows:
-            last = batch
-            yield pa.Table.from_batches([batch])
-    # pyarrow 26 takes the file's end for a missing closing quote; the last value then ends in a line break
-    if last is not None and last.column(len(names) - 1)[-1].as_py().endswith("\n"):
-        if fault := csv_fault(path, flag):
-            raise fault
+    for kind, text in dialect.notes:
+        note(kind, text)
+    if dialect.start == len(dialect.content):
+        return
+    columns = [*names, max(names, key=len) + "_"] if dialect.spare else names
+    headers: list[int] = []
+    num_rows = 0
+    rows = pa.py_buffer(dialect.content).slice(dialect.start)
+    try:
+        batches = pa.csv.open_csv(
+            pa.BufferReader(rows),
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=columns),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=dialect.separator,
+                quote_char='"' if dialect.quoted else False,
+                newlines_in_values=dialect.quoted,
+                ignore_empty_lines=len(columns) > 1,  # of one column they are rows, as in a file of texts
+            ),
+            # every column is text: 'NA' stays 'NA', '007' stays '007', and 'good' may stand below '3'
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
+            ),
+        )
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            table = pa.Table.from_batches([batch])
+            headers += [num_rows + row for row in _header_rows(table, names)]
+            num_rows += table.num_rows
+            if dialect.spare:
+                if pc.any(pc.not_equal(table.column(len(names)), "")).as_py():
+                    raise UserError(
+                        f"{path}: expected {len(names)} values, as in the header, found rows with one more; "
+                        f"mend it, or give {flag} another file"
+                    )
+                table = table.select(names)
+            yield table
+    except pa.ArrowInvalid:
+        if fault := not_utf8(path, flag) or dialect.fault(path, flag):
+            raise fault from None
+        raise
+    if headers:
+        shown = ", ".join(f"{row:,}" for row in headers[:3]) + (" ..." if len(headers) > 3 else "")
+        note(
+            "header again", f"the header comes again in row {shown}, as where files were joined; take it out"
+        )
+    if len(columns) > 1 and (blank := dialect.num_blank_lines(num_rows)) > 0:
+        note("warning", f"{blank:,} blank line{'s are' if blank > 1 else ' is'} no row and left out")
 
 
-def _parquet_tables(path: str, flag: str) -> Iterator[pa.Table]:
+def _header_rows(table: pa.Table, names: list[str]) -> list[int]:
+    """Which rows, from 1, are the header again; that of a single column may be a text."""
+    if len(names) < 2:
+        return []
+    alike = pc.equal(pc.utf8_trim_whitespace(table.column(0)), names[0]).to_numpy()
+    rows = [(int(row), table.slice(row, 1).to_pylist()[0]) for row in np.flatnonzero(alike)]
+    return [row + 1 for row, values in rows if clean_names([values[name] for name in names]) == names]
+
+
+def _parquet_tables(path: str) -> Iterator[pa.Table]:
     try:
         with pa.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH_ROWS):
@@ -184,50 +261,10 @@ def _parquet_tables(path: str, flag: str) -> Iterator[pa.Table]:
         raise pa.ArrowInvalid(str(error)) from None  # pyarrow 26: a damaged page is an OSError without errno
 
 
-def _text_tables(path: str, flag: str) -> Iterator[pa.Table]:
-    with open(path, encoding="utf-8-sig") as file:
+def _text_tables(path: str) -> Iterator[pa.Table]:
+    with open(path, encoding=codec_of(path)) as file:
         for lines in _batches(line.rstrip("\n") for line in file):
             yield pa.table({"text": _string_array(lines)})
-
-
-def _json_records(path: str, flag: str) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8-sig") as file:
-        start = next((line.lstrip()[0] for line in file if line.strip()), "")
-        file.seek(0)
-        records = _json_list(file.read(), path, flag) if start == "[" else _json_lines(file, path, flag)
-        for number, record in enumerate(records, 1):
-            if not isinstance(record, dict):
-                raise UserError(
-                    f'{path}, row {number}: expected an object such as {{"text": "..."}}, found '
-                    f"{json.dumps(record)[:40]}; give {flag} a file of objects"
-                )
-            yield record
-
-
-def _json_lines(file: Iterable[str], path: str, flag: str) -> Iterator[Any]:
-    for number, line in enumerate(file, 1):
-        if line.strip():
-            try:
-                yield json.loads(line.rstrip())
-            except (ValueError, RecursionError) as error:
-                raise malformed_json(path, number, error, flag) from None
-
-
-def _json_list(text: str, path: str, flag: str) -> Iterator[Any]:
-    """One item at a time: the list of all items would take several times the memory of the text."""
-    decoder, space, comma = json.JSONDecoder(), re.compile(r"\s*"), re.compile(r"\s*(?:,\s*|(?=\]))")
-    match = space.match(text, text.index("[") + 1)
-    try:
-        while match and not text.startswith("]", match.end()):
-            item, end = decoder.raw_decode(text, match.end())
-            yield item
-            if (match := comma.match(text, end)) is None:
-                raise json.JSONDecodeError("Expecting ',' delimiter", text, end)
-        if match and text[match.end() + 1 :].strip():
-            raise json.JSONDecodeError("Extra data", text, match.end() + 1)
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", None) or text.count("\n", 0, match.end() if match else 0) + 1
-        raise malformed_json(path, line, error, flag) from None
 
 
 def _json_cell(value: Any) -> str | None:
@@ -236,10 +273,5 @@ def _json_cell(value: Any) -> str | None:
     return None if value != value else json.dumps(value, ensure_ascii=False)  # NaN stands for a missing value
 
 
+CSV_SUFFIXES = (".csv", ".tsv")
 JSON_SUFFIXES = (".jsonl", ".json")
-READERS: dict[str, Callable[[str, str], Iterator[pa.Table]]] = {
-    ".csv": _csv_tables,
-    ".tsv": _csv_tables,
-    ".parquet": _parquet_tables,
-    ".txt": _text_tables,
-}

@@ -15,13 +15,17 @@ CALIBRATE = (
     "Divide the logits by the temperature that `fit` found on the validation texts: the probabilities then "
     "say how often the model is right. The predicted classes stay the same."
 )
+OVERWRITE = (
+    "Replace whatever file stands at data.predict_output, but the one that is read. Else only an earlier "
+    "prediction of the same input is replaced."
+)
 RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
     "seed_everything": (
         int,
         DEFAULT_SEED,
         "The run's seed: the new head's weights, the order of the batches, dropout.",
     ),
-    "name": (str | None, None, "The run's name; by default that of the first --config."),
+    "name": (str | None, None, "The run's name; by default that of the first --config, or `default`."),
     "monitor": (
         str,
         "val/loss",
@@ -59,12 +63,18 @@ def check_seed(seed: int) -> None:
         raise UserError(f"expected --seed_everything from 0 to {2**32 - 1}, found {seed}")
 
 
-def warn_of_sample_encoder(config: Any, args: list[str]) -> None:
-    """Say when somebody's own texts are about to train the sample's encoder, which nobody asked for."""
+def warn_of_sample_encoder(config: Any, args: list[str], doing: str = "training") -> None:
+    """Say when somebody's own texts are about to meet the sample's encoder, which nobody asked for.
+
+    Args:
+        config: Of `fit`, `check` or `sft`.
+        args: The command line.
+        doing: What is done with the encoder.
+    """
     own_texts = config.data.train_path or config.data.source not in (None, "sample")
     asked = any(arg.partition("=")[0] in ("--model.pretrained", "--model") for arg in args)
     if config.model.pretrained == "sample" and own_texts and not asked:
-        warn("training `sample`, a tiny BERT with untrained weights: set --model.pretrained to another model")
+        warn(f"{doing} `sample`, a tiny BERT with untrained weights: set --model.pretrained to another model")
 
 
 def introduction(command: str) -> dict[str, Any]:

@@ -53,9 +53,8 @@ class LossHistory(Callback):
         total, num_samples = self._totals(trainer)
         if num_samples:
             self.train.append({"epoch": trainer.current_epoch + 1, "loss": total / num_samples})
-            pl_module.logger and pl_module.logger.log_metrics(
-                {"train/epoch_loss": total / num_samples}, step=trainer.global_step
-            )
+            for logger in trainer.loggers:
+                logger.log_metrics({"train/epoch_loss": total / num_samples}, step=trainer.global_step)
         self._sum, self._num_samples = 0.0, 0
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:

@@ -16,11 +16,31 @@ from lit_ft import __version__
 LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "trl", "torchmetrics")
 
 
-def peak_memory_gb() -> float:
-    """The most memory that this process held so far, in 10^9 bytes: on the GPU where there is one."""
+def device_type(accelerator: Any = "auto") -> str:
+    """Where a run will compute: `cpu`, `cuda` or `mps`.
+
+    Args:
+        accelerator: As `trainer.accelerator` says it: a name, or a class's settings.
+    """
     import torch
 
-    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else peak_host_memory_gb()
+    if "cpu" in str(accelerator).lower():
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.accelerator.is_available() else "cpu"
+
+
+def peak_memory_gb(device: str | None = None) -> float:
+    """The most memory that this process held so far, in 10^9 bytes: on the GPU where it computes there.
+
+    Args:
+        device: `device_type`; by default that of a run which nobody tells where to compute.
+    """
+    import torch
+
+    on_gpu = (device or device_type()) == "cuda"
+    return torch.cuda.max_memory_allocated() / 1e9 if on_gpu else peak_host_memory_gb()
 
 
 def peak_host_memory_gb() -> float:
@@ -33,12 +53,17 @@ def peak_host_memory_gb() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
-def hardware() -> str:
-    """The processors that a run computes on, in a few words."""
+def hardware(device: str | None = None, count: int | None = None) -> str:
+    """The processors that a run computes on, in a few words.
+
+    Args:
+        device: `device_type`; by default that of a run which nobody tells where to compute.
+        count: Of GPUs; by default all that this process sees.
+    """
     import torch
 
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    if (device or device_type()) == "cuda":
+        return f"{count or torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     names = [
         line.partition(":")[2].strip()
         for line in _lines(Path("/proc/cpuinfo"))
@@ -48,15 +73,18 @@ def hardware() -> str:
     return f"{os.cpu_count()} cores, {name}, {torch.get_num_threads()} threads"
 
 
-def multiplies_bfloat16() -> bool | None:
-    """Whether this machine multiplies bfloat16 itself; None where nothing is known of its processor."""
+def multiplies_bfloat16(device: str | None = None) -> bool | None:
+    """Whether a device multiplies bfloat16 itself; None where nothing is known of the processor.
+
+    Args:
+        device: `device_type`; by default that of a run which nobody tells where to compute.
+    """
     import torch
 
-    if torch.cuda.is_available():
+    device = device or device_type()
+    if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.accelerator.is_available():  # Apple's GPUs compute it in float32
-        return False
-    return cpu_multiplies_bfloat16()
+    return cpu_multiplies_bfloat16() if device == "cpu" else False  # Apple's GPUs compute it in float32
 
 
 def cpu_multiplies_bfloat16() -> bool | None:
@@ -72,12 +100,12 @@ def is_intel() -> bool:
     return any("GenuineIntel" in line for line in _lines(Path("/proc/cpuinfo")))
 
 
-def automatic_precision() -> Literal["32-true", "bf16-mixed"]:
+def automatic_precision(device: str | None = None) -> Literal["32-true", "bf16-mixed"]:
     """The precision of a run that sets none: the faster one, with weights in float32 in either case."""
-    return "bf16-mixed" if multiplies_bfloat16() else "32-true"
+    return "bf16-mixed" if multiplies_bfloat16(device) else "32-true"
 
 
-def bfloat16_advice(precision: str | None, flag: str) -> str | None:
+def bfloat16_advice(precision: str | None, flag: str, device: str | None = None) -> str | None:
     """One line where bfloat16 was asked for on a processor that does not multiply it; None where all is well.
 
     There a step of MiniLM took at least three times as long as in float32 (torch 2.13, AVX2).
@@ -85,14 +113,10 @@ def bfloat16_advice(precision: str | None, flag: str) -> str | None:
     Args:
         precision: As set, such as `bf16-mixed`.
         flag: That sets it.
+        device: `device_type`; by default that of a run which nobody tells where to compute.
     """
-    import torch
-
-    if (
-        not str(precision).startswith("bf16")
-        or torch.accelerator.is_available()
-        or multiplies_bfloat16() is not False
-    ):
+    device = device or device_type()
+    if not str(precision).startswith("bf16") or device != "cpu" or multiplies_bfloat16(device) is not False:
         return None
     return (
         f"this processor does not multiply bfloat16 itself: {precision} is several times slower here than "
@@ -117,10 +141,12 @@ def _version(library: str) -> str:
         return "not installed"
 
 
-def provenance(command: str, seed: int) -> dict[str, Any]:
-    """What a report says of how a run came about."""
+def provenance(
+    command: str, seed: int, device: str | None = None, count: int | None = None
+) -> dict[str, Any]:
+    """What a report says of how a run came about; device and count as `hardware` takes them."""
     finished = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    facts = {"command": command, "seed": seed, "hardware": hardware(), "versions": versions()}
+    facts = {"command": command, "seed": seed, "hardware": hardware(device, count), "versions": versions()}
     return {**facts, "finished": finished}
 
 

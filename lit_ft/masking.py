@@ -3,27 +3,27 @@
 B rows, T tokens after padding, V vocabulary, N tokens of one row.
 """
 
-import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedTokenizerBase
 
+from lit_ft.console import warn
 from lit_ft.errors import UserError
+from lit_ft.whole_words import word_joins
 
 IGNORED = -100  # label of a token that is not to be guessed: torch's cross_entropy leaves it out
 
 # Of the chosen tokens 80 % become the mask, 10 % a random token, 10 % stay (Devlin et al. 2019, section 3.1).
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
-EVAL_SEED = 20_260_101  # one fixed draw for all runs of a corpus, so that their validation curves compare
+SAMPLED_ROWS, MOST_TOKENS_A_WORD = 200, 10  # a word of most languages has 1 to 3 tokens
 
-# A word's first piece carries one of these: byte-level BPE's line break and tab; its blank, SentencePiece's.
-LINE_STARTS = "\u010a\u0109"
-WORD_STARTS = "\u0120\u2581" + LINE_STARTS
+EVAL_SEED = 20_260_101  # one fixed draw for all runs of a corpus, so that their validation curves compare
 
 
 class MaskingCollator:
@@ -68,7 +68,7 @@ class MaskingCollator:
         self.is_special = np.zeros(ids[-1] + 1, dtype=bool)  # (V,)
         self.is_special[tokenizer.all_special_ids] = True
         self.ordinary_ids = ids[~self.is_special[ids]]
-        self.joins = _word_joins(tokenizer) if whole_words else None
+        self.joins = word_joins(tokenizer) if whole_words else None
         # In shared memory: workers that live through several epochs (persistent_workers) see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -129,33 +129,21 @@ class MaskingCollator:
         return np.concatenate([[0], np.cumsum(~continues)])
 
 
-def _word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
-    """Which tokens belong to the word on their left, and which let one on their right join; both (V,) bool.
-
-    WordPiece says it by a prefix ('##'). Byte-level BPE and SentencePiece mark a word's first piece instead;
-    there punctuation, which carries no mark, is a word of its own.
-    """
-    vocabulary = tokenizer.get_vocab()
-    size = max(vocabulary.values()) + 1
-    joins_left, joins_right = np.zeros(size, dtype=bool), np.ones(size, dtype=bool)
-    model: Any = tokenizer.backend_tokenizer.model  # type: ignore[attr-defined]
-    prefix = getattr(model, "continuing_subword_prefix", None)
-    if prefix:
-        for token, i in vocabulary.items():
-            joins_left[i] = token.startswith(prefix)
-        return joins_left, joins_right
-    marks = {mark for token in vocabulary for mark in token[:1] if mark in WORD_STARTS}
-    if not marks:
-        raise UserError(
-            "expected a tokenizer that marks words ('##', '\u0120' or '\u2581') for whole-word masking, "
-            f"found none in {type(tokenizer).__name__}; set --data.whole_words=false"
+def warn_of_words(rows: Dataset, collator: MaskingCollator) -> None:
+    """Say where whole words mean little: texts without borders of words are hidden whole, or not at all."""
+    places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED_ROWS)).astype(int))
+    num_tokens, num_words = 0, 0
+    for row in rows.select(places)["input_ids"]:
+        ids = np.asarray(row, dtype=np.int64)
+        ordinary = np.flatnonzero(~collator.is_special[ids])
+        words = collator._units(ids, ordinary)
+        num_tokens += len(ordinary)
+        num_words += int(words[-1]) + 1 if len(words) else 0
+    if num_tokens > MOST_TOKENS_A_WORD * num_words:
+        warn(
+            f"data.whole_words finds {num_words:,} words in {num_tokens:,} tokens: most texts have nothing "
+            "to guess, others are hidden whole; set --data.whole_words=false"
         )
-    for token, i in vocabulary.items():
-        joins_left[i] = token[0] not in WORD_STARTS + string.punctuation
-        joins_right[i] = (
-            token[-1] not in LINE_STARTS + string.punctuation
-        )  # a bare blank belongs to what follows
-    return joins_left, joins_right
 
 
 def check_masks(rows: Iterable[dict[str, Any]], collator: MaskingCollator) -> None:

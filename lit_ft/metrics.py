@@ -10,13 +10,21 @@ from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassCalibrationError,
     MulticlassCohenKappa,
-    MulticlassConfusionMatrix,
     MulticlassF1Score,
 )
 
-from lit_ft.analysis import CALIBRATION_BINS, calibration_error, fit_temperature, reliability, softmax
+from lit_ft.analysis import (
+    CALIBRATION_BINS,
+    calibration_error,
+    confusion_matrix,
+    fit_temperature,
+    reliability,
+    softmax,
+)
 
-SCALARS = ("loss", "accuracy", "macro_f1", "mae", "kappa", "ece")  # in the order in which they are shown
+ORDERED = ("mae", "kappa")  # they take the distance between classes: of names it would be the alphabet's
+SCALARS = ("loss", "accuracy", "macro_f1", *ORDERED, "ece")  # in the order in which they are shown
+HIGHER_IS_BETTER = ("accuracy", "macro_f1", "kappa")
 
 
 @dataclass(frozen=True)
@@ -26,11 +34,13 @@ class Outcomes:
     Attributes:
         logits: (N, C) float32.
         labels: (N,) int64.
+        predicted: The likeliest class, (N,) int64.
         index: The rows' places in their table, (N,) int64.
     """
 
     logits: np.ndarray
     labels: np.ndarray
+    predicted: np.ndarray
     index: np.ndarray
 
 
@@ -64,8 +74,12 @@ class KeptOutcomes(Metric):
 
     def outcomes(self) -> Outcomes:
         """The same as arrays; of a single row torchmetrics takes the dimensions away."""
-        logits, labels, index = (values.cpu().numpy() for values in self.compute())
-        return Outcomes(logits.reshape(index.size, -1), labels.reshape(-1), index.reshape(-1))
+        logits, labels, index = (values.cpu() for values in self.compute())
+        logits = logits.reshape(index.numel(), -1)
+        predicted = logits.softmax(-1).argmax(-1)  # of probabilities that are equal the first, as the metrics
+        return Outcomes(
+            logits.numpy(), labels.reshape(-1).numpy(), predicted.numpy(), index.reshape(-1).numpy()
+        )
 
 
 class StarsError(MeanAbsoluteError):
@@ -82,23 +96,25 @@ class ClassifierMetrics(torch.nn.Module):
     Args:
         num_labels: C.
         prefix: Tags start with it: `val/` gives `val/accuracy`.
+        ordered: Whether the classes have an order, as whole numbers have: else there is none of `ORDERED`.
     """
 
-    def __init__(self, num_labels: int, prefix: str) -> None:
+    def __init__(self, num_labels: int, prefix: str, ordered: bool = True) -> None:
         super().__init__()
+        self.num_labels = num_labels
         self.prefix = prefix
         self.loss = MeanMetric()
         metrics: dict[str, Metric | MetricCollection] = {
             "accuracy": MulticlassAccuracy(num_labels, average="micro", validate_args=False),
             "macro_f1": MulticlassF1Score(num_labels, average="macro", validate_args=False),
-            "kappa": MulticlassCohenKappa(num_labels, weights="quadratic", validate_args=False),
-            "mae": StarsError(),
             "ece": MulticlassCalibrationError(
                 num_labels, n_bins=CALIBRATION_BINS, norm="l1", validate_args=False
             ),
         }
+        if ordered:
+            metrics["kappa"] = MulticlassCohenKappa(num_labels, weights="quadratic", validate_args=False)
+            metrics["mae"] = StarsError()
         self.scores = MetricCollection(metrics)
-        self.confusion = MulticlassConfusionMatrix(num_labels, validate_args=False)
         self.outcomes = KeptOutcomes()
 
     def update(
@@ -108,20 +124,19 @@ class ClassifierMetrics(torch.nn.Module):
         probabilities = logits.float().softmax(-1)
         self.loss.update(loss, weight=len(labels))
         self.scores.update(probabilities, labels)
-        self.confusion.update(probabilities, labels)
         self.outcomes.update(logits, labels, index)
 
     def compute(
         self, temperature: float | None = None
-    ) -> tuple[dict[str, Any], list[list[int]], Outcomes, float]:
+    ) -> tuple[dict[str, Any], list[list[int]] | None, Outcomes, float]:
         """What was taken up, over all processes.
 
         Args:
             temperature: To calibrate with; None fits it on these rows, which are validation's.
 
         Returns:
-            The scalars under their tags, the confusion matrix (C true, C predicted), the outcomes, and the
-            temperature.
+            The scalars under their tags, the confusion matrix (C true, C predicted; None of many
+            classes), the outcomes, and the temperature.
         """
         outcomes = self.outcomes.outcomes()
         if temperature is None:
@@ -134,11 +149,11 @@ class ClassifierMetrics(torch.nn.Module):
             "temperature": temperature,
         }
         tags = {self.prefix + name: value for name, value in scalars.items()}
-        return tags, self.confusion.compute().tolist(), outcomes, temperature
+        matrix = confusion_matrix(outcomes.labels, outcomes.predicted, self.num_labels)
+        return tags, matrix, outcomes, temperature
 
     def reset(self) -> None:
         """Forget everything taken up."""
         self.loss.reset()
         self.scores.reset()
-        self.confusion.reset()
         self.outcomes.reset()

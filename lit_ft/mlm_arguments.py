@@ -38,6 +38,28 @@ CAUSAL_ONLY = ({f.name for f in fields(SFTConfig)} - {f.name for f in fields(Tra
     "use_liger_kernel",
 }
 CAUSAL_ONLY -= {"activation_offloading"}
+# Those of TrainingArguments that our trainer does without: they would be ignored without a word, too.
+CAUSAL_ONLY |= set(
+    "batch_eval_metrics do_predict do_train eval_accumulation_steps eval_do_concat_batches "
+    "eval_use_gather_object include_for_metrics label_names length_column_name liger_kernel_config "
+    "prediction_loss_only use_cache".split()
+)
+# Those that would break what the run promises, unless they have their default -> why.
+BREAKING = {
+    "accelerator_config": "batches are shared among the processes as one process would have them",
+    "auto_find_batch_size": "the run would have other steps than its settings say; lower --data.batch_size",
+    "bf16_full_eval": "it would turn the weights themselves to bfloat16; use --precision=bf16-mixed",
+    "dataloader_drop_last": "it would leave out rows, also of the evaluation",
+    "dataloader_in_order": "the batches would come in another order each time",
+    "debug": "use --on_nonfinite, which finds the step and its rows",
+    "enable_jit_checkpoint": "SIGTERM and Ctrl-C save a checkpoint already",
+    "fp16_full_eval": "it would turn the weights themselves to float16; use --precision=bf16-mixed",
+    "ignore_data_skip": "a resumed run would train on rows a second time",
+    "local_rank": "torchrun says it",
+    "parallelism_config": "the model is not cut into parts",
+    "save_on_each_node": "one process writes the run",
+    "save_only_model": "no such checkpoint can be resumed; RUN/model holds the weights alone",
+}
 # The fields that would send the run somewhere.
 SENDING = ("push_to_hub", "hub_", "trackio_", "project")
 METRICS = ("loss", "masked_accuracy", "perplexity")
@@ -59,6 +81,19 @@ def check_devices(args: TrainingArguments) -> None:
         )
 
 
+def check_hardware(args: TrainingArguments) -> None:
+    """Refuse what accelerate 1.15 would refuse once the run folder is made, or leave out without a word."""
+    if args.fsdp and args.world_size == 1:
+        raise UserError(
+            f"expected several processes for trainer_args.fsdp={args.fsdp!r}, found one; start with "
+            "`torchrun --nproc_per_node N -m lit_ft sft ...` or remove it"
+        )
+    if args.fp16 and args.device.type == "cpu":
+        raise UserError(
+            "trainer_args.fp16=True: float16 needs a GPU, found none; remove it, or set --precision"
+        )
+
+
 def check_value(name: str, value: Any) -> Any:
     """The value as the field's type has it.
 
@@ -66,6 +101,8 @@ def check_value(name: str, value: Any) -> Any:
         name: A field of SFTConfig.
         value: From YAML or a flag, where the field is any value.
     """
+    if value is False and name.endswith("_strategy"):  # as YAML reads a bare no
+        value = "no"
     hint = next(f.type for f in fields(SFTConfig) if f.name == name)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(f"--{name}", type=hint)
@@ -117,7 +154,7 @@ def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
         output_dir: Where the checkpoints go.
         settings: Fields of SFTConfig; one that is unknown, or means nothing to a masked LM, is refused.
     """
-    known = {f.name for f in fields(SFTConfig) if f.init}
+    known = {f.name: f.default for f in fields(SFTConfig) if f.init}
     for name in settings:
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -132,7 +169,11 @@ def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
             raise UserError(
                 f"trainer_args.{name}={settings[name]!r} means nothing to masked-LM training; {instead}"
             )
-    settings = check_metric({name: check_value(name, value) for name, value in settings.items()})
+    settings = {name: check_value(name, value) for name, value in settings.items()}
+    for name, reason in BREAKING.items():
+        if settings.get(name, known[name]) != known[name]:
+            raise UserError(f"trainer_args.{name}={settings[name]!r}: {reason}; remove it")
+    settings = check_metric(settings)
     defaults = {
         **DEFAULTS,
         "dataloader_pin_memory": torch.cuda.is_available(),  # without a GPU torch only warns

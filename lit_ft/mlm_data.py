@@ -11,9 +11,11 @@ from lit_ft.console import say, warn
 from lit_ft.corpus import select_texts
 from lit_ft.encoding import content_hash, row_lengths
 from lit_ft.errors import UserError
+from lit_ft.holdout import shown_share, stratified_split
 from lit_ft.packing import lay_out
 from lit_ft.sft_settings import SAMPLE_CONFIG, DataSettings
-from lit_ft.splits import SplitName, origin, read_split
+from lit_ft.splits import SplitName, asks_hub, origin, read_split
+from lit_ft.text_keys import normalised_keys
 
 
 @dataclass
@@ -43,12 +45,15 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Mask
     if origin(vars(data), "validation") is not None:
         held_out = _read_texts(data, "validation")
     else:
-        train, held_out = hold_out(train, data.validation_share, data.split_seed)
-        share = f"data.validation_share={data.validation_share}"
+        texts = train
+        train, held_out = hold_out(texts, data.validation_share, data.split_seed)
+        share = shown_share(np.zeros(len(texts)), np.zeros(len(held_out)), data.validation_share)
         say(f"validation: {len(held_out):,} texts held out of train ({share})")
     rows, facts, notes = {}, {}, []
     for split, texts in (("train", train), ("validation", held_out)):
-        rows[split], lost = lay_out(texts, tokenizer, data.layout, data.max_tokens, f"tokenising {split}")
+        rows[split], lost = lay_out(
+            texts, tokenizer, data.layout, data.max_tokens, f"tokenising {split}", where=split
+        )
         notes.append(f"{split}: {lost}")
         say(notes[-1])
         facts[split] = _facts(data, split, texts, row_lengths(rows[split]))
@@ -60,7 +65,8 @@ def _facts(data: DataSettings, split: Any, texts: Dataset, lengths: np.ndarray) 
     where = vars(data)[f"{split}_path"] or data.source if named else "held out of train"
     tokens = int(lengths.sum())
     counts = {"texts": len(texts), "rows": len(lengths), "tokens": tokens, "mean": tokens / len(lengths)}
-    return {**counts, "where": where, "fingerprint": content_hash(texts)}
+    from_hub = asks_hub(vars(data), split if named else "train")
+    return {**counts, "where": where, "from_hub": from_hub, "fingerprint": content_hash(texts)}
 
 
 def _read_texts(data: DataSettings, split: SplitName) -> Dataset:
@@ -81,13 +87,14 @@ def _read_texts(data: DataSettings, split: SplitName) -> Dataset:
 
 
 def hold_out(texts: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
-    """The texts without a random share of them, and that share; both in the texts' order."""
-    num_held_out = max(round(len(texts) * share), 1)
+    """The texts without a random share of them, and that share; both in the texts' order, no text in both."""
+    keys = normalised_keys(texts.data.column("text"), "comparing texts")
     if len(texts) < 2:
         raise UserError(
             f"expected two texts or more, to hold one out for evaluation, found {len(texts)}; "
             "give more texts or set --data.validation_path"
         )
-    order = np.random.default_rng(seed).permutation(len(texts))
-    num_held_out = min(num_held_out, len(texts) - 1)
-    return texts.select(np.sort(order[num_held_out:])), texts.select(np.sort(order[:num_held_out]))
+    if len(np.unique(keys)) == 1:
+        warn("all texts are equal: those held out are copies of those trained on")
+    kept, held_out = stratified_split(np.zeros(len(texts), np.int64), share, seed, keys)
+    return texts.select(kept), texts.select(held_out)

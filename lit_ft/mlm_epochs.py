@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -35,6 +36,55 @@ class EpochSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         # The one short batch comes last: the loader cuts this flat order into batches again.
         return iter(np.concatenate(sorted(self.batches.plan(self.epoch), key=len, reverse=True)).tolist())
+
+
+class SharedBatches(Sampler[list[int]]):
+    """The batches of one process of W x B rows, cut into the shares of W: this process's share of each.
+
+    accelerate 1.15 (data_loader.py, BatchSamplerShard) would fill up an epoch's short last batch with rows of
+    its beginning, which would be trained on twice, or leave a process without a batch, for whose gradients
+    the others would wait. Where fewer than W rows are left, some shares are empty.
+
+    Args:
+        rows: The epoch's order, over all processes.
+        batch_size: Rows a batch, on each process.
+        rank: This process among `world_size`.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, rows: EpochSampler, batch_size: int, rank: int, world_size: int) -> None:
+        self.sampler = rows  # under the name by which accelerate tells it the epoch
+        self.total = batch_size * world_size
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.total)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = list(self.sampler)
+        for batch in range(len(self)):
+            shared = rows[batch * self.total : (batch + 1) * self.total]
+            yield [int(row) for row in np.array_split(shared, self.world_size)[self.rank]]
+
+
+class ShareCollator:
+    """Gives a share without rows as a batch of none, (0, 1).
+
+    Args:
+        collator: For shares with rows.
+    """
+
+    def __init__(self, collator: MaskingCollator) -> None:
+        self.collator = collator
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """(B rows of `input_ids`) -> tensors (B, T)."""
+        if rows:
+            return self.collator(rows)
+        return {
+            key: torch.zeros(0, 1, dtype=torch.int64) for key in ("input_ids", "attention_mask", "labels")
+        }
 
 
 class EpochStart(TrainerCallback):

@@ -63,7 +63,7 @@ class LogWindow(TrainerCallback, ExportableState):
             **masked_figures(*sums[:3]),
             **speed_figures(seconds, tokens - self._tokens, *sums[3:]),
             "tokens_seen": tokens,
-            "peak_memory_gb": peak_memory_gb(),
+            "peak_memory_gb": peak_memory_gb(accelerator.device.type),
         }
         self._start, self._tokens = now, tokens
         return figures

@@ -1,6 +1,7 @@
 """Which checkpoint a masked-LM run goes on from, and whether it may."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,8 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from transformers.trainer_pt_utils import safe_globals
 
-from lit_ft import runs
-from lit_ft.checkpoints import refuse_other_settings
+from lit_ft import run_owner, runs
+from lit_ft.checkpoints import lasting, refuse_other_settings
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError, first_line, unusable
 from lit_ft.mlm_checkpoint_sums import SUMS, broken
@@ -22,16 +23,29 @@ STATE = "trainer_state.json"
 HARMLESS = ("name", "on_full_disk", "on_nonfinite", "probes", "save_total_limit")
 
 
-def find_checkpoint(name: str, ckpt_path: str | None) -> Path | None:
+def find_checkpoint(name: str, ckpt_path: str | None, resolved: str) -> Path | None:
     """The checkpoint folder that `--ckpt_path` means; None where the run starts fresh.
+
+    Of a job that SLURM runs again it is one of the job's own run, also if nothing is said.
+
+    Args:
+        name: Of the run.
+        ckpt_path: As given.
+        resolved: The present settings, as YAML.
 
     Raises:
         UserError: The named folder is no whole checkpoint of a run.
     """
+    if ckpt_path in (None, "last") and run_owner.is_requeued():
+        for run in run_owner.runs_of_job(name, fingerprint(resolved)):
+            if (newest := newest_checkpoint(run / runs.CHECKPOINTS, tell=True)) is not None:
+                return newest
+        if ckpt_path is None:
+            say(run_owner.nothing_to_resume(name))
     if ckpt_path is None:
         return None
     if ckpt_path != "last":
-        path = Path(ckpt_path)
+        path = Path(os.path.expanduser(ckpt_path))
         if reason := fault_of(path):
             raise UserError(f"{path}: {reason}; set --ckpt_path to last or to RUN/checkpoints/checkpoint-N")
         if runs.run_of(path) is None:
@@ -45,6 +59,12 @@ def find_checkpoint(name: str, ckpt_path: str | None) -> Path | None:
             return newest
     say(f"no checkpoint 'last' in {runs.RUNS / name}: starting fresh")
     return None
+
+
+def fingerprint(resolved: str) -> str:
+    """Of the settings that a run and its resumption have in common."""
+    settings = {key: value for key, value in yaml.safe_load(resolved).items() if key not in HARMLESS}
+    return run_owner.fingerprint(lasting(settings))
 
 
 def newest_checkpoint(checkpoints: Path, before: int | None = None, tell: bool = False) -> Path | None:

@@ -24,7 +24,7 @@ from lit_ft.flags import FullDiskPolicy
 from lit_ft.masking import IGNORED, MaskingCollator
 from lit_ft.memory import EVALUATION_FLAG, TRAINING_FLAG, LastBatch
 from lit_ft.mlm_arguments import REQUIRED, check_devices
-from lit_ft.mlm_epochs import EpochSampler, EpochStart, row_lengths
+from lit_ft.mlm_epochs import EpochSampler, EpochStart, ShareCollator, SharedBatches, row_lengths
 from lit_ft.mlm_figures import masked_figures
 from lit_ft.mlm_log_window import LogWindow
 from lit_ft.mlm_saving import save_whole
@@ -139,6 +139,9 @@ class MaskedLMTrainer(SFTTrainer):
 
     def _masked_figures(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Of the M masked tokens: row number, negative log-likelihood, whether guessed right; all (M,)."""
+        if not len(inputs["labels"]):  # an empty share: its process still owes the others its gradients, of 0
+            one = torch.ones(1, 2, dtype=torch.int64, device=inputs["labels"].device)
+            inputs = {"input_ids": one, "attention_mask": one, "labels": one * IGNORED}
         positions = inputs["labels"] != IGNORED
         target = inputs["labels"][positions]
         self._positions = positions if self.is_head_sparse else None
@@ -233,6 +236,23 @@ class MaskedLMTrainer(SFTTrainer):
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.data_collator = self.masking
+
+    def get_train_dataloader(self) -> DataLoader:
+        """A loader whose batches several processes share as one process of their total batch size would."""
+        if self.args.world_size == 1:
+            return super().get_train_dataloader()
+        self.data_collator = ShareCollator(self.masking)
+        try:
+            loader = super().get_train_dataloader()
+        finally:
+            self.data_collator = self.masking
+        sampler, shard = self.epoch_start.sampler, loader.batch_sampler  # accelerate's BatchSamplerShard
+        assert sampler is not None and shard is not None
+        sizes = self.args.train_batch_size, self.args.process_index, self.args.world_size
+        shard.batch_sampler = SharedBatches(sampler, *sizes)  # type: ignore[attr-defined]
+        # As transformers 5.23 (trainer.py, _get_dataloader) makes way for a sampler that shares by itself.
+        shard.batch_size, shard.num_processes, shard.process_index = None, 1, 0  # type: ignore[attr-defined]
+        return loader
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset

@@ -16,17 +16,21 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from lit_ft import cpu_training, heads
 from lit_ft import pretrained as models
 from lit_ft.attention import attend_in_pieces
-from lit_ft.class_weights import weights_of
+from lit_ft.class_weights import cross_entropy, weights_of
+from lit_ft.classifier_trial import try_classifier
 from lit_ft.errors import UserError
 from lit_ft.first_token import compute_first_token_only
+from lit_ft.labels import LabelMapping
 from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.model_checks import refuse_without_classifier, take_padding_token
+from lit_ft.model_inputs import SEES_PADDING, by_length
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
 from lit_ft.unpadded import Logits, compiled_steps
 
 Batch = dict[str, torch.Tensor]
+ADAMW_EPS, FLOAT16_EPS = 1e-8, 1e-4  # torch's own; one that float16 can hold
 
 
 class BertClassifier(LightningModule):
@@ -47,8 +51,9 @@ class BertClassifier(LightningModule):
         attention_dropout: Dropout on attention weights; the encoder's own if not given. 0 is faster.
         classifier_dropout: Dropout before the classifier head; the encoder's own if not given.
         label_smoothing: Share of the target's probability that is spread over all classes.
-        class_weights: Weight of each class in the loss, lowest label first, or `balanced` for weights
-            that make every class count the same.
+        class_weights: Weight of each class in the loss, in the order of the classes or by name, such as
+            `{neg: 1, pos: 5}`; or `balanced` for weights that make every class count the same. A text counts
+            with its own label's weight, also under label_smoothing, which spreads evenly.
         compile: Train a BERT on a GPU without padding, in one graph that torch.compile builds in the first
             step, in some 20 s. Goes with data.padding=none; evaluation stays as it is.
     """
@@ -65,7 +70,7 @@ class BertClassifier(LightningModule):
         attention_dropout: float | None = None,
         classifier_dropout: float | None = None,
         label_smoothing: float = 0.0,
-        class_weights: Literal["balanced"] | list[float] | None = None,
+        class_weights: Literal["balanced"] | list[float] | dict[str, float] | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -78,12 +83,13 @@ class BertClassifier(LightningModule):
             if not 0 <= self.hparams[name] < float("inf"):
                 raise UserError(f"expected a finite model.{name} of at least 0, found {self.hparams[name]}")
         self.net: PreTrainedModel | None = None
-        self.confusion: dict[str, list[list[int]]] = {}
+        self.confusion: dict[str, list[list[int]] | None] = {}
         self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"
         self.calibrate = False  # whether predict_step divides the logits by the temperature
         self._logits_to_train: Logits = self._logits
         self.step_tokens: int | None = None  # that each training step computes, where padding does not decide
         self.step_weight: float | None = None  # what each step's loss is divided by; None: its own rows
+        self.from_hub = False  # whether the encoder came from the Hub: a folder may be called the same
         self.temperature: float | None = None  # fitted at each validation, kept in the checkpoint
 
     # ---- building ------------------------------------------------------------------------------
@@ -102,13 +108,18 @@ class BertClassifier(LightningModule):
         return config
 
     def build(
-        self, label_names: Sequence[str], class_counts: Sequence[int] | None = None, tokenizer: Any = None
+        self,
+        label_names: Sequence[str],
+        class_counts: Sequence[int] | None = None,
+        ordered: bool = True,
+        tokenizer: Any = None,
     ) -> None:
         """Load the encoder under a new head.
 
         Args:
             label_names: Display names, lowest label first, (C,).
             class_counts: Training rows of each class, (C,), for `class_weights: balanced`.
+            ordered: Whether the labels have an order, as whole numbers have.
             tokenizer: Whose padding token the batches hold.
         """
         h = self.hparams
@@ -121,9 +132,11 @@ class BertClassifier(LightningModule):
         config.label2id = {name: i for i, name in enumerate(label_names)}
         config.problem_type = "single_label_classification"
         weights = weights_of(h["class_weights"], label_names, class_counts)
-        self._assemble(models.load_classifier(h["pretrained"], config, h["allow_pickle"], head), weights)
+        net = models.load_classifier(h["pretrained"], config, h["allow_pickle"], head)
+        self._assemble(net, weights, ordered)
+        self.from_hub = models.needs_hub(h["pretrained"])
 
-    def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor) -> None:
+    def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, ordered: bool) -> None:
         # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without
         # this line a run would train with no dropout, and its resumption with it.
         self.net = net.train()
@@ -132,32 +145,39 @@ class BertClassifier(LightningModule):
         self.class_weights: torch.Tensor  # (C,)
         self.register_buffer("class_weights", class_weights)
         num_labels = len(class_weights)
-        self.val_metrics = ClassifierMetrics(num_labels, "val/")
-        self.test_metrics = ClassifierMetrics(num_labels, "test/")
+        self.val_metrics = ClassifierMetrics(num_labels, "val/", ordered)
+        self.test_metrics = ClassifierMetrics(num_labels, "test/", ordered)
 
     def configure_model(self) -> None:
         """Build from the trainer's data module, where nobody has built the model yet."""
         if self.net is None and self._trainer is not None:
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.build(datamodule.labels.names, datamodule.class_counts(), datamodule.tokenizer)
+            labels, counts = datamodule.labels, datamodule.class_counts()
+            self.build(labels.names, counts, labels.ordered, datamodule.tokenizer)
+            assert self.net is not None
+            try_classifier(self.net, datamodule, self.hparams["pretrained"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the encoder's config, so that the checkpoint alone is enough to build the model."""
         assert self.net is not None
         checkpoint["num_training_steps"] = num_training_steps(self.trainer)
         checkpoint["temperature"] = self.temperature
+        checkpoint["from_hub"] = self.from_hub
         checkpoint["encoder_config"] = json.loads(self.net.config.to_json_string(use_diff=False))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the encoder from the checkpoint's config; its weights are loaded next."""
         self.temperature = checkpoint.get("temperature")
+        self.from_hub = checkpoint.get("from_hub", False)
         if self.net is not None:
             return
         if "encoder_config" not in checkpoint:
             raise UserError("expected a checkpoint of a lit_ft classifier, found one without encoder_config")
         values = dict(checkpoint["encoder_config"])
         config = AutoConfig.for_model(values.pop("model_type"), **values)
-        self._assemble(models.classifier_from_config(config), torch.ones(len(config.id2label or ())))
+        labels = LabelMapping.from_dict(checkpoint["YelpDataModule"]["labels"])
+        weights = torch.ones(len(config.id2label or ()))
+        self._assemble(models.classifier_from_config(config), weights, labels.ordered)
 
     # ---- steps ---------------------------------------------------------------------------------
 
@@ -174,7 +194,11 @@ class BertClassifier(LightningModule):
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         """A batch -> logits (B, C)."""
-        return self(**{key: value for key, value in batch.items() if key not in ("labels", "index")})
+        inputs = {key: value for key, value in batch.items() if key not in ("labels", "index")}
+        assert self.net is not None
+        if getattr(self.net.config, SEES_PADDING, False):
+            return by_length(self.net, inputs)
+        return self(**inputs)
 
     def on_fit_start(self) -> None:
         """Learn the weight of a mean batch, where batches differ in rows; prepare what the device decides."""
@@ -195,9 +219,8 @@ class BertClassifier(LightningModule):
         smoothing = self.hparams["label_smoothing"]
         world_size = 1 if self._trainer is None else self._trainer.world_size
         own_mean = world_size == 1 and self.step_weight is None
-        reduction = "mean" if own_mean else "sum"
         logits = self._logits_to_train(batch)
-        loss = F.cross_entropy(logits, labels, weights, reduction=reduction, label_smoothing=smoothing)
+        loss = cross_entropy(logits, labels, weights, smoothing, "mean" if own_mean else "sum")
         if not own_mean:
             loss = mean_over_processes(loss, labels, weights, world_size, self.step_weight)
         self.log("train/loss", loss, batch_size=len(labels))
@@ -254,11 +277,25 @@ class BertClassifier(LightningModule):
         """AdamW and a linear LambdaLR that moves with every optimizer step."""
         h = self.hparams
         groups = parameter_groups(self, h["weight_decay"], h["decay_all"])
-        # The fused kernel unscales gradients itself, which Lightning refuses together with clipping
-        # under float16's loss scaling (plugins/precision/amp.py, clip_gradients).
-        fused = self.trainer.precision != "16-mixed"
-        optimizer = torch.optim.AdamW(groups, lr=h["learning_rate"], fused=fused)
+        # The fused kernel would unscale float16's gradients itself, after they were clipped (lightning 2.6.6,
+        # plugins/precision/amp.py, clip_gradients).
+        precision = self.trainer.precision
+        fused = precision != "16-mixed"
+        # 1e-8 is 0 in float16, and so is the square of a gradient below 2e-4: 0 / 0.
+        eps = FLOAT16_EPS if precision == "16-true" else ADAMW_EPS
+        optimizer = torch.optim.AdamW(groups, lr=h["learning_rate"], eps=eps, fused=fused)
+        # The fused kernel's mark, for which Lightning refuses to clip, also under bf16-mixed, unscaled.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         total = num_training_steps(self.trainer)
         factor = linear_decay(total, min(int(total * h["warmup_share"]), max(total - 1, 0)))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """The schedule's next step; it knows the weights that train from the first one."""
+        if len(scheduler.optimizer.param_groups) != len(scheduler.base_lrs):
+            raise UserError(
+                "trainer.callbacks: a callback gave the optimizer more weights in the middle of a run, "
+                "for which there is no schedule; have it freeze weights for the whole run, or none"
+            )
+        super().lr_scheduler_step(scheduler, metric)

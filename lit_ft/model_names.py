@@ -1,6 +1,7 @@
 """Which folder, or Hub name, a model's name means. Standard library only: typing errors cost nothing."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ OTHER_WEIGHTS = {".safetensors", ".gguf", ".ggml", ".onnx", ".h5", ".msgpack", "
 def needs_hub(pretrained: str) -> bool:
     """Whether loading may have to ask the Hub: the name is no folder and nothing of our own."""
     ours = pretrained == "sample" or pretrained.startswith("sft:")
-    return not ours and not Path(pretrained).expanduser().is_dir()
+    return not ours and not Path(os.path.expanduser(pretrained)).is_dir()
 
 
 def is_masked_lm(folder: Path) -> bool:
@@ -54,7 +55,7 @@ def find_model(name: str, flag: str) -> str:
                 return str(folder)
         place = runs.RUNS / name.removeprefix("sft:")
         raise UserError(f"{flag}={name}: no run under {place} has a masked LM in model/; check the name")
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         refuse_adapter(folder, flag)
         if (folder / "config.json").is_file():
@@ -142,7 +143,7 @@ def only_pickled(where: str, found: str, flag: str) -> str:
 
 def shown_name(pretrained: str) -> str:
     """A model for a report: a folder below this one by its path, any other folder by its name alone."""
-    folder = Path(pretrained).expanduser()
+    folder = Path(os.path.expanduser(pretrained))
     if not folder.is_dir():
         return pretrained
     here = Path.cwd()

@@ -1,6 +1,6 @@
 """Texts -> rows for masked-LM training: a text a row, cut; or all texts joined and cut into full blocks."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +10,17 @@ from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
 from lit_ft.console import quiet_datasets
-from lit_ft.encoding import BAR_ROWS, encode, measure_cut, row_lengths, special_ids
+from lit_ft.encoding import (
+    BAR_ROWS,
+    Template,
+    encode,
+    fast_backend,
+    measure_cut,
+    row_lengths,
+    template_of,
+)
 from lit_ft.errors import UserError
+from lit_ft.token_facts import TokenFacts, token_facts, warn_of_tokens
 
 Layout = Literal["pack", "truncate"]
 
@@ -32,16 +41,18 @@ def lay_out(
     layout: Layout,
     max_tokens: int,
     description: str = "tokenising",
+    where: str = "the texts",
 ) -> tuple[Dataset, str]:
     """Token ids of the texts, as rows for training.
 
     Args:
-        table: Has the column `text`.
+        table: Has the column `text`, and perhaps `row`, its place in the source.
         tokenizer: A fast one.
         layout: `pack` joins the texts with the separator and cuts them into blocks of `max_tokens`, so that
             nothing is padded; `truncate` keeps a text a row and loses what is longer than `max_tokens`.
         max_tokens: The most ids a row may have, special tokens included.
         description: Label of the progress bar.
+        where: The texts in a warning.
 
     Returns:
         Rows of `input_ids` (int32 list, special tokens included, unpadded), memory-mapped and cached by
@@ -50,15 +61,24 @@ def lay_out(
     texts = table.select_columns(["text"])
     if layout == "pack":
         with quiet_datasets(bars=len(texts) > BAR_ROWS):
-            return _pack(texts, tokenizer, max_tokens, description)
+            return _pack(table, tokenizer, max_tokens, description, where)
     encoded, _ = encode(texts, tokenizer, max_tokens, "head", description)
-    return encoded.select_columns(["input_ids"]), measure_cut(encoded).describe(max_tokens)
+    facts = _look_at_tokens(encoded, table, tokenizer, template_of(tokenizer), where)
+    rows = encoded.select_columns(["input_ids"])
+    if len(facts.without_token):  # they have nothing to guess, and a model without a template would fail
+        kept = np.setdiff1d(np.arange(len(rows)), facts.without_token)
+        if not len(kept):
+            raise UserError(f"expected texts with a token, found none in {where}; set another model")
+        with quiet_datasets():
+            rows = rows.select(kept).flatten_indices()
+    return rows, measure_cut(encoded).describe(max_tokens)
 
 
 def _pack(
-    texts: Dataset, tokenizer: PreTrainedTokenizerBase, block: int, description: str
+    table: Dataset, tokenizer: PreTrainedTokenizerBase, block: int, description: str, where: str
 ) -> tuple[Dataset, str]:
-    before, after = special_ids(tokenizer)
+    template = template_of(tokenizer)
+    before, after = template.before, template.after
     separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     if separator is None:
         raise UserError(
@@ -71,7 +91,8 @@ def _pack(
         raise UserError(
             f"expected data.max_tokens of at least {least}, found {block}; set --data.max_tokens=256"
         )
-    tokens = _tokenise(texts, tokenizer, description)
+    tokens = _tokenise(table.select_columns(["text"]), tokenizer, description)
+    _look_at_tokens(tokens, table, tokenizer, None, where)
 
     def join(batch: pa.Table) -> pa.Table:
         column = batch.column("input_ids").combine_chunks()
@@ -95,7 +116,7 @@ def _pack(
         found = int(row_lengths(tokens).sum())
         raise UserError(
             f"expected texts for at least one block of {block} tokens, found {found} tokens "
-            f"in {len(texts)} texts; set --data.max_tokens lower or --data.layout=truncate"
+            f"in {len(tokens)} texts; set --data.max_tokens lower or --data.layout=truncate"
         )
     return packed.with_format(None), _describe(tokens, packed, block, len(before) + len(after))
 
@@ -127,8 +148,9 @@ def blocks_of(
 
 def _tokenise(texts: Dataset, tokenizer: PreTrainedTokenizerBase, description: str) -> Dataset:
     """The ids of every text, uncut, without special tokens: cached on its own, for any block size."""
-    backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
-    fingerprint = Hasher.hash((PACKING_VERSION, texts._fingerprint, Hasher.hash(backend.to_str())))
+    backend = fast_backend(tokenizer)
+    reading = Hasher.hash(backend.to_str()), backend.encode_special_tokens
+    fingerprint = Hasher.hash((PACKING_VERSION, texts._fingerprint, *reading))
 
     def tokenise(batch: dict[str, list]) -> pa.Table:
         # encode_batch_fast leaves out the offsets, which nobody reads; the backend warns of no length.
@@ -137,9 +159,6 @@ def _tokenise(texts: Dataset, tokenizer: PreTrainedTokenizerBase, description: s
         flat = np.fromiter((i for ids in rows for i in ids), dtype=np.int32, count=offsets[-1])
         return pa.table({"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))})
 
-    # A tokenizer file may carry its own cut and padding.
-    backend.no_truncation()
-    backend.no_padding()
     return texts.map(
         tokenise,
         batched=True,
@@ -149,6 +168,16 @@ def _tokenise(texts: Dataset, tokenizer: PreTrainedTokenizerBase, description: s
         new_fingerprint=fingerprint,
         desc=description,
     )
+
+
+def _look_at_tokens(
+    tokens: Dataset, table: Dataset, tokenizer: PreTrainedTokenizerBase, template: Template | None, where: str
+) -> TokenFacts:
+    """Say what the tokenizer does not know, or reads as special tokens."""
+    facts = token_facts(tokens, table, tokenizer, template)
+    source_rows = table["row"][:] if "row" in table.column_names else range(1, len(table) + 1)
+    warn_of_tokens(facts, tokenizer, table, np.asarray(source_rows), where)
+    return facts
 
 
 def _describe(tokens: Dataset, packed: Dataset, block: int, specials: int) -> str:

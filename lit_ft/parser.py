@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from lit_ft.config_file import ConfigFile, read_config, shorten
+from lit_ft.class_names import class_problem
+from lit_ft.config_file import ConfigFile, is_odd_number, misread_values, read_config, reading, shorten
 from lit_ft.errors import UserError, one_line
 from lit_ft.secret_values import NAME, VALUE, refuse_secret_arguments, refuse_secrets
 from lit_ft.setting_keys import like_group, nearest, valid_keys
@@ -38,11 +39,29 @@ class Problem:
 class Parsing:
     """What one command line has read so far; the parsers of its parts share it."""
 
-    flags: set[str] = field(default_factory=set)
+    flags: dict[str, str] = field(default_factory=dict)  # flag -> its last value, as it was typed
     files: list[ConfigFile] = field(default_factory=list)
     current: ConfigFile | None = None  # the file being read now
 
+    def misread(self, key: str) -> list[str]:
+        """The values of a key that stand without quotes and are no text to YAML."""
+        if self.current is not None:
+            return self.current.misread.get(key, [])
+        return misread_values(self.flags.get(f"--{key}", ""))
 
+    def place(self, key: str) -> str:
+        """Where a key or the class that has it is set: ` (FILE, line N)`, or nothing where a flag set it."""
+        if self.current is not None:
+            return f" ({self.current.place(key) if key else self.current.name})"
+        while "." in key and f"--{key}" not in self.flags:
+            for config in reversed(self.files):
+                if key in config.lines:
+                    return f" ({config.place(key)})"
+            key = key.rpartition(".")[0]
+        return ""
+
+
+NO_KEYS = "there are no keys"
 _parsing: ContextVar[Parsing | None] = ContextVar("_parsing", default=None)
 
 
@@ -62,21 +81,37 @@ class OneLineErrors(ArgumentParser):
         if _parsing.get() is not None:  # a sub-command's parser
             return super().parse_args(args, *more, **kwargs)
         given = sys.argv[1:] if args is None else args
-        token = _parsing.set(Parsing({str(arg).partition("=")[0] for arg in given}))
+        token = _parsing.set(Parsing(_flags(list(map(str, given)))))
         try:
             refuse_secret_arguments(list(map(str, given)))
             found = super().parse_args(args, *more, **kwargs)
             refuse_secrets(found[found.subcommand] if "subcommand" in found else found)
-            self._refuse_null(found)
+            state, name, values = _parsing.get() or Parsing(), found.get("subcommand"), found
+            parser: ArgumentParser = self
+            if name is not None and self._subcommands_action is not None:
+                parser, values = self._subcommands_action._name_parser_map[name], found[name]
+            self._refuse_null(parser, values, state)
+            self._refuse_odd_numbers(parser, state)
             return found
         finally:
             _parsing.reset(token)
 
-    def _refuse_null(self, found: Namespace) -> None:
+    def _refuse_odd_numbers(self, parser: ArgumentParser, state: Parsing) -> None:
+        """YAML 1.1 takes 010 for 8 and 1:30 for 90 without a word; where a text is expected it is refused."""
+        written = [(f" ({c.place(key)})", key, c.misread[key]) for c in state.files for key in c.misread]
+        written += [
+            ("", flag.removeprefix("--"), misread_values(value)) for flag, value in state.flags.items()
+        ]
+        for place, key, values in written:
+            words = type_words(typehint(parser, key))
+            for value in filter(is_odd_number, values):
+                if "number" in words or (place and not words):
+                    read = reading(value)
+                    meant = f"write {read} or the number that was meant, or '{value}' for a text"
+                    self._leave(f"{key}: found {value}, which YAML reads as {read}; {meant}{place}", None)
+
+    def _refuse_null(self, parser: ArgumentParser, found: Namespace, state: Parsing) -> None:
         """jsonargparse takes null for a value that was not given, whatever the type."""
-        parser, state, name = self, _parsing.get() or Parsing(), found.get("subcommand")
-        if name is not None and self._subcommands_action is not None:
-            parser, found = self._subcommands_action._name_parser_map[name], found[name]
         for key, default in ((action.dest, action.default) for action in parser._actions):
             words = type_words(typehint(parser, key))
             if words and "null" not in words and default is not None and found.get(key, 0) is None:
@@ -122,6 +157,15 @@ class OneLineErrors(ArgumentParser):
         raise AssertionError("exit returned")
 
 
+def _flags(args: Sequence[str]) -> dict[str, str]:
+    """`--key value` and `--key=value` -> the value as it was typed, the last one of a key."""
+    found = {}
+    for arg, following in zip(args, [*args[1:], ""], strict=True):
+        flag, equals, value = arg.partition("=")
+        found[flag] = value if equals else following
+    return found
+
+
 def _check_group(parser: ArgumentParser, config: ConfigFile, key: str, node: yaml.Node) -> None:
     """Refuses `data: 3` and `data:` with nothing below, which jsonargparse lets through to a traceback."""
     if typehint(parser, key) is not None or not any(k.startswith(key + ".") for k in valid_keys(parser)):
@@ -151,16 +195,20 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
         return _unknown(getattr(ex, "subcommand_parser", None) or parser, key)
     if found := re.match(r'Parser key "([^"]+)"(?: element \d+)?:\s*(.*)', message, re.DOTALL):
         key, rest = found[1], found[2]
-        if inner := _inner_problem(ex):
+        hint = typehint(parser, key)
+        if (inner := _inner_problem(ex)) and not (inner.unknown and inner.text == NO_KEYS):
             close = f"{key}.{inner.nearest}" if inner.nearest else None
             return Problem(f"{key}.{inner.key}", inner.text, close, inner.unknown)
+        if words := class_problem(key, hint, rest):
+            return Problem(key, words)
         values = re.findall(r"(?:Got value|Given value): (.*)|Unable to load config '(.*?)'", rest, re.DOTALL)
         is_group = rest.startswith("Unable to load config")
-        expected = "settings or a YAML file" if is_group else type_words(typehint(parser, key))
+        expected = "settings or a YAML file" if is_group else type_words(hint)
         secret = NAME.search(key)
         if expected and (values or secret):
             value = next(filter(None, values[-1]), "") if values else ""
-            shown = "a value that is not shown" if secret else shorten(value)
+            in_list = "value type: <class 'list'>" in rest
+            shown = "a value that is not shown" if secret else _found(key, expected, value, in_list)
             return Problem(key, f"expected {expected}, found {shown}")
         return Problem(key, "not a valid value" if secret else rest)
     if found := re.match(r"argument (?:\S+/)?--([^\s:]+): expected (?:one|at least one) argument", message):
@@ -170,10 +218,25 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
         subcommands = getattr(getattr(parser, "_subcommands_action", None), "choices", None) or ()
         parts = [key.partition(".") for key in found[1].split(", ")]
         keys = [last if first in subcommands else first + dot + last for first, dot, last in parts]
+        if not parser.exit_on_error:  # the parser of a class
+            return Problem(keys[0], "expected a value, found none; set it below init_args or as a flag")
         flags = ", ".join(f"--{key}=VALUE" for key in keys)
         return Problem("", f"expected a value for {', '.join(keys)}, found none; set {flags}")
     text = re.sub(r'\s*in "<unicode string>"', "", message)
     return Problem("", text.replace("Problems parsing config", "not valid YAML"))
+
+
+def _found(key: str, expected: str, value: str, in_list: bool) -> str:
+    """The value for a message, as it was written; in a text's place with a word on quotes."""
+    value = re.split(r"\n\s*- ", value)[0]  # jsonargparse goes on with the other members of a Union
+    misread = (_parsing.get() or Parsing()).misread(key)
+    if not misread:
+        return "null" if value == "None" else shorten(value)
+    written, read = misread[0], reading(misread[0])
+    if not re.search(r"\btexts\b" if in_list else r"\btext\b", expected):
+        return shorten(written)
+    reads = f", which YAML reads as {read}" if read != written else ""
+    return f"{written}{reads}; write it in quotes: '{written}'"
 
 
 def _inner_problem(ex: BaseException | None) -> Problem | None:
@@ -191,13 +254,14 @@ def _unknown(parser: ArgumentParser, key: str) -> Problem:
     group = like_group(key.rpartition(".")[0], keys)
     names = [k for k in keys if k.rpartition(".")[0] == group] or sorted({k.partition(".")[0] for k in keys})
     text = f"the keys there are {', '.join(names)}" if len(names) <= 30 else "see --help for the keys"
+    text = text if names else NO_KEYS
     return Problem(key, text, nearest(key, keys), unknown=True)
 
 
 def _sentence(problem: Problem, state: Parsing) -> str:
     key = problem.key
     if not problem.unknown:
-        place = f" ({state.current.place(key) if key else state.current.name})" if state.current else ""
+        place = state.place(key)
         return f"{key}: {problem.text}{place}" if key else problem.text + place
     advice = f"did you mean {problem.nearest}?" if problem.nearest else problem.text
     for config in reversed(state.files):  # unknown keys of a file come up after all files were read

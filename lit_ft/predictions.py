@@ -1,18 +1,27 @@
 """`predictions.csv`: the input's rows in the input's order, with what the model says of each."""
 
 import csv
-import glob
+import itertools
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
+from datasets import Dataset
 from lightning import Callback
 
-from lit_ft.data import Split
+from lit_ft import runs
 from lit_ft.errors import UserError
+from lit_ft.faults import find_files
+from lit_ft.splits import Split
 
 CHUNK_ROWS = 1000  # rows of the input read at a time
+PREDICTED, PROBABILITY = "predicted", "probability_"
+OURS = "lit_ft_"  # before the name of a column that the input has already
+OVERWRITE = "set --data.predict_output to another file, or --overwrite true"
 
 
 class PredictionWriter(Callback):
@@ -33,12 +42,19 @@ class PredictionWriter(Callback):
         self._waiting: dict[int, np.ndarray] = {}  # index in the split -> probabilities (C,)
 
     def _part(self, rank: int) -> Path:
-        return self.path.with_name(f".{self.path.name}.part{rank}")
+        # Not by the file's own name, which may be as long as a file system takes.
+        return self.path.with_name(f".predictions-{crc32(os.fsencode(self.path.name)):08x}.part{rank}")
 
     def columns(self, input_columns: list[str]) -> list[str]:
-        """Names of the added columns; a name that the input already uses gets a prefix."""
-        added = ["predicted", "confidence", *(f"probability_{name}" for name in self.label_names)]
-        return [f"lit_ft_{name}" if name in input_columns else name for name in added]
+        """Names of the added columns; one that the input already has gets a prefix, then a number, too."""
+        added = [PREDICTED, "confidence", *(f"{PROBABILITY}{name}" for name in self.label_names)]
+        taken, names = {*input_columns}, []
+        for name in added:
+            again = (f"{OURS}{name}_{number}" for number in itertools.count(2))
+            free = next(n for n in itertools.chain((name, f"{OURS}{name}"), again) if n not in taken)
+            taken.add(free)
+            names.append(free)
+        return names
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         """Open this process's part."""
@@ -46,17 +62,28 @@ class PredictionWriter(Callback):
         num_rows = len(self._split.source_rows)
         shares = np.array_split(np.arange(num_rows), trainer.world_size)
         mine = shares[trainer.global_rank]
-        self._next = int(mine[0]) if len(mine) else num_rows
+        self._own = range(int(mine[0]), int(mine[-1]) + 1) if len(mine) else range(0)
+        self._next = self._own.start if len(mine) else num_rows
         # Input rows without text stand between those of the split; each part ends where the next begins.
         ends = [int(self._split.source_rows[share[0]]) - 1 for share in shares[1:] if len(share)]
         bounds = [0, *ends, *([len(self._split.table)] * (trainer.world_size - len(ends)))]
         self._row, self._end = bounds[trainer.global_rank], bounds[trainer.global_rank + 1]
+        self._open(trainer.global_rank)
+
+    def _open(self, rank: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part(trainer.global_rank).open("w", newline="", encoding="utf-8")
+        self._file = self._part(rank).open("w", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
         names = list(self._split.table.column_names)
-        if trainer.global_rank == 0:
+        if rank == 0:
             self._writer.writerow([*names, *self.columns(names)])
+
+    def write_header(self, split: Split) -> None:
+        """All there is to write of an input without rows."""
+        self._split = split
+        self._open(0)
+        self._file.close()
+        self._part(0).replace(self.path)
 
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -64,7 +91,8 @@ class PredictionWriter(Callback):
         """Take up a batch: `index` (B,), `probabilities` (B, C); write what is next in order."""
         probabilities = outputs["probabilities"].cpu().numpy()
         for index, row in zip(outputs["index"].tolist(), probabilities, strict=True):
-            self._waiting[index] = row
+            if index in self._own:  # not so where no row is left for this process
+                self._waiting[index] = row
         if len(self._waiting) >= CHUNK_ROWS:
             self._write_ready()
 
@@ -111,27 +139,76 @@ class PredictionWriter(Callback):
             self._part(trainer.global_rank).unlink(missing_ok=True)
 
 
-def check_output(path: Path, source: str) -> Path:
-    """Refuse a place where no file can be written, or where the input lies, before anything is predicted.
+def check_output(path: Path, table: Dataset, inputs: list[str], run: Path | None, overwrite: bool) -> Path:
+    """Refuse a place where no file can be written, or a file that this must not replace.
 
     Args:
         path: The file to write.
-        source: The file or glob that is read.
+        table: The rows that are read.
+        inputs: The files that they come from.
+        run: The checkpoint's run folder, where it lies in one.
+        overwrite: Whether any file may be replaced that is not read.
+
+    Returns:
+        The file itself, where `path` is a link.
     """
+    what = "data.predict_output"
     if path.is_dir():
+        raise UserError(f"expected a file for {what}, found the folder {path}; name a .csv in it")
+    # Renaming onto /dev/null would put a file in its place; /dev/stdout may lead to one.
+    if path.exists() and not (path.is_file() and path.parent != Path("/dev")):
+        raise UserError(f"expected a file for {what}, found the device or pipe {path}; name a .csv")
+    if str(path).startswith("~") and not Path(path.parts[0]).exists():
+        raise UserError(f"{what}={path}: there is no user of that name; mend it")
+    if path.suffix.lower() != ".csv":
         raise UserError(
-            f"expected a file for data.predict_output, found the folder {path}; name a .csv in it"
+            f"expected a .csv for {what}, found {path}; predict writes no other format: set "
+            f"--{what}={path.with_suffix('.csv')}"
         )
-    if path.exists() and not path.is_file():  # renaming onto /dev/null would put a file in its place
-        raise UserError(
-            f"expected a file for data.predict_output, found the device or pipe {path}; name a .csv"
-        )
-    if path.exists() and path.resolve() in {Path(name).resolve() for name in glob.glob(source)}:
-        raise UserError(f"data.predict_output={path} is the file that is read; name another one")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
-        raise UserError(f"expected a folder for data.predict_output={path}, found that {folder} is a file")
-    return path
+        raise UserError(f"expected a folder for {what}={path}, found that {folder} is a file")
+    # The same file may have other names: by links, on a disk that does not tell capitals apart.
+    if path.exists() and any(path.samefile(name) for name in inputs):
+        raise UserError(f"{what}={path} is the file that is read; name another one")
+    target = path.resolve()
+    if not overwrite:
+        _refuse_to_replace(path, target, table, run)
+    return target
+
+
+def _refuse_to_replace(path: Path, target: Path, table: Dataset, run: Path | None) -> None:
+    own = None if run is None else run.resolve()
+    other = next((folder for folder in target.parents if runs.is_run(folder) and folder != own), None)
+    if other is not None:
+        raise UserError(f"{path} lies in the folder of another run, {runs.shown(other)}; {OVERWRITE}")
+    if own is not None and own / runs.MODEL in target.parents:
+        raise UserError(f"{path} lies in model/, which is written anew as a whole; {OVERWRITE}")
+    if target.exists() and not is_prediction_of(target, table):
+        raise UserError(f"{path} is there, and is no prediction of the same input; {OVERWRITE}")
+
+
+def is_prediction_of(path: Path, table: Dataset) -> bool:
+    """Whether a file is what `predict` writes of these rows: their columns and values, and then its own."""
+    names = list(table.column_names)
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.field_size_limit(1 << 30)
+        reader = csv.reader(file)
+        try:
+            header = next(reader, [])
+            added = [re.sub(rf"^{OURS}", "", name) for name in header[len(names) :]]
+            if header[: len(names)] != names or len(added) < 2 or not added[0].startswith(PREDICTED):
+                return False
+            if not all(name.startswith(PROBABILITY) for name in added[2:]):
+                return False
+            for start in range(0, len(table), CHUNK_ROWS):
+                for values in zip(*table[start : start + CHUNK_ROWS].values(), strict=True):
+                    written = ["" if value is None else str(value) for value in values]
+                    if next(reader, [])[: len(names)] != written:
+                        return False
+            return next(reader, None) is None
+        except csv.Error:
+            return False
 
 
 def prediction_writer(
@@ -144,7 +221,7 @@ def prediction_writer(
         run: The checkpoint's run folder, where it lies in one.
         checkpoint: The file.
         model: The classifier, which may be asked for calibrated probabilities.
-        datamodule: With the labels.
+        datamodule: With the labels and the rows.
 
     Raises:
         UserError: Some rows would get no prediction, or there is no place to write to.
@@ -158,5 +235,8 @@ def prediction_writer(
         raise UserError(f"{checkpoint} is in no run folder: set --data.predict_output to a .csv file")
     if model.calibrate and model.temperature is None:
         raise UserError(f"{checkpoint} was saved without a validation: leave out --calibrate")
-    path = Path(output) if output else run / "predictions.csv"  # type: ignore[operator]
-    return PredictionWriter(check_output(path, settings.data.predict_path), datamodule.labels.names)
+    path = Path(os.path.expanduser(output)) if output else run / "predictions.csv"  # type: ignore[operator]
+    inputs = find_files([settings.data.predict_path], "--data.predict_path")
+    table = datamodule.splits["predict"].table
+    target = check_output(path, table, inputs, run, settings.overwrite)
+    return PredictionWriter(target, datamodule.labels.names)

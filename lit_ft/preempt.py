@@ -1,7 +1,6 @@
 """A fit that is asked to stop saves its place first: SIGTERM, Ctrl-C, the signal by which SLURM requeues."""
 
 import contextlib
-import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -130,10 +129,3 @@ def _requeue_signal(trainer: Any) -> tuple[int, ...]:
     environment = trainer._accelerator_connector.cluster_environment
     requeues = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
     return (environment.requeue_signal,) if requeues else ()
-
-
-def default_checkpoint(command: str) -> str | None:
-    """What `--ckpt_path` means where it is left out: a job that SLURM runs again goes on."""
-    if command != "fit":
-        return "best"
-    return "last" if int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0 else None

@@ -36,6 +36,7 @@ from lit_ft.model_checks import (
     refuse_quantised,
     refuse_without_classifier,
 )
+from lit_ft.model_inputs import fit_to_model
 from lit_ft.model_names import check_weights, find_model, only_pickled, pretrained_arguments
 from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
 
@@ -207,6 +208,7 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
             raise UserError(f"expected a tokenizer with a padding token for {pretrained}, found none")
         tokenizer.pad_token = tokenizer.eos_token  # as usual for decoders; what is padding is masked
         warn(f"{pretrained} has no padding token: its end of text, {tokenizer.eos_token!r}, is taken")
+    fit_to_model(tokenizer, load_config(pretrained, sample_config), pretrained)
     return tokenizer
 
 

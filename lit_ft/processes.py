@@ -15,12 +15,14 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from lit_ft.console import global_rank
+from lit_ft.errors import UserError
+from lit_ft.launcher import FIRST, global_rank, number_of, started_by
 
-FIRST = "LIT_FT_FIRST_PROCESS"  # its process number, for those that Lightning's launcher starts from it
 POLL_SECONDS = 0.5
 # gloo's words (torch 2.13); NCCL's errors have a class of their own.
 LOST = re.compile("Connection (closed|reset|refused)|Broken pipe|pair closure", re.IGNORECASE)
+# torch 2.13, torch/csrc/distributed/c10d/TCPStoreLibUvBackend.cpp
+TAKEN = re.compile(r"server socket has failed to listen.*?port: (\d+).*?(EADDRINUSE|EACCES)", re.DOTALL)
 
 
 def mean_over_processes(
@@ -50,9 +52,10 @@ def mean_over_processes(
     sums = torch.stack([total.detach(), weight])
     if world_size > 1:
         torch.distributed.all_reduce(sums)  # Lightning's `reduce` would wait for the device
-    gradient_only = (total - total.detach()) * world_size / (step_weight or sums[1])
+    own = sums[1] + (sums[1] == 0)  # where all rows are of classes of weight 0: a loss of 0, not 0 / 0
+    gradient_only = (total - total.detach()) * world_size / (step_weight or own)
     # One value on all processes: what looks at it (is it a number?) then decides the same on all of them.
-    return sums[0] / sums[1] + gradient_only
+    return sums[0] / own + gradient_only
 
 
 def largest(number: int, args: Any) -> int:
@@ -83,19 +86,20 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
         return
     over = threading.Event()
     given = trainer.strategy.launcher  # it starts the others later, in the trainer's `fit`
-    launcher = given if isinstance(given, _SubprocessScriptLauncher) else None
+    launches = given if isinstance(given, _SubprocessScriptLauncher) else None
     trainer.callbacks.insert(0, LostConnection(over))  # type: ignore[attr-defined]
     watch: tuple[Any, ...] = (_watch_first, trainer.world_size, over)
-    if launcher is not None and global_rank() == 0:
+    if launches is not None and global_rank() == 0:
         os.environ[FIRST] = str(os.getpid())
-        watch = (_watch_children, launcher, trainer.world_size, over)
+        watch = (_watch_children, launches, trainer.world_size, over)
     threading.Thread(target=watch[0], args=watch[1:], daemon=True).start()
     try:
         yield
-    except Exception:
+    except Exception as error:
         over.set()
-        if launcher is not None:
-            launcher.kill(signal.SIGKILL)  # the error is told once, and nobody waits for this process
+        if launches is not None:
+            launches.kill(signal.SIGKILL)  # the error is told once, and nobody waits for this process
+        refuse_taken_port(error)
         raise
     finally:
         over.set()
@@ -149,11 +153,60 @@ class LostConnection(Callback):
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Give the word to the watching thread, which knows who is gone."""
-        if is_lost(exception):
+        if is_lost(exception) and TAKEN.search(str(exception)) is None:
             if FIRST in os.environ:
                 time.sleep(4 * POLL_SECONDS)
             leave_lost(exception)
         self.over.set()
+
+
+def refuse_taken_port(error: BaseException) -> None:
+    """Turn the error of a port that another program has into one line.
+
+    Raises:
+        UserError: It is that error.
+    """
+    if (found := TAKEN.search(str(error))) is not None:
+        raise UserError(
+            f"port {found[1]}, by which the processes of a run find each other, is taken by another program "
+            f"({found[2]}); set the variable MASTER_PORT to a free one (torchrun: --master_port)"
+        ) from error
+
+
+def refuse_lightnings_nodes(num_nodes: int, plugins: Any) -> None:
+    """Refuse several machines that nobody but Lightning would start: node 1 would take itself for node 0."""
+    found = started_by()
+    if num_nodes > 1 and not plugins and (found is None or found[0] == "Lightning"):
+        raise UserError(
+            f"expected torchrun or srun to start the processes of --trainer.num_nodes={num_nodes}, found "
+            f"neither; run `torchrun --nnodes {num_nodes} --nproc_per_node DEVICES --rdzv_backend c10d "
+            "--rdzv_endpoint HOST:29500 -m lit_ft ...` on each machine, or leave out --trainer.num_nodes"
+        )
+
+
+def check_processes(trainer: Trainer) -> None:
+    """Refuse a trainer that takes itself for another one of the processes than who started it.
+
+    Each would then train the whole run, or none would write it.
+    """
+    found = started_by()
+    if found is not None and found[0] != "Lightning":
+        told = number_of("WORLD_SIZE") if found[1] == "RANK" else trainer.world_size
+        if (told, global_rank()) != (trainer.world_size, trainer.global_rank):
+            of = f" of WORLD_SIZE={told}" if found[1] == "RANK" else ""
+            raise UserError(
+                f"expected as many processes as --trainer.num_nodes={trainer.num_nodes} times "
+                f"--trainer.devices={trainer.num_devices}, found that {found[0]} started this one as "
+                f"{found[1]}={global_rank()}{of}; set the two flags to what was started"
+            )
+    port = os.environ.get("MASTER_PORT")
+    if port is not None and trainer.world_size > 1 and not 0 < number_of("MASTER_PORT") < 65536:
+        raise UserError(
+            f"expected a port of 1 to 65535 in the variable MASTER_PORT, found {port!r}; set or remove it"
+        )
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is not None and trainer.world_size > 1:
+        environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
 
 
 def is_lost(error: BaseException) -> bool:

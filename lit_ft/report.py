@@ -1,6 +1,7 @@
 """`report`: writes a run's report again, or compares several runs. Standard library only, until it works."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
 
 def find_run(name: str) -> Path:
     """The run folder that a path or a run's name means."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir() and (folder / runs.METRICS).is_file():
         return folder
     if runs.NAME.fullmatch(name):
@@ -34,6 +35,19 @@ def find_run(name: str) -> Path:
     known = sorted(str(path.parent) for path in runs.RUNS.glob(f"*/version_*/{runs.METRICS}"))
     listed = f"runs are {', '.join(known[-5:])}" if known else f"there is none under {runs.RUNS}"
     raise UserError(f"expected a finished run or a run's name, found {name!r}; {listed}")
+
+
+def _output(name: str) -> Path:
+    """The file to write a comparison to: a new one, or an earlier comparison."""
+    path = Path(os.path.expanduser(name))
+    if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
+        found = f"the folder {path}" if path.is_dir() else str(path)
+        raise UserError(f"expected a .html for --output, found {found}; set --output=comparison.html")
+    if path.exists() and not path.is_file():
+        raise UserError(f"expected a file for --output, found the device or pipe {path}; name a .html")
+    if path.is_file() and b"runs compared</title>" not in path.read_bytes()[:10_000]:
+        raise UserError(f"{path} is there, and is no comparison of runs; set --output to another file")
+    return path.resolve()  # what a link leads to is written, not the link
 
 
 def main(command: str, args: list[str]) -> int:
@@ -51,12 +65,12 @@ def main(command: str, args: list[str]) -> int:
         return 0
     from lit_ft.comparison import as_text, compare, write_comparison
 
-    path = Path(options.output) if options.output else runs.RUNS / "comparison.html"
+    path = _output(options.output) if options.output else runs.RUNS / "comparison.html"
     with unusable(f"one of {', '.join(map(str, folders))}", "leave it out, or train it again"):
         compared = compare(folders)
         text = as_text(compared)
     say(text)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_comparison(compared, path)
-    say(f"\nreport: {path}")
+    say(f"\nreport: {runs.shown(path)}")
     return 0

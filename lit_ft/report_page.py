@@ -3,6 +3,7 @@
 Only files are read, so that a report can be written again at any time, and shows what `metrics.json` says.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_ft import figures, runs
-from lit_ft.analysis import calibration_of, per_class
+from lit_ft.analysis import MOST_IN_MATRIX, calibration_of, per_class
 from lit_ft.errors import UserError
 from lit_ft.page import picture, render
 
 WORDS = {"test": "test", "val": "validation"}  # the test first: it is the result
+SPLITS = {"test": "test", "val": "validation"}  # their splits in report.json
+MOST_LISTED = 200  # classes that get a line of figures
 FIGURES = (
     ("accuracy", "accuracy", "share of texts classified as labelled"),
     ("macro_f1", "macro F1", "mean over the classes"),
@@ -46,6 +49,11 @@ def write_report(run: Path) -> Path:
         UserError: The folder holds no run, or one that has not ended.
     """
     metrics, facts = runs.read_metrics(run), runs.read_facts(run)
+    if metrics and not facts:
+        raise UserError(
+            f"the fit of {run} has not come to its end: go on with --ckpt_path last; {runs.METRICS} has what "
+            "was measured"
+        )
     if not metrics or "kind" not in facts:
         raise UserError(
             f"expected a finished run in {run}, with {runs.METRICS} and {runs.FACTS}, found "
@@ -72,27 +80,35 @@ def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[s
     evaluations = {}
     for prefix in WORDS:
         if prefix in facts["evaluations"]:
-            counts = metrics[f"{prefix}/confusion_matrix"]
             evaluation = dict(facts["evaluations"][prefix])
-            evaluation["classes"] = per_class(np.asarray(counts))
-            evaluation["confusion"] = picture(figures.as_svg(figures.confusion_matrix(counts, names)))
+            classes = per_class(evaluation["class_counts"])
+            order = list(range(len(names)))
+            if len(names) > MOST_LISTED:  # those that are worst, as of the texts
+                order = sorted(order, key=lambda c: classes[c]["f1"])[:MOST_LISTED]
+            evaluation["classes"] = [(names[c], classes[c]) for c in order]
+            counts = metrics.get(f"{prefix}/confusion_matrix")
+            drawn = None if counts is None else figures.as_svg(figures.confusion_matrix(counts, names))
+            evaluation["confusion"] = None if drawn is None else picture(drawn)
             diagram = figures.reliability_diagram(*calibration_of(evaluation))
             evaluation["calibration"] = picture(figures.as_svg(diagram))
+            evaluation["where"] = facts["splits"][SPLITS[prefix]]["where"]
             evaluations[prefix] = evaluation
     histogram = facts["splits"].get("train", {}).get("histogram")
     lengths = figures.token_lengths(histogram, facts["max_tokens"]) if histogram else None
     return {
         "names": names,
         "evaluations": evaluations,
-        "main": next(iter(evaluations)),
+        "main": next(iter(evaluations), None),
         "words": WORDS,
-        "figures_shown": FIGURES,
+        "figures_shown": [f for f in FIGURES if any(f"{prefix}/{f[0]}" in metrics for prefix in evaluations)],
+        "most_in_matrix": MOST_IN_MATRIX,
         "lengths": picture(figures.as_svg(lengths)) if lengths else None,
     }
 
 
 def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Tag -> points (step, value), as TensorBoard shows them: without what a resume has hidden."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every point that a resume hides
     keep_no = dict.fromkeys(("images", "audio", "histograms", "compressedHistograms"), 1)
     events = EventAccumulator(str(run), size_guidance={**keep_no, "tensors": 1, "scalars": 0}).Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}

@@ -54,6 +54,7 @@ class LastCheckpoint(RunCheckpoint):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "last")
         self.clock = SaveClock()
+        self.saved_step = -1  # by `save`
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock."""
@@ -66,7 +67,8 @@ class LastCheckpoint(RunCheckpoint):
         """Save when it is time, and the place is one to go on from."""
         if trainer.fast_dev_run or not resumes_exactly(trainer):
             return
-        due = self.clock.is_due()
+        # A callback's stop is where the run may go on one day; with a validation the file is renewed there.
+        due = self.clock.is_due() or (trainer.should_stop and trainer.fit_loop._can_stop_early)
         if trainer.world_size > 1:  # the clocks differ, and saving is done by all processes
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if due:
@@ -80,5 +82,6 @@ class LastCheckpoint(RunCheckpoint):
     def save(self, trainer: Any) -> None:
         """Renew the file now. All processes call this."""
         begun = time.monotonic()
+        self.saved_step = trainer.global_step
         self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         self.clock.saved(begun)

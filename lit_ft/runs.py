@@ -6,7 +6,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,15 +71,33 @@ def checkpoints_of(run: Path, which: str) -> Iterator[Path]:
         yield from sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)
 
 
-def find_checkpoint(name: str, which: str) -> tuple[Path | None, list[Path]]:
-    """The checkpoint `best` or `last` of the newest run that has a whole one; damaged ones before it."""
+def find_checkpoint(
+    name: str, which: str, among: list[Path] | None = None, newer_than: Path | None = None
+) -> tuple[Path | None, list[Path]]:
+    """The checkpoint `best` or `last` of the newest run that has a whole one; damaged ones before it.
+
+    Args:
+        name: Of the run.
+        which: `best` or `last`.
+        among: The run folders to look in, newest first; by default all of the name.
+        newer_than: A checkpoint: neither its run nor older ones are looked at.
+    """
     damaged: list[Path] = []
-    for run in versions(name):
+    for run in versions(name) if among is None else among:
+        if newer_than is not None and newer_than.is_relative_to(run):
+            break
         for path in checkpoints_of(run, which):
             if is_readable(path):
                 return path, damaged
             damaged.append(path)
     return None, damaged
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one that `fit` or `sft` made."""
+    return (folder / CONFIG).is_file() and any(
+        (folder / name).exists() for name in (CHECKPOINTS, METRICS, MODEL)
+    )
 
 
 def run_of(checkpoint: Path) -> Path | None:
@@ -101,9 +119,11 @@ def read_metrics(run: Path) -> dict[str, Any]:
     return _read(run / METRICS)
 
 
-def add_metrics(run: Path, metrics: dict[str, Any]) -> None:
-    """Merge values into the run's `metrics.json`, under their tags."""
-    _merge(run / METRICS, metrics)
+def add_metrics(
+    run: Path, metrics: dict[str, Any], without: Callable[[str], bool] = lambda tag: False
+) -> None:
+    """Merge values into the run's `metrics.json`, under their tags; tags that `without` names go first."""
+    _merge(run / METRICS, metrics, without)
 
 
 def read_facts(run: Path) -> dict[str, Any]:
@@ -119,7 +139,8 @@ def add_facts(run: Path, facts: dict[str, Any]) -> None:
 def write(path: Path, text: str) -> None:
     """Write a file whole: a reader never sees half of it."""
     with written_whole(path) as file:
-        file.write(text.encode())
+        # Names of files may hold what is no UTF-8, which Python reads as half a surrogate pair.
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -147,9 +168,17 @@ def _read(path: Path) -> dict[str, Any]:
         return values
 
 
-def _merge(path: Path, values: dict[str, Any]) -> None:
-    merged = dict(sorted({**_read(path), **values}.items()))
-    write(path, json.dumps(_sound(merged), indent=2) + "\n")
+def _merge(path: Path, values: dict[str, Any], without: Callable[[str], bool] = lambda tag: False) -> None:
+    kept = {tag: value for tag, value in _read(path).items() if not without(tag)}
+    merged = dict(sorted({**kept, **values}.items()))
+    # A list of plain values is one line, a matrix a line for each of its rows. Only a list that JSON lays out
+    # begins with a line break: in a string it would be escaped.
+    text = re.sub(r"\[\n[^][{}]*\]", _in_one_line, json.dumps(_sound(merged), indent=2))
+    write(path, text + "\n")
+
+
+def _in_one_line(found: re.Match[str]) -> str:
+    return found[0] if '"' in found[0] else f"[{' '.join(found[0][1:-1].split())}]"
 
 
 def _sound(value: Any) -> Any:

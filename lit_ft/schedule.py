@@ -13,7 +13,7 @@ def num_training_steps(trainer: Any) -> int:
     setup_data returns early).
     """
     check_end(trainer)
-    batches = _limited_batches(trainer, trainer.datamodule.num_train_batches())
+    batches = limited(trainer.datamodule.num_train_batches(), trainer.limit_train_batches)
     steps_an_epoch = -(-batches // trainer.accumulate_grad_batches)  # an epoch's last step may be short
     epochs, max_steps = trainer.max_epochs, trainer.max_steps
     if epochs in (None, -1):
@@ -22,8 +22,8 @@ def num_training_steps(trainer: Any) -> int:
     return total if max_steps in (None, -1) else min(total, max_steps)
 
 
-def _limited_batches(trainer: Any, batches: int) -> int:
-    limit = trainer.limit_train_batches
+def limited(batches: int, limit: int | float) -> int:
+    """The batches that a limit of the Trainer leaves: so many, or a share (Lightning, data_connector.py)."""
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
@@ -68,11 +68,15 @@ def check_schedule(trainer: Any, datamodule: Any) -> None:
             f"expected a training row for each of {trainer.world_size} processes, found {num_train_rows}; "
             "lower --trainer.devices"
         )
-    batches = _limited_batches(trainer, datamodule.num_train_batches(trainer.world_size))
-    if batches == 0:
+    batches = _check_limit(trainer, "train", datamodule.num_train_batches(trainer.world_size))
+    if trainer.limit_val_batches:
+        _check_limit(trainer, "val", datamodule.num_evaluation_batches("validation", trainer.world_size))
+    least, steps = trainer.min_steps, -(-batches // trainer.accumulate_grad_batches)
+    most = [n for n in (trainer.max_steps, steps * (trainer.max_epochs or -1)) if n >= 0]
+    if least is not None and most and least > min(most):
         raise UserError(
-            f"expected --trainer.limit_train_batches that leaves a batch, found "
-            f"{trainer.limit_train_batches}; write a share of the epoch or a whole number"
+            f"expected --trainer.min_steps of at most {min(most)}, the steps of the run, found {least}; "
+            "raise --trainer.max_epochs"
         )
     interval = trainer.val_check_interval
     validates = trainer.limit_val_batches and trainer.check_val_every_n_epoch is not None
@@ -81,3 +85,48 @@ def check_schedule(trainer: Any, datamodule: Any) -> None:
             f"expected --trainer.val_check_interval of at most {batches}, the batches of an epoch, found "
             f"{interval}; to count over epochs set --trainer.check_val_every_n_epoch=null"
         )
+
+
+def check_evaluation(trainer: Any, datamodule: Any, command: str) -> None:
+    """Refuse a `validate` or `test` that would measure nothing.
+
+    Args:
+        trainer: With its settings.
+        datamodule: Set up for the command; not attached to the trainer yet.
+        command: `validate` or `test`.
+    """
+    split, kind = ("validation", "val") if command == "validate" else ("test", "test")
+    _check_limit(trainer, kind, datamodule.num_evaluation_batches(split, trainer.world_size))
+
+
+def limit_in_words(trainer: Any, kind: str) -> str:
+    """The setting that limits the batches of `train`, `val` or `test`, and its value."""
+    limit = getattr(trainer, f"limit_{kind}_batches")
+    if trainer.overfit_batches and kind != "test":
+        return f"trainer.overfit_batches={limit}"
+    if trainer.fast_dev_run:
+        return f"trainer.fast_dev_run={trainer.fast_dev_run}"
+    return f"trainer.limit_{kind}_batches={limit}"
+
+
+def _check_limit(trainer: Any, kind: str, batches: int) -> int:
+    """The batches that a limit leaves of so many; refuses one that leaves none.
+
+    Args:
+        trainer: With its settings.
+        kind: `train`, `val` or `test`.
+        batches: Of the split, on each process.
+    """
+    limit = getattr(trainer, f"limit_{kind}_batches")
+    flag = limit_in_words(trainer, kind).partition("=")[0]
+    # Lightning 2.6.6 (trainer/setup.py) passes this one on as it is: 2.0 as twice an epoch.
+    if flag == "trainer.overfit_batches" and isinstance(limit, float) and limit > 1:
+        raise UserError(f"expected --{flag} of at most 1.0 as a share, found {limit}; write {limit:.0f}")
+    left = limited(batches, limit)
+    if left == 0:
+        words = {"train": "train on", "val": "validate on", "test": "test on"}[kind]
+        raise UserError(
+            f"expected --{flag} that leaves a batch, found {limit} of the {batches} to {words}; write a "
+            "larger share, or a whole number of batches"
+        )
+    return left

@@ -12,10 +12,13 @@ PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def typehint(parser: ArgumentParser, key: str) -> Any:
-    """The type of `key`, or None where it has none or does not exist."""
+    """The type of `key`, here or in a sub-command; None where it has none or does not exist."""
     for action in parser._actions:
         if action.dest == key:
             return getattr(action, "_typehint", None) or action.type
+        for sub_parser in (getattr(action, "_name_parser_map", None) or {}).values():
+            if (found := typehint(sub_parser, key)) is not None:
+                return found
     return None
 
 

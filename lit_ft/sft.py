@@ -5,9 +5,9 @@ from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 
-from lit_ft import hub, runs
+from lit_ft import hub, run_owner, runs
 from lit_ft.__main__ import first_config_stem
-from lit_ft.flags import check_seed, introduction
+from lit_ft.flags import check_seed, introduction, warn_of_sample_encoder
 from lit_ft.parser import OneLineErrors
 from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, check_bounds
 
@@ -53,6 +53,8 @@ def _build(parser: OneLineErrors, found: Namespace) -> SftSettings:
 def main(command: str, args: list[str]) -> int:
     """Run `sft` and return the exit code."""
     settings, resolved = parse(args)
+    if settings.ckpt_path is None:
+        warn_of_sample_encoder(settings, args)
     wanted = {"model": settings.model.pretrained}
     if settings.ckpt_path is not None and hub.names_hub(wanted.pop("model")):
         hub.go_offline_if_unreachable()  # it may go on without the Hub, or start fresh
@@ -61,4 +63,7 @@ def main(command: str, args: list[str]) -> int:
     hub.check_cached(wanted, SAMPLE_CONFIG)
     from lit_ft.sft_run import run  # a second's worth of libraries, not needed for --help
 
-    return run(settings, resolved, args)
+    try:
+        return run(settings, resolved, args)
+    finally:
+        run_owner.release()

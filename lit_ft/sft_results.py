@@ -15,7 +15,7 @@ from lit_ft.mlm_data import MaskedLMRows
 from lit_ft.mlm_resume import step_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.model_card import write_model_card
-from lit_ft.model_names import shown_name
+from lit_ft.model_names import needs_hub, shown_name
 from lit_ft.probes import fill_probes
 from lit_ft.report_page import write_report
 from lit_ft.sft_settings import SftSettings
@@ -64,22 +64,26 @@ def leave_results(
             "train/loss": train[-1]["train/loss"],
             "train/tokens_per_second": speeds[len(speeds) // 2],
         }
-    metrics |= {"sft/seconds": seconds, "train/peak_memory_gb": peak_memory_gb()}
-    points = [{"epoch": entry["epoch"], "loss": entry["train/loss"]} for entry in train]
-    draw_losses(folder / runs.LOSS_CURVE, points, validation)
-    export_model(folder, model, model.state_dict(), tokenizer, tokenizer.model_max_length, "head")
-    filled = fill_probes(settings.probes, model, tokenizer) if settings.probes else []
-    probes = [{"text": text, "masks": masks} for text, masks in zip(settings.probes, filled, strict=True)]
+    device = trainer.args.device.type
+    metrics |= {"sft/seconds": seconds, "train/peak_memory_gb": peak_memory_gb(device)}
     facts = {
         "kind": "masked_lm",
         "pretrained": shown_name(settings.model.pretrained),
+        "from_hub": needs_hub(settings.model.pretrained),
         "splits": rows.facts,
         "notes": rows.notes,
-        "probes": probes,
+        "probes": [],
     }
+    # The figures first: an export or a picture that fails costs none of them.
     runs.add_metrics(folder, metrics)
     runs.add_facts(folder, {**facts, **provenance})
+    export_model(folder, model, model.state_dict(), tokenizer, tokenizer.model_max_length, "head")
+    filled = fill_probes(settings.probes, model, tokenizer) if settings.probes else []
+    probes = [{"text": text, "masks": masks} for text, masks in zip(settings.probes, filled, strict=True)]
+    runs.add_facts(folder, {"probes": probes})
     write_model_card(folder)
+    points = [{"epoch": entry["epoch"], "loss": entry["train/loss"]} for entry in train]
+    draw_losses(folder / runs.LOSS_CURVE, points, validation)
     write_report(folder)
     _print_results(metrics, folder)
     if settings.probes:

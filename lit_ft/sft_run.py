@@ -15,16 +15,23 @@ from accelerate.utils import broadcast_object_list
 from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
 from trl import SFTConfig
 
-from lit_ft import cpu_training, mlm_data, pretrained, runs
+from lit_ft import cpu_training, mlm_data, pretrained, run_owner, runs
 from lit_ft.__main__ import configs_dir
 from lit_ft.attention import attend_in_pieces
 from lit_ft.config_file import places_of
 from lit_ft.console import say, silence_writer_threads, warn
 from lit_ft.errors import UserError
-from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, provenance
+from lit_ft.launcher import global_rank, number_of
+from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, device_type, provenance
 from lit_ft.markdown import table
-from lit_ft.masking import MaskingCollator, check_architecture, check_masked_lm, check_masks
-from lit_ft.mlm_arguments import check_devices, check_loader, check_optimizer, training_arguments
+from lit_ft.masking import MaskingCollator, check_architecture, check_masked_lm, check_masks, warn_of_words
+from lit_ft.mlm_arguments import (
+    check_devices,
+    check_hardware,
+    check_loader,
+    check_optimizer,
+    training_arguments,
+)
 from lit_ft.mlm_callbacks import FiguresFirst, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_checkpoint_sums import is_sealed
 from lit_ft.mlm_progress import MaskedLMProgress
@@ -33,15 +40,17 @@ from lit_ft.mlm_resume import (
     STATE,
     check_resume,
     find_checkpoint,
+    fingerprint,
     newest_checkpoint,
     precision_of,
     state_of,
 )
 from lit_ft.mlm_save_clock import SaveByClock
 from lit_ft.mlm_trainer import MaskedLMTrainer
+from lit_ft.mlm_trial import try_masked_lm
 from lit_ft.model_checks import check_max_tokens, take_padding_token
 from lit_ft.probes import Probes, check_probes
-from lit_ft.processes import is_lost, leave_lost
+from lit_ft.processes import is_lost, leave_lost, refuse_taken_port
 from lit_ft.sft_results import leave_results
 from lit_ft.sft_settings import SAMPLE_CONFIG, SftSettings, trainer_settings
 
@@ -60,18 +69,30 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     begun = time.monotonic()
     _quiet()
     assert settings.name is not None
-    checkpoint = find_checkpoint(settings.name, settings.ckpt_path)
+    settled = fingerprint(resolved)
+    checkpoint = find_checkpoint(settings.name, settings.ckpt_path, resolved)
     if checkpoint is not None:
+        if (owned := runs.run_of(checkpoint)) is not None and global_rank() == 0:
+            run_owner.own(owned)
         step, total = state_of(checkpoint)
         say(f"resuming at step {step} of {total} from {checkpoint}")
     if settings.precision is None:  # a resumed run goes on as it began
-        settings.precision = automatic_precision() if checkpoint is None else precision_of(checkpoint)
+        device = device_type("cpu" if settings.trainer_args.get("use_cpu") else "auto")
+        settings.precision = automatic_precision(device) if checkpoint is None else precision_of(checkpoint)
         resolved = re.sub(
             "^precision: null$", f"precision: {settings.precision}", resolved, flags=re.MULTILINE
         )
     args = _arguments(settings, resumed=checkpoint is not None)
     check_devices(args)
-    if advice := bfloat16_advice(settings.precision, "--precision"):
+    check_hardware(args)
+    told = global_rank(), max(1, number_of("WORLD_SIZE"))
+    if told != (args.process_index, args.world_size):
+        raise UserError(
+            f"expected process {told[0]} of {told[1]}, as RANK and WORLD_SIZE say, found "
+            f"{args.process_index} of {args.world_size}; start with "
+            "`torchrun --nproc_per_node N -m lit_ft sft ...`"
+        )
+    if advice := bfloat16_advice(settings.precision, "--precision", args.device.type):
         warn(advice)
     if checkpoint is not None:
         check_resume(checkpoint, resolved, args.world_size)
@@ -98,6 +119,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         )
         rows = mlm_data.prepare_rows(settings.data, tokenizer)
         check_masks(rows.validation, collator.fixed())
+        if settings.data.whole_words:
+            warn_of_words(rows.train, collator)
         set_seed(settings.seed_everything)  # a new head draws its weights
         model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     attend_in_pieces(model)
@@ -105,11 +128,15 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 
+    if checkpoint is None:
+        try_masked_lm(model, collator, rows.train, settings.data.layout, source)
     folder = _run_folder(settings.name, checkpoint, args)
     args.output_dir = str(folder / runs.CHECKPOINTS)
     if args.process_index == 0:
-        (folder / runs.CONFIG).write_text(resolved, encoding="utf-8")
-    origin = provenance(command_line(["sft", *given], configs_dir()), settings.seed_everything)
+        runs.write(folder / runs.CONFIG, resolved)
+        run_owner.note_job(folder, settled)
+    command, seed = command_line(["sft", *given], configs_dir()), settings.seed_everything
+    origin = provenance(command, seed, args.device.type, args.world_size)
     about = [(key, origin[key]) for key in ("command", "hardware")]
     texts = {"run/command_and_versions": table(("what", "value"), [*about, *origin["versions"].items()])}
     stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)
@@ -185,6 +212,7 @@ def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
     except UserError:
         raise
     except (ImportError, OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        refuse_taken_port(error)
         given = ", ".join(f"trainer_args.{name}={value!r}" for name, value in settings.trainer_args.items())
         advice = f"; change or remove {given}" if given else ""
         raise UserError(f"trainer settings: {str(error).rstrip('. ')}{advice}") from error
@@ -207,5 +235,9 @@ def _run_folder(name: str, checkpoint: Path | None, args: SFTConfig) -> Path:
         folder = runs.run_of(checkpoint)
         assert folder is not None
         return folder
-    told: list[Any] = [str(runs.new_run(name)) if args.process_index == 0 else None]
+    told: list[Any] = [None]
+    if args.process_index == 0:
+        folder = runs.new_run(name)
+        run_owner.own(folder)
+        told = [str(folder)]
     return Path(broadcast_object_list(told)[0])

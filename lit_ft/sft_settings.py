@@ -25,6 +25,7 @@ class DataSettings:
         validation_path: File or glob to evaluate on; else a part of the training texts is held out.
         text_column: Name of the column that holds the text.
         validation_share: Share of the training texts held out for evaluation, where no others are given.
+            Equal texts stay on one side.
         split_seed: Chooses which texts are held out. Kept apart from the run's seed, so that runs with
             different seeds are evaluated on the same texts.
         unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
@@ -98,7 +99,7 @@ class SftSettings:
         data: The texts.
         model: The model and its optimizer.
         seed_everything: The run's seed: a new head's weights, the order of the rows, their masks, dropout.
-        name: The run's name; by default that of the first --config.
+        name: The run's name; by default that of the first --config, or `default`.
         ckpt_path: Go on from a checkpoint: `last` for the newest one of this name, or a checkpoint folder.
         num_train_epochs: How often to go through the texts; may be a fraction.
         max_steps: Optimizer steps after which to stop, whatever `num_train_epochs` says; -1 for no such end.

@@ -1,7 +1,8 @@
 """One split of a corpus on its way from files or the Hub to token ids and classes."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
@@ -13,10 +14,16 @@ from lit_ft import sample
 from lit_ft.audit import warning_line
 from lit_ft.console import say, warn
 from lit_ft.corpus import class_names, read_files, read_hub, select_texts
-from lit_ft.encoding import EncodedRows, content_hash, encode, measure_cut
-from lit_ft.errors import UserError
-from lit_ft.labels import LabelMapping, stratified_split
-from lit_ft.text_keys import exact_keys
+from lit_ft.encoding import ENCODED, EncodedRows, content_hash, encode, measure_cut, template_of
+from lit_ft.errors import NoRows, UserError
+from lit_ft.faults import find_files
+from lit_ft.files import columns_of
+from lit_ft.holdout import shown_share, stratified_split
+from lit_ft.label_column import LabelColumn
+from lit_ft.label_findings import LabelFinding, findings
+from lit_ft.labels import LabelMapping
+from lit_ft.text_keys import exact_keys, normalised_keys
+from lit_ft.token_facts import rows_of, token_facts, warn_of_tokens
 
 SplitName = Literal["train", "validation", "test", "predict"]
 VERBS = {"train": "train on", "validation": "validate on", "test": "test on", "predict": "predict"}
@@ -31,6 +38,7 @@ class Texts:
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
     table: Dataset  # every column and row as it was read
     where: str  # its name in messages
+    label_findings: list[LabelFinding] = field(default_factory=list)  # where the mapping was made of them
 
 
 @dataclass
@@ -44,6 +52,7 @@ class Split:
     fingerprint: str  # of the texts and classes that were read
     texts: Dataset  # `text` as the model reads it, and `row`; at the places that batches call `index`
     keys: np.ndarray  # (N,) uint64: a hash of each text
+    special: dict[int, str]  # of each special token in a text: in which, before any `take`
 
     def take(self, positions: np.ndarray) -> "Split":
         """The rows at these places of this split."""
@@ -74,7 +83,7 @@ def origin(settings: Mapping[str, Any], split: SplitName) -> Literal["files", "s
 
 def asks_hub(settings: Mapping[str, Any], split: SplitName) -> bool:
     """Whether `read_split` of these settings asks the Hub."""
-    return origin(settings, split) == "source" and not Path(settings["source"]).is_dir()
+    return origin(settings, split) == "source" and not Path(os.path.expanduser(settings["source"])).is_dir()
 
 
 def read_split(
@@ -90,16 +99,22 @@ def read_split(
     Raises:
         UserError: The settings name no data for this split, or it cannot be read.
     """
-    source = settings["source"]
+    source, labelled = settings["source"], split != "predict" and bool(settings.get("label_column"))
     match origin(settings, split):
         case "files":
             path = settings[f"{split}_path"]
-            return read_files(path, flag=f"--data.{split}_path"), path
+            return read_files(path, flag=f"--data.{split}_path", labelled=labelled), path
         case "sample":
             return sample.sample_dataset("test" if split == "test" else "train"), "the embedded reviews"
         case "source":
             name = settings[f"{split}_split"]
-            table = read_hub(source, subset=settings["subset"], split=name, sample_config=sample_config)
+            table = read_hub(
+                os.path.expanduser(source),  # a folder
+                subset=settings["subset"],
+                split=name,
+                sample_config=sample_config,
+                labelled=labelled,
+            )
             return table, f"{source} ({name})"
     found = f", found data.source={source}, data.train_path={settings['train_path']}"
     raise UserError(
@@ -135,42 +150,82 @@ def read_texts(
         done = "left without a prediction" if split == "predict" else "left out"
         warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are {done}")
     source_rows = np.asarray(texts.with_format("numpy")["row"][:])
-    classes = None
+    classes, found = None, []
     if split != "predict":
-        raw = texts.with_format("arrow")["label"][:]
+        name = settings["label_column"]
+        column = LabelColumn(texts.with_format("arrow")["label"][:], source_rows, name)
+        declared = class_names(table, name)  # of labels from 0 on
         if labels is None:
             if split != "train":
                 raise UserError("the classes come from training data or a checkpoint: set --ckpt_path")
-            declared = class_names(table, settings["label_column"])  # of labels from 0 on
-            names, base = settings["label_names"] or declared, 0 if declared else settings["label_base"]
-            labels = LabelMapping.fit(raw, base=base, names=names, where=where, rows=source_rows)
+            labels = LabelMapping.fit(
+                column,
+                base=settings["label_base"],
+                names=settings["label_names"],
+                where=where,
+                label_type=settings["label_type"],
+                declared=declared,
+            )
             say(labels.describe())
-        classes = labels.encode(raw, source_rows, where)
-    return Texts(texts, classes, source_rows, table, where), labels
+            others = [other for other in table.column_names if other != name]
+            found = findings(column, labels, texts.data.column("text"), others)
+            for finding in found:
+                (warn if finding.warns else say)(finding.line)
+        classes = labels.encode(column, None, where, declared, trained_on=split == "train")
+    return Texts(texts, classes, source_rows, table, where, found), labels
 
 
 def prepare_split(
     settings: Mapping[str, Any], split: SplitName, tokenizer: Any, labels: LabelMapping | None
 ) -> tuple[Split, LabelMapping | None]:
     """Read, check and tokenise a split; `read_texts` with a fast `tokenizer`."""
-    read, labels = read_texts(settings, split, labels)
+    try:
+        read, labels = read_texts(settings, split, labels)
+    except NoRows:
+        files = find_files([settings["predict_path"]], "--data.predict_path") if split == "predict" else []
+        if len(files) != 1:
+            raise
+        warn(f"{files[0]} has no rows: the predictions are its header alone")
+        return _without_rows(columns_of(files[0])), labels
     texts, classes = read.texts, read.labels
     max_tokens, content = settings["max_tokens"], content_hash(texts)
     description = f"tokenising {split}"
     encoded, cached = encode(texts, tokenizer, max_tokens, settings["truncation"], description, content)
     how = "token ids from the cache" if cached else "tokenised"
     say(f"{split}: {len(texts):,} rows of {read.where}, {how}; {measure_cut(encoded).describe(max_tokens)}")
+    template = template_of(tokenizer)
+    facts = token_facts(encoded, texts, tokenizer, template)
+    if len(facts.without_token) and not template.size:  # the model would have nothing to read
+        rows_without = rows_of(read.source_rows[facts.without_token])
+        raise UserError(
+            f"expected a token in each text of {read.where}, found none in {rows_without}; remove it"
+        )
+    warn_of_tokens(facts, tokenizer, texts, read.source_rows, read.where)
+    special = {
+        i: f"{len(places):,} texts of {read.where}, {rows_of(read.source_rows[places])}"
+        for i, places in facts.special.items()
+    }
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
     keys = exact_keys(texts.data.column("text"))
-    return Split(rows, classes, read.source_rows, read.table, fingerprint, texts, keys), labels
+    return Split(rows, classes, read.source_rows, read.table, fingerprint, texts, keys, special), labels
+
+
+def _without_rows(columns: list[str]) -> Split:
+    encoded = Dataset.from_dict({"input_ids": [], "full_length": []}, ENCODED)
+    none = np.zeros(0, dtype=np.int64)
+    texts = Dataset.from_dict({"text": [], "row": []})
+    table = Dataset.from_dict({name: [] for name in columns})
+    return Split(EncodedRows(encoded, none, None), None, none, table, "", texts, none.astype(np.uint64), {})
 
 
 def hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:
     """The rows to train on and those held out for validation, where no data of its own is named."""
     assert train.labels is not None
-    kept, held_out = stratified_split(train.labels, share, seed)
-    say(f"validation: {len(held_out):,} rows held out of train (data.validation_share={share})")
+    keys = normalised_keys(train.texts.data.column("text"), "comparing texts")
+    kept, held_out = stratified_split(train.labels, share, seed, keys)
+    share_in_words = shown_share(train.labels, train.labels[held_out], share)
+    say(f"validation: {len(held_out):,} rows held out of train ({share_in_words})")
     return train.take(kept), train.take(held_out)
 
 
@@ -181,16 +236,36 @@ def warn_of_copies(train: Split, validation: Split) -> None:
         warn(line)
 
 
-def check_same_train(then: str | None, now: str, resumes: bool) -> None:
-    """Compare the training data with the checkpoint's.
+def check_same_train(then: str | None, now: str, resumes: bool, where: str) -> None:
+    """Refuse other training data than the checkpoint's: to go on with, or to hold rows out of again.
 
     Args:
         then: The checkpoint's fingerprint, None without one.
         now: The fingerprint of what was read.
-        resumes: Whether training goes on: then other data is refused, else it is a warning.
+        resumes: Whether training goes on; else the checkpoint is measured on what is held out.
+        where: What was read.
     """
     if then in (None, now):
         return
     if resumes:
         raise UserError("the training data is not the checkpoint's: leave out --ckpt_path to start anew")
-    warn("the training data is not the checkpoint's: rows held out now may have been trained on")
+    raise UserError(
+        "expected the checkpoint's training data, whose held-out rows are measured, found other rows, labels "
+        f"or clean-ups in {where}: rows held out now may have been trained on; set --data.train_path or "
+        "--data.source to that data, or --data.validation_path to rows to measure"
+    )
+
+
+def check_same_held_out(then: str | None, now: str) -> None:
+    """Refuse to measure a checkpoint on rows that it was trained on.
+
+    Args:
+        then: The fingerprint of the rows that its run held out, None where it held out none.
+        now: Of those that are held out now.
+    """
+    if then != now:
+        found = "other rows" if then else "none: its run had validation data of its own"
+        raise UserError(
+            f"expected the rows that the checkpoint's run held out of its training data, found {found}; set "
+            "--data.validation_path to rows to measure, or --data.validation_split"
+        )

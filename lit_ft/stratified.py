@@ -51,7 +51,7 @@ class StratifiedBatchSampler(GroupedBatchSampler):
     def plan(self, epoch: int) -> list[np.ndarray]:
         """One epoch's batches in order, each of all ranks' rows."""
         num_rows = len(self.lengths)
-        rng = np.random.default_rng((self.seed, epoch))
+        rng = self.rng(epoch)
         order = rng.permutation(num_rows)
         order = order[np.argsort(-self.lengths[order], kind="stable")]
         strata = np.full((self.most_rows, self._num_batches), -1)

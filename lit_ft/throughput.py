@@ -27,6 +27,7 @@ class Throughput(Callback):
         self._window: dict[str, Any] = dict.fromkeys(COUNTS, 0)
         self._seconds = 0.0  # of the window
         self._since: float | None = None
+        self._device: str | None = None
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Start the clock where training begins or goes on."""
@@ -44,8 +45,8 @@ class Throughput(Callback):
         now = time.perf_counter()
         self._seconds += now - (self._since or now)
         self._since = now
-        steps = trainer.global_step
-        if steps and steps % trainer.log_every_n_steps == 0 and not trainer.fit_loop._should_accumulate():
+        steps, every = trainer.global_step, trainer.log_every_n_steps  # 0: Lightning logs no steps
+        if steps and every and steps % every == 0 and not trainer.fit_loop._should_accumulate():
             self._close_window(trainer, pl_module)
 
     def _close_window(self, trainer: Any, pl_module: Any) -> None:
@@ -55,11 +56,11 @@ class Throughput(Callback):
             "train/samples_per_second": samples * trainer.world_size / seconds,
             "train/tokens_per_second": tokens * trainer.world_size / seconds,
             "train/real_share": tokens / max(computed, 1),
-            "train/peak_memory_gb": peak_memory_gb(),
+            "train/peak_memory_gb": peak_memory_gb(trainer.strategy.root_device.type),
         }
-        if pl_module.logger is not None:
+        for logger in trainer.loggers:
             # Lightning numbers its points by the steps before the batch; a resume hides what comes after.
-            pl_module.logger.log_metrics(figures, step=trainer.global_step - 1)
+            logger.log_metrics(figures, step=trainer.global_step - 1)
         self._add_window()
 
     def _add_window(self) -> None:
@@ -78,6 +79,7 @@ class Throughput(Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Sum up, over all processes."""
+        self._device = trainer.strategy.root_device.type
         self._add_window()
         if trainer.world_size > 1:
             counts = torch.tensor([self.totals[name] for name in COUNTS], dtype=torch.float64)
@@ -94,7 +96,7 @@ class Throughput(Callback):
             "train/samples_per_second": total["samples"] / max(total["seconds"], 1e-9),
             "train/tokens_per_second": total["tokens"] / max(total["seconds"], 1e-9),
             "train/real_share": total["tokens"] / max(total["computed_tokens"], 1),
-            "train/peak_memory_gb": peak_memory_gb(),
+            "train/peak_memory_gb": peak_memory_gb(self._device),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from lit_ft.console import bar_pace
-from lit_ft.encoding import special_ids
+from lit_ft.encoding import fast_backend, template_of
+from lit_ft.token_facts import lost_letters, special_token_ids, spread, unknown_id
 
 LIMITS = (128, 256, 512)  # shown beside the `max_tokens` that is set
 SAMPLE_ROWS = 50_000  # a share of 1 % is then known to 0.1 % (two standard errors), 5 % to 0.2 %
@@ -41,6 +42,9 @@ class TokenLengths:
     p95: float
     max: int
     unknown: float | None  # share of the texts' tokens, None where the tokenizer has no unknown token
+    lost_letters: float  # share of the letters and digits that are in no token
+    special_texts: int  # texts that hold a special token of the tokenizer
+    empty_texts: int  # texts without a token
     limits: list[Limit]
 
 
@@ -68,22 +72,21 @@ def measure_lengths(
     if sampled:
         drawn = np.random.default_rng(SAMPLE_SEED).choice(len(positions), SAMPLE_ROWS, replace=False)
         positions = positions[np.sort(drawn)]
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()  # a tokenizer file may carry a cut and padding of its own
-    backend.no_padding()
-    special = sum(map(len, special_ids(tokenizer)))
-    lengths, num_unknown = [], 0
+    backend, around = fast_backend(tokenizer), template_of(tokenizer).size
+    unknown, special = unknown_id(tokenizer), special_token_ids(tokenizer)
+    lengths, num_unknown, num_special = [], 0, 0
     with tqdm(
         total=len(positions), desc=description, unit=" rows", delay=2, leave=False, **bar_pace()
     ) as bar:
         for batch in _batches(texts, positions):
             for encoded in backend.encode_batch_fast(batch, add_special_tokens=False):
                 ids = encoded.ids
-                lengths.append(len(ids) + special)
-                num_unknown += ids.count(tokenizer.unk_token_id)
+                lengths.append(len(ids) + around)
+                num_unknown += ids.count(unknown)
+                num_special += not special.isdisjoint(ids)
             bar.update(len(batch))
     full = np.array(lengths, dtype=np.int64)  # (N,)
-    num_own = int(full.sum()) - special * len(full)
+    num_own = int(full.sum()) - around * len(full)
     return TokenLengths(
         measured=len(full),
         sampled=sampled,
@@ -91,7 +94,10 @@ def measure_lengths(
         median=float(np.median(full)),
         p95=float(np.percentile(full, 95)),
         max=int(full.max()),
-        unknown=None if tokenizer.unk_token_id is None else num_unknown / max(num_own, 1),
+        unknown=None if unknown is None else num_unknown / max(num_own, 1),
+        lost_letters=lost_letters(texts.take(pa.array(spread(positions))).to_pylist(), tokenizer),
+        special_texts=num_special,
+        empty_texts=int((full == around).sum()),
         limits=[_limit(full, limit, max_tokens, padded) for limit in limits],
     )
 

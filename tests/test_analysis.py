@@ -7,9 +7,14 @@ from sklearn.metrics import precision_recall_fscore_support
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from lit_ft.analysis import (
+    MOST_IN_MATRIX,
+    ROWS_AT_ONCE,
     TEMPERATURES,
     calibration_error,
+    class_counts,
+    confusion_matrix,
     fit_temperature,
+    frequent_confusions,
     label_errors,
     per_class,
     reliability,
@@ -71,12 +76,32 @@ def test_reliability_by_hand():
 def test_per_class_is_that_of_scikit_learn():
     rng = np.random.default_rng(1)
     labels, predicted = rng.integers(0, 4, 300), rng.integers(0, 3, 300)  # the last class is never predicted
-    confusion = np.zeros((4, 4), dtype=int)
-    np.add.at(confusion, (labels, predicted), 1)
-    ours = per_class(confusion)
+    ours = per_class(class_counts(labels, predicted, 4))
     theirs = precision_recall_fscore_support(labels, predicted, labels=range(4), zero_division=0)
     for key, values in zip(("precision", "recall", "f1", "rows"), theirs, strict=True):
         assert [entry[key] for entry in ours] == pytest.approx(values.tolist()), key
+
+
+def test_a_matrix_is_kept_of_few_classes_only():
+    labels, predicted = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 2, 2, 1, 0, 2])
+    assert confusion_matrix(labels, predicted, 3) == [[1, 0, 2], [0, 1, 0], [1, 0, 1]]
+    assert len(confusion_matrix(labels, predicted, MOST_IN_MATRIX) or ()) == MOST_IN_MATRIX
+    assert confusion_matrix(labels, predicted, MOST_IN_MATRIX + 1) is None
+    assert frequent_confusions(labels, predicted) == [[0, 2, 2], [2, 0, 1]]
+    assert frequent_confusions(labels, labels) == []
+
+
+def test_the_temperature_of_many_rows_is_that_of_all_at_once():
+    """It is looked for in pieces of rows, so that many classes take no more memory than a few."""
+    logits, labels = drawn(2.0, rows=ROWS_AT_ONCE + 7)
+
+    def gap(temperature: float) -> float:
+        return (softmax(logits, temperature) * logits).sum(-1).mean() - logits[
+            np.arange(len(labels)), labels
+        ].mean()
+
+    found = fit_temperature(logits, labels)
+    assert gap(found * (1 - 1e-9)) > 0 > gap(found * (1 + 1e-9))
 
 
 def test_worst_mistakes_come_first():
@@ -109,7 +134,7 @@ def test_label_errors_find_what_was_swapped():
 
 def test_summary_holds_no_more_than_it_shows():
     logits, labels = drawn(1.0)
-    summary = summarise(logits, labels, np.arange(len(labels)) + 7, 1.5)
+    summary = summarise(logits, labels, logits.argmax(1), np.arange(len(labels)) + 7, 1.5)
     assert len(summary["mistakes"]) == len(summary["label_errors"]) == 20
     wrong = logits.argmax(1) != labels
     assert summary["num_mistakes"] == wrong.sum() and summary["rows"] == len(labels)

@@ -166,6 +166,35 @@ def test_strict_is_exit_code_1_for_leakage_and_for_conflicts(check):
     assert code == 0 and out.endswith("verdict: no leakage, no conflicting labels\n")
 
 
+def test_labels_that_are_no_classes_of_their_own(check, work):
+    def labelled(name: str, *labels: str) -> str:
+        write_csv(work / name, [(labels[i % len(labels)], sentence(i)) for i in range(60)])
+        return name
+
+    write_csv(work / "dev.csv", [(("neg", "pos")[i % 2], sentence(100 + i)) for i in range(20)])
+    flags = ["--data.test_path", "null"]
+    odd = labelled("odd.csv", "pos", "neg", "Pos", "nan")
+    plant("odd.csv", odd, {9: ("label", "text")})
+    code, out, err = check(*flags, "--strict", train="odd.csv")
+    assert code == 1 and err == ""
+    assert "LABELS: * makes the classes wrong" in out
+    assert "  * the header again in row 9" in out and "  * 'nan' in rows 4, 8, 12 and 12 more" in out
+    assert "  * 'Pos' (rows 3, 7, 11 and 12 more) and 'pos' (rows 1, 5, 13 and 11 more) look the same" in out
+    assert out.endswith("verdict: 3 faults in the labels\n")
+    report = as_json(check(*flags, "--json", train="odd.csv"))
+    assert report["sound"] is False
+    assert [(x["kind"], x["unsound"], x["rows"][0]) for x in report["labels"]] == [
+        ("header", True, 9),
+        ("stand-in", True, 4),
+        ("look-alike", True, 1),
+    ]
+    labelled("joined.csv", "neg", "pos", "neg;pos", "pos;neg")
+    code, out, _ = check(*flags, "--strict", train="joined.csv")  # it may be meant
+    assert code == 0 and "  2 of 4 are several joined by ';'" in out and "fault" not in out
+    labelled("clean.csv", "neg", "pos")
+    assert "LABELS" not in check(*flags)[1]
+
+
 def test_what_predict_shares_is_no_leakage(check, work):
     write_csv(work / "new.csv", [(sentence(3),), ("unseen",)], header=("text",))
     code, out, _ = check("--data.predict_path", "new.csv", "--strict")
@@ -186,12 +215,10 @@ def test_validation_is_held_out_as_in_fit(check, encoder):
     assert report["splits"]["validation"]["rows"] == len(data.splits["validation"].source_rows) == 12
     assert report["splits"]["validation"]["where"] == "held out of clean.csv (data.validation_share=0.2)"
     first = int(data.splits["train"].source_rows[0])
-    copied = plant("copied.csv", "clean.csv", {held_out: ((first - 1) % 5 + 1, sentence(first - 1))})
+    copied = plant("copied.csv", "clean.csv", {held_out: ((first - 1) % 5 + 1, sentence(first - 1).upper())})
     report = as_json(check("--json", "--data.split_seed", "3", train=copied, dev=None))
-    (found,) = [leak["examples"] for leak in report["leakage"] if leak["second"] == "validation"]
-    assert [[place[:2] for place in places] for places in rows_of(found, exact=True)] == [
-        [("train", first), ("validation", held_out)]
-    ]
+    assert sum(split["normalised_duplicates"]["texts"] for split in report["splits"].values()) == 1
+    assert not any(leak["normalised_rows"] for leak in report["leakage"])  # copies stay on one side
 
 
 def test_token_lengths_are_those_of_fit(check, encoder):
@@ -366,12 +393,23 @@ def test_fit_warns_in_one_line(lit_ft, check, fit_args):
 
 def test_fit_warns_of_copies_among_held_out_rows(check, encoder, capfd):
     check()
-    rows = [(1, "good"), (2, "bad")] * 30
+    rows = [(1, "good"), (2, "bad")] * 30  # nothing else could be held out
     write_csv(Path("twice.csv"), rows)
     YelpDataModule(train_path="twice.csv", validation_share=0.2, tokenizer=str(encoder), max_tokens=64).setup(
         "fit"
     )
     assert "12 of 12 validation rows are copies of training rows; " in capfd.readouterr().err
+
+
+def test_held_out_rows_are_no_copies(check, encoder, capfd):
+    check()
+    write_csv(Path("twice.csv"), [(i % 2, sentence(i // 4)) for i in range(120)])  # and labels that conflict
+    YelpDataModule(train_path="twice.csv", validation_share=0.2, tokenizer=str(encoder), max_tokens=64).setup(
+        "fit"
+    )
+    out, err = capfd.readouterr()
+    assert "validation: 24 rows held out" in out
+    assert "texts have different labels; python -m lit_ft check" in err and "copies" not in err
 
 
 def test_quiet_holds_only_inside(capsys):

@@ -1,14 +1,18 @@
 """What a log file gets of a progress bar: a line now and then."""
 
+import io
+import sys
 import time
 from types import SimpleNamespace
 
+import pytest
 import torch
 from datasets import Dataset
 from datasets.utils import tqdm
 
 from lit_ft import progress
-from lit_ft.console import FILE_SECONDS, bar_pace, quiet_datasets
+from lit_ft.__main__ import main
+from lit_ft.console import FILE_SECONDS, bar_pace, quiet_datasets, say, warn
 from lit_ft.progress import ReviewProgressBar
 
 
@@ -36,6 +40,25 @@ def test_the_bars_of_datasets_in_a_log_file(capfd):
     with quiet_datasets(bars=True):
         assert bars(capfd, "paced") <= 2  # the first and the last
     assert tqdm.__init__ is before and bars(capfd, "unpaced") > 2
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_console_of_any_encoding(encoding, monkeypatch):
+    """What its encoding lacks is escaped, by `say`, `warn` and errors alike; no run ends by it."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, errors="strict") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert main(["--version"]) == 0
+    say("labels: 2 classes, \u574f, \u597d \U0001f600")
+    warn("\u574f")
+    assert main(["\u597d"]) == 2
+    out.flush(), err.flush()
+    shown = [stream.buffer.getvalue().decode(encoding) for stream in (out, err)]
+    if encoding == "utf-8":
+        assert "\u574f, \u597d \U0001f600" in shown[0] and "warning: \u574f" in shown[1]
+    else:
+        assert r"\u574f, \u597d \U0001f600" in shown[0] and r"warning: \u574f" in shown[1]
+        assert r"unknown command '\u597d'" in shown[1]
 
 
 def test_the_pace_of_a_bar(monkeypatch):

@@ -1,6 +1,7 @@
 """What is cached, the checks of columns and texts, and folders of data files."""
 
 import csv
+import gzip
 import os
 import re
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 from conftest import SHARED
 from corpus_files import FLAG, in_folder, read, refused, write  # noqa: F401
 
+from lit_ft.console import quiet
 from lit_ft.corpus import class_names, read_files, read_hub, select_texts
 
 
@@ -128,9 +130,39 @@ def test_missing_columns_name_those_that_exist_and_the_flags():
     refused(lambda: select(table.remove_columns("label"), text_column="what"), "set --data.label_column=NAME")
 
 
-def test_semicolons_between_the_values():
-    table = read_files(write("a.csv", "label;text\n1;good food\n"), flag=FLAG)
-    refused(lambda: select(table), "found 'label;text'; set the values apart by commas (.csv) or tabs (.tsv)")
+def test_advice_can_be_typed():
+    table = datasets.Dataset.from_dict({"my text": ["a long text"], "it's": ["1"]})
+    refused(lambda: select(table), """set --data.label_column='it'"'"'s' --data.text_column='my text'""")
+
+
+def test_a_first_line_that_may_be_a_row():
+    advice = "if that is a row and no header, write a header such as label,text above it, else set --data"
+    for first in ("5,great", "pos,a text of more than four words", "k,y z"):
+        table = read_files(write("a.csv", f"{first}\n4,awful and long to read\nk,so\n3,dull\n"), flag=FLAG)
+        refused(lambda table=table: select(table), advice)
+    table = read_files(write("b.csv", "kind,what\n1,a text of more than four words\n"), flag=FLAG)
+    refused(lambda: select(table), "'kind', 'what'; set --data.label_column=kind")
+
+
+def test_a_file_without_a_header_is_named_in_the_advice():
+    rows = "1,so good\n2,so bad\n1,nice\n2,dull\n"
+    table = read_files(write("a.csv", rows), flag=FLAG)
+    refused(
+        lambda: select(table), "there is no header", "--data.label_column=column1 --data.text_column=column2"
+    )
+    selected, _ = select(table, text_column="column2", label_column="column1")
+    assert len(selected) == 4
+
+
+def test_what_vanishes_is_said_to_check_too_and_a_header_where_no_label_shows_it(capfd):
+    write("a.csv", "text,label\na,1\n\ntext,label\nb,2\n")
+    with quiet():
+        read_files("a.csv", flag=FLAG)
+    assert (
+        "header comes again in row 2" in (err := capfd.readouterr().err) and "1 blank line is no row" in err
+    )
+    read_files("a.csv", flag=FLAG, labelled=True)
+    assert "header" not in (err := capfd.readouterr().err) and "1 blank line is no row" in err
 
 
 def test_full_disk_while_texts_are_selected(monkeypatch):
@@ -186,6 +218,72 @@ def test_read_hub_from_a_folder():
     )
 
 
+def test_a_folder_is_read_as_its_files_are(capfd):
+    text = "text,label\nNA,None\nnull,007\nn/a,None\n"
+    rows = {"text": ["NA", "null", "n/a"], "label": ["None", "007", "None"]}
+    write("d/data/train-00000-of-00002.csv", text)
+    write("d/data/train-00001-of-00002.csv", text)
+    write("d/dev.tsv", text.replace(",", ";"))
+    write("d/test/a.csv", text)
+    assert read_hub("d", subset=None, split="train")[:] == {name: 2 * column for name, column in rows.items()}
+    write("e/train.csv", text)
+    write("e/dev.csv", text.replace(",", ";"))
+    write("e/extra.csv", text)
+    write("e/more.jsonl", "{}")
+    assert read_hub("e", subset=None, split="validation")[:] == rows
+    out, err = capfd.readouterr()
+    assert "e/dev.csv: recognised semicolons" in out
+    assert "not read" in err and "'e/extra.csv', 'e/more.jsonl'" in err and "train.csv" in err
+    assert read_hub("e", subset=None, split="train[1:]+validation[:1]")["text"][:] == ["null", "n/a", "NA"]
+    write("f/train.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": {"x": 1}}\n')
+    table = read_hub("f", subset=None, split="train")
+    assert table["label"][:] == ["1", '{"x": 1}']
+    refused(lambda: select(table), "row 2")
+    write("g/train.csv", text)
+    write("g/test.jsonl", "{}")
+    refused(
+        lambda: read_hub("g", subset=None, split="train"), "files of one format in g", "--data.train_path"
+    )
+    write("h/train.csv", b"PK\x03\x04")
+    refused(lambda: read_hub("h", subset=None, split="train"), "h/train.csv is a zip", "--data.source")
+
+
+def test_a_folder_that_is_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "downloads")
+    monkeypatch.setattr(datasets.config, "EXTRACTED_DATASETS_PATH", tmp_path / "extracted")
+    write("d/train.csv.gz", gzip.compress(b"text;label\nNA;007\n"))
+    assert read_hub("d", subset=None, split="train")[:] == {"text": ["NA"], "label": ["007"]}
+
+
+def test_a_card_that_declares_types_is_followed():
+    write("d/train.csv", "text,label\nNA,pos\nfine,neg\n")
+    features = "  - {name: text, dtype: string}\n  - name: label\n    dtype:\n      class_label:\n"
+    features += "        names: {'0': neg, '1': pos}\n"
+    write("d/README.md", f"---\ndataset_info:\n  features:\n{features}---\n")
+    assert class_names(read_hub("d", subset=None, split="train")) == ["neg", "pos"]
+    write("e/train.csv", "NA,1\nfine,2\n")
+    write(
+        "e/README.md",
+        "---\nconfigs:\n- config_name: a\n  data_files: train.csv\n  column_names: [t, l]\n---\n",
+    )
+    assert read_hub("e", subset=None, split="train").column_names == ["t", "l"]
+
+
+def test_a_folder_of_save_to_disk():
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    datasets.DatasetDict(train=table, test=table.select([1])).save_to_disk("d")
+    assert read_hub("d", subset=None, split="test")[:] == {"text": ["b"], "label": [0]}
+    assert class_names(read_hub("d", subset=None, split="train")) == ["neg", "pos"]
+    table.save_to_disk("e")
+    before = sorted(Path("e").rglob("*"))
+    selected, _ = select(read_hub("e", subset=None, split="train[:1]"))
+    assert selected["text"][:] == ["a"] and sorted(Path("e").rglob("*")) == before
+    refused(lambda: read_hub("e", subset=None, split="test"), "no split 'test', but 'train'")
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared reviews are not on this machine")
 def test_real_reviews():
     path = SHARED / "data/yelp/train.csv"
@@ -200,12 +298,8 @@ def test_real_reviews():
     assert len(cleaned) == 25000 and not any(re.search("<br ?/?>", text) for text in cleaned["text"][:])
 
 
-def test_labels_of_more_than_64_bits(in_folder):  # noqa: F811
+def test_ids_that_take_all_64_bits(in_folder):  # noqa: F811
     table = pa.table({"label": pa.array([1, 2**64 - 1], pa.uint64()), "text": ["a", "b"]})
     pq.write_table(table, "a.parquet")
-    refused(
-        lambda: select(read_files("a.parquet", flag=FLAG)),
-        "18446744073709551615",
-        "rows 1 to 2",
-        "label_column",
-    )
+    selected, _ = select(read_files("a.parquet", flag=FLAG))
+    assert selected["label"][:] == ["1", "18446744073709551615"]  # as text: int64 ends before

@@ -1,8 +1,11 @@
 import pytest
 from datasets import Dataset
+from families import BERT, XLNET, family_tokenizer
 from mlm_tiny import byte_tokenizer, word_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
-from lit_ft.encoding import EncodedRows, content_hash, cut, encode, measure_cut, special_ids
+from lit_ft.encoding import EncodedRows, content_hash, cut, encode, measure_cut, template_of
 from lit_ft.errors import UserError
 
 TEXTS = [
@@ -35,8 +38,70 @@ def test_ids_are_the_tokenizers_own(tokenizer):
     expected = [tokenizer(text, truncation=True, max_length=12)["input_ids"] for text in TEXTS]
     assert encoded["input_ids"][:] == expected
     assert encoded["full_length"][:] == [len(tokenizer(text)["input_ids"]) for text in TEXTS]
-    before, after = special_ids(tokenizer)
-    assert (before, after) == ([tokenizer.cls_token_id], [tokenizer.sep_token_id])
+    template = template_of(tokenizer)
+    assert (template.before, template.after) == ([tokenizer.cls_token_id], [tokenizer.sep_token_id])
+    assert template.types == ([0], 0, [0])
+
+
+@pytest.mark.parametrize(
+    "special, template, before, after, types",
+    [
+        ("xlnet", "$A:0 <sep>:0 <cls>:2", [], ["<sep>", "<cls>"], ([], 0, [0, 2])),
+        ("bert", "[CLS]:2 $A:0 [SEP]:0", ["[CLS]"], ["[SEP]"], ([2], 0, [0])),  # Funnel's
+        ("bert", "$A", [], [], ([], 0, [])),
+        ("bert", "[CLS] [UNK] $A:1 [SEP]:1", ["[CLS]", "[UNK]"], ["[SEP]"], ([0, 0], 1, [1])),
+    ],
+)
+def test_the_template_is_the_tokenizers_own(special, template, before, after, types):
+    """Also where "a" is an unknown token, and the template holds one, too."""
+    tokenizer = family_tokenizer({"bert": BERT, "xlnet": XLNET}[special], template)
+    found = template_of(tokenizer)
+    assert [tokenizer.convert_ids_to_tokens(ids) for ids in (found.before, found.after)] == [before, after]
+    assert found.types == types and found.size == len(before) + len(after)
+    ids = tokenizer("the film")["input_ids"]
+    assert ids == [*found.before, *ids[len(before) : len(before) + 2], *found.after]
+    encoded, _ = encode(table(["the film", "so"]), tokenizer, 12, "head", "test")
+    assert encoded["input_ids"][:] == tokenizer(["the film", "so"])["input_ids"]
+
+
+def without_unknown(words) -> PreTrainedTokenizerFast:
+    """Words that it does not know are gone."""
+    backend = Tokenizer(
+        models.BPE({"[CLS]": 0, "[SEP]": 1, "[PAD]": 2, **{w: i for i, w in enumerate(words, 3)}}, [])
+    )
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.BertProcessing(("[SEP]", 1), ("[CLS]", 0))
+    special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+def test_the_template_where_a_has_no_token():
+    tokenizer = without_unknown("xy")
+    assert tokenizer("a")["input_ids"] == [0, 1]
+    assert (template_of(tokenizer).before, template_of(tokenizer).after) == ([0], [1])
+    encoded, _ = encode(table(["x y", "zzz", "xx"]), tokenizer, 12, "head", "test")
+    assert encoded["input_ids"][:] == [[0, 3, 4, 1], [0, 1], [0, 3, 3, 1]]
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_special_tokens_in_texts_are_read_as_the_tokenizer_reads_them(split):
+    """It may be told to read their letters."""
+    tokenizer = word_tokenizer()
+    tokenizer.split_special_tokens = split
+    texts = ["good [SEP] room [MASK]", "[CLS]", "[PAD] fine"]
+    encoded, _ = encode(table(texts), tokenizer, 20, "head", "test")
+    assert encoded["input_ids"][:] == tokenizer(texts, truncation=True, max_length=20)["input_ids"]
+    assert (tokenizer.mask_token_id in encoded["input_ids"][0]) != split
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_cut_and_padding_in_the_tokenizers_file_do_not_count(side):
+    tokenizer = word_tokenizer()
+    tokenizer.backend_tokenizer.enable_truncation(4, direction="left")
+    tokenizer.backend_tokenizer.enable_padding(length=16, pad_id=0, pad_token="[PAD]")
+    tokenizer.truncation_side = side
+    encoded, _ = encode(table(), tokenizer, 12, {"right": "head", "left": "tail"}[side], "test")
+    assert encoded["input_ids"][:] == tokenizer(TEXTS, truncation=True, max_length=12)["input_ids"]
 
 
 def test_second_time_comes_from_the_cache_and_content_counts():

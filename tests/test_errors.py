@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import one_line, review, run_cli, with_a_flipped_bit, write_csv
 
 ROWS = [(i % 5 + 1, review(i % 5 + 1, i // 5)) for i in range(20)]
@@ -213,6 +214,35 @@ def test_own_texts_with_the_sample_encoder_are_warned_of(lit_ft, work):
     said = "warning: training `sample`, a tiny BERT with untrained weights"
     assert said in lit_ft("fit", "--config", "yelp_local.yaml", *args)[2]
     assert said not in lit_ft("fit", "--config", "yelp_local.yaml", *args, "--model.pretrained", "sample")[2]
+
+
+def test_own_data_and_model_without_a_config(encoder, lit_ft, work):
+    """The constructors' settings, not those of the embedded reviews; the later commands find the run."""
+    flags = ["--model.pretrained", str(encoder), "--data.train_path", "train.csv", "--data.max_tokens", "64"]
+    quick = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    code, _, err = lit_ft("fit", *flags, *quick)
+    assert code == 0 and err.count("no --config given: your own data or model with the defaults") == 1
+    config = yaml.safe_load(Path("runs/default/version_0/config.yaml").read_text())
+    assert (config["model"]["learning_rate"], config["data"]["batch_size"]) == (5e-5, 32)
+    assert config["trainer"]["gradient_clip_val"] is None and config["data"]["validation_share"] == 0.05
+    assert lit_ft("test", "--data.test_path", "test.csv")[0] == 0
+    assert lit_ft("predict", "--data.predict_path", "test.csv")[0] == 0
+    assert "test/accuracy" in json.loads(Path("runs/default/version_0/metrics.json").read_text())
+    assert "set --data.train_path" in one_line_after_notice(lit_ft("fit", *flags[:2], *flags[4:]))
+    said = "warning: training `sample`, a tiny BERT with untrained weights"
+    own = ["--data.train_path", "train.csv"]
+    assert said in lit_ft("fit", *own, "--trainer.fast_dev_run", "true", *quick)[2]
+    err = lit_ft("sft", *own, "--max_steps", "1", "--data.max_tokens", "32")[2]
+    assert said in err and "not with imdb.yaml's settings" in err
+    said = "warning: counting the tokens of `sample`"
+    assert said in lit_ft("check", *own)[2]
+
+
+def one_line_after_notice(result: tuple[int, str, str]) -> str:
+    code, out, err = result
+    notice, line = err.split("\n", 1)
+    assert notice.startswith("lit_ft: no --config given")
+    return one_line((code, out, line))
 
 
 def test_a_checkpoint_of_another_model(checkpoint, lit_ft, fit_args, encoder):

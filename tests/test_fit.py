@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import lasting, write_csv
+from conftest import lasting, one_line, write_csv
 
 RUN = Path("runs/small/version_0")
 LEARN = ["--trainer.max_epochs", "12", "--model.learning_rate", "1e-2", "--model.hidden_dropout", "0"]
@@ -218,6 +218,28 @@ def test_names_as_labels_and_display_names(lit_ft, fit_args, work):
     assert config["id2label"]["4"] == "5 stars"
 
 
+def test_classes_last_as_long_as_the_run(lit_ft, fit_args, work):
+    """Labels that are names, given in an order of their own: trained, tested and predicted under them."""
+    words = {"positive": "great", "negative": "terrible", "neutral": "fine"}
+    texts = [(name, f"the film was {word} ") for name, word in words.items()]
+    write_csv(work / "named.csv", [(name, text * (i % 3 + 1)) for i in range(20) for name, text in texts])
+    flags = [f"--data.{split}_path=named.csv" for split in ("train", "validation", "test")]
+    order = ["--data.label_names", json.dumps(list(words)), "--data.label_type", "names"]
+    code, out, err = lit_ft("fit", *fit_args, *flags, *order, *LEARN)
+    assert code == 0, err
+    assert "labels: 3 classes, positive, negative, neutral -> 0 to 2" in out
+    assert list(json.loads((RUN / "model/config.json").read_text())["id2label"].values()) == list(words)
+    settings = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["settings"]["data"]
+    assert settings["label_type"] == "names" and settings["label_names"] == list(words)
+    assert lit_ft("predict", *fit_args, "--data.predict_path", "named.csv")[0] == 0
+    predicted = read(RUN / "predictions.csv")
+    assert sum(row["label"] == row["predicted"] for row in predicted) > 0.9 * len(predicted)
+    assert lit_ft("test", *fit_args, *flags)[0] == 0  # without the flags: the classes are the checkpoint's
+    assert metrics()["test/accuracy"] > 0.9
+    code, _, err = lit_ft("test", *fit_args, *flags, "--data.label_type", "auto")
+    assert code == 2 and "leave out --data.label_type" in err
+
+
 def test_monitor_chooses_the_best_checkpoint(lit_ft, fit_args):
     code, out, _ = lit_ft("fit", *fit_args, "--monitor", "val/accuracy", "--trainer.val_check_interval", "3")
     assert code == 0 and "best checkpoint (by val/accuracy)" in out
@@ -237,6 +259,21 @@ def test_a_run_without_validation_keeps_its_weights(flags, lit_ft, fit_args):
     assert (RUN / "checkpoints/last.ckpt").is_file() and (RUN / "model/model.safetensors").is_file()
     assert lit_ft("test", "--config", "small.yaml", "--ckpt_path", "last")[0] == 0
     assert metrics()["test/step"] == (3 if "3" in flags else 20)
+    code, out, err = lit_ft("predict", "--config", "small.yaml", "--data.predict_path", "test.csv")
+    told = f"so that there is no best checkpoint: taking {RUN}/checkpoints/last.ckpt"
+    assert code == 0 and told in err and len(read(RUN / "predictions.csv")) == 30
+    line = one_line(lit_ft("test", "--config", "small.yaml", "--ckpt_path", "best"))
+    assert f"no validation took place; set --ckpt_path last for {RUN}/checkpoints/last.ckpt" in line
+    assert "(names here: small)" in one_line(lit_ft("test", "--config", "small.yaml", "--name", "other"))
+
+
+def test_a_newer_run_without_a_best_checkpoint_is_named(fitted, lit_ft):
+    newer = Path("runs/small/version_1/checkpoints")
+    newer.mkdir(parents=True)
+    shutil.copy(RUN / "checkpoints/last.ckpt", newer / "last.ckpt")
+    code, out, err = lit_ft("test", "--config", "small.yaml")
+    assert code == 0 and f"checkpoint: {RUN}/checkpoints/best.ckpt" in out
+    assert f"{newer}/last.ckpt is of a newer run, which has no best checkpoint" in err
 
 
 def test_a_moved_run_goes_on_and_keeps_its_best(lit_ft, fit_args, work):

@@ -43,6 +43,12 @@ def parquet(texts: list[str]) -> bytes:
     return buffer.getvalue()
 
 
+RAW_FILES = {
+    "train.csv": b"text;label\nNA;None\nfine;007\n",
+    "test_0.jsonl": b'{"text": "a", "label": 1}\n',
+    "test_1.jsonl": b'{"text": null, "label": "None"}\n',
+}
+RAW = {"me/tables": ["train.csv"], "me/lines": [name for name in RAW_FILES if "jsonl" in name]}
 FILES = {
     "README.md": CARD,
     "full/train.parquet": parquet(["bad", "meh", "good"]),
@@ -58,6 +64,9 @@ class StandIn(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
 
+    def files(self, repo: str) -> dict[str, bytes]:
+        return {name: RAW_FILES[name] for name in RAW[repo]} if repo in RAW else FILES
+
     def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -70,26 +79,27 @@ class StandIn(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if "me/gated" in path:
             self.reply(403, X_Error_Code="GatedRepo", X_Error_Message="Access is restricted")
-        elif "me/reviews" not in path:
+        elif not (repo := next((name for name in ("me/reviews", *RAW) if name in path), "")):
             self.reply(404, X_Error_Code="RepoNotFound")
         elif "@v9" in path or "/v9" in path:
             self.reply(404, X_Error_Code="RevisionNotFound")
         elif "/tree/" in path:
             folder = path.rpartition(COMMIT)[2].strip("/")
+            files = self.files(repo)
             found = [
-                {"type": "file", "path": f, "size": len(FILES[f]), "oid": "0"} for f in FILES if folder in f
+                {"type": "file", "path": f, "size": len(files[f]), "oid": "0"} for f in files if folder in f
             ]
             self.reply(200, json.dumps(found).encode())
         elif "/resolve/" in path:
-            content = FILES.get(path.partition("/resolve/")[2].partition("/")[2])
+            content = self.files(repo).get(path.partition("/resolve/")[2].partition("/")[2])
             if content is None:
                 self.reply(404, X_Error_Code="EntryNotFound")
             else:
                 tag = hashlib.sha1(content).hexdigest()
                 self.reply(200, content, X_Repo_Commit=COMMIT, ETag=f'"{tag}"')
         else:
-            siblings = [{"rfilename": name} for name in FILES]
-            self.reply(200, json.dumps({"id": "me/reviews", "sha": COMMIT, "siblings": siblings}).encode())
+            siblings = [{"rfilename": name} for name in self.files(repo)]
+            self.reply(200, json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode())
 
     do_HEAD = do_GET
 
@@ -181,6 +191,26 @@ def test_loads_a_dataset_and_names_what_exists(stand_in, tmp_path):
     )
     assert "dataset 'me/gated': it is gated" in lines[8] and "hf auth login" in lines[8]
     assert len(lines) == 9
+
+
+def test_raw_files_are_read_as_those_of_a_path(stand_in, tmp_path):
+    program = (
+        "from lit_ft import hub, corpus\n"
+        "hub.go_offline_if_unreachable()\n"
+        "def load(source, split): return corpus.read_hub(source, subset=None, split=split)[:]\n"
+        "attempt(lambda: load('me/tables', 'train'))\n"
+        "attempt(lambda: load('me/lines', 'test'))\n"
+        "attempt(lambda: load('me/lines', 'train'))\n"
+    )
+    ours = {"LIT_FT_CACHE": str(tmp_path / "ours")}
+    for env in (ours, {**ours, "HF_HUB_OFFLINE": "1"}):  # from the cache
+        lines = run(program, stand_in, tmp_path, **env)
+        assert lines[0].endswith("train.csv: recognised semicolons between the values")
+        assert lines[1] == "ok {'text': ['NA', 'fine'], 'label': ['None', '007']}"
+        assert lines[2] == "ok {'text': ['a', None], 'label': ['1', 'None']}"
+        assert "dataset 'me/lines' has no split 'train', but 'test'" in lines[3]
+    (tmp_path / "ours/hub").rename(tmp_path / "ours/lost")
+    assert "it is not in the local cache" in run(program, stand_in, tmp_path, **env)[0]
 
 
 def test_models(stand_in, tmp_path):

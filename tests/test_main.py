@@ -131,6 +131,8 @@ def test_default_configs(configs: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert entry.resolve_configs("sft", []) == ["--config", str(configs / "imdb.yaml")]
     assert "using imdb.yaml" in capsys.readouterr().err
     as_they_are = [
+        ("test", ["--data.test_path", "new.csv"]),  # of the run that `fit` with such flags calls `default`
+        ("predict", ["--data.predict_path=new.csv", "--ckpt_path", "best"]),
         ("test", ["--ckpt_path", "a.ckpt"]),
         ("predict", ["--ckpt_path=a.ckpt"]),
         ("validate", ["--name", "yelp", "--ckpt_path", "best"]),
@@ -141,6 +143,38 @@ def test_default_configs(configs: Path, capsys: pytest.CaptureFixture[str]) -> N
     for command, args in as_they_are:
         assert entry.resolve_configs(command, args) == args
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "own"),
+    [
+        (["--data.train_path", "mine.csv"], True),
+        (["--model.pretrained=some/encoder", "--data.source", "sample"], True),
+        (["--data.source", "some/texts"], True),
+        (["--data.validation_path=dev.csv"], True),
+        (["--data", "data.yaml"], True),
+        (["--data.source", "sample", "--model.pretrained", "sample"], False),
+        (["--data.train_path", "null", "--data.batch_size", "8"], False),
+    ],
+)
+@pytest.mark.parametrize("command", ["fit", "check", "sft", "verify-resume"])
+def test_own_data_or_model_takes_no_toys_settings(command, flags, own, configs, capsys):
+    resolved = entry.resolve_configs(command, flags)
+    assert resolved[-len(flags) :] == flags and (len(resolved) == len(flags)) == own
+    told = capsys.readouterr().err
+    default = entry.DEFAULT_CONFIGS[command][0]
+    start = f"your own data or model with the defaults of `{command} --help`, not with {default}'s settings"
+    assert told.startswith(
+        f"lit_ft: no --config given: {start}\n" if own else "lit_ft: no --config given, using "
+    )
+    assert told.count("\n") == 1
+    entry.resolve_configs(command, ["--config", "sample", *flags])
+    entry.resolve_configs(command, [*flags, "--help"])
+    assert capsys.readouterr().err == ""
+
+
+def test_verify_resume_of_sft_takes_its_default(configs, capsys):
+    assert entry.resolve_configs("verify-resume", ["sft"]) == ["--config", str(configs / "imdb.yaml"), "sft"]
 
 
 def test_a_command_gets_its_arguments(configs: Path, command, monkeypatch: pytest.MonkeyPatch) -> None:

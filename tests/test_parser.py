@@ -109,7 +109,29 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         ),
         (
             "--trainer.callbacks=EarlyStoppin",
-            "trainer.callbacks: expected a list of Callback, Callback or null, ",
+            "trainer.callbacks: there is no Callback 'EarlyStoppin'; did you mean EarlyStopping?",
+        ),
+        (
+            "--trainer.callbacks.monitor=x",
+            "trainer.callbacks: found settings without a class; name it first: --trainer.callbacks=NAME, ",
+        ),
+        (
+            "--trainer.callbacks=no_such_module.Mine",
+            "trainer.callbacks: no_such_module.Mine: No module named 'no_such_module'",
+        ),
+        (
+            "--trainer.logger=CSVLogger",
+            "trainer.logger.save_dir: expected a value, found none; set it below init_args or as a flag",
+        ),
+        (
+            "--data.label_names=[no,yes]",
+            "data.label_names: expected a list of texts or null, found no, which YAML reads as false; "
+            "write it in quotes: 'no'",
+        ),
+        (
+            "--data.max_tokens 010",
+            "data.max_tokens: found 010, which YAML reads as 8; write 8 or the number that was meant, "
+            "or '010' for a text",
         ),
     ],
 )
@@ -142,6 +164,51 @@ def test_flags(fit, args: str, line: str) -> None:
             "trainer:\n  callbacks:\n  - class_path: EarlyStopping\n    init_args:\n"
             "      monitor: x\n      patience: abc",
             "trainer.callbacks.patience: expected a whole number, found 'abc' (a.yaml, line 6)",
+        ),
+        (
+            "trainer:\n  callbacks:\n  - class_path: pytorch_lightning.callbacks.EarlyStopping",
+            "trainer.callbacks: found pytorch_lightning.callbacks.EarlyStopping, of another package than the "
+            "one that runs here; write lightning.pytorch.callbacks.EarlyStopping (a.yaml, line 2)",
+        ),
+        (
+            "trainer:\n  callbacks:\n  - class_path: EarlyStopping\n    monitor: x",
+            "trainer.callbacks: the settings of a class stand below init_args: {class_path: EarlyStopping, "
+            "init_args: {monitor: val/loss}} (a.yaml, line 2)",
+        ),
+        (
+            "trainer:\n  callbacks:\n  - class_path: json.JSONDecoder",
+            "trainer.callbacks: expected a Callback, found json.JSONDecoder, which is none (a.yaml, line 2)",
+        ),
+        (
+            "trainer:\n  callbacks: [EarlyStopping]",
+            "trainer.callbacks.monitor: expected a value, found none; set it below init_args or as a flag "
+            "(a.yaml, line 2)",
+        ),
+        *[
+            (
+                f"data:\n  label_names: [a, {written}]",
+                f"data.label_names: expected a list of texts or null, found {written}{reads}; "
+                f"write it in quotes: '{written}' (a.yaml, line 2)",
+            )
+            for written, reads in {
+                "no": ", which YAML reads as false",
+                "On": ", which YAML reads as true",
+                "2024": "",
+                "1.50": ", which YAML reads as 1.5",
+                "~": ", which YAML reads as null",
+                "1e5": "",
+                "12:30": ", which YAML reads as 750",
+                "010": ", which YAML reads as 8",
+            }.items()
+        ],
+        (
+            "data:\n  label_names: yes",
+            "data.label_names: expected a list of texts or null, found 'yes' (a.yaml, line 2)",
+        ),
+        (
+            "model:\n  lr: 1:30",
+            "model.lr: found 1:30, which YAML reads as 90; write 90 or the number that was meant, or "
+            "'1:30' for a text (a.yaml, line 2)",
         ),
         (
             "data:\n  batch_size: forty",

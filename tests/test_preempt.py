@@ -1,5 +1,6 @@
 """A fit that a signal stops saves its place, says so, and goes on as if it had never been stopped."""
 
+import fcntl
 import json
 import os
 import signal
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 import slurm
 import torch
-from conftest import REPOSITORY, lasting
+from conftest import REPOSITORY, lasting, one_line
 from lightning import Callback
-from test_resume import curves, history, state
+from test_resume import Killed, curves, history, state
+
+from lit_ft import run_owner
 
 
 class SignalAt(Callback):
@@ -118,6 +121,53 @@ def test_slurm_runs_the_job_again_and_it_goes_on(lit_ft, fit_args, work, monkeyp
     assert curves("parts") == curves("whole")
 
 
+def test_a_requeued_job_goes_on_with_its_own_run(lit_ft, fit_args, monkeypatch):
+    """Not with the newest of the name, which is another job's, or the same job's of other settings."""
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    for job, seed in ((1, "1"), (2, "2"), (1, "3")):
+        monkeypatch.setenv("SLURM_JOB_ID", str(job))
+        assert lit_ft("fit", *fit_args, "--seed_everything", seed, signal_at(batch=6))[0] == 143
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    own = "runs/small/version_0/checkpoints/last.ckpt"
+    for flags in ([], ["--ckpt_path", "last"]):
+        code, out, err = lit_ft("fit", *fit_args, "--seed_everything", "1", *flags)
+        assert code == 0 and out.startswith("resuming at step ") and f" from {own}\n" in out, err
+    fourth = "no checkpoint of SLURM job 1 under these settings in runs/small: starting fresh\n"
+    code, out, err = lit_ft("fit", *fit_args, "--seed_everything", "4")
+    assert code == 0 and out.startswith(fourth), err
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # takes the run over: it is then its own
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    assert lit_ft("fit", *fit_args, "--seed_everything", "3", "--ckpt_path", own.replace("0", "2"))[0] == 0
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    code, out, _ = lit_ft("fit", *fit_args, "--seed_everything", "3")
+    assert code == 0 and "runs/small/version_2/" in out.splitlines()[0]
+
+
+def test_a_run_that_is_being_written_is_left_alone(lit_ft, fit_args, monkeypatch):
+    """By a second `fit` altogether, and by `test` as far as it would write."""
+    assert lit_ft("fit", *fit_args, signal_at(batch=6))[0] == 143
+    run = Path("runs/small/version_0")
+    monkeypatch.setattr(run_owner, "PATIENCE_SECONDS", 0.0)
+    with (run / run_owner.LOCK).open("w") as file:  # as another process: a lock belongs to an open file
+        file.write("process 99 on node7 since 2026-11-28 12:00:00\n")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = sorted(run.rglob("*"))
+        line = one_line(lit_ft("fit", *fit_args, "--ckpt_path", "last"))
+        assert line == (
+            f"{run} is being written by process 99 on node7 since 2026-11-28 12:00:00; wait for its end or "
+            "stop it, or leave out --ckpt_path to start a new run"
+        )
+        code, out, err = lit_ft("test", *fit_args, "--ckpt_path", "last")
+        assert code == 0 and "test/accuracy" in out, err
+        assert f"warning: {run} is being written by process 99" in err and "not kept there" in err
+        assert sorted(run.rglob("*")) == before
+        assert lit_ft("fit", *fit_args)[0] == 0  # a folder of its own
+    assert Path("runs/small/version_1/metrics.json").exists()
+    assert lit_ft("fit", *fit_args, "--ckpt_path", str(run / "checkpoints/last.ckpt"))[0] == 0
+    assert not (run / run_owner.LOCK).exists()
+
+
 class SignalTwice(Callback):
     """The second Ctrl-C, while the step that the first one waits for is running."""
 
@@ -159,7 +209,7 @@ def test_last_is_renewed_by_the_clock(clock, lit_ft, fit_args, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "Tick", Tick, raising=False)
     stop = {"class_path": "test_resume.StopAt", "init_args": {"step": 8}}
     callbacks = json.dumps([{"class_path": "test_preempt.Tick"}, stop])
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(Killed):
         lit_ft("fit", *args, "--name", "parts", f"--trainer.callbacks={callbacks}")
     assert state("parts")["global_step"] == {1: 8, 3: 6}[clock]
     assert lit_ft("fit", *args, "--name", "parts", "--ckpt_path", "last")[0] == 0

@@ -4,13 +4,14 @@ import csv
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
 import slurm
 import torch
-from conftest import REPOSITORY, lasting, run_cli
+from conftest import REPOSITORY, lasting, one_line, run_cli
 from lightning import Callback
 from pair import DDP, run_pair
 from test_preempt import signal_at
@@ -144,6 +145,62 @@ def test_the_others_end_where_one_is_killed(callback, told, fit_args, work):
     copies, line = done.stderr.splitlines()
     assert line == f"lit_ft: error: {told}, so that all end; {advice}"
     assert "copies of training rows" in copies
+
+
+def test_a_port_that_is_taken(fit_args, work):
+    """The real command: the first process tells it, and the second is ended."""
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_cli("fit", *fit_args, *DDP, cwd=work, MASTER_PORT=str(port))
+    line = one_line((done.returncode, done.stdout, done.stderr))
+    assert line.startswith(
+        f"port {port}, by which the processes of a run find each other, is taken by another"
+    )
+    assert "(EADDRINUSE); set the variable MASTER_PORT" in line
+    assert not (work / "runs").exists()
+
+
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "GROUP_RANK": "0",
+    "WORLD_SIZE": "2",
+}
+MISFITS = {  # variables, flags, line
+    "more processes than devices": (
+        TORCHRUN,
+        [],
+        "--trainer.num_nodes=1 times --trainer.devices=1, found that torchrun started this one as RANK=0 of "
+        "WORLD_SIZE=2",
+    ),
+    "more devices than processes": (TORCHRUN, [*DDP, "--trainer.devices", "3"], "match the world size (2)"),
+    "no port": ({"MASTER_PORT": "many"}, DDP, "expected a port of 1 to 65535 in the variable MASTER_PORT"),
+    "Lightning's own nodes": (
+        {"NODE_RANK": "1", "MASTER_ADDR": "host0", "MASTER_PORT": "29500"},
+        [*DDP, "--trainer.num_nodes", "2"],
+        "expected torchrun or srun to start the processes of --trainer.num_nodes=2, found neither",
+    ),
+}
+
+
+@pytest.mark.parametrize("variables, flags, line", MISFITS.values(), ids=MISFITS)
+def test_processes_that_do_not_fit(variables, flags, line, lit_ft, fit_args, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert line in one_line(lit_ft("fit", *fit_args, *flags))
+    assert not Path("runs").exists()
+
+
+def test_stray_variables_change_nothing(lit_ft, fit_args, monkeypatch):
+    for number, stray in enumerate(("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        monkeypatch.setenv(stray, "1")
+        code, out, err = lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")
+        assert code == 0 and f"run:        runs/small/version_{number}\n" in out, err
+        assert err.startswith(
+            f"warning: ignored is {stray}=1: this process was not started by torchrun or srun\n"
+        )
+        assert list(Path(f"runs/small/version_{number}").glob("events.out.*"))
 
 
 def test_other_errors_are_no_lost_connection():

@@ -156,6 +156,27 @@ def test_model_card_is_in_the_hubs_format(lit_ft, fit_args):
     assert f"Accuracy {metrics['test/accuracy']:.3f} on 30 test texts" in card.text
 
 
+def test_a_comparison_replaces_comparisons_only(lit_ft, fit_args, work, monkeypatch):
+    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
+    monkeypatch.setenv("HOME", str(work / "home"))
+    both = [str(RUN), str(RUN)]
+    for _ in range(2):
+        code, out, _ = lit_ft("report", *both, "--output", "~/out[1].html")
+        assert code == 0 and out.endswith("report: home/out[1].html\n") and not Path("~").exists()
+    (work / "link.html").symlink_to(RUN / "report.html")
+    for name, said in {
+        str(RUN / "report.html"): "is there, and is no comparison of runs; set --output",
+        "link.html": "is there, and is no comparison of runs; set --output",
+        "train.csv": "expected a .html for --output, found train.csv",
+        "table.xlsx": "expected a .html for --output, found table.xlsx",
+        "home": "found the folder home",
+    }.items():
+        before = Path(name).read_bytes() if Path(name).is_file() else None
+        code, _, err = lit_ft("report", *both, "--output", name)
+        assert code == 2 and said in err and err.count("\n") == 1, (name, err)
+        assert before == (Path(name).read_bytes() if Path(name).is_file() else None)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -262,14 +283,3 @@ def test_names_of_files_and_folders_are_data(lit_ft, fit_args, work, encoder):
     shown, _, command = (RUN / "model/README.md").read_text().partition("```bash\n")
     assert "<img" not in shown and "&#60;img" in shown
     assert command.splitlines()[1] == "```" and "<" not in command.partition("\n```\n")[2]
-
-
-def test_a_run_that_goes_on_after_its_test(lit_ft, fit_args):
-    """The card and the report are of the new weights, of which no test is known."""
-    first = ["--trainer.max_epochs", "2"]
-    for command in (["fit"], ["test"], ["fit", "--ckpt_path", "last"]):
-        code, _, err = lit_ft(command[0], *fit_args, *first, *command[1:])
-        assert code == 0, (command, err)
-    card = Path("runs/small/version_0/model/README.md").read_text()
-    assert "held-out" in card or "validation" in card
-    assert "| test" not in card

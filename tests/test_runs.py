@@ -93,6 +93,35 @@ def test_metrics_are_merged():
     assert time.time() - (run / "metrics.json").stat().st_mtime < 60
 
 
+def test_a_matrix_is_a_line_a_row():
+    run = runs.new_run("a")
+    values = {
+        "matrix": [[1, 2], [3, None]],
+        "names": ["a [\n1  2]"],
+        "others": ["b  c"],
+        "shares": [0.5, -1e-9],
+        "x": {"y": []},
+    }
+    runs.add_metrics(run, values)
+    text = (run / "metrics.json").read_text()
+    assert json.loads(text) == values
+    lines = [line.strip() for line in text.splitlines()]
+    assert {"[1, 2],", "[3, null]", '"shares": [0.5, -1e-09],'} <= set(lines)
+
+
+def test_tags_may_go_before_others_come():
+    run = runs.new_run("a")
+    runs.add_metrics(run, {"test/loss": 1.0, "val/loss": 1.0})
+    runs.add_metrics(run, {"val/loss": 2.0}, without=lambda tag: tag.startswith("test/"))
+    assert runs.read_metrics(run) == {"val/loss": 2.0}
+
+
+def test_names_of_files_that_are_no_utf8():
+    """Python reads such a byte of a name as half a surrogate pair."""
+    runs.write(Path("page.html"), "caf\udce9.csv \u597d")
+    assert Path("page.html").read_text(encoding="utf-8") == "caf\\udce9.csv \u597d"
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": 1', b"\xff", b"[" * 100_000])
 def test_damaged_metrics_are_one_line(content):
     Path("metrics.json").write_bytes(content)

@@ -278,3 +278,15 @@ def test_saves_by_the_clock(lit_ft, sft_args, monkeypatch):
     assert lit_ft("sft", *sft_args)[0] == 0
     kept = sorted(path.name for path in Path("runs/small/version_0/checkpoints").iterdir())
     assert kept == ["checkpoint-19", "checkpoint-20"]
+
+
+def test_stray_variables_change_nothing(lit_ft, sft_args, monkeypatch):
+    """accelerate reads each of them by itself."""
+    for stray in ({"RANK": "1"}, {"LOCAL_RANK": "1"}, {"WORLD_SIZE": "2", "MASTER_ADDR": "host0"}):
+        with monkeypatch.context() as patch:
+            for name, value in stray.items():
+                patch.setenv(name, value)
+            code, out, err = lit_ft("sft", *sft_args, "--max_steps", "1")
+        told = ", ".join(f"{name}={value}" for name, value in stray.items())
+        assert code == 0 and "val/perplexity" in out, err
+        assert err.startswith(f"warning: ignored is {told}: this process was not started by torchrun")

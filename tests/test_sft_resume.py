@@ -1,5 +1,6 @@
 """An `sft` that is stopped and goes on ends as one that was never stopped: the real command line."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, lasting, run_cli
+from conftest import REPOSITORY, lasting, one_line, run_cli
 from safetensors.torch import load_file
 from test_resume import curves
 
+from lit_ft import run_owner
 from lit_ft.mlm_checkpoint_sums import SUMS
 from lit_ft.mlm_resume import step_of
 from lit_ft.mlm_trainer import MaskedLMTrainer
@@ -248,6 +250,34 @@ def test_other_settings_are_refused(flags, message, lit_ft, sft_args):
     assert code == 0, err
 
 
+def test_a_requeued_job_goes_on_with_its_own_run(lit_ft, sft_args, at_step, monkeypatch):
+    for job, seed in (("1", "1"), ("2", "2")):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        at_step(8, terminated)
+        assert lit_ft("sft", *sft_args, "--seed_everything", seed)[0] == 143
+    at_step(-1, terminated)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    for job, seed, run in (("1", "1", "version_0"), ("2", "2", "version_1")):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        code, out, err = lit_ft("sft", *sft_args, "--seed_everything", seed, "--save_total_limit", "1")
+        assert code == 0 and out.startswith("resuming at step 9 of 20 from runs/small/" + run), err
+    code, out, err = lit_ft("sft", *sft_args, "--seed_everything", "1")
+    assert code == 0, err
+    assert out.startswith("no checkpoint of SLURM job 2 under these settings in runs/small: starting fresh\n")
+
+
+def test_a_run_that_is_being_written_is_refused(lit_ft, sft_args, monkeypatch):
+    assert lit_ft("sft", *sft_args, "--max_steps", "2")[0] == 0
+    run = Path("runs/small/version_0")
+    assert not (run / run_owner.LOCK).exists()
+    monkeypatch.setattr(run_owner, "PATIENCE_SECONDS", 0.0)
+    with (run / run_owner.LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        line = one_line(lit_ft("sft", *sft_args, "--max_steps", "2", "--ckpt_path", "last"))
+        assert line.startswith(f"{run} is being written by another process; wait for its end")
+    assert lit_ft("sft", *sft_args, "--max_steps", "2", "--ckpt_path", "last")[0] == 0
+
+
 KILL = """
 import os, signal, sys
 from lit_ft.__main__ import main
@@ -287,11 +317,16 @@ def torchrun(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, work):
-    """Two times 4 rows equal 8 in one process, in float32; SGD, no dropout, as AdamW magnifies rounding."""
-    args = [*sft_args, "--trainer_args.optim", "sgd", "--model.learning_rate", "0.3", "--max_steps", "10"]
-    args += ["--model.hidden_dropout", "0", "--model.attention_dropout", "0"]
+    """Two times 4 rows equal 8 in one process, in float32; SGD, no dropout, as AdamW magnifies rounding.
+
+    Of 97 rows one is left for the epoch's last batch, step 13: one of the two has none.
+    """
+    args = [*sft_args, "--trainer_args.optim", "sgd", "--model.learning_rate", "0.3", "--max_steps", "15"]
+    args += ["--model.hidden_dropout", "0", "--model.attention_dropout", "0", "--logging_steps", "1"]
     args += ["--data.max_tokens", "64", "--save_steps", "4", "--precision", "32-true"]
-    assert lit_ft("sft", *args, "--name", "one")[0] == 0
+    args += ["--data.layout", "truncate", "--data.validation_share", "0.1917"]
+    code, out, _ = lit_ft("sft", *args, "--name", "one")
+    assert code == 0 and "validation: 23 texts" in out, out  # of 120
     two = ["sft", *args, "--data.batch_size", "4", "--name", "two"]
     (work / "kill.py").write_text(KILL)
     killed = torchrun("kill.py", *two, KILL_AT="6")  # the second of the two
@@ -307,11 +342,13 @@ def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, w
     assert code == 2 and "expected 2 processes" in err
     resumed = torchrun("-m", "lit_ft", *two, "--ckpt_path", "last")
     assert resumed.returncode == 0, resumed.stderr[-3000:]
-    assert resumed.stdout.startswith("resuming at step 4 of 10")
+    assert resumed.stdout.startswith("resuming at step 4 of 15")
     assert [p.name for p in Path("runs/two").iterdir()] == ["version_0"]
     assert resumed.stdout.count("val/perplexity") == 1 and "destroy_process_group" not in resumed.stderr
     figures = [json.loads(Path(f"runs/{n}/version_0/metrics.json").read_text()) for n in ("one", "two")]
     assert lasting(figures[0]) == pytest.approx(lasting(figures[1]), rel=1e-4)
+    points = [curves(name)["train/tokens_seen"] for name in ("one", "two")]
+    assert points[0] == points[1] and [step for step, _ in points[0]] == list(range(1, 16))
     weights = [load_file(f"runs/{n}/version_0/model/model.safetensors") for n in ("one", "two")]
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, rtol=0, atol=1e-5, msg=key)

@@ -1,0 +1,217 @@
+"""Leaf: a column of labels as it is written, and the one place that decides: numbers or names.
+
+N rows.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from lit_ft.errors import UserError
+
+LabelType = Literal["auto", "names", "numbers"]
+
+# By the letters and not by Python's `float`, to which 1_1, inf, 1e5 and the digits of any script are numbers.
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")  # more digits are an id
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
+CODE = re.compile(r"[+-]?(0[0-9]+(\.[0-9]*)?|[0-9]{19,}(\.0*)?)")  # as no number is written: 007
+# What programs write where there is no label; compared in small letters.
+STAND_INS = frozenset(
+    "nan na n/a n.a. <na> nat none null nil undefined (null) (none) (blank) blank empty unlabeled unlabelled "
+    "\\n ? - -- #n/a #null! #value! #ref! #div/0! #name?".split()
+)
+SHOWN_ROWS = 3
+
+
+class LabelColumn:
+    """The different labels of a column, and which of them each row has.
+
+    Args:
+        labels: A column of a dataset, an arrow or numpy array or a list.
+        rows: The labels' row numbers for messages; None counts from 1.
+        name: The column's name.
+
+    Attributes:
+        values: The different labels: an int, a float, a text without the space around it, or None where
+            there is none.
+        texts: `values` as they are written.
+        index: For each row the place of its label in `values`, (N,).
+        counts: Rows of each of `values`.
+    """
+
+    def __init__(self, labels: Any, rows: Any = None, name: str = "label") -> None:
+        found, index = _distinct(labels)
+        places: dict[tuple[bool, Any], int] = {}
+        kept = [_stripped(value) for value in found]
+        lookup = [places.setdefault((isinstance(value, str), value), len(places)) for value in kept]
+        self.name = name
+        self.values = [value for _, value in places]
+        self.texts = list(map(str, self.values))
+        self.index = np.asarray(lookup, dtype=np.int64)[index] if lookup else np.zeros(0, np.int64)
+        self.rows = np.arange(1, len(self.index) + 1) if rows is None else np.asarray(rows)
+        self.counts = np.bincount(self.index, minlength=len(self.values))
+
+    def row_of(self, place: int) -> int:
+        """The first row that has this label."""
+        return int(self.rows[np.argmax(self.index == place)])
+
+    def rows_of(self, places: Sequence[int]) -> np.ndarray:
+        """The rows that have one of these labels."""
+        return self.rows[np.isin(self.index, places)]
+
+    def is_own_name(self, place: int) -> bool:
+        """Whether this label is the column's name, as where a header stands among the rows."""
+        return self.texts[place].casefold() == self.name.casefold()
+
+    def check_complete(self, where: str) -> None:
+        """Raise where there is no row, or a row without a label."""
+        if not self.values:
+            raise UserError(f"expected labels in {where}, found no rows; give a file with at least one")
+        if None in self.values:
+            raise missing_label(self.row_of(self.values.index(None)), where)
+
+
+def rows_in_words(rows: Sequence[int] | np.ndarray) -> str:
+    """`row 4`, `rows 4 and 9`, or the first of many and how many more."""
+    shown = [f"{row:,}" for row in list(rows)[:SHOWN_ROWS]]
+    more = len(rows) - len(shown)
+    if more:
+        return f"rows {', '.join(shown)} and {more:,} more"
+    return f"row {shown[0]}" if len(shown) == 1 else f"rows {', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def shown_label(value: Any) -> str:
+    """A label for a message, in at most 40 letters."""
+    shown = repr(value)
+    return shown if len(shown) <= 40 else shown[:37] + "..."
+
+
+def missing_label(row: int, where: str) -> UserError:
+    """The error of a row that has no label."""
+    return UserError(
+        f"expected a label in each row of {where}, found none in row {row}; mend or remove the row, or set "
+        "--data.label_column to another column"
+    )
+
+
+def whole_number(value: Any) -> int | None:
+    """The whole number that a label is: `4`, `+4`, `'4'`, `4.0` or `'4.0'` are 4; None for any other."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
+    text = str(value).strip()
+    return int(text.partition(".")[0]) if WHOLE.fullmatch(text) else None
+
+
+def is_stand_in(value: Any, others: Sequence[Any] = ()) -> bool:
+    """Whether a label is what programs and people write where there is none; - beside + is a class."""
+    return str(value).casefold() in STAND_INS and not (value == "-" and "+" in others)
+
+
+def are_numbers(column: LabelColumn, label_type: LabelType, where: str) -> bool:
+    """Whether the labels are numbers, else they are names: numbers only if every value is one.
+
+    Args:
+        column: Without a missing label.
+        label_type: `data.label_type`; where it is not `auto`, it decides.
+        where: The source's name for the errors.
+
+    Raises:
+        UserError: Labels that are most likely a mistake: fractions, a few words among numbers; or that are
+            not what `label_type` says.
+    """
+    if label_type == "names":
+        return False
+    values = column.values
+    odd = [place for place, value in enumerate(values) if whole_number(value) is None]
+    if label_type == "numbers":
+        if odd:
+            raise UserError(
+                f"expected whole numbers in column '{column.name}' of {where} (data.label_type=numbers), "
+                f"found {shown_label(values[odd[0]])} in row {column.row_of(odd[0])}; mend it, or leave out "
+                "--data.label_type"
+            )
+        return True
+    if holds_codes(values) or holds_versions(values):
+        return False
+    if not odd:
+        return len({text.partition(".")[2] for text in column.texts if "." in text}) <= 1
+    words = [place for place in odd if isinstance(values[place], str) and not NUMBER.fullmatch(values[place])]
+    if words:
+        _refuse_few_words(column, words, where)
+        return False
+    raise UserError(
+        f"expected whole numbers as labels in {where}, found {shown_label(values[odd[0]])} in row "
+        f"{column.row_of(odd[0])}; set --data.label_type=names if each is a class, or round them, or set "
+        "--data.label_column to another column"
+    )
+
+
+def holds_codes(values: Sequence[Any]) -> bool:
+    """Whether digits are written as those of no number are, such as 007."""
+    return any(isinstance(value, str) and CODE.fullmatch(value) for value in values)
+
+
+def holds_versions(values: Sequence[Any]) -> bool:
+    """Whether numbers are written as no program writes them in one column: 1.0 beside 1.10.
+
+    Programs write either a fixed number of decimals, or as few as are needed and then at least one.
+    """
+    numbers = [value for value in values if isinstance(value, str) and NUMBER.fullmatch(value)]
+    decimals = [number.partition(".")[2] for number in numbers if "." in number]
+    same = len(set(map(len, decimals))) <= 1 and len(decimals) in (0, len(numbers))
+    return not same and any(len(part) > 1 and part.endswith("0") for part in decimals)
+
+
+def _refuse_few_words(column: LabelColumn, words: list[int], where: str) -> None:
+    """Refuse words among numbers that are rather mistakes than classes: few rows, no label, the header."""
+    numbers = np.ones(len(column.values), bool)
+    numbers[words] = False
+    if not numbers.any():
+        return
+    rows = column.counts
+    typical = rows[numbers].mean()
+    few = rows[words].sum() * 2 <= rows[numbers].sum() and rows[words].max() <= max(1, typical / 10)
+    marks = [i for i in words if column.is_own_name(i) or is_stand_in(column.values[i])]
+    if not few and not (len(marks) == len(words) and numbers.sum() > 1):
+        return
+    first = min(words, key=column.row_of)
+    value = column.values[first]
+    reason = " (the column's own name: the header again?)" if column.is_own_name(first) else ""
+    reason = reason or " (which often stands for a missing label)" * is_stand_in(value)
+    raise UserError(
+        f"expected labels that are all whole numbers or all names in {where}, found whole numbers but "
+        f"{shown_label(value)} in row {column.row_of(first)}{reason}; mend it, or set "
+        "--data.label_type=names to take all as names, or --data.label_column to another column"
+    )
+
+
+def _distinct(labels: Any) -> tuple[list[Any], np.ndarray]:
+    """The different labels, and for each row which of them it has. Only this looks at every row."""
+    if not isinstance(labels, (pa.Array, pa.ChunkedArray)):
+        labels = labels if isinstance(labels, np.ndarray) else labels[:]  # [:] reads a dataset's lazy column
+        try:
+            labels = pa.array(labels)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # a list of numbers and names
+            labels = pa.array([None if label is None else str(label) for label in labels])
+    chunked = labels if isinstance(labels, pa.ChunkedArray) else pa.chunked_array([labels])
+    encoded = chunked.combine_chunks().dictionary_encode(null_encoding="encode")
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+
+
+def _stripped(value: Any) -> int | float | str | None:
+    if value is None or value != value:
+        return None
+    if isinstance(value, float) and abs(value) < 1e30:
+        single = np.float32(value)  # what was one is written as it was then: 0.1 for 0.10000000149011612
+        return float(str(single)) if float(single) == value else value
+    return (
+        value
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        else str(value).strip() or None
+    )

@@ -1,0 +1,217 @@
+"""Leaf: whether the quotes of a csv enclose values, and how, or are letters like others.
+
+A quote that opens and closes where it should not swallows the lines in between, and no reader minds. So each
+is followed to the end of the file, in compiled expressions, at hundreds of MB a second.
+"""
+
+import mmap
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+Content = bytes | mmap.mmap
+LINE_END = re.compile(rb"[\r\n]|\Z")
+FEWEST_ROWS = 4  # that tell labels from other values
+
+
+class Quotes:
+    """The values of a csv as bytes, for one way to quote.
+
+    Args:
+        separator: Between values.
+        quote: Encloses values; within them it is written twice.
+        backslash: Whether a quote within a value is written after a backslash instead.
+        space: Whether spaces between a separator and a value count for nothing.
+        bare_backslash: Whether a separator in a value without quotes is written after a backslash.
+    """
+
+    def __init__(
+        self,
+        separator: str,
+        quote: str = '"',
+        *,
+        backslash: bool = False,
+        space: bool = False,
+        bare_backslash: bool = False,
+    ) -> None:
+        self.backslash, self.space, self.bare_backslash = backslash, space, bare_backslash
+        self.quote, self.separator = quote.encode(), separator.encode()
+        q, s = re.escape(quote), re.escape(separator)
+        before, after = (" *+" if space else ""), ("[ ]*+" if separator == "\t" else r"[ \t]*+")
+        escaped = (r"\\.|" if backslash else "") + q * 2
+        letter, in_line = (rf"[^{q}\\]", rf"[^{q}\\\r\n]") if backslash else (rf"[^{q}]", rf"[^{q}\r\n]")
+        end = rf"{q}{after}(?=[{s}\r\n]|\Z)"
+        value = rf"{before}{q}{letter}*+(?:(?:{escaped}){letter}*+)*+"
+        escaped_in_line = escaped.replace(".", r"[^\r\n]")
+        value_in_line = rf"{before}{q}{in_line}*+(?:(?:{escaped_in_line}){in_line}*+)*+"
+        bare = rf"(?:[^{s}\r\n\\]|\\[^\r\n])++" if bare_backslash else rf"[^{s}\r\n]++"
+        bare = rf"(?!{before}{q}){bare}"
+        others = rf"(?:{value_in_line}{end}|{bare}|[{s}\r\n]++)*+"
+        self._next = re.compile(rf"{others}({value}{end})?+".encode(), re.DOTALL)
+        self._closed = re.compile(rf"{value}{q}{after}".encode(), re.DOTALL)
+        self._value = re.compile(rf"({value}{end})|{bare}".encode(), re.DOTALL)
+
+    def over_lines(self, content: Content, start: int) -> Iterator[tuple[int, int]]:
+        """Where each value with line breaks begins and ends; last, twice the end of what is sound."""
+        while match := self._next.match(content, start):
+            start = match.end()
+            if match[1] is None:
+                yield start, start
+                return
+            yield match.span(1)
+
+    def bare_values(self, content: Content) -> Iterator[bytes]:
+        """The values that are not enclosed."""
+        return (match[0] for match in self._value.finditer(content) if match[1] is None)
+
+    def sound_to(self, content: Content, start: int) -> int:
+        """The end of the content, or where the first value begins whose quotes are not as they should be."""
+        return max(end for _, end in self.over_lines(content, start))
+
+    def closing(self, content: Content, start: int) -> int | None:
+        """Where the value at `start` is closed; None where that is nowhere."""
+        match = self._closed.match(content, start)
+        return match and match.end()
+
+    def rewritten(self, content: Content, start: int) -> bytes:
+        """The same values, quoted as by RFC 4180."""
+        written = content[start:]
+        escapes = self.quote + (self.separator if self.bare_backslash else b"")
+        # Python's and MySQL's writers put a backslash before a backslash, too; Spark's does not
+        if not re.search(rb"(?<!\\)(?:\\\\)*\\[^\\" + re.escape(escapes) + rb"]", written):
+            escapes += b"\\"
+
+        def letter(match: re.Match[bytes]) -> bytes:
+            return match[1] if match[1] in escapes else match[0]
+
+        def value(match: re.Match[bytes]) -> bytes:
+            text = match[0].strip(b" ") if self.space else match[0]
+            if match[1] is not None:
+                text = text.rstrip()[1:-1].replace(
+                    self.quote * 2, b"\\" + self.quote if self.backslash else self.quote
+                )
+            elif not self.bare_backslash:
+                return _enclosed(text) if text.startswith(b'"') else text
+            return _enclosed(re.sub(rb"\\(.)", letter, text, flags=re.DOTALL) if self.backslash else text)
+
+        return self._value.sub(value, written)
+
+
+def _enclosed(text: bytes) -> bytes:
+    return b'"' + text.replace(b'"', b'""') + b'"'
+
+
+# --- quotes that are letters
+
+
+def label_values(rows: Sequence[Sequence[str]]) -> dict[int, set[bytes]]:
+    """The columns whose few values come again and again, by place, as labels do."""
+    rows = [row for row in rows[1:] if len(row) == len(rows[0])]
+    columns = enumerate(zip(*rows, strict=True) if len(rows) >= FEWEST_ROWS else ())
+    values = {place: {value.encode() for value in column} for place, column in columns}
+    return {place: found for place, found in values.items() if len(found) <= max(2, len(rows) // 3)}
+
+
+@dataclass
+class Enclosed:
+    """What the values with line breaks in them tell.
+
+    Attributes:
+        sound_to: Where the first value begins whose quotes are not as they should be, else the end.
+        num_breaks: Line breaks within values.
+        twice: Whether one of them holds a quote that is written twice.
+        swallowing: Where the first value begins whose lines each look like a row of their own.
+        swallowed: How many lines those are.
+        labelled: Whether each of them has a label that other rows have, too, if there are labels.
+    """
+
+    sound_to: int = 0
+    num_breaks: int = 0
+    twice: bool = False
+    swallowing: int = 0
+    swallowed: int = 0
+    labelled: bool = False
+
+
+def look_at_enclosed(
+    content: Content, start: int, separator: str, width: int, labels: dict[int, set[bytes]]
+) -> Enclosed:
+    """Follow all quotes.
+
+    Args:
+        content: The file.
+        start: Where it begins.
+        separator: Between values; a tab is in few texts, so lines with tabs look like rows; of those with
+            another one the labels must fit, too.
+        width: How many values a row has.
+        labels: Of `label_values`.
+    """
+    found, before, between = Enclosed(), start, separator.encode()
+    looks = width > 1 and (separator == "\t" or len(labels) > 0)
+    for begin, end in Quotes(separator).over_lines(content, start):
+        found.sound_to = end
+        if end > begin:
+            value = content[begin:end]
+            breaks = count_breaks(value)
+            found.num_breaks += breaks
+            found.twice = found.twice or b'""' in value[1:-1]
+            if looks and not found.swallowed and value.count(between) == (width - 1) * breaks:
+                rows = _lines_of(content, before, begin, end, between)
+                fits = _fits(rows, labels)
+                if {len(row) for row in rows} == {width} and (separator == "\t" or fits):
+                    found.swallowing, found.swallowed = begin, len(rows)
+                    found.labelled = fits or not labels
+            before = end
+    return found
+
+
+def count_breaks(text: bytes) -> int:
+    """Line breaks by LF, CRLF or CR."""
+    number = text.count(b"\n")
+    return number if b"\r" not in text else number + text.count(b"\r") - text.count(b"\r\n")
+
+
+def _lines_of(content: Content, before: int, begin: int, end: int, separator: bytes) -> list[list[bytes]]:
+    """The lines that a value is part of, split; none of them begins before `before`."""
+    first = max(content.rfind(b"\n", before, begin), content.rfind(b"\r", before, begin), before - 1) + 1
+    last = LINE_END.search(content, end)
+    return [line.split(separator) for line in content[first : last and last.start()].splitlines()]
+
+
+def are_letters(content: Content, start: int, separator: bytes, labels: dict[int, set[bytes]]) -> bool:
+    """Whether each line is a row if quotes enclose nothing, and no writer meant them to enclose values."""
+    s = re.escape(separator)
+    first = re.compile(rb"[\r\n]*+([^\r\n]*+)").match(content, start)
+    width = first[1].count(separator) + 1 if first else 1
+    others = rb"(?:" + s + rb"[^\r\n" + s + rb"]*+){%d}" % (width - 1)
+    line = rb"[^\r\n" + s + rb"]*+" + others + rb"(?:[\r\n]++|\Z)"
+    lines = re.compile(rb"[\r\n]*+(?:(?!\Z)" + line + rb")*+").match(content, start)
+    if lines is None or lines.end() < len(content):
+        return False
+    num_rows = num_enclosed = 0
+    for match in re.compile(rb"[^\r\n]+").finditer(content, start):
+        num_rows += 1
+        if b'"' in match[0]:
+            row = match[0].split(separator)
+            kinds = {_kind(value) for value in row if b'"' in value}
+            num_enclosed += "enclosed" in kinds
+            doubtful = "open" in kinds and separator != b"\t" and not _fits([row], labels)
+            if "twice" in kinds or doubtful:
+                return False
+    return num_enclosed <= num_rows // 2
+
+
+def _kind(value: bytes) -> str:
+    """What the quotes of a value look like: a whole line is between them, or they enclose nothing."""
+    begins, ends, inside = value.startswith(b'"'), value.endswith(b'"'), value[1:-1]
+    if not (begins and ends) or len(value) == 1:
+        return "open" if begins or ends else "within"
+    if b'"' in inside.replace(b'""', b""):
+        return "open"
+    return "twice" if b'""' in inside else "enclosed"
+
+
+def _fits(rows: list[list[bytes]], labels: dict[int, set[bytes]]) -> bool:
+    return any(
+        all(place < len(row) and row[place] in values for row in rows) for place, values in labels.items()
+    )
