@@ -102,10 +102,15 @@ def quoted(names: Iterable[str], most: int = 12) -> str:
 
 
 def codec_of(path: str) -> str:
-    """UTF-8, or what the byte order mark says."""
+    """UTF-8, or what the byte order mark says, or UTF-16 where every second byte is a NUL."""
     with open(path, "rb") as file:
-        start = file.read(4)
-    return next((codec for mark, codec in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8")
+        start = file.read(1000)
+    if marked := next((codec for mark, codec in BYTE_ORDER_MARKS.items() if start.startswith(mark)), None):
+        return marked
+    zeros = [start[parity::2].count(0) / max(len(start) // 2, 1) for parity in (0, 1)]
+    if max(zeros) > 0.8 and min(zeros) < 0.1:
+        return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+    return "utf-8"
 
 
 def not_utf8(path: str, flag: str) -> UserError | None:

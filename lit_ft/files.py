@@ -26,13 +26,14 @@ from lit_ft.console import bar_pace
 from lit_ft.dialect import recognise
 from lit_ft.errors import NoRows, UserError, first_line
 from lit_ft.faults import codec_of, not_utf8, quoted
-from lit_ft.headers import clean_names
+from lit_ft.headers import INVISIBLE, clean_names
 from lit_ft.json_records import json_records
 from lit_ft.reading import Kind, Reading
 
 BATCH_ROWS = 10_000
 MOST_COLUMNS = 5_000  # `datasets` 5.2 copies the description of each many times: 100,000 take a minute
 HALF_PAIR = re.compile("[\ud800-\udfff]")  # "\ud83d" in JSON: Python reads it, no encoding writes it
+TABLE_LINES = 100  # of a text, with equally many tabs, look like a table
 BLOCK_BYTES = 8 << 20  # one CSV row must fit
 
 
@@ -109,7 +110,7 @@ class Files(datasets.ArrowBasedBuilder):
             elif suffix in JSON_SUFFIXES:
                 yield from self._json_tables(path_index, num_rows_before, names, reading)
             elif suffix == ".txt":
-                yield from _text_tables(path)
+                yield from _text_tables(path, lambda kind, text: reading.note(kind, path_index, text))
             else:
                 yield from _parquet_tables(path)
         except UnicodeError:
@@ -118,6 +119,11 @@ class Files(datasets.ArrowBasedBuilder):
                 f"{flag} another file"
             ) from None
         except pa.ArrowInvalid as error:
+            if "straddling" in str(error):
+                raise UserError(
+                    f"{path} has a row of more than {BLOCK_BYTES >> 20} MB; cut it, or close its quote, or "
+                    f"give {flag} another file"
+                ) from None
             raise (suffix != ".parquet" and not_utf8(path, flag)) or UserError(
                 f"{path} is not a readable {suffix[1:]} file: {first_line(error)}; write it "
                 f"again, or give {flag} another file"
@@ -245,7 +251,7 @@ def _header_rows(table: pa.Table, names: list[str]) -> list[int]:
     """Which rows, from 1, are the header again; that of a single column may be a text."""
     if len(names) < 2:
         return []
-    alike = pc.equal(pc.utf8_trim_whitespace(table.column(0)), names[0]).to_numpy()
+    alike = pc.equal(pc.utf8_trim(table.column(0), INVISIBLE), names[0]).to_numpy()
     rows = [(int(row), table.slice(row, 1).to_pylist()[0]) for row in np.flatnonzero(alike)]
     return [row + 1 for row, values in rows if clean_names([values[name] for name in names]) == names]
 
@@ -261,9 +267,15 @@ def _parquet_tables(path: str) -> Iterator[pa.Table]:
         raise pa.ArrowInvalid(str(error)) from None  # pyarrow 26: a damaged page is an OSError without errno
 
 
-def _text_tables(path: str) -> Iterator[pa.Table]:
-    with open(path, encoding=codec_of(path)) as file:
-        for lines in _batches(line.rstrip("\n") for line in file):
+def _text_tables(path: str, note: Callable[[Kind, str], None]) -> Iterator[pa.Table]:
+    codec = codec_of(path)
+    if not codec.startswith("utf-8"):
+        note("recognised", codec.upper())
+    with open(path, encoding=codec) as file:
+        for number, lines in enumerate(_batches(line.rstrip("\n") for line in file)):
+            tabs = {line.count("\t") for line in lines[:TABLE_LINES]}
+            if number == 0 and len(lines) > 1 and len(tabs) == 1 and tabs != {0}:
+                note("warning", "each line is a text, tabs and all; call the file .tsv if it is a table")
             yield pa.table({"text": _string_array(lines)})
 
 

@@ -40,8 +40,17 @@ READ = {
     "sep=, in quotes and a mark": ("a.csv", '\ufeff"sep=,"\n' + table(), TABLE, ""),
     "UTF-16 by Excel": ("a.csv", table("\t", "\r\n").encode("utf-16"), TABLE, "UTF-16; tabs between"),
     "UTF-16 of the other end": ("a.tsv", b"\xfe\xff" + table("\t").encode("utf-16-be"), TABLE, "UTF-16"),
+    "UTF-16 without a mark": ("a.csv", table(";").encode("utf-16-le"), TABLE, "UTF-16-LE; semicolons"),
+    "UTF-16 of the other end without one": ("a.tsv", table("\t").encode("utf-16-be"), TABLE, "UTF-16-BE"),
+    "tabs in a text": ("a.txt", "a\tb\nc\td\n", {"text": ["a\tb", "c\td"]}, "call the file .tsv"),
+    "a header again after a mark": (
+        "a.csv",
+        "\ufefftext,label\ngood,1\n\ufefftext,label\nbad,2\n",
+        {"text": ["good", "\ufefftext", "bad"], "label": ["1", "label", "2"]},
+        "header comes again in row 2",
+    ),
     "UTF-32": ("a.csv", table().encode("utf-32"), TABLE, "UTF-32"),
-    "UTF-16 of lines": ("a.txt", "one\r\ntwo é\r\n".encode("utf-16"), {"text": ["one", "two é"]}, ""),
+    "UTF-16 of lines": ("a.txt", "one\r\ntwo é\r\n".encode("utf-16"), {"text": ["one", "two é"]}, "UTF-16"),
     "UTF-16 of JSON": ("a.jsonl", '{"text": "é"}\n'.encode("utf-16"), {"text": ["é"]}, "UTF-16"),
     "old Mac": ("a.csv", table(line_end="\r"), TABLE, ""),
     "mixed line ends": (
