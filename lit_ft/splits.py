@@ -202,8 +202,7 @@ def prepare_split(
         )
     warn_of_tokens(facts, tokenizer, texts, read.source_rows, read.where)
     special = {
-        i: f"{rows_of(read.source_rows[places])} of {read.where}"
-        for i, places in facts.special.items()
+        i: f"{rows_of(read.source_rows[places])} of {read.where}" for i, places in facts.special.items()
     }
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
