@@ -178,8 +178,7 @@ class ReviewCLI(LightningCLI):
             raise mistake from error
 
         self.callbacks = own_callbacks.as_list(self.config_init[self.command].trainer.callbacks)
-        if self.command == "fit":
-            own_callbacks.check(self.callbacks, config.trainer)
+        own_callbacks.check(self.callbacks, config.trainer, self.command)
         self.datamodule: YelpDataModule = self.config_init[self.command].data
         self.model: BertClassifier = self.config_init[self.command].model
         from_hub = self.checkpoint is None and pretrained.needs_hub(config.model.pretrained)

@@ -51,12 +51,13 @@ def as_list(callbacks: Any) -> list[Callback]:
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
 
 
-def check(callbacks: Sequence[Callback], settings: Any) -> None:
-    """Refuse those that fail in the middle of a fit, or do something else than they say.
+def check(callbacks: Sequence[Callback], settings: Any, command: str) -> None:
+    """Refuse those that fail in the middle of a run, or do something else than they say.
 
     Args:
         callbacks: The user's.
         settings: The Trainer's, as parsed.
+        command: The others than `fit` leave alone what callbacks do while training.
 
     Raises:
         UserError: With the callback, what is wrong with it, and what to set.
@@ -68,13 +69,14 @@ def check(callbacks: Sequence[Callback], settings: Any) -> None:
         for kind, why in REFUSED.items():
             if isinstance(callback, kind):
                 raise UserError(f"trainer.callbacks: {name} does not work here: {why}")
-        if isinstance(callback, NEED_A_LOGGER) and settings.logger is False:
+        if isinstance(callback, NEED_A_LOGGER) and settings.logger is False and command == "fit":
             raise UserError(
                 f"trainer.callbacks: {name} needs a logger, found trainer.logger false; leave one of them out"
             )
     _check_keys(callbacks)
-    _check_timers(callbacks, settings)
-    _check_monitors(callbacks, settings)
+    if command == "fit":
+        _check_timers(callbacks, settings)
+        _check_monitors(callbacks, settings)
 
 
 def _check_keys(callbacks: Sequence[Callback]) -> None:

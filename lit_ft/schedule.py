@@ -73,7 +73,7 @@ def check_schedule(trainer: Any, datamodule: Any) -> None:
         _check_limit(trainer, "val", datamodule.num_evaluation_batches("validation", trainer.world_size))
     least, steps = trainer.min_steps, -(-batches // trainer.accumulate_grad_batches)
     most = [n for n in (trainer.max_steps, steps * (trainer.max_epochs or -1)) if n >= 0]
-    if least is not None and most and least > min(most):
+    if least is not None and most and least > min(most) and not trainer.fast_dev_run:
         raise UserError(
             f"expected --trainer.min_steps of at most {min(most)}, the steps of the run, found {least}; "
             "raise --trainer.max_epochs"

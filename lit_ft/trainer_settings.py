@@ -52,9 +52,7 @@ def check(trainer: Any, args: Sequence[str], command: str) -> None:
     for name in ONE_CLASS:
         flags = [arg for arg in args if arg.partition("=")[0] == f"--trainer.{name}"]
         if len(flags) > 1:
-            raise UserError(
-                f"found --trainer.{name} {len(flags)} times; write --trainer.{name}+= for others"
-            )
+            raise UserError(f"found --trainer.{name} {len(flags)} times; write --trainer.{name}+= for others")
     if "xla" in str(trainer.profiler).lower():
         raise UserError(
             "trainer.profiler xla is one of TPUs; set --trainer.profiler=simple, advanced or pytorch"

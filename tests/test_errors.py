@@ -91,7 +91,7 @@ SETTINGS = [
     (["--model.class_weights", "[1, 2]"], "found 2: [1"),
     (["--monitor", "val/acuracy"], "'val/acuracy'"),
     (["--name", "../up"], "'../up'"),
-    (["--trainer.devices", "x"], "trainer settings"),
+    (["--trainer.devices", "x"], "found x; set --trainer.devices=1"),
     (["--trainer.accelerator", "warp"], "warp"),
     (["--trainer.max_epochs", "-1"], "set --trainer.max_epochs"),
     (["--config", "yelpp.yaml"], "did you mean yelp.yaml"),

@@ -366,7 +366,7 @@ def test_curves_have_a_point_a_validation_and_the_test_at_the_checkpoints_step(f
 
 @pytest.mark.parametrize("native, precision", [(True, "bf16-mixed"), (False, "32-true")])
 def test_precision_is_chosen_and_written_down(native, precision, lit_ft, fit_args, monkeypatch):
-    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda: native)
+    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda device: native)
     args = [*fit_args, "--trainer.max_epochs", "1", "--trainer.precision", "null"]
     assert lit_ft("fit", *args)[0] == 0
     run = Path("runs/small/version_0")
@@ -374,7 +374,7 @@ def test_precision_is_chosen_and_written_down(native, precision, lit_ft, fit_arg
     weights = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
     # On another kind of machine the run goes on as it began.
-    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda: not native)
+    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda device: not native)
     code, _, err = lit_ft("fit", "--config", str(run / "config.yaml"), "--ckpt_path", "last")
     assert code == 0, err
     code, _, err = lit_ft("fit", *args, "--ckpt_path", "last")

@@ -1,5 +1,6 @@
 """What a run ran on, and what is said of it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -70,6 +71,51 @@ def test_precision_of_a_gpu(native, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: native)
     assert machine.automatic_precision() == ("bf16-mixed" if native else "32-true")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with a GPU that multiplies bfloat16, and a processor that does not."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "A GPU")
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 5e12)
+    monkeypatch.setattr(machine, "_lines", lambda path: ["model name\t: A processor", FLAGS])
+
+
+@pytest.mark.parametrize(
+    "accelerator", ["cpu", "CPU", {"class_path": "lightning.pytorch.accelerators.CPUAccelerator"}]
+)
+def test_a_run_on_the_processor_of_a_machine_with_a_gpu(accelerator, gpu):
+    device = machine.device_type(accelerator)
+    assert device == "cpu"
+    assert machine.automatic_precision(device) == "32-true"
+    assert "set --trainer.precision=32-true" in machine.bfloat16_advice(
+        "bf16-mixed", "--trainer.precision", device
+    )
+    assert "A processor" in machine.hardware(device)
+    assert "A processor" in machine.provenance("fit", 1, device, 1)["hardware"]
+    assert machine.peak_memory_gb(device) < 100
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "gpu", "cuda", {"class_path": "CUDAAccelerator"}])
+def test_a_run_on_the_gpu(accelerator, gpu):
+    device = machine.device_type(accelerator)
+    assert device == "cuda"
+    assert machine.automatic_precision(device) == "bf16-mixed"
+    assert machine.bfloat16_advice("bf16-mixed", "--trainer.precision", device) is None
+    assert machine.hardware(device) == "8 x A GPU" and machine.hardware(device, 2) == "2 x A GPU"
+    assert machine.peak_memory_gb(device) == 5000
+
+
+def test_fit_takes_the_precision_of_where_it_computes(gpu, lit_ft, fit_args):
+    code, _, err = lit_ft("fit", *fit_args, "--trainer.precision=null", "--trainer.max_epochs=1")
+    assert code == 0, err
+    run = Path("runs/small/version_0")
+    assert "precision: 32-true" in (run / "config.yaml").read_text()
+    assert "A processor" in (run / "report.json").read_text()
+    assert json.loads((run / "metrics.json").read_text())["train/peak_memory_gb"] < 100
 
 
 def test_packaged_configs_go_by_their_name():

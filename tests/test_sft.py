@@ -261,12 +261,12 @@ def test_the_packaged_sample_learns_in_a_minute(work):
 
 @pytest.mark.parametrize("native, precision", [(True, "bf16-mixed"), (False, "32-true")])
 def test_precision_is_chosen_and_written_down(native, precision, lit_ft, sft_args, monkeypatch):
-    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda: native)
+    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda device: native)
     assert lit_ft("sft", *sft_args, "--max_steps", "4")[0] == 0
     run = Path("runs/small/version_0")
     assert yaml.safe_load((run / "config.yaml").read_text())["precision"] == precision
     # On another kind of machine the run goes on as it began.
-    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda: not native)
+    monkeypatch.setattr("lit_ft.machine.multiplies_bfloat16", lambda device: not native)
     code, out, err = lit_ft("sft", *sft_args, "--max_steps", "4", "--ckpt_path", "last")
     assert code == 0 and "resuming at step 4 of 4" in out, err
 
