@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import one_line, write_csv
 from families import TYPED, family
+from tokenizers import processors
 from transformers import AutoConfig, pipeline
 
 from lit_ft.batch_settings import padding_collator
@@ -187,14 +188,18 @@ def test_token_types_that_the_model_does_not_know_are_left_out(tmp_path):
     assert "token_type_ids" not in load_tokenizer(str(folder)).model_input_names
 
 
-def test_fill_mask_of_a_model_without_token_types(tmp_path):
+def test_fill_mask_leaves_them_out_too(tmp_path):
+    """Of one type in the embeddings and a template of type 1."""
     from mlm_tiny import build
 
-    model, tokenizer = build("distilbert")
-    model.save_pretrained(tmp_path)
+    model, tokenizer = build("bert")
+    model.config.type_vocab_size = 1
+    torch.manual_seed(0)
+    type(model)(model.config).save_pretrained(tmp_path)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     tokenizer.save_pretrained(tmp_path)
-    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "model_input_names": TYPED}))
     assert len(load(str(tmp_path))("the [MASK] was great")) == 5
 
 
