@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lit_ft import __version__
 from lit_ft.environment import set_environment
-from lit_ft.errors import UserError, one_line
+from lit_ft.errors import UserError, chain, one_line
 from lit_ft.launcher import ignore_strays
 
 COMMANDS = {  # command -> (module with main(command, args) -> int, what it does)
@@ -212,18 +212,17 @@ def run(args: list[str]) -> int:
 
 def unwritable(ex: BaseException | None) -> str | None:
     """One line for a full disk or a forbidden path that is behind `ex`, else None."""
-    while ex is not None:
-        if isinstance(ex, OSError) and ex.errno in UNWRITABLE:
-            where = f": {ex.filename}" if ex.filename else f", working in {Path.cwd()}"
-            return f"{ex.strerror or os.strerror(ex.errno)}{where}"
-        if "(os error 28)" in str(ex):  # safetensors 0.8 writes in Rust and raises its own error
-            return f"No space left on device, working in {Path.cwd()}: {ex}"
-        if isinstance(ex, RuntimeError) and any(words in str(ex) for words in CUT_SHORT):
-            # After a short write torch.save complains of the archive's end; given a file and not a path, it
-            # keeps the system's own error behind that.
-            return unwritable(ex.__context__) or f"No space left on device, working in {Path.cwd()}"
-        ex = ex.__cause__ or (None if ex.__suppress_context__ else ex.__context__)
-    return None
+    was_cut_short = False
+    for link in chain(ex):
+        if isinstance(link, OSError) and link.errno in UNWRITABLE:
+            where = f": {link.filename}" if link.filename else f", working in {Path.cwd()}"
+            return f"{link.strerror or os.strerror(link.errno)}{where}"
+        if "(os error 28)" in str(link):  # safetensors 0.8 writes in Rust and raises its own error
+            return f"No space left on device, working in {Path.cwd()}: {link}"
+        # After a short write torch.save complains of the archive's end; given a file and not a path, it keeps
+        # the system's own error behind that.
+        was_cut_short |= isinstance(link, RuntimeError) and any(words in str(link) for words in CUT_SHORT)
+    return f"No space left on device, working in {Path.cwd()}" if was_cut_short else None
 
 
 def fail(message: str, code: int = 2) -> int:

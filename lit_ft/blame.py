@@ -20,7 +20,7 @@ from lightning import Callback
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from lit_ft.__main__ import unwritable
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, chain
 from lit_ft.memory import is_out_of_memory
 
 OURS, LIGHTNING = Path(__file__).parent, Path(lightning.__file__).parent
@@ -74,13 +74,12 @@ def is_check(error: BaseException) -> bool:
 
 def of_class(error: BaseException) -> UserError | None:
     """One line where a class that a setting names could not be made; None where it is one of ours."""
-    while (inner := error.__cause__ or error.__context__) is not None:  # jsonargparse tells all that it tried
-        error = inner
-    for frame, _ in reversed(_frames(error)):
+    *_, first = chain(error, suppressed=True)  # jsonargparse tells all that it tried
+    for frame, _ in reversed(_frames(first)):
         owner = frame.f_locals.get("self")
         if frame.f_code.co_name == "__init__" and owner is not None:
             ours = type(owner).__module__.startswith("lit_ft.")
-            return None if ours else UserError(f"trainer settings: {type(owner).__name__}: {_text(error)}")
+            return None if ours else UserError(f"trainer settings: {type(owner).__name__}: {_text(first)}")
     return None
 
 

@@ -19,6 +19,21 @@ class NoRows(UserError):
     """A file that has a header, at most, and no row: `predict` writes a header then."""
 
 
+def chain(error: BaseException | None, suppressed: bool = False) -> Iterator[BaseException]:
+    """An error and those behind it, each once: one that is raised again may lead back to itself.
+
+    Args:
+        error: The outermost.
+        suppressed: Whether to follow what `raise ... from None` has hidden.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        hidden = error.__suppress_context__ and not suppressed
+        error = error.__cause__ or (None if hidden else error.__context__)
+
+
 def as_user_error(error: Exception) -> UserError:
     """The Trainer's own complaint about its arguments, as one line."""
     if isinstance(error, UserError):

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlparse
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, chain
 
 _offline_by_probe = False
 UNREACHABLE = {
@@ -139,15 +139,11 @@ def unreachable(what: str, sample_config: str) -> str:
 
 
 def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
+    links = list(chain(error, suppressed=True))
     # by name: importing the classes here would import their libraries
-    names = {cls.__name__ for link in chain for cls in type(link).__mro__}
-    texts = " ".join(str(link) for link in chain)
-    status = next((s for link in chain if (s := _status(link)) is not None), 0)
+    names = {cls.__name__ for link in links for cls in type(link).__mro__}
+    texts = " ".join(str(link) for link in links)
+    status = next((s for link in links if (s := _status(link)) is not None), 0)
     start, way_out = f"could not load {what}:", f"try --config {sample_config}"
     # datasets 5.2 (load.py) drops the cause and keeps only the text
     if "GatedRepoError" in names or "is a gated dataset on the Hub" in texts or status == 403:

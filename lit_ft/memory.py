@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, chain
 
 # torch 2.13, c10/core/impl/alloc_cpu.cpp: a RuntimeError, where the system gives no more.
 CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
@@ -17,11 +17,8 @@ BUDGET_FLAG = "--data.token_budget"
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an allocation that failed is behind this error: on a GPU, in torch on the CPU, or in Python."""
-    while error is not None:
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or CPU_ALLOCATOR in str(error):
-            return True
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return False
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return any(isinstance(link, kinds) or CPU_ALLOCATOR in str(link) for link in chain(error))
 
 
 class LastBatch:

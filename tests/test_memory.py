@@ -7,6 +7,8 @@ import torch
 from conftest import one_line
 from lightning import Callback
 
+from lit_ft.__main__ import unwritable
+from lit_ft.errors import chain
 from lit_ft.memory import is_out_of_memory
 
 
@@ -107,3 +109,11 @@ def test_another_error_stays_what_it_is():
             raise RuntimeError("while reading") from error
     except RuntimeError as error:
         assert is_out_of_memory(error)
+
+
+def test_errors_that_lead_back_to_each_other():
+    """As TensorBoard's, whose thread keeps an error that the next call raises again."""
+    first, second = OSError(28, "No space left on device"), RuntimeError("met in a thread")
+    first.__context__, second.__context__ = second, first
+    assert [type(link) for link in chain(second)] == [RuntimeError, OSError]
+    assert not is_out_of_memory(second) and "No space left" in (unwritable(second) or "")
