@@ -102,10 +102,10 @@ class ReviewCLI(LightningCLI):
         link_groups(parser)
 
     def _parse_ckpt_path(self) -> None:
-        self._find_checkpoint()
         config = self.config[self.command]
+        trainer_settings.as_plain_values(config.trainer)  # what follows writes the settings down
+        self._find_checkpoint()
         trainer_settings.check(config.trainer, self.command_args, self.command)
-        trainer_settings.as_plain_values(config.trainer)
         if not trainer_settings.has_precision_plugin(config.trainer):
             device = device_type(config.trainer.accelerator)
             config.trainer.precision = config.trainer.precision or automatic_precision(device)
