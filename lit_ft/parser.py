@@ -160,7 +160,7 @@ class OneLineErrors(ArgumentParser):
 def _flags(args: Sequence[str]) -> dict[str, str]:
     """`--key value` and `--key=value` -> the value as it was typed, the last one of a key."""
     found = {}
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in zip(args, [*args[1:], ""], strict=False):
         flag, equals, value = arg.partition("=")
         found[flag] = value if equals else following
     return found
