@@ -200,7 +200,7 @@ def test_home_means_the_same_in_every_flag(here, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     assert locate("a", "~/best.ckpt", "test") == home / "best.ckpt"
     with pytest.raises(UserError, match=f"{home}/checkpoint-3"):
-        find_checkpoint("a", "~/checkpoint-3")
+        find_checkpoint("a", "~/checkpoint-3", "")
     source = {"source": "~/corpus", "train_path": None, "train_split": "train", "subset": None}
     assert not splits.asks_hub(source, "train")
     monkeypatch.setattr(splits, "read_hub", lambda name, **rest: name)
