@@ -11,7 +11,7 @@ from lit_ft.blueprint import blueprint, position_tables
 from lit_ft.console import warn
 from lit_ft.errors import UserError
 
-LEAST_TOKENS = 10  # of a vocabulary; letters alone are more
+LEAST_TOKENS = 2  # of a vocabulary: one that was made up has none, or a lone blank; DNA has four letters
 SPARE, SPARE_ROWS = 0.1, 1024  # rows without a token: models are padded to a multiple, at most of so many
 MOST_LAYERS = 1000  # ten times those of the deepest encoders; a damaged config may say 10 ** 12
 

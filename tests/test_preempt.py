@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import slurm
@@ -229,7 +230,7 @@ def test_saving_takes_little_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr("lit_ft.run_checkpoints.time.monotonic", lambda: next(times))
     monkeypatch.setattr(last, "_monitor_candidates", lambda trainer: {})
     monkeypatch.setattr(last, "_save_topk_checkpoint", lambda trainer, candidates: None)
-    last.save(None)
+    last.save(SimpleNamespace(global_step=7))
     assert last.clock.interval == pytest.approx(1000)
 
 
