@@ -35,6 +35,8 @@ def owners() -> dict[str, Any]:
         "_accelerator_connector": trainer,
         "_actions": parser,
         "_attn_implementation": PretrainedConfig(),
+        "_callback_metrics": trainer._logger_connector,
+        "_can_stop_early": trainer.fit_loop,
         "_checkpoint_connector": trainer,
         "_data_fetcher": trainer.fit_loop,
         "_fingerprint": table,
@@ -52,10 +54,12 @@ def owners() -> dict[str, Any]:
         "_should_check_val_fx": epoch,
         "_signal_connector": trainer,
         "_softmax_backward_data": torch.ops.aten,
+        "_step_supports_amp_scaling": torch.optim.AdamW([torch.zeros(1, requires_grad=True)], fused=True),
         "_subcommands_action": parser,
         "_typehint": typed,
         "_val_check_time_interval": trainer,
         "_epoch": None,  # our own collator's
+        "_units": None,  # the same one's
         "_file": None,  # our own writer's
         "_experts_implementation": None,  # perhaps in a config
         "_exit": None,  # Python's os
