@@ -22,9 +22,7 @@ class Candidate(TypedDict):
     confidence: float
 
 
-def with_own_mask(
-    text: str, tokenizer: "PreTrainedTokenizerBase", most_tokens: int | None = None
-) -> str:
+def with_own_mask(text: str, tokenizer: "PreTrainedTokenizerBase", most_tokens: int | None = None) -> str:
     """The text with the model's own mask token.
 
     Raises:

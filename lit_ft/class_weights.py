@@ -79,6 +79,8 @@ def _in_order(setting: Mapping[Any, float], label_names: Sequence[str]) -> list[
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
+
+
 def cross_entropy(
     logits: torch.Tensor,
     labels: torch.Tensor,

@@ -254,42 +254,6 @@ class LabelMapping:
         return cls(tuple(plain["values"]), tuple(plain["names"]), plain["ordered"], declared)
 
 
-def stratified_split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Holds a part of training out for validation, of each class about the same share.
-
-    A class with at least two rows has at least one in either part; a class with one row stays in training.
-
-    Args:
-        labels: classes, int64 (N,).
-        share: of the rows, for validation.
-        seed: the same seed gives the same split.
-
-    Returns:
-        The indices of training and of validation, each ascending.
-    """
-    if not 0 < share < 1:
-        raise UserError(f"expected a share between 0 and 1, found {share}; set --data.validation_share=0.05")
-    counts = np.bincount(labels)
-    if not (counts >= 2).any():
-        raise UserError(
-            f"expected two rows or more of some class to hold one out for validation, found {len(labels)} "
-            "rows with at most one of each; give more rows or set --data.validation_path"
-        )
-    most = np.maximum(counts - 1, 0)
-    quota = np.clip(np.floor(counts * share).astype(np.int64), np.minimum(1, most), most)
-    # the rows still missing to the whole share go to the classes that lost most by rounding down
-    short = round(len(labels) * share) - int(quota.sum())
-    if short > 0:
-        lost = np.where(quota < most, counts * share - quota, -np.inf)
-        best = np.argsort(-lost, kind="stable")[:short]
-        quota[best[lost[best] > 0]] += 1
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    held_out = rank < quota[labels[grouped]]
-    return np.sort(grouped[~held_out]), np.sort(grouped[held_out])
-
-
 def _cut(name: str) -> str:
     name = one_line(name)  # what is not seen, such as a zero-width space, is escaped
     return name if len(name) <= 40 else name[:37] + "..."

@@ -83,9 +83,7 @@ def check_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBas
         )
 
 
-def take_padding_token(
-    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, pretrained: str
-) -> None:
+def take_padding_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, pretrained: str) -> None:
     """Give the config the tokenizer's padding token, which batches and a pipeline are padded with."""
     theirs, ours = config.pad_token_id, tokenizer.pad_token_id
     if ours == theirs:

@@ -183,9 +183,7 @@ def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str
         names = sorted(names, key=lambda name: name not in own)[:1]
     if not names:
         found = f"found {value}" + (f" in {place}" if place else "")
-        raise UserError(
-            f"{config.model_type} models have no {setting}, {found}; set --model.{setting}=null"
-        )
+        raise UserError(f"{config.model_type} models have no {setting}, {found}; set --model.{setting}=null")
     for name in names:
         setattr(config, name, value)
 

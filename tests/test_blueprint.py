@@ -76,9 +76,7 @@ def test_a_dropout_changes_the_model_or_is_refused(family, setting):
         assert config.to_dict() == changed.to_dict()
         return
     pretrained.set_dropout(changed, setting, RATE)
-    before, after = (
-        rates(AutoModelForSequenceClassification.from_config(c)) for c in (config, changed)
-    )
+    before, after = (rates(AutoModelForSequenceClassification.from_config(c)) for c in (config, changed))
     differing = {key for key in after if before.get(key) != after[key]}
     assert differing and {after[key] for key in differing} == {RATE}
     if setting == "classifier_dropout":  # before the head, and nowhere else
