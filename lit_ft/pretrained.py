@@ -200,13 +200,14 @@ def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTr
             tokenizer = tokenizer_from_files(tokenizer_files(tokenizer))
     if not tokenizer.is_fast:
         raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
-    check_vocabulary(load_config(pretrained, sample_config), tokenizer, pretrained)
+    config = load_config(pretrained, sample_config)
+    check_vocabulary(config, tokenizer, pretrained)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(f"expected a tokenizer with a padding token for {pretrained}, found none")
         tokenizer.pad_token = tokenizer.eos_token  # as usual for decoders; what is padding is masked
         warn(f"{pretrained} has no padding token: its end of text, {tokenizer.eos_token!r}, is taken")
-    fit_to_model(tokenizer, load_config(pretrained, sample_config), pretrained)
+    fit_to_model(tokenizer, config, pretrained)
     return tokenizer
 
 
