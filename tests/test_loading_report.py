@@ -95,13 +95,13 @@ def test_another_prefix(prefix, folder):
 
 
 @pytest.mark.parametrize("command", ["fit", "sft", "fill-mask"])
-def test_another_prefix_is_one_line(command, folder, lit_ft, request):
+def test_another_prefix_is_one_line(command, folder, lit_ft, request, work):
     rename(folder, lambda name: f"module.{name}")
     args = ["a [MASK]"] if command == "fill-mask" else request.getfixturevalue(f"{command}_args")
     flag = "--model" if command == "fill-mask" else "--model.pretrained"
     line = one_line(lit_ft(command, *args, flag, str(folder)))
     assert "37 of 37 weights of the encoder are not in its files" in line
-    assert not Path("runs").exists()
+    assert not (work / "runs").exists()
 
 
 def without_a_prefix(name: str) -> str:
