@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft import hub, pretrained
+from lit_ft import hub
 from lit_ft.audit import AuditSplit, Conflicts, Duplicates, Leak, conflicts, duplicates, leakage
 from lit_ft.holdout import shown_share, stratified_split
 from lit_ft.label_findings import LabelFinding
 from lit_ft.labels import LabelMapping
 from lit_ft.model_checks import check_max_tokens, max_positions
+from lit_ft.pretrained import load_config, load_tokenizer, needs_hub
 from lit_ft.splits import SplitName, Texts, asks_hub, origin, read_texts
 from lit_ft.text_keys import exact_keys, normalised_keys
 from lit_ft.token_lengths import LIMITS, TokenLengths, measure_lengths
@@ -73,10 +74,10 @@ def inspect(settings: Mapping[str, Any]) -> Report:
         UserError: What `fit`, `test` or `predict` would stop at, too.
     """
     named = [split for split in SPLITS if origin(settings, split)]
-    if pretrained.needs_hub(settings["tokenizer"]) or any(asks_hub(settings, split) for split in named):
+    if needs_hub(settings["tokenizer"]) or any(asks_hub(settings, split) for split in named):
         hub.go_offline_if_unreachable()
-    config = pretrained.load_config(settings["tokenizer"])
-    tokenizer = pretrained.load_tokenizer(settings["tokenizer"])
+    config = load_config(settings["tokenizer"])
+    tokenizer = load_tokenizer(settings["tokenizer"])
     check_max_tokens(config, settings["max_tokens"], tokenizer)
     most = max_positions(config)
     shown = {limit for limit in LIMITS if most is None or limit <= most} | {settings["max_tokens"]}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lit_ft import runs
-from lit_ft.checkpoint_form import ADVICE, check_form, check_unchanged, check_weights
+from lit_ft.checkpoint_form import ADVICE, check_form, check_weights
 from lit_ft.config_file import keys_of_configs, places_of
 from lit_ft.console import warn
 from lit_ft.errors import UserError, first_line, unusable
@@ -207,7 +207,6 @@ def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], 
         settings: Those of the present command, in the checkpoint's form.
         path: Where the checkpoint is, for the message.
     """
-    check_unchanged(checkpoint, path)
     differing = []
     for group, now in settings.items():
         then = checkpoint["settings"].get(group)

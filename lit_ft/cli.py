@@ -15,11 +15,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_ft import (
     batch_settings,
-    checkpoints,
     flags,
     hub,
     own_callbacks,
-    pretrained,
     run_owner,
     runs,
     trainer_settings,
@@ -27,7 +25,17 @@ from lit_ft import (
 )
 from lit_ft.__main__ import configs_dir, first_config_stem
 from lit_ft.blame import is_check, of_class, told
+from lit_ft.checkpoint_form import check_unchanged
 from lit_ft.checkpoint_io import disk_errors, with_checkpoint_io
+from lit_ft.checkpoints import (
+    lasting,
+    locate,
+    open_checkpoint,
+    rebuild,
+    refuse_other_settings,
+    restored,
+    take_over_settings,
+)
 from lit_ft.classifier_parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.classifier_trial import check_strategy, refuse_special_tokens, try_classifier
 from lit_ft.config_file import places_of
@@ -40,6 +48,7 @@ from lit_ft.memory_guard import MemoryGuard
 from lit_ft.model import BertClassifier
 from lit_ft.model_checks import check_max_tokens
 from lit_ft.predictions import prediction_writer
+from lit_ft.pretrained import needs_hub, pin, refuse_pickle
 from lit_ft.processes import check_processes, ending_together, refuse_lightnings_nodes
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, print_table, record_evaluation
@@ -117,20 +126,20 @@ class ReviewCLI(LightningCLI):
         config = self.config[self.command]
         flags.check_seed(config.seed_everything)
         refuse_lightnings_nodes(config.trainer.num_nodes, config.trainer.plugins)
-        config.model.pretrained = config.data.tokenizer = pretrained.pin(config.model.pretrained)
+        config.model.pretrained = config.data.tokenizer = pin(config.model.pretrained)
         self.name = runs.check_name(config.name or first_config_stem(self.command_args) or "default")
         ckpt_path, path = config.ckpt_path or (None if self.command == "fit" else "best"), None
         if self.command == "fit":
-            self.fingerprint = run_owner.fingerprint(checkpoints.lasting(self._settings()))
+            self.fingerprint = run_owner.fingerprint(lasting(self._settings()))
             if run_owner.is_requeued() and ckpt_path in (None, "last"):
                 own = run_owner.runs_of_job(self.name, self.fingerprint)
-                path = checkpoints.locate(self.name, "last", self.command, among=own)
+                path = locate(self.name, "last", self.command, among=own)
                 if path is None and ckpt_path is None:
                     say(run_owner.nothing_to_resume(self.name))
         if path is None and ckpt_path is None:
             return
         asked = config.ckpt_path is not None
-        path = path or checkpoints.locate(self.name, str(ckpt_path), self.command, asked)
+        path = path or locate(self.name, str(ckpt_path), self.command, asked)
         if path is None:
             say(f"no checkpoint '{ckpt_path}' in {runs.RUNS / self.name}: starting fresh")
             return
@@ -138,17 +147,18 @@ class ReviewCLI(LightningCLI):
         self.run = runs.run_of(path)
         if self.command == "fit" and self.run is not None and global_rank() == 0:
             run_owner.own(self.run)
-        self.checkpoint, self.checkpoint_path = checkpoints.open_checkpoint(path, verified=found), path
+        self.checkpoint, self.checkpoint_path = open_checkpoint(path, verified=found), path
         if self.command == "fit":
             then = self.checkpoint["settings"]["trainer"]["precision"]  # a run goes on as it began
             config.trainer.precision = config.trainer.precision or then
-            checkpoints.refuse_other_settings(self.checkpoint, self._settings(), path)
+            check_unchanged(self.checkpoint, path)
+            refuse_other_settings(self.checkpoint, self._settings(), path)
             step, total = self.checkpoint["global_step"], self.checkpoint["num_training_steps"]
             say(f"resuming at step {step} of {total} from {path}")
         else:
             say(f"checkpoint: {path} (step {self.checkpoint['global_step']})")
-            with checkpoints.restored(path):
-                checkpoints.take_over_settings(self.checkpoint, path, config, self.command_args)
+            with restored(path):
+                take_over_settings(self.checkpoint, path, config, self.command_args)
                 self.parser.validate(self.config)
 
     def _dump(self) -> str:
@@ -181,15 +191,15 @@ class ReviewCLI(LightningCLI):
         own_callbacks.check(self.callbacks, config.trainer, self.command)
         self.datamodule: YelpDataModule = self.config_init[self.command].data
         self.model: BertClassifier = self.config_init[self.command].model
-        from_hub = self.checkpoint is None and pretrained.needs_hub(config.model.pretrained)
+        from_hub = self.checkpoint is None and needs_hub(config.model.pretrained)
         if from_hub or self.datamodule.reads_hub(self.command):
             hub.go_offline_if_unreachable()
         self.start: dict[str, Any] = {"ckpt_path": self.checkpoint_path, "weights_only": True}
         if self.checkpoint is not None:
-            checkpoints.rebuild(self.checkpoint, self.checkpoint_path, self.datamodule, self.model)
+            rebuild(self.checkpoint, self.checkpoint_path, self.datamodule, self.model)
             check_max_tokens(self.model.net.config, config.data.max_tokens)
         else:
-            pretrained.refuse_pickle(config.model.pretrained, config.model.allow_pickle)
+            refuse_pickle(config.model.pretrained, config.model.allow_pickle)
             self.model.encoder_config(places_of(self.command_args))  # before the texts are read
         self.datamodule.setup(self.command)
         if self.checkpoint is None:

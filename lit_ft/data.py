@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
-from lit_ft import batch_settings, model_checks, pretrained, splits
+from lit_ft import batch_settings, splits
 from lit_ft.batching import GroupedBatchSampler, ResumableLoader
 from lit_ft.console import say
 from lit_ft.encoding import EncodedRows, Truncation
 from lit_ft.label_column import LabelType
 from lit_ft.labels import LabelMapping
+from lit_ft.model_checks import check_max_tokens
+from lit_ft.pretrained import load_config, load_tokenizer, tokenizer_files, tokenizer_from_files
 from lit_ft.schedule import limit_in_words, limited
 from lit_ft.splits import Split, SplitName, asks_hub, origin, prepare_split
 
@@ -135,9 +137,9 @@ class YelpDataModule(LightningDataModule):
             UserError: A mistake in the data or its settings, in one line.
         """
         if self.tokenizer is None:
-            config = pretrained.load_config(self.hparams["tokenizer"])
-            tokenizer = pretrained.load_tokenizer(self.hparams["tokenizer"])
-            model_checks.check_max_tokens(config, self.hparams["max_tokens"], tokenizer)
+            config = load_config(self.hparams["tokenizer"])
+            tokenizer = load_tokenizer(self.hparams["tokenizer"])
+            check_max_tokens(config, self.hparams["max_tokens"], tokenizer)
             self.set_tokenizer(tokenizer)
         if stage == "fit" and "train" not in self.splits:
             self._setup_train_and_validation(keep_train=True)
@@ -276,7 +278,7 @@ class YelpDataModule(LightningDataModule):
 
     def set_tokenizer(self, tokenizer: Any) -> None:
         """The tokenizer as it is now: a checkpoint carries it."""
-        self.tokenizer, self._tokenizer_files = tokenizer, pretrained.tokenizer_files(tokenizer)
+        self.tokenizer, self._tokenizer_files = tokenizer, tokenizer_files(tokenizer)
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the epoch, the label mapping and the tokenizer, as plain values."""
@@ -296,4 +298,4 @@ class YelpDataModule(LightningDataModule):
         if self.labels is None and state_dict["labels"]:
             self.labels = LabelMapping.from_dict(state_dict["labels"])
         if self.tokenizer is None:
-            self.set_tokenizer(pretrained.tokenizer_from_files(state_dict["tokenizer"]))
+            self.set_tokenizer(tokenizer_from_files(state_dict["tokenizer"]))

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from lit_ft import cpu_training, heads
-from lit_ft import pretrained as models
 from lit_ft.attention import attend_in_pieces
 from lit_ft.class_weights import cross_entropy, weights_of
 from lit_ft.classifier_trial import try_classifier
@@ -25,6 +24,14 @@ from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.model_checks import refuse_without_classifier, take_padding_token
 from lit_ft.model_inputs import SEES_PADDING, by_length
 from lit_ft.optim import linear_decay, parameter_groups
+from lit_ft.pretrained import (
+    DROPOUTS,
+    classifier_from_config,
+    load_classifier,
+    load_config,
+    needs_hub,
+    set_dropout,
+)
 from lit_ft.processes import mean_over_processes
 from lit_ft.schedule import num_training_steps
 from lit_ft.unpadded import Logits, compiled_steps
@@ -75,7 +82,7 @@ class BertClassifier(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        for name in ("warmup_share", "label_smoothing", *models.DROPOUTS):
+        for name in ("warmup_share", "label_smoothing", *DROPOUTS):
             value = self.hparams[name]
             if value is not None and not 0 <= value < 1:
                 raise UserError(f"expected model.{name} in [0, 1), found {value}")
@@ -100,11 +107,11 @@ class BertClassifier(LightningModule):
         Args:
             places: Where settings are written that are no flags, such as `model.hidden_dropout`.
         """
-        config = models.load_config(self.hparams["pretrained"])
+        config = load_config(self.hparams["pretrained"])
         refuse_without_classifier(config, self.hparams["pretrained"])
-        for name in models.DROPOUTS:
+        for name in DROPOUTS:
             if self.hparams[name] is not None:
-                models.set_dropout(config, name, self.hparams[name], (places or {}).get(f"model.{name}"))
+                set_dropout(config, name, self.hparams[name], (places or {}).get(f"model.{name}"))
         return config
 
     def build(
@@ -132,9 +139,9 @@ class BertClassifier(LightningModule):
         config.label2id = {name: i for i, name in enumerate(label_names)}
         config.problem_type = "single_label_classification"
         weights = weights_of(h["class_weights"], label_names, class_counts)
-        net = models.load_classifier(h["pretrained"], config, h["allow_pickle"], head)
+        net = load_classifier(h["pretrained"], config, h["allow_pickle"], head)
         self._assemble(net, weights, ordered)
-        self.from_hub = models.needs_hub(h["pretrained"])
+        self.from_hub = needs_hub(h["pretrained"])
 
     def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, ordered: bool) -> None:
         # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without
@@ -177,7 +184,7 @@ class BertClassifier(LightningModule):
         config = AutoConfig.for_model(values.pop("model_type"), **values)
         labels = LabelMapping.from_dict(checkpoint["YelpDataModule"]["labels"])
         weights = torch.ones(len(config.id2label or ()))
-        self._assemble(models.classifier_from_config(config), weights, labels.ordered)
+        self._assemble(classifier_from_config(config), weights, labels.ordered)
 
     # ---- steps ---------------------------------------------------------------------------------
 

@@ -23,7 +23,6 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lit_ft.console import warn
 from lit_ft.errors import UserError
 from lit_ft.metrics import HIGHER_IS_BETTER, SCALARS
-from lit_ft.signal_at import SignalAt
 
 REFUSED: dict[type[Callback], str] = {
     LearningRateFinder: "the schedule keeps the rate that it began with; set --model.learning_rate",
@@ -65,9 +64,9 @@ def check(callbacks: Sequence[Callback], settings: Any, command: str) -> None:
     """
     for callback in callbacks:
         name = type(callback).__name__
-        if isinstance(callback, SignalAt):  # of verify-resume
-            continue
         if type(callback).__module__.startswith("lit_ft."):
+            if name == "SignalAt":  # of verify-resume
+                continue
             raise UserError(f"trainer.callbacks: fit adds its own {name} itself; leave it out")
         for kind, why in REFUSED.items():
             if isinstance(callback, kind):

@@ -22,7 +22,6 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from lit_ft import sample
 from lit_ft.blueprint import dropout_names
 from lit_ft.console import warn
 from lit_ft.errors import UserError, unusable
@@ -39,6 +38,7 @@ from lit_ft.model_checks import (
 from lit_ft.model_inputs import fit_to_model
 from lit_ft.model_names import check_weights, find_model, only_pickled, pretrained_arguments
 from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
+from lit_ft.sample import sample_encoder
 
 # What leaves a fast tokenizer's folder for a checkpoint, and a checkpoint for a folder: all of it is text.
 TOKENIZER_FILES = {
@@ -93,7 +93,7 @@ def resolve(pretrained: str) -> str:
     """
     if pretrained == "sample":
         quiet()  # the first time it is built here, and saved
-        return str(sample.sample_encoder())
+        return str(sample_encoder())
     return find_model(pretrained, "--model.pretrained")
 
 

@@ -128,14 +128,14 @@ def _await_child(
     launcher.kill(signal.SIGKILL)
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     # A mistake of the user's has been told by the process itself.
-    _leave(None if code == 2 else f"process {rank} (of 0 to {world_size - 1}) {how}", max(code, 1))
+    leave(None if code == 2 else f"process {rank} (of 0 to {world_size - 1}) {how}", max(code, 1))
 
 
 def _watch_first(world_size: int, over: threading.Event) -> None:
     first = os.environ.get(FIRST)
     while first not in (None, str(os.getpid())) and not over.wait(POLL_SECONDS):
         if str(os.getppid()) != first:
-            _leave(f"process 0 (of 0 to {world_size - 1}) is gone" if global_rank() == 1 else None)
+            leave(f"process 0 (of 0 to {world_size - 1}) is gone" if global_rank() == 1 else None)
 
 
 class LostConnection(Callback):
@@ -219,10 +219,10 @@ def is_lost(error: BaseException) -> bool:
 def leave_lost(error: BaseException) -> NoReturn:
     """End at once where the connection is lost; of many processes the first two say it: one may be gone."""
     words = " ".join(str(error).split()).split(". ")[0].split("] ", 1)[-1]  # gloo's end in a long advice
-    _leave(f"another process does not answer any more ({words[:200]})" if global_rank() < 2 else None)
+    leave(f"another process does not answer any more ({words[:200]})" if global_rank() < 2 else None)
 
 
-def _leave(what: str | None, code: int = 1) -> NoReturn:
+def leave(what: str | None, code: int = 1) -> NoReturn:
     """End this process without tidying up, which would wait for the others."""
     if what is not None:
         advice = "go on with the same command (fit and sft: and --ckpt_path last)"

@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
 from trl import SFTConfig
 
-from lit_ft import cpu_training, mlm_data, pretrained, run_owner, runs
+from lit_ft import cpu_training, run_owner, runs
 from lit_ft.__main__ import configs_dir
 from lit_ft.attention import attend_in_pieces
 from lit_ft.config_file import places_of
@@ -34,6 +34,7 @@ from lit_ft.mlm_arguments import (
 )
 from lit_ft.mlm_callbacks import FiguresFirst, StopOnSignal, TensorBoardWriter
 from lit_ft.mlm_checkpoint_sums import is_sealed
+from lit_ft.mlm_data import prepare_rows
 from lit_ft.mlm_progress import MaskedLMProgress
 from lit_ft.mlm_resume import (
     PREFIX,
@@ -49,6 +50,7 @@ from lit_ft.mlm_save_clock import SaveByClock
 from lit_ft.mlm_trainer import MaskedLMTrainer
 from lit_ft.mlm_trial import try_masked_lm
 from lit_ft.model_checks import check_max_tokens, take_padding_token
+from lit_ft.pretrained import load_config, load_masked_lm, load_tokenizer, quiet, refuse_pickle, set_dropout
 from lit_ft.probes import Probes, check_probes
 from lit_ft.processes import is_lost, leave_lost, refuse_taken_port
 from lit_ft.sft_results import leave_results
@@ -98,11 +100,11 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         check_resume(checkpoint, resolved, args.world_size)
     source = settings.model.pretrained if checkpoint is None else str(checkpoint)
     allow_pickle = settings.model.allow_pickle and checkpoint is None  # ours are safetensors
-    pretrained.refuse_pickle(source, allow_pickle)
+    refuse_pickle(source, allow_pickle)
     with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
-        config = pretrained.load_config(source, SAMPLE_CONFIG)
+        config = load_config(source, SAMPLE_CONFIG)
         check_architecture(config, source)
-        tokenizer = pretrained.load_tokenizer(source, SAMPLE_CONFIG)
+        tokenizer = load_tokenizer(source, SAMPLE_CONFIG)
         check_masked_lm(config, tokenizer, source)
         check_max_tokens(config, settings.data.max_tokens, tokenizer)
         take_padding_token(config, tokenizer, source)
@@ -110,19 +112,19 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         places = places_of(list(given))
         for name in ("hidden_dropout", "attention_dropout"):
             if (value := getattr(settings.model, name)) is not None:
-                pretrained.set_dropout(config, name, value, places.get(f"model.{name}"))
+                set_dropout(config, name, value, places.get(f"model.{name}"))
         collator = MaskingCollator(
             tokenizer,
             probability=settings.data.mask_probability,
             whole_words=settings.data.whole_words,
             seed=settings.seed_everything,
         )
-        rows = mlm_data.prepare_rows(settings.data, tokenizer)
+        rows = prepare_rows(settings.data, tokenizer)
         check_masks(rows.validation, collator.fixed())
         if settings.data.whole_words:
             warn_of_words(rows.train, collator)
         set_seed(settings.seed_everything)  # a new head draws its weights
-        model, missing = pretrained.load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
+        model, missing = load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     attend_in_pieces(model)
     cpu_training.prepare(model, args.device)
     if missing:
@@ -194,7 +196,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
 
 def _quiet() -> None:
     """Leave our own lines, the bars and errors."""
-    pretrained.quiet()
+    quiet()
     silence_writer_threads()
     for name in ("accelerate", "trl", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)

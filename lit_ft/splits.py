@@ -10,7 +10,6 @@ from zlib import crc32
 import numpy as np
 from datasets import Dataset
 
-from lit_ft import sample
 from lit_ft.audit import warning_line
 from lit_ft.console import say, warn
 from lit_ft.corpus import class_names, read_files, read_hub, select_texts
@@ -22,6 +21,7 @@ from lit_ft.holdout import shown_share, stratified_split
 from lit_ft.label_column import LabelColumn
 from lit_ft.label_findings import LabelFinding, findings
 from lit_ft.labels import LabelMapping
+from lit_ft.sample import sample_dataset
 from lit_ft.text_keys import exact_keys, normalised_keys
 from lit_ft.token_facts import rows_of, token_facts, warn_of_tokens
 
@@ -105,7 +105,7 @@ def read_split(
             path = settings[f"{split}_path"]
             return read_files(path, flag=f"--data.{split}_path", labelled=labelled), path
         case "sample":
-            return sample.sample_dataset("test" if split == "test" else "train"), "the embedded reviews"
+            return sample_dataset("test" if split == "test" else "train"), "the embedded reviews"
         case "source":
             name = settings[f"{split}_split"]
             table = read_hub(

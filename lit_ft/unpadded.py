@@ -20,13 +20,14 @@ from lit_ft.attention import NAME
 from lit_ft.console import say
 from lit_ft.encoding import template_of
 from lit_ft.errors import UserError
-from lit_ft.soundness import SHARDED
 from lit_ft.varlen import first_tokens
 
 ARCHITECTURE = "BertForSequenceClassification"
 KERNEL = "_flash_attention_forward"  # varlen.py; a private name
 AMPERE = (8, 0)  # flash attention's kernels
 HALF = ("bf16-mixed", "bf16-true", "16-mixed", "16-true")  # flash attention knows no float32
+# Of Lightning; each process has only its own part of the weights
+SHARDED = {"FSDPStrategy", "ModelParallelStrategy"}
 ALIGNED = 128  # tokens: tiles of the matrix products
 Logits = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
@@ -46,10 +47,11 @@ def check(compiled: bool, net: Any, trainer: Any) -> None:
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
     size = getattr(net.config, "hidden_size", 0) // getattr(net.config, "num_attention_heads", 1)
     strategy = type(trainer.strategy).__name__
+    kinds = {kind.__name__ for kind in type(trainer.strategy).__mro__}
     for found, known, asked in (
         (device.type, device.type == "cuda", "a CUDA GPU"),
         ("one of {}.{}".format(*capability), capability >= AMPERE, "a GPU of compute capability 8.0 or more"),
-        (strategy, not isinstance(trainer.strategy, SHARDED), "the whole model on each GPU, such as ddp"),
+        (strategy, SHARDED.isdisjoint(kinds), "the whole model on each GPU, such as ddp"),
         (kind, kind == ARCHITECTURE and not net.config.is_decoder, ARCHITECTURE),
         (f"heads of {size} dimensions", size % 8 == 0 and size <= 256, "heads of 8, 16, ... 256 dimensions"),
         (f"torch {torch.__version__}", hasattr(torch.ops.aten, KERNEL), f"a torch that has aten.{KERNEL}"),
