@@ -15,7 +15,8 @@ from lit_ft.holdout import shown_share, stratified_split
 from lit_ft.label_findings import LabelFinding
 from lit_ft.labels import LabelMapping
 from lit_ft.model_checks import check_max_tokens, max_positions
-from lit_ft.pretrained import load_config, load_tokenizer, needs_hub
+from lit_ft.model_names import needs_hub
+from lit_ft.pretrained import load_config, load_tokenizer
 from lit_ft.splits import SplitName, Texts, asks_hub, origin, read_texts
 from lit_ft.text_keys import exact_keys, normalised_keys
 from lit_ft.token_lengths import LIMITS, TokenLengths, measure_lengths

@@ -47,8 +47,9 @@ from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, d
 from lit_ft.memory_guard import MemoryGuard
 from lit_ft.model import BertClassifier
 from lit_ft.model_checks import check_max_tokens
+from lit_ft.model_names import needs_hub
 from lit_ft.predictions import prediction_writer
-from lit_ft.pretrained import needs_hub, pin, refuse_pickle
+from lit_ft.pretrained import pin, refuse_pickle
 from lit_ft.processes import check_processes, ending_together, refuse_lightnings_nodes
 from lit_ft.progress import ReviewProgressBar
 from lit_ft.results import leave_results, print_table, record_evaluation

@@ -23,13 +23,13 @@ from lit_ft.labels import LabelMapping
 from lit_ft.metrics import ClassifierMetrics, Outcomes
 from lit_ft.model_checks import refuse_without_classifier, take_padding_token
 from lit_ft.model_inputs import SEES_PADDING, by_length
+from lit_ft.model_names import needs_hub
 from lit_ft.optim import linear_decay, parameter_groups
 from lit_ft.pretrained import (
     DROPOUTS,
     classifier_from_config,
     load_classifier,
     load_config,
-    needs_hub,
     set_dropout,
 )
 from lit_ft.processes import mean_over_processes

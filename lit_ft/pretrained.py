@@ -37,7 +37,6 @@ from lit_ft.model_checks import (
 )
 from lit_ft.model_inputs import fit_to_model
 from lit_ft.model_names import check_weights, find_model, only_pickled, pretrained_arguments
-from lit_ft.model_names import needs_hub as needs_hub  # beside load_config, which it is asked before
 from lit_ft.sample import sample_encoder
 
 # What leaves a fast tokenizer's folder for a checkpoint, and a checkpoint for a folder: all of it is text.
