@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from lit_ft.__main__ import unwritable
+from lit_ft.errors import unwritable
 from lit_ft.launcher import global_rank
 
 FILE_SECONDS = 15.0  # between two refreshes of a bar where nobody watches: each is a line of a log file

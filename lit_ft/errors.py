@@ -1,7 +1,10 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and errors of the system as one line."""
 
 import contextlib
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 MOST_LETTERS = 900  # of an error; file names and values can have millions
 
@@ -81,3 +84,38 @@ def unusable(what: str, advice: str) -> Iterator[None]:
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{what} cannot be used ({reason}); {advice}") from error
+
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+UNWRITABLE |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+
+# torch 2.13, caffe2/serialize/inline_container.cc, while writing
+CUT_SHORT = ("] . unexpected pos ", "PytorchStreamWriter failed writing")
+
+
+def unwritable(ex: BaseException | None) -> str | None:
+    """One line for a full disk or a forbidden path that is behind `ex`, else None."""
+    was_cut_short = False
+    for link in chain(ex):
+        if isinstance(link, OSError) and link.errno in UNWRITABLE:
+            where = f": {link.filename}" if link.filename else f", working in {Path.cwd()}"
+            return f"{link.strerror or os.strerror(link.errno)}{where}"
+        if "(os error 28)" in str(link):  # safetensors 0.8 writes in Rust and raises its own error
+            return f"No space left on device, working in {Path.cwd()}: {link}"
+        # After a short write torch.save complains of the archive's end; given a file and not a path, it keeps
+        # the system's own error behind that.
+        was_cut_short |= isinstance(link, RuntimeError) and any(words in str(link) for words in CUT_SHORT)
+    return f"No space left on device, working in {Path.cwd()}" if was_cut_short else None
+
+
+def quoted(names: Iterable[str], most: int = 12) -> str:
+    """The names in quotes with commas between, short enough for one line."""
+    shown = [f"'{name if len(name) <= 40 else name[:37] + '...'}'" for name in names]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
+
+
+def rows_in_words(rows: Sequence[int], where: str, most: int = 12) -> str:
+    """Row numbers, counted from 1, short enough for one line."""
+    numbers = ", ".join(map(str, sorted(rows)[:most]))
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return f"row{'s' * (len(rows) > 1)} {numbers}{more} of {where}"

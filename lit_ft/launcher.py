@@ -1,8 +1,8 @@
-"""Leaf, standard library only: which program started this process, and as which one of a run's processes.
+"""Which program started this process, and as which rank of a run. Standard library only.
 
 The libraries ask the environment, each by its own rules: Lightning 2.6.6 (accelerator_connector.py,
 `_choose_and_init_cluster_environment`), accelerate 1.15 (state.py), torch. A variable that was left behind,
-such as `RANK=1` of a shell, means something to one and nothing to another. So it is taken away before they
+such as `RANK=1` of a shell, means something to one and nothing to another. So it is removed before they
 look.
 """
 

@@ -1,4 +1,4 @@
-"""Run folders: `runs/<name>/version_<n>/`, what is in them, and which one is meant. Standard library only."""
+"""Run folders, `runs/<name>/version_<n>/`, and the cache folder. Standard library only."""
 
 import contextlib
 import json
@@ -188,3 +188,25 @@ def _sound(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_sound(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def cache_dir() -> Path:
+    """`$LIT_FT_CACHE`, else `$XDG_CACHE_HOME/lit_ft`, else `~/.cache/lit_ft`. Safe to delete."""
+    if own := os.environ.get("LIT_FT_CACHE"):
+        return Path(os.path.expanduser(own))
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lit_ft"
+
+
+def make_cache(folder: Path) -> None:
+    """Make a folder inside `cache_dir`.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"expected a cache folder that can be written, found {cache_dir()} ({error}); set the "
+            "environment variable LIT_FT_CACHE=FOLDER to another one"
+        ) from error

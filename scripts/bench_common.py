@@ -63,7 +63,7 @@ def set_own_environment() -> None:
 
     Never for others: their users have no such defaults.
     """
-    from lit_ft.environment import set_environment
+    from lit_ft.machine import set_environment
 
     assert "torch" not in sys.modules, "torch has read its environment already"
     set_environment()

@@ -14,8 +14,9 @@ import time
 from collections import defaultdict
 from typing import Any
 
-from lit_ft import dashboard, metrics, results, throughput
 from lit_ft.__main__ import main
+from lit_ft.classifier import dashboard, metrics, results
+from lit_ft.classifier import tracking as throughput
 from lit_ft.runs import read_metrics
 
 seconds: dict[str, float] = defaultdict(float)

@@ -47,10 +47,10 @@ def bare(path: str, encoder: str) -> dict[str, float]:
 
 def prepare(path: str, encoder: str) -> dict[str, float]:
     """Everything between a file and the first batch, with nothing in the caches."""
-    from lit_ft import pretrained
+    from lit_ft.classifier.data import YelpDataModule
     from lit_ft.console import silence_libraries
-    from lit_ft.data import YelpDataModule
     from lit_ft.machine import peak_host_memory_gb
+    from lit_ft.models import load as pretrained
 
     silence_libraries()
     data = YelpDataModule(train_path=path, tokenizer=encoder)
@@ -64,7 +64,7 @@ def again(path: str, encoder: str) -> dict[str, float]:
     """A second start of `fit`, from the end of the imports to the first step, whose batch is there."""
     from lightning import Callback
 
-    from lit_ft import cli
+    from lit_ft.commands import fit as cli
 
     found: dict[str, float] = {}
 
@@ -147,7 +147,7 @@ def main() -> int:
     if min(options.rows) < LEAST_ROWS:
         refuse(f"expected --rows of at least {LEAST_ROWS}, found {min(options.rows)}")
     if options.pretrained is None:
-        from lit_ft.sample import sample_encoder
+        from lit_ft.sample.encoder import sample_encoder
 
         options.pretrained = str(sample_encoder())
     encoder = str(Path(options.pretrained).resolve())

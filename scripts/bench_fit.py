@@ -71,7 +71,7 @@ def fit(options: argparse.Namespace, clock: Clock, recipe: str) -> None:
     """Our command line, with nothing but a clock added."""
     from lightning import Callback
 
-    from lit_ft import cli
+    from lit_ft.commands import fit as cli
 
     class Timer(Callback):
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
@@ -88,12 +88,11 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     import yaml
     from torch.nn import functional as F
 
-    from lit_ft import cpu_training
-    from lit_ft.data import YelpDataModule
+    from lit_ft.classifier.data import YelpDataModule
+    from lit_ft.classifier.model import BertClassifier, compiled_steps
+    from lit_ft.classifier.optim import linear_decay, parameter_groups
     from lit_ft.machine import automatic_precision
-    from lit_ft.model import BertClassifier
-    from lit_ft.optim import linear_decay, parameter_groups
-    from lit_ft.unpadded import compiled_steps
+    from lit_ft.speed import host as cpu_training
 
     shipped = yaml.safe_load((ROOT / "configs/yelp_local.yaml").read_text(encoding="utf-8"))["data"]
     own = {"train_path": options.train_path, "max_tokens": MAX_TOKENS, "tokenizer": options.pretrained}

@@ -60,8 +60,8 @@ def pipeline(options: argparse.Namespace, clock: Clock) -> None:
 
 def ours(options: argparse.Namespace, clock: Clock, command: str) -> None:
     """Our command line, with nothing but a clock added."""
-    from lit_ft.data import YelpDataModule
-    from lit_ft.model import BertClassifier
+    from lit_ft.classifier.data import YelpDataModule
+    from lit_ft.classifier.model import BertClassifier
 
     name = f"{command}_step" if command == "predict" else "validation_step"
     setup, step = YelpDataModule.setup, getattr(BertClassifier, name)

@@ -16,7 +16,7 @@ SIGMA = 0.86
 
 def review_writer(random: Random) -> Callable[[str], str]:
     """A function from a review's opening words to a review of Yelp's lengths, of embedded sentences."""
-    from lit_ft.sample import make_reviews
+    from lit_ft.sample.reviews import make_reviews
 
     sentences = sorted({s for text in make_reviews("train")[0] for s in re.findall(r"[^.!]+[.!]", text)})
     sizes = [sentence.count(" ") + 1 for sentence in sentences]
@@ -69,7 +69,7 @@ def set_defaults(options: argparse.Namespace, folder: str) -> None:
         options.train_path = str(Path(folder) / "train.csv")
         write_reviews(Path(options.train_path), 1_000 if options.quick else 5_000)
     if options.pretrained is None:
-        from lit_ft.sample import sample_encoder
+        from lit_ft.sample.encoder import sample_encoder
 
         options.pretrained = str(sample_encoder())
         if torch.cuda.is_available():

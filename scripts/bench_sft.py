@@ -63,7 +63,7 @@ def run_mlm(options: argparse.Namespace, clock: Clock) -> None:
 
 def sft(options: argparse.Namespace, clock: Clock) -> None:
     """Our command line, with nothing but a clock added."""
-    from lit_ft.mlm_trainer import MaskedLMTrainer
+    from lit_ft.masked_lm.trainer import MaskedLMTrainer
 
     time_steps(MaskedLMTrainer, clock)
     args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]

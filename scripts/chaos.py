@@ -64,7 +64,7 @@ def leave_alone(recipe: str, name: str) -> Whole:
 
 def kill_once(recipe: str, name: str, whole: Whole, number: int, moment: float) -> tuple[bool, list[object]]:
     """Kill a run at a moment, go on with it, compare it: whether it is the same, and its row of the table."""
-    from lit_ft.run_compare import compare_runs
+    from lit_ft.commands.compare_runs import compare_runs
 
     while True:
         process = start(recipe, name)

@@ -1,4 +1,4 @@
-"""Run thousands of fuzz cases and print a table of what they did; see tests/fuzz_cases.py.
+"""Run thousands of fuzz cases and print a table of what they did; see tests/fuzz/fuzz_cases.py.
 
 python scripts/fuzz.py --cases 2000 --seed 1 --keep broken > fuzz.md
 """
@@ -16,7 +16,8 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS / "fuzz"), str(TESTS / "support"), str(TESTS)]
 
 from fuzz_cases import Case, Outcome, Workshop  # noqa: E402
 from fuzz_kinds import KINDS, each, shares, strategy  # noqa: E402

@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lit_ft.runs import MODEL, versions  # noqa: E402
-from lit_ft.sample import make_reviews  # noqa: E402
+from lit_ft.runs import MODEL, versions
+from lit_ft.sample.reviews import make_reviews
 
 
 def majority_accuracy() -> float:

@@ -40,7 +40,7 @@ def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Draw only where pictures are looked at: they cost a second a validation, two a report."""
     if request.module.__name__ in PICTURED or "lit_ft" not in request.fixturenames:
         return
-    monkeypatch.setattr("lit_ft.figures.as_svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr("lit_ft.report.figures.as_svg", lambda figure: b"<svg/>")
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_figure", lambda *args, **kwargs: None)
 
 

@@ -1,0 +1,6 @@
+"""`fit`: a LightningModule, its data, what goes along with training, and what a run leaves.
+
+Read `data` (with `batch_settings`), `model`, `loss`, `metrics`, `optim`; then `callbacks` with `tracking`,
+`dashboard`, `checkpoints`, `stopping`, `nonfinite`; then `resume`, `predictions`, `results`.
+Imports everything but `masked_lm` and `commands`.
+"""

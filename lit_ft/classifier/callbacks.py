@@ -1,0 +1,90 @@
+"""What goes along with a fit, and in which order."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+
+from lit_ft import runs
+from lit_ft.classifier.checkpoints import EarlyEnd, LastCheckpoint, RunCheckpoint
+from lit_ft.classifier.dashboard import Dashboard
+from lit_ft.classifier.nonfinite import FiniteSteps
+from lit_ft.classifier.stopping import Preemption
+from lit_ft.classifier.tracking import LossHistory, Throughput
+from lit_ft.errors import UserError
+from lit_ft.report.scores import HIGHER_IS_BETTER, ORDERED, SCALARS
+from lit_ft.settings.flags import NonFinitePolicy
+
+
+class Tracking:
+    """The history, the speed, the dashboard, the two checkpoints of one fit, and what stops it.
+
+    Args:
+        run: The run folder.
+        monitor: The validation figure that chooses the best checkpoint.
+        settings: The run's, as plain nested values.
+        command: The command line that was given.
+        on_nonfinite: `stop` or `skip`, where a step's loss or gradient is no number.
+        ordered: Whether the labels have an order.
+        callbacks: The user's.
+        checkpoint: That the run goes on from.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        monitor: str,
+        settings: dict[str, Any],
+        command: str,
+        on_nonfinite: NonFinitePolicy,
+        ordered: bool = True,
+        callbacks: Sequence[Callback] = (),
+        checkpoint: dict[str, Any] | None = None,
+    ) -> None:
+        known = [f"val/{name}" for name in SCALARS if ordered or name not in ORDERED]
+        if monitor not in known:
+            unordered = monitor.removeprefix("val/") in ORDERED
+            why = ", which is for labels that are whole numbers: these are names" if unordered else ""
+            raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}{why}")
+        self.run = run
+        self.monitor = monitor
+        mode = "max" if monitor.removeprefix("val/") in HIGHER_IS_BETTER else "min"
+        folder = run / runs.CHECKPOINTS
+        self.finite = FiniteSteps(on_nonfinite)
+        self.history = LossHistory()
+        then, now = (checkpoint or {}).get("settings", {}).get("trainer", {}), settings.get("trainer", {})
+        same = all(then.get(name) == now.get(name) for name in ("callbacks", "max_time"))
+        self.early_end = EarlyEnd(callbacks, self.history, same)
+        self.begun = None if checkpoint is None else checkpoint["global_step"]
+        self.throughput = Throughput()
+        self.dashboard = Dashboard(settings, command, self.history, monitor, best_is_high=mode == "max")
+        self.best = RunCheckpoint(folder, "best", monitor, mode)
+        # A second one: ModelCheckpoint(save_last=True) of 2.6.6 renews `last` only when `best` is renewed.
+        self.last = LastCheckpoint(folder)
+        self.preemption = Preemption(self.last)
+
+    def callbacks(self) -> list[Callback]:
+        """In the order in which they run: the history is noted before it is saved."""
+        return [
+            self.finite,
+            self.history,
+            self.early_end,
+            self.throughput,
+            self.dashboard,
+            self.best,
+            self.last,
+            self.preemption,
+        ]
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Save the end of training where the last validation did not. All processes call this."""
+        if trainer.global_step == self.begun and runs.is_readable(self.last.path):
+            return  # the run had ended before
+        validated = self.history.validation
+        # After max_steps Lightning would take the epoch for closed when it resumes: its mean loss would lack.
+        saved = validated and validated[-1]["step"] == trainer.global_step != trainer.max_steps
+        if self.last.saved_step == trainer.global_step and trainer.should_stop:
+            return  # a callback stopped in the midst of an epoch, which goes on from there
+        if not saved and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.last.save(trainer)

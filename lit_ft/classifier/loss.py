@@ -1,0 +1,149 @@
+"""The loss: class weights, and one mean over all processes. B rows a batch, C classes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from lit_ft.data.label_column import whole_number
+from lit_ft.errors import UserError
+
+
+def weights_of(
+    setting: Literal["balanced"] | list[float] | Mapping[str, float] | None,
+    label_names: Sequence[str],
+    class_counts: Sequence[int] | None,
+) -> torch.Tensor:
+    """The weight of each class, (C,): 1 where nothing is set.
+
+    Args:
+        setting: `model.class_weights`.
+        label_names: Display names of the classes, (C,).
+        class_counts: Training rows of each class, (C,), for `balanced`.
+
+    Raises:
+        UserError: For weights that are not one of 0 or more for each class, or that leave nothing to learn.
+    """
+    num_labels = len(label_names)
+    if setting == "balanced":
+        assert class_counts is not None
+        counts = np.maximum(class_counts, 1)  # a class without rows has no loss to weigh
+        return torch.tensor(sum(class_counts) / (len(counts) * counts), dtype=torch.float32)
+    if setting is None:
+        return torch.ones(num_labels)
+    if isinstance(setting, Mapping):
+        setting = _in_order(setting, label_names)
+    if len(setting) != num_labels:
+        raise UserError(
+            f"expected {num_labels} model.class_weights ({', '.join(label_names)}), "
+            f"found {len(setting)}: {setting}"
+        )
+    weights = torch.tensor(setting, dtype=torch.float32)
+    if not (weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
+        raise UserError(f"expected model.class_weights of 0 or more, found {setting}")
+    if class_counts is not None and not weights[torch.tensor(class_counts) > 0].any():
+        raise UserError(
+            f"expected a model.class_weights above 0 for a class that has training rows, found {setting} for "
+            f"{', '.join(map(str, class_counts))} rows: nothing would be learned"
+        )
+    return weights
+
+
+def _in_order(setting: Mapping[Any, float], label_names: Sequence[str]) -> list[float]:
+    """Weights by name in the order of the classes. YAML makes numbers of keys such as 1, and true of true."""
+    by_name: dict[str, float] = {}
+    places = {whole_number(name): name for name in label_names if whole_number(name) is not None}
+    for key, weight in setting.items():
+        name = key if key in label_names else places.get(whole_number(key), str(key))
+        name = name.lower() if isinstance(key, bool) and name not in label_names else name
+        if name not in label_names:
+            quotes = "; write it in quotes" if not isinstance(key, str) else ""
+            raise UserError(
+                f"expected model.class_weights of the classes {_listed(label_names)}, found one of {key!r}, "
+                f"which is none of them{quotes}"
+            )
+        if name in by_name:
+            raise UserError(
+                f"expected one weight of each class in model.class_weights, found two of {name!r}"
+            )
+        by_name[name] = weight
+    if missing := [name for name in label_names if name not in by_name]:
+        raise UserError(
+            f"expected model.class_weights of the classes {_listed(label_names)}, found none of "
+            f"{_listed(missing)}; give a weight for each class"
+        )
+    return [by_name[name] for name in label_names]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
+
+
+def cross_entropy(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor | None,
+    smoothing: float,
+    reduction: Literal["mean", "sum"],
+) -> torch.Tensor:
+    """The loss () of a batch, each row weighted by its own label's class:
+
+        loss = sum_i w[y_i] * CE(z_i, q_i) / sum_i w[y_i],   q_i = (1 - eps) * onehot(y_i) + eps / C
+
+    the weighted empirical risk (King and Zeng 2001, "Logistic Regression in Rare Events Data", on weighting)
+    over smoothed labels (Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7). torch 2.13
+    (nn.CrossEntropyLoss) with both arguments weighs the smoothed part by each class's weight instead, so that
+    every row pulls towards the rarest class: with 3 % of it, balanced weights and eps = 0.1, all rows were
+    predicted to be of that class.
+
+    Args:
+        logits: (B, C).
+        labels: (B,) int64.
+        weights: Of each class, (C,); None weighs all rows the same.
+        smoothing: eps, the share of a label's probability that all classes share.
+        reduction: `sum` leaves the division out, for who divides by more than this batch's weight.
+    """
+    if weights is None:
+        return F.cross_entropy(logits, labels, reduction=reduction, label_smoothing=smoothing)
+    own = weights[labels]  # (B,)
+    weightless = (own.sum() == 0).to(weights.dtype)  # only rows of weight 0: a loss of 0, not 0 / 0
+    if smoothing == 0:
+        return F.cross_entropy(logits, labels, weights + weightless, reduction=reduction) * (1 - weightless)
+    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)  # (B,)
+    total = (own * losses).sum()
+    return total if reduction == "sum" else total / (own.sum() + weightless)
+
+
+def mean_over_processes(
+    total: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor | None,
+    world_size: int = 1,
+    step_weight: float | None = None,
+) -> torch.Tensor:
+    """The mean loss () of all processes' rows; its gradient is this process's part.
+
+    DDP takes the mean of the processes' gradients. One with fewer rows, or rows of lighter classes, would
+    count too much if it divided by its own weight: all divide by the mean weight of a process. Likewise
+    among batches of different sizes: row i's part of a step's gradient is w_i g_i / c, where c is what the
+    step divides by, the same in whichever batch it comes only if c is the same for all batches. With the
+    mean batch's weight for c the mean step is as large as ever.
+
+    Args:
+        total: The sum of this process's losses, ().
+        labels: Of its rows, (B,) int64.
+        weights: Of each class, (C,), where the losses are weighted.
+        world_size: Number of processes.
+        step_weight: What every step divides by, over all processes; by default its own rows' weight.
+    """
+    total = total.float()  # bfloat16 knows no 301
+    weight = total.new_full((), len(labels)) if weights is None else weights[labels].sum().float()
+    sums = torch.stack([total.detach(), weight])
+    if world_size > 1:
+        torch.distributed.all_reduce(sums)  # Lightning's `reduce` would wait for the device
+    own = sums[1] + (sums[1] == 0)  # where all rows are of classes of weight 0: a loss of 0, not 0 / 0
+    gradient_only = (total - total.detach()) * world_size / (step_weight or own)
+    # One value on all processes: what looks at it (is it a number?) then decides the same on all of them.
+    return sums[0] / own + gradient_only

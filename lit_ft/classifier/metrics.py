@@ -1,0 +1,155 @@
+"""What a classifier is measured by: torchmetrics, streaming. B rows a batch, N rows of a split, C classes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torchmetrics import MeanAbsoluteError, MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassCohenKappa,
+    MulticlassF1Score,
+)
+
+from lit_ft.report.analysis import (
+    CALIBRATION_BINS,
+    calibration_error,
+    confusion_matrix,
+    fit_temperature,
+    reliability,
+    softmax,
+)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What the model said of every row of a split, in the order of `index`.
+
+    Attributes:
+        logits: (N, C) float32.
+        labels: (N,) int64.
+        predicted: The likeliest class, (N,) int64.
+        index: The rows' places in their table, (N,) int64.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    index: np.ndarray
+
+
+class KeptOutcomes(Metric):
+    """Keeps C floats and two numbers a row, over all processes: no text, nothing of a token."""
+
+    full_state_update = False
+    logits: Any  # lists of tensors; one tensor each after a gathering
+    labels: Any
+    index: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("logits", "labels", "index"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
+        """Take up a batch: (B, C), (B,) int64, (B,) int64."""
+        self.logits.append(logits.detach().float())
+        self.labels.append(labels)
+        self.index.append(index)
+
+    def compute(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (N, C), labels (N,) and index (N,), in the order of the rows, whatever the batches were."""
+        logits, labels, index = (
+            torch.cat(values) if isinstance(values, list) else values  # a gathering makes tensors of them
+            for values in (self.logits, self.labels, self.index)
+        )
+        order = index.argsort(stable=True)
+        return logits[order], labels[order], index[order]
+
+    def outcomes(self) -> Outcomes:
+        """The same as arrays; of a single row torchmetrics takes the dimensions away."""
+        logits, labels, index = (values.cpu() for values in self.compute())
+        logits = logits.reshape(index.numel(), -1)
+        predicted = logits.softmax(-1).argmax(-1)  # of probabilities that are equal the first, as the metrics
+        return Outcomes(
+            logits.numpy(), labels.reshape(-1).numpy(), predicted.numpy(), index.reshape(-1).numpy()
+        )
+
+
+class StarsError(MeanAbsoluteError):
+    """Mean absolute distance, in classes, between the likeliest class and the label."""
+
+    def update(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
+        """Take up probabilities (B, C) float and labels (B,) int64."""
+        super().update(probabilities.argmax(-1).float(), labels.float())
+
+
+class ClassifierMetrics(torch.nn.Module):
+    """The metrics of one split.
+
+    Args:
+        num_labels: C.
+        prefix: Tags start with it: `val/` gives `val/accuracy`.
+        ordered: Whether the classes have an order, as whole numbers have: else there is none of `ORDERED`.
+    """
+
+    def __init__(self, num_labels: int, prefix: str, ordered: bool = True) -> None:
+        super().__init__()
+        self.num_labels = num_labels
+        self.prefix = prefix
+        self.loss = MeanMetric()
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": MulticlassAccuracy(num_labels, average="micro", validate_args=False),
+            "macro_f1": MulticlassF1Score(num_labels, average="macro", validate_args=False),
+            "ece": MulticlassCalibrationError(
+                num_labels, n_bins=CALIBRATION_BINS, norm="l1", validate_args=False
+            ),
+        }
+        if ordered:
+            metrics["kappa"] = MulticlassCohenKappa(num_labels, weights="quadratic", validate_args=False)
+            metrics["mae"] = StarsError()
+        self.scores = MetricCollection(metrics)
+        self.outcomes = KeptOutcomes()
+
+    def update(
+        self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor
+    ) -> None:
+        """Take up a batch: its mean loss (), logits (B, C), labels and places in the table (B,) int64."""
+        probabilities = logits.float().softmax(-1)
+        self.loss.update(loss, weight=len(labels))
+        self.scores.update(probabilities, labels)
+        self.outcomes.update(logits, labels, index)
+
+    def compute(
+        self, temperature: float | None = None
+    ) -> tuple[dict[str, Any], list[list[int]] | None, Outcomes, float]:
+        """What was taken up, over all processes.
+
+        Args:
+            temperature: To calibrate with; None fits it on these rows, which are validation's.
+
+        Returns:
+            The scalars under their tags, the confusion matrix (C true, C predicted; None of many
+            classes), the outcomes, and the temperature.
+        """
+        outcomes = self.outcomes.outcomes()
+        if temperature is None:
+            temperature = fit_temperature(outcomes.logits, outcomes.labels)
+        bins = reliability(softmax(outcomes.logits, temperature), outcomes.labels)
+        scalars: dict[str, Any] = {
+            "loss": self.loss.compute(),
+            **self.scores.compute(),
+            "ece_calibrated": calibration_error(bins),
+            "temperature": temperature,
+        }
+        tags = {self.prefix + name: value for name, value in scalars.items()}
+        matrix = confusion_matrix(outcomes.labels, outcomes.predicted, self.num_labels)
+        return tags, matrix, outcomes, temperature
+
+    def reset(self) -> None:
+        """Forget everything taken up."""
+        self.loss.reset()
+        self.scores.reset()
+        self.outcomes.reset()

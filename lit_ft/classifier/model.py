@@ -1,0 +1,315 @@
+"""`BertClassifier`: an encoder with a classifier head; one shared step, metrics, AdamW with linear decay.
+
+B rows a batch, T tokens after padding, C classes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.nn import functional as F
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from lit_ft.classifier.loss import cross_entropy, mean_over_processes, weights_of
+from lit_ft.classifier.metrics import ClassifierMetrics, Outcomes
+from lit_ft.classifier.optim import linear_decay, num_training_steps, parameter_groups
+from lit_ft.classifier.trial import try_classifier
+from lit_ft.data.labels import LabelMapping
+from lit_ft.data.tokens import template_of
+from lit_ft.errors import UserError
+from lit_ft.models import heads
+from lit_ft.models.checks import refuse_without_classifier, take_padding_token
+from lit_ft.models.inputs import SEES_PADDING, by_length
+from lit_ft.models.load import DROPOUTS, classifier_from_config, load_classifier, load_config, set_dropout
+from lit_ft.models.names import needs_hub
+from lit_ft.speed import host
+from lit_ft.speed.attention import attend_in_pieces
+from lit_ft.speed.first_token import compute_first_token_only
+from lit_ft.speed.unpadded import ALIGNED, Logits, compiled_logits
+
+Batch = dict[str, torch.Tensor]
+ADAMW_EPS, FLOAT16_EPS = 1e-8, 1e-4  # torch's own; one that float16 can hold
+
+
+class BertClassifier(LightningModule):
+    """A text classifier on top of a pretrained encoder.
+
+    Args:
+        pretrained: The encoder to start from: a Hub name such as `bert-base-cased` (`name@revision` pins
+            it), a model folder, `sample` (a tiny BERT made on the spot), or `sft:NAME`, the model of the
+            newest `sft` run of that name. Weights are held in float32 whatever the folder holds.
+        allow_pickle: Take `pytorch_model.bin` where there is no `model.safetensors`. Only weights are read
+            from it, by torch's own reader; still, take a pickle only from those whom you trust.
+        learning_rate: AdamW's learning rate at its height.
+        weight_decay: AdamW's decoupled weight decay; biases and normalisation weights are left out.
+        decay_all: Decay biases and normalisation weights, too.
+        warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its height,
+            before it falls linearly to 0 at the last step.
+        hidden_dropout: Dropout after the embeddings and in each layer; the encoder's own if not given.
+        attention_dropout: Dropout on attention weights; the encoder's own if not given. 0 is faster.
+        classifier_dropout: Dropout before the classifier head; the encoder's own if not given.
+        label_smoothing: Share of the target's probability that is spread over all classes.
+        class_weights: Weight of each class in the loss, in the order of the classes or by name, such as
+            `{neg: 1, pos: 5}`; or `balanced` for weights that make every class count the same. A text counts
+            with its own label's weight, also under label_smoothing, which spreads evenly.
+        compile: Train a BERT on a GPU without padding, in one graph that torch.compile builds in the first
+            step, in some 20 s. Goes with data.padding=none; evaluation stays as it is.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = "sample",
+        allow_pickle: bool = False,
+        learning_rate: float = 5e-5,
+        weight_decay: float = 0.01,
+        decay_all: bool = False,
+        warmup_share: float = 0.1,
+        hidden_dropout: float | None = None,
+        attention_dropout: float | None = None,
+        classifier_dropout: float | None = None,
+        label_smoothing: float = 0.0,
+        class_weights: Literal["balanced"] | list[float] | dict[str, float] | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        for name in ("warmup_share", "label_smoothing", *DROPOUTS):
+            value = self.hparams[name]
+            if value is not None and not 0 <= value < 1:
+                raise UserError(f"expected model.{name} in [0, 1), found {value}")
+        for name in ("learning_rate", "weight_decay"):
+            if not 0 <= self.hparams[name] < float("inf"):
+                raise UserError(f"expected a finite model.{name} of at least 0, found {self.hparams[name]}")
+        self.net: PreTrainedModel | None = None
+        self.confusion: dict[str, list[list[int]] | None] = {}
+        self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"
+        self.calibrate = False  # whether predict_step divides the logits by the temperature
+        self._logits_to_train: Logits = self._logits
+        self.step_tokens: int | None = None  # that each training step computes, where padding does not decide
+        self.step_weight: float | None = None  # what each step's loss is divided by; None: its own rows
+        self.from_hub = False  # whether the encoder came from the Hub: a folder may be called the same
+        self.temperature: float | None = None  # fitted at each validation, kept in the checkpoint
+
+    # ---- building ------------------------------------------------------------------------------
+
+    def encoder_config(self, places: Mapping[str, str] | None = None) -> PretrainedConfig:
+        """The encoder's own config with the dropouts that were asked for; refuses one that it lacks.
+
+        Args:
+            places: Where settings are written that are no flags, such as `model.hidden_dropout`.
+        """
+        config = load_config(self.hparams["pretrained"])
+        refuse_without_classifier(config, self.hparams["pretrained"])
+        for name in DROPOUTS:
+            if self.hparams[name] is not None:
+                set_dropout(config, name, self.hparams[name], (places or {}).get(f"model.{name}"))
+        return config
+
+    def build(
+        self,
+        label_names: Sequence[str],
+        class_counts: Sequence[int] | None = None,
+        ordered: bool = True,
+        tokenizer: Any = None,
+    ) -> None:
+        """Load the encoder under a new head.
+
+        Args:
+            label_names: Display names, lowest label first, (C,).
+            class_counts: Training rows of each class, (C,), for `class_weights: balanced`.
+            ordered: Whether the labels have an order, as whole numbers have.
+            tokenizer: Whose padding token the batches hold.
+        """
+        h = self.hparams
+        config = self.encoder_config()
+        if tokenizer is not None:
+            take_padding_token(config, tokenizer, h["pretrained"])
+        head = heads.plan(config, label_names)
+        config.num_labels = len(label_names)
+        config.id2label = dict(enumerate(label_names))
+        config.label2id = {name: i for i, name in enumerate(label_names)}
+        config.problem_type = "single_label_classification"
+        weights = weights_of(h["class_weights"], label_names, class_counts)
+        net = load_classifier(h["pretrained"], config, h["allow_pickle"], head)
+        self._assemble(net, weights, ordered)
+        self.from_hub = needs_hub(h["pretrained"])
+
+    def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, ordered: bool) -> None:
+        # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without
+        # this line a run would train with no dropout, and its resumption with it.
+        self.net = net.train()
+        attend_in_pieces(net)
+        compute_first_token_only(net)
+        self.class_weights: torch.Tensor  # (C,)
+        self.register_buffer("class_weights", class_weights)
+        num_labels = len(class_weights)
+        self.val_metrics = ClassifierMetrics(num_labels, "val/", ordered)
+        self.test_metrics = ClassifierMetrics(num_labels, "test/", ordered)
+
+    def configure_model(self) -> None:
+        """Build from the trainer's data module, where nobody has built the model yet."""
+        if self.net is None and self._trainer is not None:
+            datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            labels, counts = datamodule.labels, datamodule.class_counts()
+            self.build(labels.names, counts, labels.ordered, datamodule.tokenizer)
+            assert self.net is not None
+            try_classifier(self.net, datamodule, self.hparams["pretrained"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the encoder's config, so that the checkpoint alone is enough to build the model."""
+        assert self.net is not None
+        checkpoint["num_training_steps"] = num_training_steps(self.trainer)
+        checkpoint["temperature"] = self.temperature
+        checkpoint["from_hub"] = self.from_hub
+        checkpoint["encoder_config"] = json.loads(self.net.config.to_json_string(use_diff=False))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build the encoder from the checkpoint's config; its weights are loaded next."""
+        self.temperature = checkpoint.get("temperature")
+        self.from_hub = checkpoint.get("from_hub", False)
+        if self.net is not None:
+            return
+        if "encoder_config" not in checkpoint:
+            raise UserError("expected a checkpoint of a lit_ft classifier, found one without encoder_config")
+        values = dict(checkpoint["encoder_config"])
+        config = AutoConfig.for_model(values.pop("model_type"), **values)
+        labels = LabelMapping.from_dict(checkpoint["YelpDataModule"]["labels"])
+        weights = torch.ones(len(config.id2label or ()))
+        self._assemble(classifier_from_config(config), weights, labels.ordered)
+
+    # ---- steps ---------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Token ids, mask and types, (B, T) int64 -> logits (B, C)."""
+        assert self.net is not None
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        return self.net(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        """A batch -> logits (B, C)."""
+        inputs = {key: value for key, value in batch.items() if key not in ("labels", "index")}
+        assert self.net is not None
+        if getattr(self.net.config, SEES_PADDING, False):
+            return by_length(self.net, inputs)
+        return self(**inputs)
+
+    def on_fit_start(self) -> None:
+        """Learn the weight of a mean batch, where batches differ in rows; prepare what the device decides."""
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        counts = self.class_weights.new_tensor(datamodule.class_counts())  # (C,)
+        weights = self.class_weights if self.hparams["class_weights"] else torch.ones_like(counts)
+        rows = datamodule.rows_per_train_batch()
+        self.step_weight = None if rows is None else rows * float((weights * counts).sum() / counts.sum())
+        assert self.net is not None
+        host.prepare(self.net, self.trainer.strategy.root_device)
+        if self.hparams["compile"]:
+            self._logits_to_train, self.step_tokens = compiled_steps(self.net, datamodule)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """The loss to minimise, with class weights and label smoothing."""
+        labels = batch["labels"]
+        weights = self.class_weights if self.hparams["class_weights"] else None
+        smoothing = self.hparams["label_smoothing"]
+        world_size = 1 if self._trainer is None else self._trainer.world_size
+        own_mean = world_size == 1 and self.step_weight is None
+        logits = self._logits_to_train(batch)
+        loss = cross_entropy(logits, labels, weights, smoothing, "mean" if own_mean else "sum")
+        if not own_mean:
+            loss = mean_over_processes(loss, labels, weights, world_size, self.step_weight)
+        self.log("train/loss", loss, batch_size=len(labels))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the learning rate that the coming step takes."""
+        # As a tensor on the CPU: Lightning would take a number to the GPU, and wait for it.
+        self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
+
+    def _measure(self, batch: Batch, metrics: ClassifierMetrics) -> None:
+        # The plain cross-entropy: figures of runs with other weights or smoothing stay comparable, and a
+        # weighted mean of batches would depend on who is in a batch with whom.
+        logits = self._logits(batch)
+        loss = F.cross_entropy(logits.float(), batch["labels"])
+        metrics.update(loss, logits, batch["labels"], batch["index"])
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the validation metrics."""
+        self._measure(batch, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the test metrics."""
+        self._measure(batch, self.test_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics; what they are calibrated with is fitted while training only."""
+        fits = self.trainer.state.fn == "fit" or self.temperature is None
+        self.temperature = self._log_metrics(self.val_metrics, None if fits else self.temperature)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_metrics(self.test_metrics, self.temperature or 1.0)
+
+    def _log_metrics(self, metrics: ClassifierMetrics, temperature: float | None) -> float:
+        scalars, confusion, outcomes, temperature = metrics.compute(temperature)
+        self.log_dict(scalars)
+        self.confusion[f"{metrics.prefix}confusion_matrix"] = confusion
+        self.outcomes[metrics.prefix.strip("/")] = outcomes
+        metrics.reset()
+        return temperature
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
+        """A batch with `index` (B,) -> `index` and `probabilities` (B, C) float32."""
+        logits = self._logits(batch).float()
+        if self.calibrate:
+            assert self.temperature is not None
+            logits = logits / self.temperature
+        return {"index": batch["index"], "probabilities": logits.softmax(-1)}
+
+    # ---- optimizer -----------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW and a linear LambdaLR that moves with every optimizer step."""
+        h = self.hparams
+        groups = parameter_groups(self, h["weight_decay"], h["decay_all"])
+        # The fused kernel would unscale float16's gradients itself, after they were clipped (lightning 2.6.6,
+        # plugins/precision/amp.py, clip_gradients).
+        precision = self.trainer.precision
+        fused = precision != "16-mixed"
+        # 1e-8 is 0 in float16, and so is the square of a gradient below 2e-4: 0 / 0.
+        eps = FLOAT16_EPS if precision == "16-true" else ADAMW_EPS
+        optimizer = torch.optim.AdamW(groups, lr=h["learning_rate"], eps=eps, fused=fused)
+        # The fused kernel's mark, for which Lightning refuses to clip, also under bf16-mixed, unscaled.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        total = num_training_steps(self.trainer)
+        factor = linear_decay(total, min(int(total * h["warmup_share"]), max(total - 1, 0)))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """The schedule's next step; it knows the weights that train from the first one."""
+        if len(scheduler.optimizer.param_groups) != len(scheduler.base_lrs):
+            raise UserError(
+                "trainer.callbacks: a callback gave the optimizer more weights in the middle of a run, "
+                "for which there is no schedule; have it freeze weights for the whole run, or none"
+            )
+        super().lr_scheduler_step(scheduler, metric)
+
+
+def compiled_steps(net: PreTrainedModel, datamodule: Any) -> tuple[Logits, int]:
+    """`compiled_logits` of a YelpDataModule's training batches, and the tokens that each step computes."""
+    before, own, after = template_of(datamodule.tokenizer).types
+    if any([*before, own, *after]) and "token_type_ids" in datamodule.tokenizer.model_input_names:
+        raise UserError(
+            "model.compile expects token types of 0, found a tokenizer that gives others; "
+            "set --model.compile=false and --data.padding=longest"
+        )
+    most, rows = datamodule.unpadded_step()
+    num_tokens = -(-most // ALIGNED) * ALIGNED
+    return compiled_logits(net, num_tokens, rows, datamodule.hparams["max_tokens"]), num_tokens

@@ -1,0 +1,91 @@
+"""The command line that `fit` and its kin share with `check`: the groups data, model and trainer."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Union, get_args
+
+from lightning import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lit_ft.classifier.data import YelpDataModule
+from lit_ft.classifier.model import BertClassifier
+from lit_ft.settings.parser import OneLineErrors
+
+TRAINER_DEFAULTS = {
+    "use_distributed_sampler": False,  # the batch sampler shards; Lightning's cannot wrap it
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,  # setup() has already read, checked and tokenised every row
+    "log_every_n_steps": 10,
+    "max_epochs": 3,  # Lightning's own default is 1000
+}
+
+TRAINER_HELP = {  # where Lightning's own text says what does not hold here
+    "max_epochs": "Stop after this many epochs. The learning rate falls to 0 at the end of the run, so that "
+    "there has to be one: here or in max_steps.",
+    "precision": "32-true computes in float32; bf16-mixed multiplies matrices in bfloat16, with weights in "
+    "float32. By default bf16-mixed where the hardware multiplies bfloat16 itself, else 32-true.",
+    "max_steps": "Stop after this many optimizer steps; -1 sets no limit, and max_epochs alone counts.",
+    "val_check_interval": "How often to validate: an int counts training batches, a float is a share of the "
+    "epoch. To count batches over epochs set check_val_every_n_epoch to null.",
+    "max_time": "Stop after this time, DD:HH:MM:SS or a mapping such as {hours: 1}, whatever the learning "
+    "rate is then: its schedule is that of max_epochs or max_steps.",
+    "logger": "Loggers beside the run's own TensorBoard log; false leaves out that, too.",
+    "default_root_dir": "Nothing here: a run is in runs/NAME of the working folder.",
+    "check_val_every_n_epoch": "Validate in every n-th epoch only; null lets an int of val_check_interval "
+    "count batches over epochs.",
+}
+# :class:`~a.b.C` -> C, :ref:`text <target>` -> text. In Lightning's docstrings, which are Sphinx's.
+ROLE = re.compile(r":[a-z:]+:`(?:~(?:[\w.]*\.)?([^`<]+?)|([^`<]+?))(?:\s*<[^>`]*>)?`")
+
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """Lightning's parser with one-line errors."""
+
+
+def add_groups(parser: LightningArgumentParser) -> None:
+    """Our groups before the Trainer's, so that `--help` begins with what is ours."""
+    parser.add_lightning_class_args(YelpDataModule, "data")
+    parser.add_lightning_class_args(BertClassifier, "model")
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+    for action in parser._actions:
+        if hasattr(action, "_typehint"):
+            action._typehint = int_first(action._typehint)
+            if action.dest.startswith("trainer.") and hasattr(action, "extra_help"):
+                action.extra_help = partial(without_ours, action.extra_help)
+        if action.dest.startswith("trainer.") and isinstance(action.help, str):
+            text = TRAINER_HELP.get(action.dest.removeprefix("trainer."))
+            action.help = text or plain(action.help)
+
+
+def int_first(hint: Any) -> Any:
+    """A Union that tries int before float, so that 1 is one batch and not the whole epoch.
+
+    Lightning writes `Optional[Union[int, float]]`, for which Python's cache of types hands out the
+    `Optional[Union[float, int]]` of a library that was imported earlier, as the two compare equal.
+    """
+    members = list(get_args(hint))
+    if int not in members or float not in members or members.index(int) < members.index(float):
+        return hint
+    members.remove(int)
+    members.insert(members.index(float), int)
+    return Union[tuple(members)]  # noqa: UP007
+
+
+def without_ours(listed: Callable[[], str]) -> str:
+    """The known classes of a setting without those of this package, which fit adds itself."""
+    return re.sub(r"(, |(?<=: ))lit_ft\.[\w.]+", "", listed())
+
+
+def plain(text: str) -> str:
+    """A docstring without Sphinx's marks, and without its own word on the default, which argparse adds."""
+    text = ROLE.sub(lambda found: found[1] or found[2], text)
+    text = re.sub(r"\s*Default: ``[^`]*``\.", "", text)
+    return text.replace("``", "`")
+
+
+def link_groups(parser: LightningArgumentParser) -> None:
+    """Settings that two places share are given once."""
+    parser.link_arguments("model.pretrained", "data.tokenizer")
+    parser.link_arguments("seed_everything", "data.seed")

@@ -1,0 +1,317 @@
+"""What a fit records while it trains: the history of losses, the speed, the progress bar, the logger."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from lit_ft import runs
+from lit_ft.machine import peak_memory_gb
+from lit_ft.report.figures import draw_losses
+from lit_ft.report.tensorboard import wait_for_turn
+from lit_ft.speed.host import OnItsWay
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    """The widest float that a device computes: Apple's GPUs know no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+class LossHistory(Callback):
+    """Keeps the mean training loss of each epoch and the metrics of each validation.
+
+    Attributes:
+        train: One `{"epoch", "loss"}` an epoch that has ended; `epoch` counts from 1.
+        validation: One `{"epoch", "step", "val/...": ...}` a validation; `epoch` may be a fraction.
+    """
+
+    def __init__(self) -> None:
+        self.train: list[dict[str, float]] = []
+        self.validation: list[dict[str, float]] = []
+        self._sum: torch.Tensor | float = 0.0  # of losses, weighted by samples
+        self._num_samples: torch.Tensor | int = 0
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add a batch's loss; it stays on its device, so that nothing waits for it.
+
+        One that is no number is of a step that was skipped (soundness.py) and left out here too.
+        """
+        # Lightning hands out the loss divided for accumulation (loops/optimization/automatic.py).
+        loss = outputs["loss"].to(_widest(outputs["loss"].device)) * trainer.accumulate_grad_batches
+        num_samples = loss.isfinite() * len(batch["labels"])
+        self._sum = self._sum + loss.nan_to_num(posinf=0, neginf=0) * num_samples
+        self._num_samples = self._num_samples + num_samples
+
+    def _totals(self, trainer: Any) -> tuple[float, float]:
+        """The sum of losses and the number of samples, over all processes."""
+        totals = torch.tensor([float(self._sum), float(self._num_samples)], dtype=torch.float64)
+        if trainer.world_size > 1:
+            totals = trainer.strategy.reduce(totals.to(trainer.strategy.root_device), reduce_op="sum")
+        return float(totals[0]), float(totals[1])
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Close the epoch."""
+        total, num_samples = self._totals(trainer)
+        if num_samples:
+            self.train.append({"epoch": trainer.current_epoch + 1, "loss": total / num_samples})
+            for logger in trainer.loggers:
+                logger.log_metrics({"train/epoch_loss": total / num_samples}, step=trainer.global_step)
+        self._sum, self._num_samples = 0.0, 0
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note the metrics of a validation inside a fit."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        done = (trainer.fit_loop.epoch_loop.batch_progress.current.ready) / trainer.num_training_batches
+        self.validation.append({"epoch": trainer.current_epoch + done, "step": trainer.global_step, **values})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as plain values; of the open epoch this process's part."""
+        return {
+            "train": self.train,
+            "validation": self.validation,
+            "sum": float(self._sum),
+            "num_samples": int(self._num_samples),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` stood."""
+        self.train, self.validation = list(state_dict["train"]), list(state_dict["validation"])
+        self._sum, self._num_samples = state_dict["sum"], state_dict["num_samples"]
+
+    def draw(self, path: Path) -> None:
+        """Write the picture of both losses over the epochs."""
+        draw_losses(path, self.train, self.validation)
+
+
+COUNTS = ("samples", "tokens", "computed_tokens")
+
+
+class Throughput(Callback):
+    """Counts samples and tokens of the training steps, validation and checkpoints left out.
+
+    The tokens' count stays on the batch's device until a point is logged, so that nothing waits for it.
+    Counts and seconds go on after a resume.
+
+    Attributes:
+        totals: `samples`, `tokens` (real ones), `computed_tokens` (with padding) and `seconds` of the run so
+            far, over all processes once training has ended.
+    """
+
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = dict.fromkeys((*COUNTS, "seconds"), 0)
+        self._window: dict[str, Any] = dict.fromkeys(COUNTS, 0)
+        self._seconds = 0.0  # of the window
+        self._since: float | None = None
+        self._device: str | None = None
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Start the clock where training begins or goes on."""
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch; log the window's figures where Lightning logs its own."""
+        mask = batch["attention_mask"]
+        computed = pl_module.step_tokens or mask.numel()
+        for name, count in zip(COUNTS, (len(mask), mask.sum(), computed), strict=True):
+            self._window[name] = self._window[name] + count
+        now = time.perf_counter()
+        self._seconds += now - (self._since or now)
+        self._since = now
+        steps, every = trainer.global_step, trainer.log_every_n_steps  # 0: Lightning logs no steps
+        if steps and every and steps % every == 0 and not trainer.fit_loop._should_accumulate():
+            self._close_window(trainer, pl_module)
+
+    def _close_window(self, trainer: Any, pl_module: Any) -> None:
+        samples, tokens, computed = (int(self._window[name]) for name in COUNTS)
+        seconds = max(self._seconds, 1e-9)
+        figures = {
+            "train/samples_per_second": samples * trainer.world_size / seconds,
+            "train/tokens_per_second": tokens * trainer.world_size / seconds,
+            "train/real_share": tokens / max(computed, 1),
+            "train/peak_memory_gb": peak_memory_gb(trainer.strategy.root_device.type),
+        }
+        for logger in trainer.loggers:
+            # Lightning numbers its points by the steps before the batch; a resume hides what comes after.
+            logger.log_metrics(figures, step=trainer.global_step - 1)
+        self._add_window()
+
+    def _add_window(self) -> None:
+        for name in COUNTS:
+            self.totals[name] += int(self._window[name])
+        self.totals["seconds"] += self._seconds
+        self._window, self._seconds = dict.fromkeys(COUNTS, 0), 0.0
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Stop the clock."""
+        self._since = None
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Stop the clock, also where a checkpoint is saved between two validations."""
+        self._since = None
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Sum up, over all processes."""
+        self._device = trainer.strategy.root_device.type
+        self._add_window()
+        if trainer.world_size > 1:
+            counts = torch.tensor([self.totals[name] for name in COUNTS], dtype=torch.float64)
+            counts = trainer.strategy.reduce(counts.to(trainer.strategy.root_device), reduce_op="sum")
+            self.totals |= dict(zip(COUNTS, counts.tolist(), strict=True))
+
+    def figures(self) -> dict[str, float]:
+        """The run's figures under their tags, for `metrics.json`."""
+        total = self.totals
+        return {
+            "train/seconds": total["seconds"],
+            "train/samples": int(total["samples"]),
+            "train/tokens": int(total["tokens"]),
+            "train/samples_per_second": total["samples"] / max(total["seconds"], 1e-9),
+            "train/tokens_per_second": total["tokens"] / max(total["seconds"], 1e-9),
+            "train/real_share": total["tokens"] / max(total["computed_tokens"], 1),
+            "train/peak_memory_gb": peak_memory_gb(self._device),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, as plain values."""
+        window = [int(self._window[name]) for name in COUNTS]
+        return {"totals": self.totals, "window": window, "seconds": self._seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` stood."""
+        self.totals = dict(state_dict["totals"])
+        self._window = dict(zip(COUNTS, state_dict["window"], strict=True))
+        self._seconds = state_dict["seconds"]
+
+
+TERMINAL_SECONDS, FILE_SECONDS = 0.2, 15.0  # between two refreshes
+
+
+class ReviewProgressBar(TQDMProgressBar):
+    """Lightning's bar, refreshed by the clock, with the loss and the samples trained on a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seconds = TERMINAL_SECONDS if sys.stdout.isatty() else FILE_SECONDS
+        self._refreshed = 0.0
+        self._num_samples = 0
+        self._since = time.monotonic()
+        self._coming: OnItsWay | None = None
+        self._arrived: OnItsWay | None = None
+
+    def _should_update(self, current: int, total: float) -> bool:
+        # Lightning 2.6.6 counts batches (callbacks/progress/tqdm_progress.py); a log file of a fast model
+        # would get thousands of bars, a slow model's none for minutes.
+        now = time.monotonic()
+        due = now - self._refreshed >= self._seconds or current == total
+        if due:
+            self._refreshed = now
+        return due and self.is_enabled
+
+    def on_train_start(self, *args: Any) -> None:
+        """Forget the loss of another fit."""
+        super().on_train_start(*args)
+        self._coming = self._arrived = None
+
+    def on_train_epoch_start(self, trainer: Any, *args: Any) -> None:
+        """Start counting samples anew: validation is not part of the rate."""
+        super().on_train_epoch_start(trainer, *args)
+        self._num_samples, self._since = 0, time.monotonic()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """As at an epoch's start."""
+        super().on_validation_end(trainer, pl_module)
+        self._num_samples, self._since = 0, time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch, then let Lightning draw."""
+        self._follow(trainer)
+        self._num_samples += len(batch["labels"]) * trainer.world_size
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+        """What stands to the right of the bar."""
+        shown = {}
+        if self._arrived is not None:
+            shown["loss"] = f"{self._arrived.wait().item():.3f}"
+        if self._num_samples:
+            shown["samples/s"] = f"{self._num_samples / max(time.monotonic() - self._since, 1e-9):.0f}"
+        return shown
+
+    def _follow(self, trainer: Any) -> None:
+        # A bar that waited for a GPU's newest loss would have it idle with every refresh: it shows the newest
+        # one that has arrived, a step or two old.
+        if self._coming is None:
+            loss = trainer.callback_metrics.get("train/loss")
+            self._coming = None if loss is None else OnItsWay(loss)
+        if self._coming is not None and self._coming.is_here():
+            self._arrived, self._coming = self._coming, None
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard events in the run folder, and no `hparams.yaml`: `config.yaml` holds every setting.
+
+    Args:
+        run: The run folder.
+        checkpoint: That the run goes on from: TensorBoard hides what was logged after it.
+    """
+
+    def __init__(self, run: Path, checkpoint: dict[str, Any] | None = None) -> None:
+        purge_step = None
+        if checkpoint is not None:
+            states = checkpoint["callbacks"].items()
+            history: dict[str, Any] = next((s for key, s in states if key.startswith("LossHistory")), {})
+            # Points of the training have the step before; an epoch's loss has the step itself, and was
+            # logged before the checkpoint only where no epoch was open any more: after the training's end.
+            purge_step = checkpoint["global_step"] + (history.get("num_samples") == 0)
+            wait_for_turn(run)
+        name = run.parent.name
+        super().__init__(run.parent.parent, name, run.name, default_hp_metric=False, purge_step=purge_step)
+
+    def save(self) -> None:
+        """Write what is waiting."""
+        self.experiment.flush()
+
+    def finalize(self, status: str) -> None:
+        """Write what is waiting; where a run fails on a full disk, that error is told, not the file's own."""
+        try:
+            if self._experiment is not None:
+                self.save()
+        except OSError:
+            if status == "success":
+                raise
+
+
+def loggers(given: Any, run: Path, checkpoint: dict[str, Any] | None) -> list[Logger]:
+    """The run's own logger and those that the user brings along beside it; none at all for false.
+
+    Args:
+        given: `trainer.logger`: true and false, or one or several loggers.
+        run: The run folder.
+        checkpoint: That the run goes on from.
+    """
+    if given is False:
+        return []
+    beside = [] if given in (None, True) else [given] if isinstance(given, Logger) else list(given)
+    return [RunLogger(run, checkpoint), *beside]
+
+
+def take_back(run: Path) -> None:
+    """Remove a run folder in which nothing was trained: it may hold its config and an empty event file."""
+    for path in run.iterdir():
+        if path.name == runs.CONFIG or path.name.startswith("events.out.tfevents."):
+            path.unlink()
+    runs.discard_if_empty(run)

@@ -1,0 +1,163 @@
+"""A classifier's forward pass over two texts before the run folder is made, and what is asked of it.
+
+It asks the model on which side it wants padding: that on which a text's answer is the one that it has alone,
+as in a `pipeline`. XLNet reads the last position; BERT, whose positions are counted from the left, the first.
+Where neither side will do (ConvBERT's convolutions and FNet see the padding), texts of equal length go
+through the model together, without any.
+
+C classes.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from lit_ft.classifier import batch_settings
+from lit_ft.classifier.nonfinite import SHARDED
+from lit_ft.console import say, warn
+from lit_ft.data.token_facts import special_token_ids
+from lit_ft.data.tokens import EncodedRows, template_of
+from lit_ft.errors import UserError, first_line
+from lit_ft.models.inputs import SEES_PADDING, keep
+from lit_ft.reliability.memory import is_out_of_memory
+from lit_ft.reliability.trial import at_rest, check_finite, in_training_mode, is_close, one_line
+
+PADDING = 8  # tokens of it, to try a text with
+SHORT = 4  # own tokens of a text that is made up
+
+Row = dict[str, Any]
+
+
+def try_classifier(net: PreTrainedModel, datamodule: Any, name: str) -> None:
+    """Classify the longest and the shortest text, and decide how texts are padded.
+
+    Args:
+        net: The classifier, as it is about to be trained.
+        datamodule: With the splits of a fit.
+        name: The model in messages.
+
+    Raises:
+        UserError: The model cannot do it, or gives no number.
+    """
+    tokenizer, settings = datamodule.tokenizer, dict(datamodule.hparams)
+    most = settings["max_tokens"]
+    long, short = _extremes([split.rows for split in datamodule.splits.values()])
+    probe = short
+    if len(short["input_ids"]) + PADDING > most:  # then all texts are long: one is made up
+        template = template_of(tokenizer)
+        own = short["input_ids"][len(template.before) :][: min(SHORT, -(-(most - template.size) // 2))]
+        probe = _row(tokenizer, own.tolist())
+    padding = min(PADDING, most - len(probe["input_ids"]))
+    side = tokenizer.padding_side
+    other = "right" if side == "left" else "left"
+    sees_padding = False
+    with at_rest(net):
+        for tried in (side, other):
+            tokenizer.padding_side = tried
+            with one_line(name, [long, short]):
+                logits = net(**batch_settings.padding_collator(settings, tokenizer)([long, short])).logits
+            _check_logits(logits, net.config.num_labels or 0, name, [long, short])
+            with one_line(name, [probe]):
+                alone, wider = (_logits(net, datamodule, [probe], more) for more in (0, padding))
+            found = [wider, logits[1:]] if probe is short else [wider]
+            if all(is_close(alone, other_logits) for other_logits in found):
+                break
+        else:
+            tokenizer.padding_side, sees_padding = side, True
+            if not is_close(alone, _logits(net, datamodule, [probe])):
+                raise UserError(
+                    f"the model {name} says something else of a text each time, also without dropout; set "
+                    "--model.pretrained to another model"
+                )
+        with one_line(name, [probe]), in_training_mode(net):  # Reformer refuses some lengths there alone
+            _logits(net, datamodule, [probe], 0 if sees_padding else padding)
+    if sees_padding or hasattr(net.config, SEES_PADDING):
+        setattr(net.config, SEES_PADDING, sees_padding)
+    if sees_padding:
+        warn(
+            f"padding changes what the model {name} says of a text: texts of equal length go through it "
+            "together, without padding, which takes longer"
+        )
+    elif tokenizer.padding_side != side:
+        keep(tokenizer, "padding_side", other)  # in model/, too: a pipeline over batches pads by it
+        datamodule.set_tokenizer(tokenizer)
+        say(f"padding: on the {other}; on the {side}, as {name} has it, it would change the answers")
+
+
+def _extremes(rows: list[EncodedRows]) -> tuple[Row, Row]:
+    """The longest and the shortest row of some splits."""
+    longest = max(rows, key=lambda some: int(some.lengths.max()))
+    shortest = min(rows, key=lambda some: int(some.lengths.min()))
+    found = longest[int(longest.lengths.argmax())], shortest[int(shortest.lengths.argmin())]
+    return {"input_ids": found[0]["input_ids"]}, {"input_ids": found[1]["input_ids"]}
+
+
+def _row(tokenizer: Any, own: list[int]) -> Row:
+    """A text of these tokens."""
+    template = template_of(tokenizer)
+    return {"input_ids": np.array([*template.before, *own, *template.after])}
+
+
+def _logits(net: PreTrainedModel, datamodule: Any, rows: list[Row], padding: int = 0) -> torch.Tensor:
+    """Of rows padded to the longest and `padding` tokens more: (B, C)."""
+    width = max(len(row["input_ids"]) for row in rows) + padding
+    settings = {**datamodule.hparams, "padding": "max_length", "max_tokens": width}
+    return net(**batch_settings.padding_collator(settings, datamodule.tokenizer)(rows)).logits
+
+
+def _check_logits(logits: torch.Tensor, num_labels: int, name: str, rows: list[Row]) -> None:
+    expected = (len(rows), num_labels)
+    if tuple(logits.shape) != expected:
+        raise UserError(
+            f"expected logits of shape {expected} of the model {name}, found {tuple(logits.shape)}; set "
+            "--model.pretrained to another model"
+        )
+    for row, found in zip(rows, logits, strict=True):
+        check_finite(found, name, row)
+
+
+def refuse_special_tokens(net: PreTrainedModel, datamodule: Any) -> None:
+    """Refuse texts with a special token that the model fails on, such as BART's </s>; others it may read.
+
+    Args:
+        net: The classifier.
+        datamodule: With the splits of the command.
+
+    Raises:
+        UserError: Names the token and the rows.
+    """
+    tokenizer, special = datamodule.tokenizer, special_token_ids(datamodule.tokenizer)
+    word = next(i for i in sorted(tokenizer.get_vocab().values()) if i not in special)
+    for split in datamodule.splits.values():
+        for token, found in split.special.items():
+            pairs = [[_row(tokenizer, [word, i, word]), _row(tokenizer, [word])] for i in (word, token)]
+            errors = [_failure(net, datamodule, pair) for pair in pairs]
+            if errors[1] and not errors[0]:
+                shown = tokenizer.convert_ids_to_tokens(token)
+                raise UserError(
+                    f"a {net.config.model_type} model cannot read {shown!r} within a text ({errors[1]}), "
+                    f"found in {found}; take it out"
+                )
+
+
+def _failure(net: PreTrainedModel, datamodule: Any, rows: list[Row]) -> str | None:
+    """What the model says where it cannot classify these."""
+    with at_rest(net):
+        try:
+            _logits(net, datamodule, rows)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return first_line(error)
+    return None
+
+
+def check_strategy(net: PreTrainedModel, trainer: Any) -> None:
+    """Refuse a model in pieces where processes would call it unequally often, and wait for each other."""
+    if getattr(net.config, SEES_PADDING, False) and isinstance(trainer.strategy, SHARDED):
+        raise UserError(
+            f"a {net.config.model_type} model, whose texts of equal length go through it together, expects "
+            f"all of it on each device, found {type(trainer.strategy).__name__}; set --trainer.strategy=ddp"
+        )

@@ -1,0 +1,76 @@
+"""`report`: writes a run's report again, or compares several runs. Standard library only, until it works."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lit_ft import runs
+from lit_ft.console import say
+from lit_ft.errors import UserError, unusable
+from lit_ft.settings.parser import PlainParser
+
+
+def _parse(args: Sequence[str]) -> argparse.Namespace:
+    parser = PlainParser(
+        "report",
+        "Write the report.html of a run again; of several runs, one table that compares them.",
+        "python -m lit_ft report runs/sample/version_0",
+    )
+    help_runs = "a run folder such as runs/sample/version_0, or a run's name for the newest one of that name"
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=help_runs)
+    parser.add_argument("--output", help="file of a comparison (default: runs/comparison.html)")
+    return parser.parse_args(args)
+
+
+def find_run(name: str) -> Path:
+    """The run folder that a path or a run's name means."""
+    folder = Path(os.path.expanduser(name))
+    if folder.is_dir() and (folder / runs.METRICS).is_file():
+        return folder
+    if runs.NAME.fullmatch(name):
+        finished = [run for run in runs.versions(name) if (run / runs.METRICS).is_file()]
+        if finished:
+            return finished[0]
+    known = sorted(str(path.parent) for path in runs.RUNS.glob(f"*/version_*/{runs.METRICS}"))
+    listed = f"runs are {', '.join(known[-5:])}" if known else f"there is none under {runs.RUNS}"
+    raise UserError(f"expected a finished run or a run's name, found {name!r}; {listed}")
+
+
+def _output(name: str) -> Path:
+    """The file to write a comparison to: a new one, or an earlier comparison."""
+    path = Path(os.path.expanduser(name))
+    if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
+        found = f"the folder {path}" if path.is_dir() else str(path)
+        raise UserError(f"expected a .html for --output, found {found}; set --output=comparison.html")
+    if path.exists() and not path.is_file():
+        raise UserError(f"expected a file for --output, found the device or pipe {path}; name a .html")
+    if path.is_file() and b"runs compared</title>" not in path.read_bytes()[:10_000]:
+        raise UserError(f"{path} is there, and is no comparison of runs; set --output to another file")
+    return path.resolve()  # what a link leads to is written, not the link
+
+
+def main(command: str, args: list[str]) -> int:
+    """Run `report` and return the exit code."""
+    options = _parse(args)
+    folders = [find_run(name) for name in options.runs]
+    if len(folders) == 1:
+        if options.output:
+            raise UserError("report: --output names the file of a comparison; one run's is in its folder")
+        from lit_ft.report.page import write_report
+
+        with unusable(f"the run {folders[0]}", "give another one, or train it again"):
+            path = write_report(folders[0])
+        say(f"report: {path}")
+        return 0
+    from lit_ft.report.comparison import as_text, compare, write_comparison
+
+    path = _output(options.output) if options.output else runs.RUNS / "comparison.html"
+    with unusable(f"one of {', '.join(map(str, folders))}", "leave it out, or train it again"):
+        compared = compare(folders)
+        text = as_text(compared)
+    say(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_comparison(compared, path)
+    say(f"\nreport: {runs.shown(path)}")
+    return 0

@@ -1,0 +1,70 @@
+"""`sft`: adapt a model to texts by masked-word prediction. No torch until the work begins."""
+
+import re
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace
+
+from lit_ft import hub, runs
+from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SftSettings, check_bounds
+from lit_ft.reliability import run_owner
+from lit_ft.settings.arguments import first_config_stem
+from lit_ft.settings.flags import check_seed, introduction, warn_of_sample_encoder
+from lit_ft.settings.parser import OneLineErrors
+
+
+class SftParser(OneLineErrors):
+    """Knows the one value of `sft` that YAML reads as something else."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say how `no` is written."""
+        if 'Parser key "eval_strategy"' in message and re.search(r"(Got|Given) value: False", message):
+            found = 'expected one of "no", steps, epoch, found false, as YAML reads a bare no'
+            self._leave(f'eval_strategy: {found}; write it in quotes: "no"', ex)
+        super().error(message, ex)
+
+
+def make_parser() -> OneLineErrors:
+    """The parser of `sft`'s command line and YAML files."""
+    parser = SftParser(prog="lit_ft", **introduction("sft"))
+    parser.add_argument("--config", action="config", help="YAML file or packaged config; later ones win.")
+    parser.add_class_arguments(SftSettings)
+    return parser
+
+
+def parse(args: list[str]) -> tuple[SftSettings, str]:
+    """The settings of a command line, checked, and as YAML that runs the same again."""
+    parser = make_parser()
+    found = parser.parse_args(args)
+    found.name = runs.check_name(found.name or first_config_stem(args) or "default")
+    settings = _build(parser, found)
+    check_seed(settings.seed_everything)
+    check_bounds(settings)
+    lasting = found.clone()
+    lasting.pop("config", None)
+    lasting.pop("ckpt_path")
+    return settings, parser.dump(lasting, skip_unset=False, skip_validation=True, format="yaml")
+
+
+def _build(parser: OneLineErrors, found: Namespace) -> SftSettings:
+    values: dict[str, Any] = vars(parser.instantiate(found))
+    return SftSettings(**{key: value for key, value in values.items() if key != "config"})
+
+
+def main(command: str, args: list[str]) -> int:
+    """Run `sft` and return the exit code."""
+    settings, resolved = parse(args)
+    if settings.ckpt_path is None:
+        warn_of_sample_encoder(settings, args)
+    wanted = {"model": settings.model.pretrained}
+    if settings.ckpt_path is not None and hub.names_hub(wanted.pop("model")):
+        hub.go_offline_if_unreachable()  # it may go on without the Hub, or start fresh
+    if settings.data.source and not settings.data.train_path:
+        wanted["dataset"] = settings.data.source
+    hub.check_cached(wanted, SAMPLE_CONFIG)
+    from lit_ft.masked_lm.run import run  # a second's worth of libraries, not needed for --help
+
+    try:
+        return run(settings, resolved, args)
+    finally:
+        run_owner.release()

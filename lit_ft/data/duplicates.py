@@ -1,0 +1,255 @@
+"""Duplicates, leakage between splits and conflicting labels, which training cannot see.
+
+Texts are compared as 64-bit hashes, so that 650,000 rows take 10 MB and no text is kept.
+"""
+
+import functools
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from tqdm import tqdm
+
+MAX_EXAMPLES = 100  # of each finding, exact and normalised
+SHOWN_CHARACTERS = 80  # of an example's text
+
+
+@dataclass(frozen=True)
+class AuditSplit:
+    """One split to look through."""
+
+    name: str
+    exact: np.ndarray  # (N,) uint64, of the texts as they are
+    normalised: np.ndarray  # (N,) uint64, of the normalised texts
+    source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
+    texts: pa.ChunkedArray  # of the table that the rows are from
+    positions: np.ndarray  # (N,) int64: their places in `texts`, ascending
+    labels: np.ndarray | None  # (N,) int64
+
+    def take(self, positions: np.ndarray, name: str) -> "AuditSplit":
+        """The rows at these places of this split, as a split of its own."""
+        return AuditSplit(
+            name,
+            self.exact[positions],
+            self.normalised[positions],
+            self.source_rows[positions],
+            self.texts,
+            self.positions[positions],
+            None if self.labels is None else self.labels[positions],
+        )
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Texts that occur more than once in a split."""
+
+    texts: int
+    surplus_rows: int  # that would go if each text were kept once
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A place where a text stands."""
+
+    split: str
+    row: int
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text that stands in several places, shortened; equal there as it is, or only normalised."""
+
+    exact: bool
+    occurrences: list[Occurrence]
+    text: str
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Rows of the split `second` whose text `first` has, too."""
+
+    first: str
+    second: str
+    exact_rows: int
+    normalised_rows: int  # the exact ones among them
+    share: float  # `normalised_rows` of the rows of `second`
+    examples: list[Example]  # one for each text, at most MAX_EXAMPLES of either kind
+
+
+@dataclass(frozen=True)
+class Conflicts:
+    """Equal texts that have different labels."""
+
+    exact_texts: int
+    normalised_texts: int  # the exact ones among them
+    rows: int  # that have one of these texts
+    within: dict[str, int]  # texts that have different labels in this split alone
+    across: int  # texts whose labels differ only between splits
+    examples: list[Example]  # one for each text, with an occurrence for each label
+
+
+def duplicates(keys: np.ndarray) -> Duplicates:
+    """Counts what occurs more than once; keys (N,)."""
+    counts = np.unique(keys, return_counts=True)[1]
+    return Duplicates(int((counts > 1).sum()), int(len(keys) - len(counts)))
+
+
+def leakage(splits: Sequence[AuditSplit], label_names: Sequence[str]) -> list[Leak]:
+    """What each pair of splits shares, in the order of the splits.
+
+    Args:
+        splits: The one that is trained on comes first.
+        label_names: Names of the classes, for the examples.
+    """
+    return [_leak(first, second, label_names) for first, second in combinations(splits, 2)]
+
+
+def _leak(first: AuditSplit, second: AuditSplit, label_names: Sequence[str]) -> Leak:
+    exact = np.isin(second.exact, first.exact)  # (N,) of `second`
+    normalised = np.isin(second.normalised, first.normalised)
+    found = [(True, i) for i in _first_of_each(second.exact, exact)]
+    only = normalised & ~np.isin(second.normalised, second.normalised[exact])
+    found += [(False, i) for i in _first_of_each(second.normalised, only)]
+    examples = []
+    for same, i in found:
+        theirs, own = (first.exact, second.exact) if same else (first.normalised, second.normalised)
+        places = [(first, int(np.argmax(theirs == own[i]))), (second, i)]
+        examples.append(_example(same, places, label_names))
+    rows = int(normalised.sum())
+    return Leak(first.name, second.name, int(exact.sum()), rows, rows / max(len(exact), 1), examples)
+
+
+def conflicts(splits: Sequence[AuditSplit], label_names: Sequence[str]) -> Conflicts:
+    """Texts with different labels, within the labelled splits and between them.
+
+    Args:
+        splits: Those without labels are left out.
+        label_names: Names of the classes, for the examples.
+    """
+    labelled = [split for split in splits if split.labels is not None]
+    all_exact = np.concatenate([split.exact for split in labelled])
+    all_normalised = np.concatenate([split.normalised for split in labelled])
+    labels = np.concatenate([split.labels for split in labelled])  # type: ignore[misc]
+    exact, normalised = conflicting(all_exact, labels), conflicting(all_normalised, labels)
+    within = {s.name: np.unique(s.normalised[conflicting(s.normalised, s.labels)]) for s in labelled}
+    texts = np.unique(all_normalised[normalised])
+    in_one_split = np.unique(np.concatenate(list(within.values())))
+
+    starts = np.cumsum([0, *(len(split.exact) for split in labelled)])
+    found = [(all_exact, i) for i in _first_of_each(all_exact, exact)]
+    only = normalised & ~np.isin(all_normalised, all_normalised[exact])
+    found += [(all_normalised, i) for i in _first_of_each(all_normalised, only)]
+    examples = []
+    for keys, i in found:
+        rows = np.flatnonzero(keys == keys[i])
+        rows = rows[np.sort(np.unique(labels[rows], return_index=True)[1])]  # the first row of each label
+        owners = np.searchsorted(starts, rows, side="right") - 1
+        places = [(labelled[k], int(row - starts[k])) for k, row in zip(owners, rows, strict=True)]
+        examples.append(_example(keys is all_exact, places, label_names))
+    return Conflicts(
+        exact_texts=len(np.unique(all_exact[exact])),
+        normalised_texts=len(texts),
+        rows=int(normalised.sum()),
+        within={name: len(keys) for name, keys in within.items()},
+        across=len(texts) - len(in_one_split),
+        examples=examples,
+    )
+
+
+def conflicting(keys: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """Whether rows have a text that has another label elsewhere: keys and labels (N,) -> bool (N,)."""
+    assert labels is not None
+    if not len(keys):
+        return np.zeros(0, bool)
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(keys[order]) != 0])  # (G,)
+    ordered = labels[order]
+    differ = np.minimum.reduceat(ordered, starts) != np.maximum.reduceat(ordered, starts)  # (G,)
+    found = np.empty(len(keys), bool)
+    found[order] = np.repeat(differ, np.diff(np.r_[starts, len(keys)]))
+    return found
+
+
+def warning_line(train: np.ndarray, labels: np.ndarray, validation: np.ndarray) -> str | None:
+    """What `fit` says of exact copies, None where there is nothing to say: the cheap part of `check`.
+
+    Args:
+        train: `exact_keys` of the training texts, (N,).
+        labels: Their classes, (N,).
+        validation: `exact_keys` of the validation texts.
+    """
+    leaked = int(np.isin(validation, train).sum())
+    texts = len(np.unique(train[conflicting(train, labels)]))
+    copies = "are copies of training rows" if leaked > 1 else "is a copy of a training row"
+    found = [f"{leaked:,} of {len(validation):,} validation rows {copies}"] * (leaked > 0)
+    found += [f"{texts:,} training text{'s have' if texts > 1 else ' has'} different labels"] * (texts > 0)
+    return " and ".join(found) + "; python -m lit_ft check with these settings shows them" if found else None
+
+
+def _first_of_each(keys: np.ndarray, mask: np.ndarray) -> list[int]:
+    """Where each key first occurs among the rows of the mask, ascending; at most MAX_EXAMPLES."""
+    rows = np.flatnonzero(mask)
+    firsts = np.sort(np.unique(keys[rows], return_index=True)[1])
+    return rows[firsts[:MAX_EXAMPLES]].tolist()
+
+
+def _example(exact: bool, places: list[tuple[AuditSplit, int]], label_names: Sequence[str]) -> Example:
+    occurrences = []
+    for split, i in places:
+        label = None if split.labels is None else label_names[split.labels[i]]
+        occurrences.append(Occurrence(split.name, int(split.source_rows[i]), label))
+    split, i = places[-1]
+    text = " ".join(split.texts[int(split.positions[i])].as_py().split())
+    shown = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+    return Example(exact, occurrences, shown)
+
+
+def normalise(text: str) -> str:
+    """The text without what a copy often loses: case, width and ligatures (NFKC), punctuation, spacing.
+
+    Punctuation counts as a space, so that "good,fast" is "good fast"; symbols such as $, + and emoji stay.
+    A text of nothing but punctuation keeps it.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.translate(_punctuation()).split() or folded.split())
+
+
+@functools.cache
+def _punctuation() -> dict[int, str]:
+    codes = range(sys.maxunicode + 1)
+    return {code: " " for code in codes if unicodedata.category(chr(code)).startswith("P")}
+
+
+def exact_keys(texts: pa.ChunkedArray) -> np.ndarray:
+    """A hash of each text, (N,) uint64."""
+    return _joined(_hashes(chunk.cast(pa.large_binary()).to_pylist()) for chunk in texts.chunks)
+
+
+def normalised_keys(texts: pa.ChunkedArray, description: str) -> np.ndarray:
+    """A hash of each text after `normalise`, (N,) uint64.
+
+    Args:
+        texts: A column of strings.
+        description: Label of the progress bar.
+    """
+    with tqdm(total=len(texts), desc=description, unit=" rows", delay=2, leave=False) as bar:
+
+        def keys_of(chunk: pa.Array) -> np.ndarray:
+            bar.update(len(chunk))
+            return _hashes([normalise(text).encode() for text in chunk.to_pylist()])
+
+        return _joined(map(keys_of, texts.chunks))
+
+
+def _hashes(texts: list[bytes]) -> np.ndarray:
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
+
+
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.uint64), *parts])

@@ -1,0 +1,272 @@
+"""Leaf: what the labels of a corpus mean, as classes 0 to C-1."""
+
+import functools
+import itertools
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lit_ft.console import say
+from lit_ft.data.label_column import (
+    LabelColumn,
+    LabelType,
+    are_numbers,
+    is_stand_in,
+    missing_label,
+    shown_label,
+    whole_number,
+)
+from lit_ft.data.label_names import (
+    GivenNames,
+    look,
+    names_of_declared,
+    names_of_numbers,
+    names_of_texts,
+    refuse_undeclared,
+    span,
+)
+from lit_ft.errors import UserError, one_line
+
+
+@dataclass(frozen=True)
+class LabelMapping:
+    """The labels of training in the order of their classes, and the names shown for them. C classes."""
+
+    values: tuple[int, ...] | tuple[str, ...]  # (C,)
+    names: tuple[str, ...]  # (C,)
+    ordered: bool  # whether the classes are steps of a scale: whole numbers, in their order
+    declared: tuple[str, ...] = ()  # (C,): what the column of training called them, where that said it
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def fit(
+        cls,
+        labels: Any,
+        *,
+        base: int | None,
+        names: Sequence[str] | Mapping[Any, str] | None,
+        where: str,
+        rows: Any = None,
+        label_type: LabelType = "auto",
+        declared: Sequence[str] | None = None,
+    ) -> "LabelMapping":
+        """Reads the mapping off the labels of training.
+
+        Labels that are all whole numbers (also `'4'` or `4.0`) are the classes that occur, in their order.
+        All others are names, in alphabetical order. `names` may set another order, and declare more classes.
+
+        Args:
+            labels: a `LabelColumn`, a column of a dataset, an arrow or numpy array or a list.
+            base: the lowest whole number that is a class; None refuses those below 0.
+            names: the labels in the order of their classes, or a name to show for each, or for each label.
+            where: the source's name for the errors.
+            rows: the labels' row numbers for the errors; None counts from 1.
+            label_type: whether labels are names or numbers; `auto` sees for itself.
+            declared: the names that the column itself declares for the labels 0 to C-1.
+        """
+        column = labels if isinstance(labels, LabelColumn) else LabelColumn(labels, rows)
+        column.check_complete(where)
+        given = None if names is None else GivenNames.of(names)
+        if declared is not None:
+            classes = names_of_declared(column, declared, given, base, where)
+            if len(column.values) < 2:
+                raise _single(declared[column.values[0]], where)
+            ordered = label_type != "names" and (label_type == "numbers" or _count_up(declared))
+            own = tuple(declared[i] if i < len(declared) else name for i, name in classes)
+            values, shown = zip(*classes, strict=True)
+            return cls(values, shown, ordered, own)
+        if are_numbers(column, label_type, where):
+            numbers = [whole_number(value) for value in column.values]
+            if len(set(numbers)) < 2:
+                raise _single(column.values[0], where)
+            values, shown = zip(*names_of_numbers(column, given, base, where), strict=True)
+            steps = np.diff(values)
+            return cls(values, shown, bool((steps > 0).all() or (steps < 0).all()))
+        if base is not None:
+            raise UserError(
+                f"data.label_base={base} is the lowest whole number, but the labels of {where} are names, "
+                f"such as {shown_label(column.texts[0])} in row {column.row_of(0)}; leave it out"
+                f"{', or set --data.label_type=numbers' * (None not in map(whole_number, column.values))}"
+            )
+        if len(column.texts) < 2:
+            raise _single(column.values[0], where)
+        values, shown = zip(*names_of_texts(sorted(column.texts), given, where), strict=True)
+        return cls(values, shown, False)
+
+    def encode(
+        self,
+        labels: Any,
+        rows: Any = None,
+        where: str = "the data",
+        declared: Sequence[str] | None = None,
+        trained_on: bool = False,
+    ) -> np.ndarray:
+        """The classes of labels, int64 (N,); raises for a label that training did not have.
+
+        A label is understood as it was written in training, or as the name that is shown for its class.
+
+        Args:
+            labels: a `LabelColumn`, a column of a dataset, an arrow or numpy array or a list.
+            rows: the labels' row numbers for the errors; None counts from 1.
+            where: the source's name for the errors.
+            declared: the names that the column itself declares for the labels 0, 1, ...
+            trained_on: whether these are the labels that `fit` saw, which are no names shown for others.
+        """
+        column = labels if isinstance(labels, LabelColumn) else LabelColumn(labels, rows)
+        if None in column.values:
+            raise missing_label(column.row_of(column.values.index(None)), where)
+        if declared is None:
+            found = self._classes_of(column, where, trained_on)
+        else:
+            found = self._classes_of_declared(column, declared, where)
+        lookup = np.array([-1 if i is None else i for i in found], dtype=np.int64)
+        if (lookup < 0).any():
+            first = min(np.flatnonzero(lookup < 0).tolist(), key=column.row_of)
+            raise self._unknown(column, first, declared, where)
+        return lookup[column.index]
+
+    def _classes_of(self, column: LabelColumn, where: str, trained_on: bool) -> list[int | None]:
+        """The class of each different label, None where training had no such label."""
+        by_value = [self._by_value(value) for value in column.values]
+        by_name = [self._by_name.get(text) for text in column.texts]
+        if self._is_twofold and not trained_on:  # then a column is read in the one way or in the other
+            if None in by_name:
+                return by_value
+            if None not in by_value and by_name != by_value:
+                say(f"labels of {where}: read as the names of the classes, not as their numbers")
+            return by_name
+        found = [name if value is None else value for value, name in zip(by_value, by_name, strict=True)]
+        read = []
+        for i, value in enumerate(column.values):
+            if found[i] is None and (place := self._loosely(value)) is not None:
+                found[i] = place
+                read.append(f"{shown_label(column.texts[i])} as {shown_label(str(self.values[place]))}")
+        if read:
+            say(f"labels of {where}: read {', '.join(read[:8])}{' ...' * (len(read) > 8)}")
+        return found
+
+    def _classes_of_declared(
+        self, column: LabelColumn, declared: Sequence[str], where: str
+    ) -> list[int | None]:
+        """As `_classes_of`, of a column that holds the numbers of the names that it declares."""
+        refuse_undeclared(column, declared, where)
+        known: list[int | None] = []
+        for name in declared:
+            place = self._by_name.get(name)
+            place = self._by_value(name) if place is None else place
+            known.append(self._loosely(name) if place is None else place)
+        numbered = set(self.values) == set(range(len(declared)))
+        if numbered and all(place is None for place in known):
+            known = [self._places[i] for i in range(len(declared))]
+            pairs = [f"{name} as {self.names[self._places[i]]}" for i, name in enumerate(declared[:8])]
+            say(f"labels of {where}: read by their numbers, {', '.join(pairs)}{' ...' * (len(declared) > 8)}")
+        return [known[value] for value in column.values]
+
+    @functools.cached_property
+    def _places(self) -> dict[Any, int]:
+        return {value: i for i, value in enumerate(self.values)}
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, int]:
+        return {name: i for names in (self.declared, self.names) for i, name in enumerate(names)}
+
+    @functools.cached_property
+    def _by_look(self) -> dict[str, int]:
+        """Classes by the look of their label or name, where no other class looks like it."""
+        found: dict[str, int | None] = {}
+        for names in (self.values, self.names, self.declared):
+            for i, name in enumerate(names):
+                seen = look(str(name))
+                found[seen] = i if found.get(seen, i) == i else None
+        return {seen: i for seen, i in found.items() if i is not None}
+
+    @functools.cached_property
+    def _is_twofold(self) -> bool:
+        """Whether names are numbers of other classes, such as '1' of the class whose label is 0."""
+        pairs = zip(self.names, self.values, strict=True)
+        return any(isinstance(v, int) and whole_number(n) not in (None, v) for n, v in pairs)
+
+    def _by_value(self, value: Any) -> int | None:
+        number = whole_number(value)
+        place = self._places.get(str(value))
+        return self._places.get(number) if place is None and number is not None else place
+
+    def _loosely(self, value: Any) -> int | None:
+        """The class of a label that another program or person has written in another way, where one fits.
+
+        True for true or 1, 1 for 1.0, Positive for positive.
+        """
+        if (place := self._by_look.get(look(str(value)))) is not None:
+            return place
+        number, truth = whole_number(value), {"true": 1, "false": 0}.get(str(value).casefold())
+        if number in (0, 1) and {"true", "false"} == self._by_look.keys():
+            return self._by_look[("false", "true")[number]]
+        if truth is not None and isinstance(self.values[0], int):
+            return self._places.get(truth)
+        return None if number is None else self._by_number.get(number)
+
+    @functools.cached_property
+    def _by_number(self) -> dict[int, int]:
+        """Classes by the number that their label is written as, where no other is: 1 for 1.0 and 01."""
+        numbers = [whole_number(value) for value in self.values]
+        counts = Counter(numbers)
+        return {n: i for i, n in enumerate(numbers) if n is not None and counts[n] == 1}
+
+    def _unknown(
+        self, column: LabelColumn, place: int, declared: Sequence[str] | None, where: str
+    ) -> UserError:
+        value: Any = column.values[place] if declared is None else declared[column.values[place]]
+        hint = " (the column's own name: the header again?)" if column.is_own_name(place) else ""
+        absent = is_stand_in(value) or str(value) == "-1"
+        hint = hint or " (which often stands for a missing label)" * absent
+        return UserError(
+            f"expected the labels of training, {span(self.values if not self.declared else self.names)}, in "
+            f"{where}, found {shown_label(value)} in row {column.row_of(place)}{hint}; mend the row, or "
+            "train on data that has this label"
+        )
+
+    def describe(self) -> str:
+        """One line for the console."""
+        shown = [
+            _cut(name) if name == str(value) else f"{_cut(str(value))} ({_cut(name)})"
+            for value, name in zip(self.values, self.names, strict=True)
+        ]
+        shown = shown if len(shown) <= 10 else [*shown[:9], "...", shown[-1]]
+        return f"labels: {self.num_labels} classes, {', '.join(shown)} -> 0 to {self.num_labels - 1}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint that is loaded with `weights_only`."""
+        lists = {"values": list(self.values), "names": list(self.names), "declared": list(self.declared)}
+        return {**lists, "ordered": self.ordered}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "LabelMapping":
+        """The mapping that `as_dict` wrote."""
+        assert len(plain["values"]) == len(plain["names"]), plain
+        declared = tuple(plain["declared"])
+        return cls(tuple(plain["values"]), tuple(plain["names"]), plain["ordered"], declared)
+
+
+def _cut(name: str) -> str:
+    name = one_line(name)  # what is not seen, such as a zero-width space, is escaped
+    return name if len(name) <= 40 else name[:37] + "..."
+
+
+def _single(value: Any, where: str) -> UserError:
+    return UserError(
+        f"expected at least two classes in {where}, found only the label {shown_label(value)}; give more "
+        "rows, or set --data.label_column to another column"
+    )
+
+
+def _count_up(names: Sequence[str]) -> bool:
+    """Whether names begin with rising numbers, as 1 star, 2 stars, ... do: then they are a scale."""
+    numbers = [re.match(r"[0-9]{1,18}", name) for name in names]
+    return all(numbers) and all(int(a[0]) < int(b[0]) for a, b in itertools.pairwise(numbers))  # type: ignore

@@ -1,0 +1,178 @@
+"""What a masked LM puts in place of [MASK]: for `fill-mask`, and for probe sentences during training."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from transformers import (
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    pipeline,
+)
+
+from lit_ft.errors import UserError
+from lit_ft.masked_lm.tracking import TensorBoardWriter
+from lit_ft.models.checks import max_positions
+from lit_ft.report.tables import cell, table
+
+if TYPE_CHECKING:
+    from transformers import FillMaskPipeline, PreTrainedTokenizerBase
+
+MASK = (
+    "[MASK]"  # accepted for every model, also where its own mask token is another, such as RoBERTa's <mask>
+)
+EXAMPLE = 'python -m lit_ft fill-mask "This is a [MASK] movie!"'
+
+
+class Candidate(TypedDict):
+    """One token for one mask."""
+
+    token: str
+    id: int
+    confidence: float
+
+
+def with_own_mask(text: str, tokenizer: "PreTrainedTokenizerBase", most_tokens: int | None = None) -> str:
+    """The text with the model's own mask token.
+
+    Raises:
+        UserError: It has no mask; or more than `most_tokens`, what the model takes.
+    """
+    own = text.replace(MASK, str(tokenizer.mask_token))
+    if str(tokenizer.mask_token) not in own:
+        raise UserError(
+            f"expected {MASK} in every text, found none in {shorten(text)!r}; for example {EXAMPLE}"
+        )
+    if most_tokens is not None:
+        found = len(tokenizer(own, verbose=False)["input_ids"])
+        if found > most_tokens:
+            raise UserError(
+                f"expected at most {most_tokens} tokens, found {found} in {shorten(text)!r}; shorten the text"
+            )
+    return own
+
+
+def shorten(text: str) -> str:
+    """A text for an error message."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def fill(filler: "FillMaskPipeline", text: str, top_k: int) -> list[list[Candidate]]:
+    """The candidates for each mask of a text, best first."""
+    from lit_ft.models.checks import max_positions
+
+    tokenizer = filler.tokenizer
+    assert tokenizer is not None
+    own = with_own_mask(text, tokenizer, max_positions(filler.model.config, filler.model))
+    answer: Any = filler(own, top_k=min(top_k, filler.model.config.vocab_size))
+    # For one mask transformers leaves the outer list out.
+    masks = [answer] if isinstance(answer[0], dict) else answer
+    return [
+        [Candidate(token=c["token_str"].strip(), id=c["token"], confidence=c["score"]) for c in candidates]
+        for candidates in masks
+    ]
+
+
+def print_candidates(texts: Sequence[str], filled: Sequence[list[list[Candidate]]]) -> None:
+    """The course's line for each candidate; a heading only where there is more than one text or mask."""
+    for i, (text, masks) in enumerate(zip(texts, filled, strict=True)):
+        if len(texts) > 1:
+            print(("\n" if i else "") + text)
+        for number, candidates in enumerate(masks, start=1):
+            if len(masks) > 1:
+                print(f"{MASK} {number} of {len(masks)}:")
+            for candidate in candidates:
+                print(f"Predicted token: {candidate['token']}, Confidence: {candidate['confidence']: .2f}")
+
+
+TOP_K = 5
+
+
+class Probes(TrainerCallback):
+    """After every evaluation, writes the candidates for each text as a table, tag `probes/...`.
+
+    Args:
+        texts: Texts with one or more [MASK].
+        tokenizer: The model's.
+        board: Where to write.
+    """
+
+    def __init__(
+        self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, board: TensorBoardWriter
+    ) -> None:
+        self.texts = texts
+        self.tokenizer = tokenizer
+        self.board = board
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write a table a text, on the first process only."""
+        if not state.is_world_process_zero:
+            return
+        assert model is not None
+        for number, (text, masks) in enumerate(
+            zip(self.texts, fill_probes(self.texts, model, self.tokenizer), strict=True), start=1
+        ):
+            slug = re.sub(r"\W+", "_", text).strip("_")[:40]
+            self.board.writer(state).add_text(
+                f"probes/{number}_{slug}", table_of(text, masks), state.global_step
+            )
+
+
+def check_probes(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
+    """Refuse a text without a mask, or one that is too long for the model."""
+    limit = max_positions(config) if texts else None
+    for text in texts:
+        try:
+            with_own_mask(text, tokenizer, limit)
+        except UserError as error:
+            raise UserError(f"probes: {error}") from None
+
+
+def fill_probes(
+    texts: Sequence[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> list[list[list[Candidate]]]:
+    """For each text, for each of its masks, the candidates, best first; the model is left as it was."""
+    with _at_rest(model):
+        filler: Any = pipeline(
+            "fill-mask",
+            model=model,
+            tokenizer=cast(Any, tokenizer),
+            device=model.device,
+            trust_remote_code=False,
+        )
+        return [fill(filler, text, TOP_K) for text in texts]
+
+
+@contextmanager
+def _at_rest(model: PreTrainedModel) -> Iterator[None]:
+    """The model without dropout, in float32: what `fill-mask` will show of it."""
+    mode = model.training
+    # accelerate 1.15 (accelerator.py, prepare_model) lays its bfloat16 over `forward` as an attribute.
+    wrapped = model.__dict__.pop("forward", None)
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(mode)
+        if wrapped is not None:
+            model.forward = wrapped
+
+
+def table_of(text: str, masks: Sequence[Sequence[Candidate]]) -> str:
+    """The candidates as a Markdown table, a column a mask."""
+    heads = ["[MASK]"] if len(masks) == 1 else [f"[MASK] {i}" for i in range(1, len(masks) + 1)]
+    rows = [[f"{c['token']} ({c['confidence']:.3f})" for c in row] for row in zip(*masks, strict=True)]
+    return f"{cell(text)}\n\n{table(heads, rows)}"

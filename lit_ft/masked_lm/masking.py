@@ -1,0 +1,266 @@
+"""Which tokens a masked LM has to guess: drawn anew every epoch, yet the same after a resume."""
+
+import string
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from lit_ft.console import warn
+from lit_ft.errors import UserError
+
+IGNORED = -100  # label of a token that is not to be guessed: torch's cross_entropy leaves it out
+
+# Of the chosen tokens 80 % become the mask, 10 % a random token, 10 % stay (Devlin et al. 2019, section 3.1).
+MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
+
+SAMPLED_ROWS, MOST_TOKENS_A_WORD = 200, 10  # a word of most languages has 1 to 3 tokens
+
+EVAL_SEED = 20_260_101  # one fixed draw for all runs of a corpus, so that their validation curves compare
+
+
+class MaskingCollator:
+    """Pads rows of token ids and chooses the tokens to guess.
+
+    What is masked in a row is a function of the seed, the epoch and the row's own ids, and of nothing else:
+    not of its batch, the worker, the device count, or what ran before. So a resumed run draws the masks that
+    an uninterrupted one would have drawn. Of U units (tokens, or words) `probability` * U are chosen, a
+    fraction rounded up or down at random: the share is kept exactly on average, it varies little from row to
+    row, and a row of 7 units or more always has something to guess at 15 %. Shorter rows may have none.
+
+    `token_type_ids` are left out: all models take their absence as zeros, and some refuse the key.
+
+    Args:
+        tokenizer: A fast one with a mask token; only ids are taken from it, so that workers copy little.
+        probability: Share of the ordinary tokens to guess, in (0, 1). 0.15 is BERT's.
+        whole_words: Choose words and mask all pieces of each, instead of single pieces.
+        seed: Fixes the masks, together with the epoch and the content.
+        pad_to_multiple_of: Rounds T up; 8 is what tensor cores like.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        probability: float = 0.15,
+        whole_words: bool = False,
+        seed: int = 0,
+        pad_to_multiple_of: int = 8,
+    ) -> None:
+        if not 0 < probability < 1:
+            raise UserError(
+                f"expected a masking probability between 0 and 1, found {probability}; 0.15 is usual"
+            )
+        self.probability = probability
+        self.whole_words = whole_words
+        self.seed = seed
+        self.pad_to_multiple_of = pad_to_multiple_of
+        self.mask_id: int = tokenizer.mask_token_id  # type: ignore[assignment]
+        self.pad_id: int = tokenizer.pad_token_id  # type: ignore[assignment]
+        ids = np.array(sorted(tokenizer.get_vocab().values()), dtype=np.int64)
+        self.is_special = np.zeros(ids[-1] + 1, dtype=bool)  # (V,)
+        self.is_special[tokenizer.all_special_ids] = True
+        self.ordinary_ids = ids[~self.is_special[ids]]
+        self.joins = word_joins(tokenizer) if whole_words else None
+        # In shared memory: workers that live through several epochs (persistent_workers) see it change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other masks from now on, in this process and in its workers."""
+        self._epoch.fill_(epoch)
+
+    def fixed(self) -> "MaskingCollator":
+        """The same collator with the masks of evaluation: no epoch, and the same for every run's seed."""
+        twin = object.__new__(MaskingCollator)
+        twin.__dict__.update(self.__dict__)
+        twin.seed = EVAL_SEED
+        twin._epoch = torch.zeros((), dtype=torch.int64)
+        return twin
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Rows with `input_ids` (specials included, unpadded) -> a batch; all values (B, T) int64."""
+        ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
+        longest = max(len(row) for row in ids)
+        width = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        input_ids = np.full((len(ids), width), self.pad_id, dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        labels = np.full_like(input_ids, IGNORED)
+        for i, row in enumerate(ids):
+            input_ids[i, : len(row)], labels[i, : len(row)] = self.mask_row(row)
+            attention_mask[i, : len(row)] = 1
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        return {key: torch.from_numpy(value) for key, value in batch.items()}
+
+    def mask_row(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One row's ids (N,) -> what the model sees and what it has to guess, both (N,) int64."""
+        content = crc32(ids.astype(np.int32).tobytes())
+        rng = np.random.default_rng([content, self.seed % 2**63, int(self._epoch)])
+        ordinary = np.flatnonzero(~self.is_special[ids])
+        unit = self._units(ids, ordinary)  # (ordinary tokens,): number of each one's unit
+        num_units = int(unit[-1]) + 1 if len(unit) else 0
+        num_chosen = int(self.probability * num_units + rng.random())
+        is_chosen = np.zeros(num_units, dtype=bool)
+        is_chosen[rng.permutation(num_units)[:num_chosen]] = True
+        position = ordinary[is_chosen[unit]]
+
+        seen, labels = ids.copy(), np.full_like(ids, IGNORED)
+        labels[position] = ids[position]
+        draw = rng.random(len(position))
+        replacement = self.ordinary_ids[rng.integers(len(self.ordinary_ids), size=len(position))]
+        seen[position[draw < MASK_SHARE]] = self.mask_id
+        is_random = (draw >= MASK_SHARE) & (draw < MASK_SHARE + RANDOM_SHARE)
+        seen[position[is_random]] = replacement[is_random]
+        return seen, labels
+
+    def _units(self, ids: np.ndarray, ordinary: np.ndarray) -> np.ndarray:
+        """Number the units that are chosen as one, in the row's order: each token, or each word's pieces."""
+        if self.joins is None or not len(ordinary):
+            return np.arange(len(ordinary))
+        joins_left, joins_right = self.joins
+        adjacent = np.diff(ordinary) == 1  # a special token in between ends a word
+        continues = adjacent & joins_left[ids[ordinary[1:]]] & joins_right[ids[ordinary[:-1]]]
+        return np.concatenate([[0], np.cumsum(~continues)])
+
+
+def warn_of_words(rows: Dataset, collator: MaskingCollator) -> None:
+    """Say where whole words mean little: texts without borders of words are hidden whole, or not at all."""
+    places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED_ROWS)).astype(int))
+    num_tokens, num_words = 0, 0
+    for row in rows.select(places)["input_ids"]:
+        ids = np.asarray(row, dtype=np.int64)
+        ordinary = np.flatnonzero(~collator.is_special[ids])
+        words = collator._units(ids, ordinary)
+        num_tokens += len(ordinary)
+        num_words += int(words[-1]) + 1 if len(words) else 0
+    if num_tokens > MOST_TOKENS_A_WORD * num_words:
+        warn(
+            f"data.whole_words finds {num_words:,} words in {num_tokens:,} tokens: most texts have nothing "
+            "to guess, others are hidden whole; set --data.whole_words=false"
+        )
+
+
+def check_masks(rows: Iterable[dict[str, Any]], collator: MaskingCollator) -> None:
+    """Refuse rows to evaluate on of which no token is masked: their loss would be 0 of 0."""
+    num_rows = 0
+    for row in rows:
+        num_rows += 1
+        if (collator.mask_row(np.asarray(row["input_ids"], dtype=np.int64))[1] != IGNORED).any():
+            return
+    raise UserError(
+        f"expected a masked token in the {num_rows:,} rows to evaluate on, found none; "
+        "hold out more texts with --data.validation_share, or set --data.mask_probability higher"
+    )
+
+
+def check_masked_lm(
+    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str = "the model"
+) -> None:
+    """Refuse a model that cannot guess masked words, before its weights are loaded.
+
+    Args:
+        config: The model's config.
+        tokenizer: The model's tokenizer.
+        name: What the user asked for, to be named in the message.
+    """
+    check_architecture(config, name)
+    if tokenizer.mask_token_id is None:
+        found = (config.architectures or [type(config).__name__])[0]
+        raise UserError(
+            f"expected a tokenizer with a mask token, found none in {name} ({found}); "
+            "choose a model that was trained with masks, for example bert-base-cased"
+        )
+
+
+def check_architecture(config: PretrainedConfig, name: str) -> None:
+    """The same of the config alone, before its tokenizer is loaded."""
+    found = (config.architectures or [type(config).__name__])[0]
+    one_way = config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or one_way:
+        raise UserError(
+            f"expected an encoder with a masked-LM head, such as BertForMaskedLM, found {found} "
+            f"('{config.model_type}') in {name}; choose another one, for example bert-base-cased"
+        )
+
+
+# A word's first piece carries one of these: byte-level BPE's line break and tab; its blank, SentencePiece's.
+LINE_STARTS = "\u010a\u0109"
+WORD_STARTS = "\u0120\u2581" + LINE_STARTS
+
+# Scripts without spaces between words, by the beginning of their characters' Unicode names. Their tokens are
+# words of their own: whole sentences would be one word. Hangul has spaces.
+CHINESE = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "YI ", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH KATAKANA")
+THAI = ("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ", "JAVANESE ", "BALINESE ", "TAI ", "NEW TAI ")
+# UTF-8's first bytes of three-byte characters that are all, or nearly all, of the scripts above: kana and
+# Chinese. Byte-level BPE may cut a character after it.
+CHINESE_BYTES = range(0xE3, 0xEA)
+
+
+def word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens belong to the word on their left, and which let one on their right join; both (V,) bool.
+
+    WordPiece says it by a prefix ('##'). Byte-level BPE and SentencePiece mark a word's first piece instead;
+    there punctuation, which carries no mark, is a word of its own.
+    """
+    vocabulary = tokenizer.get_vocab()
+    size = max(vocabulary.values()) + 1
+    joins_left, joins_right = np.zeros(size, dtype=bool), np.ones(size, dtype=bool)
+    backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    prefix = getattr(backend.model, "continuing_subword_prefix", None)
+    if prefix:
+        for token, i in vocabulary.items():
+            own = token.removeprefix(prefix)
+            joins_left[i] = token.startswith(prefix) and not _begins_unspaced(own)
+            joins_right[i] = not _ends_chinese(own)
+        return joins_left, joins_right
+    marks = {mark for token in vocabulary for mark in token[:1] if mark in WORD_STARTS}
+    if not marks:
+        raise UserError(
+            "expected a tokenizer that marks words ('##', '\u0120' or '\u2581') for whole-word masking, "
+            f"found none in {type(tokenizer).__name__}; set --data.whole_words=false"
+        )
+    in_bytes = "\u2581" not in marks
+    for token, i in vocabulary.items():
+        own = _text_of_bytes(token) if in_bytes else token
+        joins_left[i] = token[0] not in WORD_STARTS + string.punctuation and not _begins_unspaced(own)
+        joins_right[i] = (  # a bare blank belongs to what follows
+            token[-1] not in LINE_STARTS + string.punctuation and not _ends_chinese(own)
+        )
+    return joins_left, joins_right
+
+
+def _begins_unspaced(token: str) -> bool:
+    """Whether it begins with a character of a script without spaces, but for vowel signs and the like."""
+    first = token[:1]
+    return not first.isascii() and not _is_mark(first) and _name(first).startswith(CHINESE + THAI)
+
+
+def _ends_chinese(token: str) -> bool:
+    """Whether what follows is another word; in Thai it may be a sign of the last letter."""
+    return not token[-1:].isascii() and _name(token[-1:]).startswith(CHINESE)
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
+
+
+def _name(character: str) -> str:
+    return unicodedata.name(character, "")
+
+
+BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
+
+
+def _text_of_bytes(token: str) -> str:
+    """A token of byte-level BPE as text; before the first bytes of a Chinese character stands a whole one."""
+    if token.isascii() or not all(character in BYTES for character in token):
+        return token
+    raw = bytes(BYTES[character] for character in token)
+    text = raw.decode("utf-8", "replace")  # U+FFFD for a character that is cut off, at either end
+    begun = raw[0] in CHINESE_BYTES and text[0] == "\ufffd"
+    return "\u4e00" + text if begun else text

@@ -1,0 +1,113 @@
+"""What a masked-LM run leaves in its folder, and says at the end."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from lit_ft import runs
+from lit_ft.console import say
+from lit_ft.machine import peak_memory_gb
+from lit_ft.masked_lm.candidates import fill_probes, print_candidates
+from lit_ft.masked_lm.data import MaskedLMRows
+from lit_ft.masked_lm.resume import step_of
+from lit_ft.masked_lm.settings import SftSettings
+from lit_ft.masked_lm.trainer import MaskedLMTrainer
+from lit_ft.models.export import export_model, say_where
+from lit_ft.models.names import needs_hub, shown_name
+from lit_ft.report.figures import draw_losses
+from lit_ft.report.model_card import write_model_card
+from lit_ft.report.page import write_report
+
+SCALARS = ("loss", "masked_accuracy", "perplexity")
+
+
+def leave_results(
+    trainer: MaskedLMTrainer,
+    settings: SftSettings,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: MaskedLMRows,
+    provenance: dict[str, Any],
+    seconds: float,
+) -> None:
+    """Evaluate, then write `metrics.json`, `loss.png`, `model/`, `report.html`, and say what came out.
+
+    Args:
+        trainer: Which has ended.
+        settings: Of the run.
+        folder: The run folder.
+        tokenizer: Saved with the model.
+        rows: That were trained and evaluated on.
+        provenance: From `machine.provenance`.
+        seconds: The whole command took so far.
+    """
+    evaluated = [entry["step"] for entry in trainer.state.log_history if "val/loss" in entry]
+    if trainer.state.global_step not in evaluated[-1:]:
+        trainer.evaluate()
+    if not trainer.is_world_process_zero():
+        return
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    log: list[dict[str, Any]] = trainer.state.log_history
+    train = [entry for entry in log if "train/loss" in entry]
+    validation = [entry for entry in log if "val/loss" in entry]
+    step = _step_of_weights(trainer)
+    final = [entry for entry in validation if entry["step"] == step][-1]
+    metrics = {f"val/{name}": final[f"val/{name}"] for name in SCALARS}
+    if validation[0]["step"] == 0:
+        metrics |= {f"initial/{name}": validation[0][f"val/{name}"] for name in SCALARS}
+    metrics |= {"step": step, "train/tokens_seen": trainer.state.num_input_tokens_seen}
+    if train:
+        speeds = sorted(entry["train/tokens_per_second"] for entry in train)
+        metrics |= {
+            "train/loss": train[-1]["train/loss"],
+            "train/tokens_per_second": speeds[len(speeds) // 2],
+        }
+    device = trainer.args.device.type
+    metrics |= {"sft/seconds": seconds, "train/peak_memory_gb": peak_memory_gb(device)}
+    facts = {
+        "kind": "masked_lm",
+        "pretrained": shown_name(settings.model.pretrained),
+        "from_hub": needs_hub(settings.model.pretrained),
+        "splits": rows.facts,
+        "notes": rows.notes,
+        "probes": [],
+    }
+    # The figures first: an export or a picture that fails costs none of them.
+    runs.add_metrics(folder, metrics)
+    runs.add_facts(folder, {**facts, **provenance})
+    export_model(folder, model, model.state_dict(), tokenizer, tokenizer.model_max_length, "head")
+    filled = fill_probes(settings.probes, model, tokenizer) if settings.probes else []
+    probes = [{"text": text, "masks": masks} for text, masks in zip(settings.probes, filled, strict=True)]
+    runs.add_facts(folder, {"probes": probes})
+    write_model_card(folder)
+    points = [{"epoch": entry["epoch"], "loss": entry["train/loss"]} for entry in train]
+    draw_losses(folder / runs.LOSS_CURVE, points, validation)
+    write_report(folder)
+    _print_results(metrics, folder)
+    if settings.probes:
+        say("")
+        print_candidates(settings.probes, filled)
+
+
+def _step_of_weights(trainer: MaskedLMTrainer) -> int:
+    """The last step, or that of the best checkpoint where its weights were loaded at the end.
+
+    transformers 5.23 (trainer.py, _save_checkpoint) counts as best only a step that was evaluated and saved.
+    """
+    best = trainer.state.best_model_checkpoint
+    if trainer.args.load_best_model_at_end and best is not None:
+        return step_of(Path(best))
+    return trainer.state.global_step
+
+
+def _print_results(metrics: dict[str, Any], folder: Path) -> None:
+    say(f"\nheld-out texts, after step {metrics['step']:,} (perplexity is of the masked tokens)")
+    for name in SCALARS:
+        before = metrics.get(f"initial/{name}")
+        was = "" if before is None else f"   (before: {before:.4f})"
+        say(f"  {f'val/{name}':<20} {metrics[f'val/{name}']:.4f}{was}")
+    speed = metrics.get("train/tokens_per_second")
+    median = f", {speed:,.0f} a second (median)" if speed is not None else ""
+    say(f"  tokens trained on    {metrics['train/tokens_seen']:,}{median}")
+    say_where(folder)

@@ -1,0 +1,253 @@
+"""One masked-LM run from its settings to its results: what `sft` does once the command line is read."""
+
+import logging
+import re
+import signal
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate.utils import broadcast_object_list
+from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
+from trl import SFTConfig
+
+from lit_ft import runs
+from lit_ft.console import say, silence_writer_threads, warn
+from lit_ft.errors import UserError
+from lit_ft.launcher import global_rank, number_of
+from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, device_type, provenance
+from lit_ft.masked_lm.arguments import (
+    check_devices,
+    check_hardware,
+    check_loader,
+    check_optimizer,
+    training_arguments,
+)
+from lit_ft.masked_lm.candidates import Probes, check_probes
+from lit_ft.masked_lm.checkpoints import SaveByClock
+from lit_ft.masked_lm.data import prepare_rows
+from lit_ft.masked_lm.masking import (
+    MaskingCollator,
+    check_architecture,
+    check_masked_lm,
+    check_masks,
+    warn_of_words,
+)
+from lit_ft.masked_lm.results import leave_results
+from lit_ft.masked_lm.resume import (
+    PREFIX,
+    STATE,
+    check_resume,
+    find_checkpoint,
+    fingerprint,
+    is_sealed,
+    newest_checkpoint,
+    precision_of,
+    state_of,
+)
+from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SftSettings, trainer_settings
+from lit_ft.masked_lm.stopping import StopOnSignal
+from lit_ft.masked_lm.tracking import FiguresFirst, MaskedLMProgress, TensorBoardWriter
+from lit_ft.masked_lm.trainer import MaskedLMTrainer
+from lit_ft.masked_lm.trial import try_masked_lm
+from lit_ft.models.checks import check_max_tokens, take_padding_token
+from lit_ft.models.load import load_config, load_masked_lm, load_tokenizer, quiet, refuse_pickle, set_dropout
+from lit_ft.reliability import run_owner
+from lit_ft.reliability.processes import is_lost, leave_lost, refuse_taken_port
+from lit_ft.report.tables import table
+from lit_ft.settings.arguments import configs_dir
+from lit_ft.settings.config_file import places_of
+from lit_ft.speed import host
+from lit_ft.speed.attention import attend_in_pieces
+
+
+def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
+    """Train, evaluate, and leave the run folder.
+
+    Args:
+        settings: As parsed and checked.
+        resolved: The same as YAML, for `config.yaml`.
+        given: The command line after `sft`.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the signal that ended the run early.
+    """
+    begun = time.monotonic()
+    _quiet()
+    assert settings.name is not None
+    settled = fingerprint(resolved)
+    checkpoint = find_checkpoint(settings.name, settings.ckpt_path, resolved)
+    if checkpoint is not None:
+        if (owned := runs.run_of(checkpoint)) is not None and global_rank() == 0:
+            run_owner.own(owned)
+        step, total = state_of(checkpoint)
+        say(f"resuming at step {step} of {total} from {checkpoint}")
+    if settings.precision is None:  # a resumed run goes on as it began
+        device = device_type("cpu" if settings.trainer_args.get("use_cpu") else "auto")
+        settings.precision = automatic_precision(device) if checkpoint is None else precision_of(checkpoint)
+        resolved = re.sub(
+            "^precision: null$", f"precision: {settings.precision}", resolved, flags=re.MULTILINE
+        )
+    args = _arguments(settings, resumed=checkpoint is not None)
+    check_devices(args)
+    check_hardware(args)
+    told = global_rank(), max(1, number_of("WORLD_SIZE"))
+    if told != (args.process_index, args.world_size):
+        raise UserError(
+            f"expected process {told[0]} of {told[1]}, as RANK and WORLD_SIZE say, found "
+            f"{args.process_index} of {args.world_size}; start with "
+            "`torchrun --nproc_per_node N -m lit_ft sft ...`"
+        )
+    if advice := bfloat16_advice(settings.precision, "--precision", args.device.type):
+        warn(advice)
+    if checkpoint is not None:
+        check_resume(checkpoint, resolved, args.world_size)
+    source = settings.model.pretrained if checkpoint is None else str(checkpoint)
+    allow_pickle = settings.model.allow_pickle and checkpoint is None  # ours are safetensors
+    refuse_pickle(source, allow_pickle)
+    with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
+        config = load_config(source, SAMPLE_CONFIG)
+        check_architecture(config, source)
+        tokenizer = load_tokenizer(source, SAMPLE_CONFIG)
+        check_masked_lm(config, tokenizer, source)
+        check_max_tokens(config, settings.data.max_tokens, tokenizer)
+        take_padding_token(config, tokenizer, source)
+        check_probes(settings.probes, tokenizer, config)
+        places = places_of(list(given))
+        for name in ("hidden_dropout", "attention_dropout"):
+            if (value := getattr(settings.model, name)) is not None:
+                set_dropout(config, name, value, places.get(f"model.{name}"))
+        collator = MaskingCollator(
+            tokenizer,
+            probability=settings.data.mask_probability,
+            whole_words=settings.data.whole_words,
+            seed=settings.seed_everything,
+        )
+        rows = prepare_rows(settings.data, tokenizer)
+        check_masks(rows.validation, collator.fixed())
+        if settings.data.whole_words:
+            warn_of_words(rows.train, collator)
+        set_seed(settings.seed_everything)  # a new head draws its weights
+        model, missing = load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
+    attend_in_pieces(model)
+    host.prepare(model, args.device)
+    if missing:
+        warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
+
+    if checkpoint is None:
+        try_masked_lm(model, collator, rows.train, settings.data.layout, source)
+    folder = _run_folder(settings.name, checkpoint, args)
+    args.output_dir = str(folder / runs.CHECKPOINTS)
+    if args.process_index == 0:
+        runs.write(folder / runs.CONFIG, resolved)
+        run_owner.note_job(folder, settled)
+    command, seed = command_line(["sft", *given], configs_dir()), settings.seed_everything
+    origin = provenance(command, seed, args.device.type, args.world_size)
+    about = [(key, origin[key]) for key in ("command", "hardware")]
+    texts = {"run/command_and_versions": table(("what", "value"), [*about, *origin["versions"].items()])}
+    stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)
+    callbacks = [
+        FiguresFirst(),
+        SaveByClock(),
+        stop,
+        board,
+        *([Probes(settings.probes, tokenizer, board)] if settings.probes else []),
+    ]
+    trainer = MaskedLMTrainer(
+        model, args, tokenizer, collator, rows.train, rows.validation, callbacks, settings.on_nonfinite
+    )
+    trainer.on_full_disk = settings.on_full_disk
+    for bar in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(bar)
+    progress = MaskedLMProgress()
+    if not args.disable_tqdm:
+        trainer.add_callback(progress)
+    try:
+        with trainer.memory.named("--gradient_accumulation_steps"):
+            if checkpoint is not None and step == total:
+                _take_up_finished(trainer, checkpoint)
+            else:
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            if stop.signal_received is None:
+                leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
+            else:
+                step = trainer.state.global_step
+                saved = folder / runs.CHECKPOINTS / f"{PREFIX}{step}"
+                warn(
+                    f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, "
+                    + (f"saved in {saved}" if is_sealed(saved) else "which could not be saved")
+                    + "; go on with the same command and --ckpt_path last"
+                )
+    except KeyboardInterrupt:  # the second signal
+        newest = newest_checkpoint(folder / runs.CHECKPOINTS)
+        progress.close()
+        left = f"go on from {newest} with --ckpt_path last" if newest else "no checkpoint was saved yet"
+        warn(f"interrupted at step {trainer.state.global_step}; {left}")
+        return 128 + signal.SIGINT
+    except RuntimeError as error:
+        if is_lost(error):
+            progress.close()
+            leave_lost(error)
+        raise
+    finally:
+        stop.give_back()
+        progress.close()
+        board.close()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return stop.exit_code
+
+
+def _quiet() -> None:
+    """Leave our own lines, the bars and errors."""
+    quiet()
+    silence_writer_threads()
+    for name in ("accelerate", "trl", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|accelerate|trl)\..*")
+
+
+def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
+    """SFTConfig, its own complaints as one line; its folder is set once data and model are there."""
+    values = trainer_settings(settings, resumed)
+    try:
+        args = training_arguments(str(runs.RUNS), values)
+        check_optimizer(args)
+        check_loader(args)
+        return args
+    except UserError:
+        raise
+    except (ImportError, OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        refuse_taken_port(error)
+        given = ", ".join(f"trainer_args.{name}={value!r}" for name, value in settings.trainer_args.items())
+        advice = f"; change or remove {given}" if given else ""
+        raise UserError(f"trainer settings: {str(error).rstrip('. ')}{advice}") from error
+
+
+def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
+    """Where training had ended already: its record; the weights came with the model.
+
+    transformers 5.23 (trainer.py, _run_epoch) would train one step more, where `max_steps` ended it.
+    """
+    trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+    trainer.state.is_world_process_zero = trainer.is_world_process_zero()
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
+        trainer._load_best_model()
+
+
+def _run_folder(name: str, checkpoint: Path | None, args: SFTConfig) -> Path:
+    """The checkpoint's run, or a new one: made by the first process, told to the others."""
+    if checkpoint is not None:
+        folder = runs.run_of(checkpoint)
+        assert folder is not None
+        return folder
+    told: list[Any] = [None]
+    if args.process_index == 0:
+        folder = runs.new_run(name)
+        run_owner.own(folder)
+        told = [str(folder)]
+    return Path(broadcast_object_list(told)[0])

@@ -1,0 +1,241 @@
+"""The settings of `sft`. Their docstrings are its `--help`, so nothing heavy is imported here."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from lit_ft.errors import UserError
+from lit_ft.settings.flags import DEFAULT_SEED, FullDiskPolicy, NonFinitePolicy
+
+SAMPLE_CONFIG = "sample_sft.yaml"  # what an error names as needing no network
+
+
+@dataclass
+class DataSettings:
+    """The texts.
+
+    Args:
+        source: Where the texts come from: a dataset on the Hugging Face Hub such as `stanfordnlp/imdb`, a
+            local dataset folder, or `sample`, the embedded reviews. Not read where `train_path` is given.
+        subset: Name of the Hub dataset's subset (its configuration), where it has several.
+        train_split: Name of the Hub dataset's split to train on.
+        validation_split: Name of the Hub dataset's split to evaluate on. Without one, a part of the
+            training texts is held out (`validation_share`).
+        train_path: File or glob to train on: .csv, .tsv, .jsonl, .json, .parquet, or .txt with a text a line.
+        validation_path: File or glob to evaluate on; else a part of the training texts is held out.
+        text_column: Name of the column that holds the text.
+        validation_share: Share of the training texts held out for evaluation, where no others are given.
+            Equal texts stay on one side.
+        split_seed: Chooses which texts are held out. Kept apart from the run's seed, so that runs with
+            different seeds are evaluated on the same texts.
+        unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
+            backslash and a quote become a quote.
+        strip_html_breaks: Turn `<br />` into a line break.
+        on_empty: What to do with rows without text: leave them out (counted in a warning), or stop.
+        layout: `pack` joins the texts and cuts them into full blocks, so that nothing is padded;
+            `truncate` keeps a text a row, cut at `max_tokens`, and groups rows of like length.
+        max_tokens: Tokens a block, or the longest row; special tokens included.
+        mask_probability: Share of the tokens to guess. Of these, 80 % are masked, 10 % replaced by a
+            random token, 10 % left as they are.
+        whole_words: Choose words and mask all pieces of each, instead of single pieces.
+        batch_size: Rows a training step, on each device.
+        eval_batch_size: Rows a step of an evaluation, on each device.
+        num_workers: Processes that prepare batches beside the training; 0 prepares them in it.
+    """
+
+    source: str | None = None
+    subset: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    train_path: str | None = None
+    validation_path: str | None = None
+    text_column: str = "text"
+    validation_share: float = 0.05
+    split_seed: int = 0
+    unescape: bool = False
+    strip_html_breaks: bool = False
+    on_empty: Literal["drop", "stop"] = "drop"
+    layout: Literal["pack", "truncate"] = "pack"
+    max_tokens: int = 256
+    mask_probability: float = 0.15
+    whole_words: bool = False
+    batch_size: int = 32
+    eval_batch_size: int = 64
+    num_workers: int = 0
+
+
+@dataclass
+class ModelSettings:
+    """The model and its optimizer.
+
+    Args:
+        pretrained: The model to start from: a Hub name such as `bert-base-cased` (`name@revision` pins it), a
+            model folder, `sample` (a tiny BERT made on the spot), or `sft:NAME`, the model of the newest
+            `sft` run of that name. A folder without a masked-LM head gets a new one.
+        allow_pickle: Take `pytorch_model.bin` where there is no `model.safetensors`. Only weights are read
+            from it, by torch's own reader; still, take a pickle only from those whom you trust.
+        learning_rate: AdamW's learning rate at its height.
+        weight_decay: AdamW's decoupled weight decay; biases and normalisation weights are left out.
+        warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its height,
+            before it falls linearly to 0 at the last step.
+        hidden_dropout: Dropout after the embeddings and in each layer; the model's own if not given.
+        attention_dropout: Dropout on attention weights; the model's own if not given. 0 is faster.
+    """
+
+    pretrained: str = "sample"
+    allow_pickle: bool = False
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.01
+    warmup_share: float = 0.1
+    hidden_dropout: float | None = None
+    attention_dropout: float | None = None
+
+
+@dataclass
+class SftSettings:
+    """A masked-LM fine-tuning run.
+
+    Args:
+        data: The texts.
+        model: The model and its optimizer.
+        seed_everything: The run's seed: a new head's weights, the order of the rows, their masks, dropout.
+        name: The run's name; by default that of the first --config, or `default`.
+        ckpt_path: Go on from a checkpoint: `last` for the newest one of this name, or a checkpoint folder.
+        num_train_epochs: How often to go through the texts; may be a fraction.
+        max_steps: Optimizer steps after which to stop, whatever `num_train_epochs` says; -1 for no such end.
+        gradient_accumulation_steps: Batches an optimizer step.
+        precision: `32-true` computes in float32; `bf16-mixed` multiplies in bfloat16, with the weights in
+            float32. By default `bf16-mixed` where the hardware multiplies bfloat16 itself, else `32-true`.
+        logging_steps: Optimizer steps between two points of the training curves.
+        eval_strategy: When to evaluate: every `eval_steps`, at each epoch's end, or only at the end of the
+            training (`no`), where an evaluation always takes place.
+        eval_steps: Optimizer steps between two evaluations, where `eval_strategy` is `steps`.
+        eval_on_start: Evaluate before the first step too, so that before and after are on record.
+        save_steps: Optimizer steps between two checkpoints; one is also saved at the end, and every 5 minutes
+            where that takes under 3 % of the time.
+        save_total_limit: How many checkpoints to keep, the newest ones.
+        probes: Texts with one or more [MASK]: after every evaluation the model's best candidates are
+            written to TensorBoard, at the end of the run to the console.
+        on_nonfinite: What to do where a step's loss or gradient is no number: stop, or skip the step and say
+            which rows it had; it stops all the same after 5 in a row, or where they are over 1 % of the run.
+        on_full_disk: What to do where a checkpoint cannot be written: stop, or go on with the one before it.
+        trainer_args: Any other field of TRL's SFTConfig, such as `{optim: adafactor}`.
+    """
+
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    seed_everything: int = DEFAULT_SEED
+    name: str | None = None
+    ckpt_path: str | None = None
+    num_train_epochs: float = 1.0
+    max_steps: int = -1
+    gradient_accumulation_steps: int = 1
+    precision: Literal["32-true", "bf16-mixed"] | None = None
+    logging_steps: int = 20
+    eval_strategy: Literal["no", "steps", "epoch"] = "epoch"
+    eval_steps: int = 500
+    eval_on_start: bool = True
+    save_steps: int = 500
+    save_total_limit: int = 2
+    probes: list[str] = field(default_factory=list)
+    on_nonfinite: NonFinitePolicy = "stop"
+    on_full_disk: FullDiskPolicy = "stop"
+    trainer_args: dict[str, Any] = field(default_factory=dict)
+
+
+# Setting -> field of SFTConfig, with fit's name where fit has one.
+TRAINER_FIELDS = {
+    "data.batch_size": "per_device_train_batch_size",
+    "data.eval_batch_size": "per_device_eval_batch_size",
+    "data.num_workers": "dataloader_num_workers",
+    "model.learning_rate": "learning_rate",
+    "model.weight_decay": "weight_decay",
+    "model.warmup_share": "warmup_steps",  # transformers 5 takes a number below 1 as a share
+    "seed_everything": "seed",
+    "num_train_epochs": "num_train_epochs",
+    "max_steps": "max_steps",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "precision": "bf16",
+    "logging_steps": "logging_steps",
+    "eval_strategy": "eval_strategy",
+    "eval_steps": "eval_steps",
+    "eval_on_start": "eval_on_start",
+    "save_steps": "save_steps",
+    "save_total_limit": "save_total_limit",
+}
+# Fields of SFTConfig that other settings decide: not to be given in trainer_args.
+DECIDED = {
+    **{name: f"--{setting}" for setting, name in TRAINER_FIELDS.items()},
+    "output_dir": "--name",
+    "overwrite_output_dir": "nothing: every run has a folder of its own",
+    "resume_from_checkpoint": "--ckpt_path",
+    "train_sampling_strategy": "--data.layout",
+    "logging_dir": "--name",
+    "run_name": "--name",
+    "report_to": "nothing: TensorBoard always gets the curves",
+    "do_eval": "--eval_strategy",
+}
+BOUNDS: dict[str, tuple[float, float]] = {  # setting -> least value, and the one that it must stay below
+    "data.validation_share": (1e-9, 1),
+    "data.mask_probability": (1e-9, 1),
+    "data.batch_size": (1, 1e9),
+    "data.eval_batch_size": (1, 1e9),
+    "data.num_workers": (0, 1e9),
+    "model.learning_rate": (0, 1e9),
+    "model.weight_decay": (0, 1e9),
+    "model.warmup_share": (0, 1),
+    "model.hidden_dropout": (0, 1),
+    "model.attention_dropout": (0, 1),
+    "num_train_epochs": (1e-9, 1e9),
+    "gradient_accumulation_steps": (1, 1e9),
+    "logging_steps": (1, 1e9),
+    "eval_steps": (1, 1e9),
+    "save_steps": (1, 1e9),
+    "save_total_limit": (1, 1e9),
+}
+
+
+def value_of(settings: SftSettings, key: str) -> Any:
+    """The value behind a key such as `data.batch_size`."""
+    value: Any = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def all_keys() -> list[str]:
+    """The key of every setting, such as `data.batch_size` or `name`."""
+    groups = {"data": DataSettings, "model": ModelSettings}
+    nested = [f"{group}.{f.name}" for group, cls in groups.items() for f in fields(cls)]
+    return nested + [f.name for f in fields(SftSettings) if f.name not in groups]
+
+
+def check_bounds(settings: SftSettings) -> None:
+    """Refuse numbers that no run could use."""
+    for key, (least, below) in BOUNDS.items():
+        value = value_of(settings, key)
+        if value is None or least <= value < below:
+            continue
+        wanted = "above 0" if least == 1e-9 else f"of at least {least:g}"
+        wanted += f" and below {below:g}" if below < 1e9 else ""
+        raise UserError(f"expected {key} {wanted}, found {value}; set --{key}")
+    if settings.max_steps < 1 and settings.max_steps != -1:
+        raise UserError(f"expected max_steps of at least 1, or -1 for no limit, found {settings.max_steps}")
+
+
+def trainer_settings(settings: SftSettings, resumed: bool) -> dict[str, Any]:
+    """The fields of SFTConfig that the settings say.
+
+    Args:
+        settings: As parsed and checked.
+        resumed: Whether the run goes on from a checkpoint.
+    """
+    for name, value in settings.trainer_args.items():
+        if name in DECIDED:
+            raise UserError(f"trainer_args.{name}={value!r} has a setting of its own; use {DECIDED[name]}")
+    values = {name: value_of(settings, key) for key, name in TRAINER_FIELDS.items()}
+    values["bf16"] = settings.precision == "bf16-mixed"
+    values["eval_on_start"] = settings.eval_on_start and not resumed  # transformers repeats it on a resume
+    # Packed rows are all of one length: nothing to group.
+    values["train_sampling_strategy"] = "random" if settings.data.layout == "pack" else "group_by_length"
+    values["disable_tqdm"] = False  # transformers goes by its log level, which is another matter
+    return {**values, **settings.trainer_args}

@@ -1,0 +1,108 @@
+"""What becomes of the head of a folder that is a trained classifier already: taken over, or drawn anew.
+
+C classes.
+"""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+
+from lit_ft.console import say, warn
+from lit_ft.models.blueprint import output_weights
+
+GENERIC = re.compile(r"LABEL_(\d+)")
+SINGLE = (None, "single_label_classification")
+
+
+@dataclass(frozen=True)
+class Head:
+    """What to do with the rows of a folder's head.
+
+    Attributes:
+        rows: The folder's row of each class, (C,); None draws a new output layer.
+        words: What is said of it, behind the folder's name.
+    """
+
+    rows: list[int] | None
+    words: str
+
+
+def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
+    """What the folder's own class names make of its head.
+
+    Rows follow their names where both sets are equal, first as they are written, then without regard to case.
+    `LABEL_0`, `LABEL_1`, ... say numbers only, and so does a config without names.
+
+    Args:
+        config: As the folder has it.
+        names: Ours, lowest label first, (C,).
+    """
+    problem, task = getattr(config, "problem_type", None), _other_task(config)
+    single = problem in SINGLE and not task
+    by_number: dict[Any, Any] = config.id2label or {}
+    theirs = [str(by_number[i]).strip() for i in sorted(by_number)]
+    if single and len(theirs) == len(names):
+        for alike in (str, str.casefold):
+            place = {alike(name): i for i, name in enumerate(theirs)}
+            ours = [alike(name.strip()) for name in names]
+            if len(place) == len(names) and set(ours) == set(place):
+                return Head([place[name] for name in ours], "by its class names")
+    numbers = [int(found[1]) for name in theirs if (found := GENERIC.fullmatch(name))]
+    if single and len(numbers) == len(theirs):
+        # A config without names has those of two classes, whatever the head has.
+        same = sorted(numbers) == list(range(len(names)))
+        rows = [numbers.index(i) for i in range(len(names))] if same else list(range(len(names)))
+        return Head(rows, f"by number, as its classes have no names: its class 0 is '{names[0]}'")
+    other_task = task or (None if problem in SINGLE else problem)
+    words = f"of {other_task}" if other_task else f"for {_shown(theirs)}, not {_shown(names)}"
+    return Head(None, words)
+
+
+def settle(net: PreTrainedModel, head: Head, info: Mapping[str, Any], folder: str) -> None:
+    """Bring the loaded rows into our order, and say where the output layer comes from.
+
+    A folder without a head is the usual beginning, and nothing is said of it.
+
+    Args:
+        net: As loaded.
+        head: As planned.
+        info: The loading report.
+        folder: The model's name, for the line.
+    """
+    outputs = output_weights(net.config)
+    if not outputs or set(outputs) & info["missing_keys"]:
+        return
+    weights, is_drawn = dict(net.named_parameters()), False
+    if {key for key, *_ in info["mismatched_keys"]} & set(outputs):  # drawn by transformers
+        is_drawn, words = True, head.words if head.rows is None else "for another number of classes"
+    elif head.rows is None:
+        # from_pretrained has no way to leave a weight out: a whole model, drawn for its output layer.
+        is_drawn, words = True, head.words
+        fresh = AutoModelForSequenceClassification.from_config(
+            copy.deepcopy(net.config), dtype=torch.float32, trust_remote_code=False
+        )
+        with torch.no_grad():
+            for name in outputs:
+                weights[name].copy_(fresh.get_parameter(name))
+    if is_drawn:
+        warn(f"the head of {folder} is {words}: a new output layer is drawn")
+        return
+    with torch.no_grad():
+        for name in outputs:
+            weights[name].copy_(weights[name][head.rows])  # (C, ...)
+    say(f"head: taken over from {folder}, {head.words}")
+
+
+def _other_task(config: PretrainedConfig) -> str | None:
+    """The architecture whose head may have the names of ours, and labels tokens or choices instead."""
+    alike = ("ForTokenClassification", "ForMultipleChoice")
+    return next((name for name in config.architectures or () if str(name).endswith(alike)), None)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3))

@@ -1,0 +1,81 @@
+"""Which inputs a model takes of those that its tokenizer gives: asked of both, not looked up by family."""
+
+import inspect
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from lit_ft.console import warn
+from lit_ft.data.tokens import Template, template_of
+
+SEES_PADDING = "sees_padding"  # of a config: whether padding changes what the model says of a text
+
+
+def fit_to_model(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, name: str) -> None:
+    """Have the tokenizer give only what the model takes; in a saved folder, too, so that a pipeline runs.
+
+    Tokenizers of class BertTokenizer, and those that transformers 4 saved, name `token_type_ids` whatever the
+    model; DistilBERT and ModernBERT know none.
+
+    Args:
+        tokenizer: Of the model's folder; changed in place.
+        config: The model's.
+        name: The model in messages.
+    """
+    template = template_of(tokenizer)
+    if "token_type_ids" in tokenizer.model_input_names and not takes_token_types(config, template):
+        keep(
+            tokenizer, "model_input_names", [n for n in tokenizer.model_input_names if n != "token_type_ids"]
+        )
+    if tokenizer.cls_token_id is not None and not {*template.before, *template.after} & {
+        tokenizer.cls_token_id,
+        tokenizer.bos_token_id,
+    }:
+        warn(
+            f"the tokenizer of {name} has a {tokenizer.cls_token} token but puts none into a text; if the "
+            "model was trained with it, give the tokenizer a post-processor (tokenizers.processors)"
+        )
+
+
+def takes_token_types(config: PretrainedConfig, template: Template) -> bool:
+    """Whether the model has an input for token types, and knows those that the tokenizer gives."""
+    before, own, after = template.types
+    known = getattr(config, "type_vocab_size", None) or 0  # DeBERTa: 0, which ignores them
+    if known and max([*before, own, *after]) >= known:
+        return False
+    for mapping in (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING):
+        if type(config) in mapping:
+            found = mapping[type(config)]
+            network: Any = found[0] if isinstance(found, tuple) else found
+            return "token_type_ids" in inspect.signature(network.forward).parameters
+    return True
+
+
+def keep(tokenizer: PreTrainedTokenizerBase, setting: str, value: Any) -> None:
+    """Set one of the tokenizer's settings so that `save_pretrained` writes it, too.
+
+    transformers 5.23 (tokenization_utils_base.py, save_pretrained) writes the present value of those settings
+    alone that it was made with.
+    """
+    tokenizer.init_kwargs[setting] = value
+    setattr(tokenizer, setting, value)
+
+
+def by_length(net: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A padded batch, (B, T) each -> logits (B, C), for which rows of equal length go together, unpadded."""
+    mask = inputs["attention_mask"].bool()
+    lengths = mask.sum(1)
+    parts, places = [], []
+    for length in lengths.unique():
+        rows = (lengths == length).nonzero()[:, 0]
+        inside = mask[rows[0]]
+        parts.append(net(**{key: value[rows][:, inside] for key, value in inputs.items()}).logits)
+        places.append(rows)
+    return torch.cat(parts)[torch.cat(places).argsort()]

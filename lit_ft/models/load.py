@@ -1,0 +1,394 @@
+"""`--model.pretrained` to config, tokenizer and weights: the one place that loads models.
+
+A folder whose weights are not the whole encoder is refused: transformers would draw the rest at random.
+"""
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from lit_ft.console import warn
+from lit_ft.errors import UserError, unusable
+from lit_ft.hub import hub_errors
+from lit_ft.models.blueprint import base_names, dropout_names
+from lit_ft.models.checks import (
+    check_layers,
+    check_vocabulary,
+    refuse_kernels,
+    refuse_quantised,
+    refuse_without_classifier,
+)
+from lit_ft.models.heads import Head, settle
+from lit_ft.models.inputs import fit_to_model
+from lit_ft.models.names import check_weights, find_model, only_pickled, pretrained_arguments
+from lit_ft.sample.encoder import sample_encoder
+
+# What leaves a fast tokenizer's folder for a checkpoint, and a checkpoint for a folder: all of it is text.
+TOKENIZER_FILES = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+}
+ALLOW_PICKLE = "--model.allow_pickle true"
+# Attributes that a config may have for each; the model itself says which of them it reads. Of the
+# classifier's only one is set: XLM and XLNet have one before the head and one elsewhere.
+DROPOUTS = {
+    "hidden_dropout": (
+        "hidden_dropout_prob",  # BERT, RoBERTa, DeBERTa
+        "hidden_dropout",
+        "dropout",  # DistilBERT, XLM, BART
+        "dropout_rate",
+        "resid_pdrop",
+        "embd_pdrop",
+        "resid_dropout",
+        "embed_dropout",
+        "embedding_dropout",
+        "mlp_dropout",
+    ),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"),
+    "classifier_dropout": (
+        "classifier_dropout",
+        "classifier_dropout_prob",
+        "cls_dropout",
+        "seq_classif_dropout",
+        "summary_last_dropout",
+        "summary_first_dropout",
+    ),
+}
+
+
+def quiet() -> None:
+    """Silence transformers' weight-loading bars and reports: a new classifier head is always 'missing'."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def resolve(pretrained: str) -> str:
+    """The folder or Hub name behind a `pretrained` setting.
+
+    `sample` is the tiny BERT of the embedded reviews, built on first use; `sft:NAME` is the model of the
+    newest masked-LM run of that name. Anything else is returned as it is.
+    """
+    if pretrained == "sample":
+        quiet()  # the first time it is built here, and saved
+        return str(sample_encoder())
+    return find_model(pretrained, "--model.pretrained")
+
+
+def pin(pretrained: str) -> str:
+    """`sft:NAME` as the folder that it means now: after the next `sft` run it would mean another model."""
+    return find_model(pretrained, "--model.pretrained") if pretrained.startswith("sft:") else pretrained
+
+
+def refuse_pickle(pretrained: str, allow_pickle: bool) -> None:
+    """Refuse what holds its weights as a pickle only, where that can be told before any text is read."""
+    check_weights(resolve(pretrained), allow_pickle, ALLOW_PICKLE)
+
+
+@contextlib.contextmanager
+def weights_source(pretrained: str, allow_pickle: bool, flag: str = ALLOW_PICKLE) -> Iterator[dict[str, Any]]:
+    """The arguments of `from_pretrained` for a model's weights; inside, a pickle is refused in one line.
+
+    Args:
+        pretrained: A model's setting.
+        allow_pickle: Whether a pickle is taken, too. torch's `weights_only` holds for them.
+        flag: The flag that says so.
+    """
+    name = resolve(pretrained)
+    check_weights(name, allow_pickle, flag)
+    try:
+        # None: safetensors, and where there are none, a pickle
+        yield {**pretrained_arguments(name), "use_safetensors": None if allow_pickle else True}
+    except OSError as error:
+        if allow_pickle:
+            raise
+        if "cannot be loaded with `safetensors`" in str(error):  # transformers 5.23, modeling_utils.py
+            raise UserError(
+                only_pickled(name, "the Hub has none of it, but perhaps a pickle", flag)
+            ) from None
+        if _is_cached_as_pickle(name):  # and the Hub, which is not asked, may have more
+            found = "found only pytorch_model.bin, a pickle, in the local cache"
+            raise UserError(only_pickled(name, found, flag)) from None
+        raise
+
+
+def _is_cached_as_pickle(name: str) -> bool:
+    arguments = pretrained_arguments(name)
+    if Path(name).is_dir() or name.count("/") > 1:
+        return False
+    repository, revision = arguments["pretrained_model_name_or_path"], arguments.get("revision")
+    return isinstance(try_to_load_from_cache(repository, "pytorch_model.bin", revision=revision), str)
+
+
+@contextlib.contextmanager
+def loading(pretrained: str, part: str, sample_config: str = "sample.yaml") -> Iterator[None]:
+    """One line for whatever goes wrong in a folder or with the Hub; `part` is model or tokenizer."""
+    what = f"{part} '{pretrained}'" if part == "model" else f"{part} of '{pretrained}'"
+    with unusable(f"the {what}", "load or save it again, or set another model"):
+        with hub_errors(what, sample_config):
+            yield
+
+
+def load_config(pretrained: str, sample_config: str = "sample.yaml") -> PretrainedConfig:
+    """The model's config; `sample_config` is what an error names as needing no network."""
+    with loading(pretrained, "model", sample_config):
+        config = AutoConfig.from_pretrained(**pretrained_arguments(resolve(pretrained)))
+    refuse_kernels(config, pretrained)
+    refuse_quantised(config, pretrained)
+    check_layers(config)
+    return config
+
+
+def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str | None = None) -> None:
+    """Set one of the `DROPOUTS` under the names that the model reads.
+
+    Args:
+        config: Changed in place.
+        setting: Its name among ours.
+        value: The share.
+        place: Of the setting, where it is no flag, such as `sample.yaml, line 12`.
+
+    Raises:
+        UserError: The model has no such dropout.
+    """
+    head = setting == "classifier_dropout"
+    own = [name for name in DROPOUTS[setting] if hasattr(config, name)]
+    auto = AutoModelForSequenceClassification if head else AutoModel
+    names = dropout_names(config, DROPOUTS[setting], auto)
+    if names is None or not (names or head):  # BigBird reads it while it runs
+        names = own
+    if head:
+        names = sorted(names, key=lambda name: name not in own)[:1]
+    if not names:
+        found = f"found {value}" + (f" in {place}" if place else "")
+        raise UserError(f"{config.model_type} models have no {setting}, {found}; set --model.{setting}=null")
+    for name in names:
+        setattr(config, name, value)
+
+
+def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTrainedTokenizerBase:
+    """The model's fast tokenizer."""
+    quiet()
+    with loading(pretrained, "tokenizer", sample_config):
+        tokenizer: Any = AutoTokenizer.from_pretrained(**pretrained_arguments(resolve(pretrained)))
+        tokenizer.encode("a")  # some damage to its files shows only here
+        if tokenizer.is_fast and not _has_tokenizer_json(pretrained):
+            # As a checkpoint and model/ will have it. transformers 5.23 makes RemBERT's of its sentencepiece
+            # model without [CLS] and [SEP] (tokenization_rembert.py), and adds them when it reads that again.
+            tokenizer = tokenizer_from_files(tokenizer_files(tokenizer))
+    if not tokenizer.is_fast:
+        raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
+    config = load_config(pretrained, sample_config)
+    check_vocabulary(config, tokenizer, pretrained)
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"expected a tokenizer with a padding token for {pretrained}, found none")
+        tokenizer.pad_token = tokenizer.eos_token  # as usual for decoders; what is padding is masked
+        warn(f"{pretrained} has no padding token: its end of text, {tokenizer.eos_token!r}, is taken")
+    fit_to_model(tokenizer, config, pretrained)
+    return tokenizer
+
+
+def _has_tokenizer_json(pretrained: str) -> bool:
+    arguments = pretrained_arguments(resolve(pretrained))
+    name, revision = arguments["pretrained_model_name_or_path"], arguments.get("revision")
+    if Path(name).is_dir():
+        return (Path(name) / "tokenizer.json").is_file()
+    return isinstance(try_to_load_from_cache(name, "tokenizer.json", revision=revision), str)
+
+
+def load_classifier(
+    pretrained: str, config: PretrainedConfig, allow_pickle: bool = False, head: Head | None = None
+) -> PreTrainedModel:
+    """The encoder's weights under a classifier head, in float32 whatever the folder holds.
+
+    transformers 5 loads in the checkpoint's own dtype: a float16 folder would train in float16.
+
+    Args:
+        pretrained: The model's setting.
+        config: With our classes.
+        allow_pickle: Whether a pickle is taken, too.
+        head: What becomes of the folder's head; by default it is loaded as it is, where the shapes are ours.
+
+    Raises:
+        UserError: The folder holds anything else than the whole encoder.
+    """
+    quiet()
+    with loading(pretrained, "model"), weights_source(pretrained, allow_pickle) as source:
+        net, info = AutoModelForSequenceClassification.from_pretrained(
+            **source,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    check_report(net, info, pretrained)
+    if head is not None:
+        settle(net, head, info, pretrained)
+    return net
+
+
+def load_masked_lm(
+    pretrained: str,
+    config: PretrainedConfig,
+    sample_config: str,
+    allow_pickle: bool = False,
+    flag: str = ALLOW_PICKLE,
+) -> tuple[PreTrainedModel, list[str]]:
+    """The weights under a masked-LM head, in float32; and the names of the head's that the folder lacks."""
+    quiet()
+    weights = weights_source(pretrained, allow_pickle, flag)
+    with loading(pretrained, "model", sample_config), weights as source:
+        net, info = AutoModelForMaskedLM.from_pretrained(
+            **source,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    return net, check_report(net, info, pretrained, task_head=False)
+
+
+def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:
+    """A classifier of this shape, whose weights are about to be replaced by a checkpoint's."""
+    quiet()
+    refuse_kernels(config, "the checkpoint's encoder")
+    refuse_without_classifier(config, "the checkpoint's encoder")
+    check_layers(config)
+    return AutoModelForSequenceClassification.from_config(
+        config, dtype=torch.float32, trust_remote_code=False
+    )
+
+
+def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """The tokenizer as file name -> text, to travel inside a checkpoint."""
+    with tempfile.TemporaryDirectory() as name:
+        tokenizer.save_pretrained(name)
+        files = [path for path in Path(name).iterdir() if path.name in TOKENIZER_FILES]
+        return {path.name: path.read_text(encoding="utf-8") for path in files}
+
+
+def tokenizer_from_files(files: dict[str, str]) -> PreTrainedTokenizerBase:
+    """The tokenizer of `tokenizer_files`: nothing else is written, and no code that it names is run."""
+    quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in TOKENIZER_FILES & files.keys():
+            text = files[name]
+            if name == "tokenizer_config.json":
+                values = json.loads(text)
+                # Nor is a file read that lies elsewhere.
+                kept = {k: v for k, v in values.items() if k != "auto_map" and not k.endswith("_file")}
+                text = json.dumps(kept)
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+# What older versions of transformers saved beside the weights, and newer ones compute.
+BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "num_batches_tracked")
+SHOWN = 2  # names of weights in a message
+
+
+def check_report(
+    net: PreTrainedModel, info: Mapping[str, Any], folder: str, task_head: bool = True
+) -> list[str]:
+    """Refuse weights that are not the whole encoder; only the head and a pooler may be new.
+
+    Args:
+        net: As loaded.
+        info: The loading report, `output_loading_info` of `from_pretrained`.
+        folder: The model's name.
+        task_head: Whether weights of the head may have another shape: a classifier's for other classes.
+
+    Returns:
+        The head's weights that the folder lacks, sorted.
+
+    Raises:
+        UserError: Weights of the encoder are missing, left over or of another shape, with their names.
+    """
+    own, prefix = set(net.state_dict()), f"{net.base_model_prefix}."
+    encoder = {key for key in own if key.startswith(prefix)} or own & base_names(net.config)
+
+    def is_encoder(key: str) -> bool:
+        return key in encoder and "pooler" not in key
+
+    missing = sorted(filter(is_encoder, info["missing_keys"]))
+    shapes = sorted(
+        (key, tuple(found), tuple(expected))
+        for key, found, expected in info["mismatched_keys"]
+        if is_encoder(key) or not task_head
+    )
+    number = f"of {sum(map(is_encoder, own))} weights of the encoder"
+    if missing:
+        raise UserError(
+            f"{folder}: {len(missing)} {number} are not in its files ({_some(missing)}): they would start "
+            f"untrained; {_mend(missing, info['unexpected_keys'])}"
+        )
+    if shapes:
+        key, found, expected = shapes[0]
+        raise UserError(
+            f"{folder}: expected {key} of shape {expected} by its config.json, found {found} in its files"
+            + (f", and {len(shapes) - 1} more like it" if len(shapes) > 1 else "")
+            + "; save model and config again together, or set another model"
+        )
+    if left := _left_over(net, prefix, info["unexpected_keys"]):
+        raise UserError(
+            f"{folder}: its files hold {len(left)} weights of the encoder that its config.json has no place "
+            f"for ({_some(left)}); save model and config again together, or set another model"
+        )
+    return sorted(key for key in info["missing_keys"] if key not in encoder)
+
+
+def _left_over(net: PreTrainedModel, prefix: str, keys: Collection[str]) -> list[str]:
+    """What the encoder would have taken; other tasks' heads are not, nor what the bare model has besides."""
+    children = {name for name, _ in net.base_model.named_children()}
+    found = [
+        key
+        for key in sorted(keys)
+        if (key.startswith(prefix) or key.partition(".")[0] in children)  # a bare model's have no prefix
+        and "pooler" not in key
+        and key.rpartition(".")[2] not in BUFFERS
+    ]
+    known = base_names(net.config) if found else set()
+    return [key for key in found if key.removeprefix(prefix) not in known]
+
+
+def _mend(missing: Collection[str], unexpected: Collection[str]) -> str:
+    """What to do; where all names only begin with something else, that is said."""
+    for bare in (False, True):  # a bare model's names have no prefix of their own
+        for name in missing:
+            ending = name.partition(".")[2] if bare else name
+            for key in unexpected:
+                if ending and key.endswith(f".{ending}"):
+                    return (
+                        f"their names begin with '{key.removesuffix(ending)}' there: save the model that is "
+                        "inside with its save_pretrained, or rename them"
+                    )
+    return "save the whole model again with save_pretrained, or set another model"
+
+
+def _some(names: Collection[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:SHOWN]) + (", ..." if len(shown) > SHOWN else "")

@@ -1,0 +1,67 @@
+"""Runs of several processes: numbers that all agree on, and how a process ends when another is lost."""
+
+import os
+import re
+import sys
+from typing import Any, NoReturn
+
+import torch
+
+from lit_ft.errors import UserError
+from lit_ft.launcher import global_rank
+
+# gloo's words (torch 2.13); NCCL's errors have a class of their own.
+LOST = re.compile("Connection (closed|reset|refused)|Broken pipe|pair closure", re.IGNORECASE)
+# torch 2.13, torch/csrc/distributed/c10d/TCPStoreLibUvBackend.cpp
+TAKEN = re.compile(r"server socket has failed to listen.*?port: (\d+).*?(EADDRINUSE|EACCES)", re.DOTALL)
+
+
+def largest(number: int, args: Any) -> int:
+    """The largest of all processes' numbers, so that all do the same. All of them call this.
+
+    Args:
+        number: This process's; a truth counts 1, and is then true on any of them.
+        args: The TrainingArguments of transformers: where it computes, in how many processes.
+    """
+    if args.world_size == 1:
+        return number
+    found = torch.tensor(number, device=args.device)
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return int(found)
+
+
+def refuse_taken_port(error: BaseException) -> None:
+    """Turn the error of a port that another program has into one line.
+
+    Raises:
+        UserError: It is that error.
+    """
+    if (found := TAKEN.search(str(error))) is not None:
+        raise UserError(
+            f"port {found[1]}, by which the processes of a run find each other, is taken by another program "
+            f"({found[2]}); set the variable MASTER_PORT to a free one (torchrun: --master_port)"
+        ) from error
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process of the run does not answer."""
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and LOST.search(str(error)) is not None
+    )
+
+
+def leave_lost(error: BaseException) -> NoReturn:
+    """End at once where the connection is lost; of many processes the first two say it: one may be gone."""
+    words = " ".join(str(error).split()).split(". ")[0].split("] ", 1)[-1]  # gloo's end in a long advice
+    leave(f"another process does not answer any more ({words[:200]})" if global_rank() < 2 else None)
+
+
+def leave(what: str | None, code: int = 1) -> NoReturn:
+    """End this process without tidying up, which would wait for the others."""
+    if what is not None:
+        advice = "go on with the same command (fit and sft: and --ckpt_path last)"
+        below_the_bar = "\n" if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{below_the_bar}lit_ft: error: {what}, so that all end; {advice}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,72 @@
+"""Several runs side by side: what was set differently, then what came out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_ft import runs
+from lit_ft.errors import UserError
+from lit_ft.report.page import render
+from lit_ft.report.scores import RESULTS, SPLITS
+from lit_ft.report.tables import number
+from lit_ft.report.tensorboard import flat
+
+ALIKE = ("name", "data.predict_output", "trainer.default_root_dir")  # no setting of an experiment
+
+
+def compare(folders: Sequence[Path]) -> dict[str, Any]:
+    """Names of the runs, the differing settings, and the results, a value a run each.
+
+    Raises:
+        UserError: One of them is no finished run.
+    """
+    configs, metrics, facts = [], [], []
+    for run in folders:
+        if not (run / runs.METRICS).is_file() or not (run / runs.CONFIG).is_file():
+            raise UserError(f"expected a finished run in {run}, with {runs.METRICS} and {runs.CONFIG}")
+        configs.append(flat(yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8"))))
+        metrics.append(runs.read_metrics(run))
+        facts.append(runs.read_facts(run))
+    keys = dict.fromkeys(key for config in configs for key in config if key not in ALIKE)
+    rows = [(key, [config.get(key) for config in configs]) for key in keys]
+    rows = [(key, values) for key, values in rows if len(set(map(repr, values))) > 1]
+    tags = [tag for tag in RESULTS if any(tag in figures for figures in metrics)]
+    results = [(tag, [figures.get(tag) for figures in metrics]) for tag in tags]
+    for prefix, split in SPLITS.items():  # a figure is compared with one of the same texts only
+        if any(f"{prefix}/accuracy" in figures for figures in metrics):
+            found = [run.get("splits", {}).get(split, {}).get("where") for run in facts]
+            results.append((f"{prefix}/where", found))
+    return {
+        "runs": [f"{run.absolute().parent.name}/{run.name}" for run in folders],
+        "settings": [(key, [_shown(value) for value in values]) for key, values in rows],
+        "results": results,
+    }
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def write_comparison(compared: dict[str, Any], path: Path) -> None:
+    """Write `compare`'s table as a page."""
+    tag, values = next(iter(compared["results"]), ("", []))
+    known = [value for value in values if value is not None]
+    summary = f"{tag} from {number(min(known))} to {number(max(known))}." if known else ""
+    runs.write(path, render("comparison.html.j2", metrics={}, summary=summary, **compared))
+
+
+def as_text(compared: dict[str, Any]) -> str:
+    """`compare`'s table for a terminal."""
+    rows = [["", *compared["runs"]]]
+    rows += [[name, *values] for name, values in compared["settings"]] or [["no setting differs"]]
+    rows += [[""]]
+    rows += [[tag, *(number(value) for value in values)] for tag, values in compared["results"]]
+    count = len(compared["runs"]) + 1
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(count)]
+    lines = []
+    for name, *values in rows:
+        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=False)]
+        lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,141 @@
+"""`report.html` from the files of a run, through the templates, with every foreign text escaped."""
+
+import base64
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lit_ft import runs
+from lit_ft.errors import UserError
+from lit_ft.report import figures
+from lit_ft.report.analysis import MOST_IN_MATRIX, calibration_of, per_class
+from lit_ft.report.scores import FIGURES, SPLITS, WORDS
+from lit_ft.report.tables import cell, duration, number, percent
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of the package with these values; escaped where the template is HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=lambda name: name is None or ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=False,
+    )
+    environment.filters.update(number=number, percent=percent, duration=duration, cell=cell)
+    return environment.get_template(template).render(**values)
+
+
+def picture(svg: bytes) -> str:
+    """An SVG as the address of an <img>: no script in it could run there."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"
+
+
+MOST_LISTED = 200  # classes that get a line of figures
+# Title, y axis, and label -> tag of the curves that are drawn where the run has them.
+CURVES = (
+    ("Loss", "loss", {"training": "train/loss", "validation": "val/loss"}),
+    ("Accuracy and macro F1", "", {"accuracy": "val/accuracy", "macro F1": "val/macro_f1"}),
+    ("Masked tokens guessed right", "share",
+     {"training": "train/masked_accuracy", "validation": "val/masked_accuracy"}),
+    ("Learning rate", "", {"learning rate": "train/learning_rate"}),
+    ("Gradient norm, before clipping", "", {"gradient norm": "train/grad_norm"}),
+    ("Real tokens a second", "", {"tokens a second": "train/tokens_per_second"}),
+)  # fmt: skip
+MOST_POINTS = 400  # of a curve: more than the picture has room for
+
+
+def write_report(run: Path) -> Path:
+    """Write a run's `report.html` and return its path.
+
+    Raises:
+        UserError: The folder holds no run, or one that has not ended.
+    """
+    metrics, facts = runs.read_metrics(run), runs.read_facts(run)
+    if metrics and not facts:
+        raise UserError(
+            f"the fit of {run} has not come to its end: go on with --ckpt_path last; {runs.METRICS} has what "
+            "was measured"
+        )
+    if not metrics or "kind" not in facts:
+        raise UserError(
+            f"expected a finished run in {run}, with {runs.METRICS} and {runs.FACTS}, found "
+            f"{'no such folder' if not run.is_dir() else 'none'}; give a folder such as runs/NAME/version_0"
+        )
+    config = run / runs.CONFIG
+    common = {
+        "run": f"{run.absolute().parent.name}/{run.name}",
+        "metrics": metrics,
+        "facts": facts,
+        "config": config.read_text(encoding="utf-8") if config.is_file() else "",
+        "curves": draw_curves(read_curves(run)),
+    }
+    if facts["kind"] == "masked_lm":
+        page = render("masked_lm.html.j2", **common)
+    else:
+        page = render("classifier.html.j2", **common, **_classifier_values(facts, metrics))
+    runs.write(run / runs.REPORT, page)
+    return run / runs.REPORT
+
+
+def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    names = facts["labels"]
+    evaluations = {}
+    for prefix in WORDS:
+        if prefix in facts["evaluations"]:
+            evaluation = dict(facts["evaluations"][prefix])
+            classes = per_class(evaluation["class_counts"])
+            order = list(range(len(names)))
+            if len(names) > MOST_LISTED:  # those that are worst, as of the texts
+                order = sorted(order, key=lambda c: classes[c]["f1"])[:MOST_LISTED]
+            evaluation["classes"] = [(names[c], classes[c]) for c in order]
+            counts = metrics.get(f"{prefix}/confusion_matrix")
+            drawn = None if counts is None else figures.as_svg(figures.confusion_matrix(counts, names))
+            evaluation["confusion"] = None if drawn is None else picture(drawn)
+            diagram = figures.reliability_diagram(*calibration_of(evaluation))
+            evaluation["calibration"] = picture(figures.as_svg(diagram))
+            evaluation["where"] = facts["splits"][SPLITS[prefix]]["where"]
+            evaluations[prefix] = evaluation
+    histogram = facts["splits"].get("train", {}).get("histogram")
+    lengths = figures.token_lengths(histogram, facts["max_tokens"]) if histogram else None
+    return {
+        "names": names,
+        "evaluations": evaluations,
+        "main": next(iter(evaluations), None),
+        "words": WORDS,
+        "figures_shown": [f for f in FIGURES if any(f"{prefix}/{f[0]}" in metrics for prefix in evaluations)],
+        "most_in_matrix": MOST_IN_MATRIX,
+        "lengths": picture(figures.as_svg(lengths)) if lengths else None,
+    }
+
+
+def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Tag -> points (step, value), as TensorBoard shows them: without what a resume has hidden."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every point that a resume hides
+    keep_no = dict.fromkeys(("images", "audio", "histograms", "compressedHistograms"), 1)
+    events = EventAccumulator(str(run), size_guidance={**keep_no, "tensors": 1, "scalars": 0}).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def draw_curves(found: dict[str, list[tuple[int, float]]]) -> list[tuple[str, str]]:
+    """Title and picture of each of `CURVES` that has points."""
+    drawn = []
+    for title, ylabel, tags in CURVES:
+        lines = {label: _thin(found[tag]) for label, tag in tags.items() if found.get(tag)}
+        if lines:
+            drawn.append((title, picture(figures.as_svg(figures.curves(lines, title, ylabel)))))
+    return drawn
+
+
+def _thin(points: Sequence[tuple[int, float]]) -> Sequence[tuple[float, float]]:
+    """At most MOST_POINTS: means of equal stretches, so that a curve's noise does not alias."""
+    if len(points) <= MOST_POINTS:
+        return points
+    parts = np.array_split(np.asarray(points, dtype=np.float64), MOST_POINTS)
+    return [(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts]

@@ -1,0 +1,75 @@
+"""Markdown tables, numbers, shares and durations as text."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table whose cells show as they were typed."""
+    lines = [heads, ["---"] * len(heads), *([cell(value) for value in row] for row in rows)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def cell(value: Any) -> str:
+    """A value as Markdown that is neither markup nor HTML, whatever it holds; one line."""
+    if isinstance(value, (int, float)):
+        value = f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    text = " ".join(str(value).split())
+    return re.sub(r"[^\w\s.,:;?%/'\"()-]|_", lambda found: f"&#{ord(found[0])};", text)
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A figure for people: whole ones with commas, others with so many digits after the point."""
+    if value is None:
+        return "\u2013"
+    if isinstance(value, str):
+        return value
+    if float(value).is_integer() and abs(value) >= 10 or isinstance(value, int) or digits == 0:
+        return f"{value:,.0f}"
+    return f"{value:,.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """0.123 -> 12.3 %."""
+    return f"{share:.1%}".replace("%", "\u2009%")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return "\u2013"
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
+
+
+MOST_LISTED = 50  # classes whose rows are listed
+
+
+def corpus_table(corpus: dict[str, Any], names: Sequence[str]) -> str:
+    """The facts of the splits as Markdown."""
+    splits = list(corpus)
+    lines: list[list[Any]] = []
+    for key, what in (
+        ("where", "source"), ("rows", "texts"), ("empty_rows", "left out, empty"), ("tokens", "tokens"),
+        ("mean", "mean tokens"), ("median", "median"), ("p95", "95th percentile"), ("max", "longest"),
+        ("cut_rows", "texts cut"), ("cut_tokens", "tokens cut"), ("fingerprint", "fingerprint"),
+    ):  # fmt: skip
+        lines.append([what, *(corpus[split][key] for split in splits)])
+    lines += class_rows(corpus, names)
+    return table(("", *splits), lines)
+
+
+def class_rows(corpus: dict[str, Any], names: Sequence[str]) -> list[list[Any]]:
+    """The rows of each class in each split, of the first `MOST_LISTED`; and how many classes are left out."""
+    shown = names[:MOST_LISTED]
+    lines: list[list[Any]] = [
+        [f"class {name}", *(split["class_counts"][c] for split in corpus.values())]
+        for c, name in enumerate(shown)
+    ]
+    if len(names) > len(shown):
+        lines.append([f"and {len(names) - len(shown):,} classes more", *([""] * len(corpus))])
+    return lines

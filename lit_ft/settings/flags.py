@@ -1,0 +1,86 @@
+"""The flags of a run rather than of its data, model or trainer, and what `--help` says first."""
+
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser
+
+from lit_ft import __version__
+from lit_ft.console import warn
+from lit_ft.errors import UserError
+
+NonFinitePolicy = Literal["stop", "skip"]
+FullDiskPolicy = Literal["stop", "go_on"]
+DEFAULT_SEED = 42
+CALIBRATE = (
+    "Divide the logits by the temperature that `fit` found on the validation texts: the probabilities then "
+    "say how often the model is right. The predicted classes stay the same."
+)
+OVERWRITE = (
+    "Replace whatever file stands at data.predict_output, but the one that is read. Else only an earlier "
+    "prediction of the same input is replaced."
+)
+RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
+    "seed_everything": (
+        int,
+        DEFAULT_SEED,
+        "The run's seed: the new head's weights, the order of the batches, dropout.",
+    ),
+    "name": (str | None, None, "The run's name; by default that of the first --config, or `default`."),
+    "monitor": (
+        str,
+        "val/loss",
+        "The validation figure that chooses the best checkpoint, such as val/loss or val/accuracy.",
+    ),
+    "on_nonfinite": (
+        NonFinitePolicy,
+        "stop",
+        "What fit does where a step's loss or gradient is no number: stop, or skip the step, say which rows "
+        "it had, and count it; it stops all the same after 5 in a row, or and at over 1 % of a run.",
+    ),
+    "on_full_disk": (
+        FullDiskPolicy,
+        "stop",
+        "What fit does where a checkpoint cannot be written: stop, or go on with the one before it.",
+    ),
+    "ckpt_path": (
+        str | None,
+        None,
+        "In fit the checkpoint to go on from, none by default; else the one to measure, best by default. "
+        "A file, or best or last of the newest run of this name.",
+    ),
+}
+
+
+def add_run_flags(parser: ArgumentParser) -> None:
+    """Add `RUN_FLAGS`."""
+    for flag, (kind, default, text) in RUN_FLAGS.items():
+        parser.add_argument(f"--{flag}", type=kind, default=default, help=text)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what torch and numpy cannot take."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"expected --seed_everything from 0 to {2**32 - 1}, found {seed}")
+
+
+def warn_of_sample_encoder(config: Any, args: list[str], doing: str = "training") -> None:
+    """Say when somebody's own texts are about to meet the sample's encoder, which nobody asked for.
+
+    Args:
+        config: Of `fit`, `check` or `sft`.
+        args: The command line.
+        doing: What is done with the encoder.
+    """
+    own_texts = config.data.train_path or config.data.source not in (None, "sample")
+    asked = any(arg.partition("=")[0] in ("--model.pretrained", "--model") for arg in args)
+    if config.model.pretrained == "sample" and own_texts and not asked:
+        warn(f"{doing} `sample`, a tiny BERT with untrained weights: set --model.pretrained to another model")
+
+
+def introduction(command: str) -> dict[str, Any]:
+    """A parser's arguments: what stands above the flags, and on the first line of a `config.yaml`."""
+    return {
+        "usage": f"python -m lit_ft {command} [--config NAME_OR_FILE] [--key value ...]",
+        "description": f"The settings of {command}. Flags win over configs, later configs over earlier ones.",
+        "dump_header": [f"python -m lit_ft {command} --config THIS_FILE, lit_ft {__version__}"],
+    }

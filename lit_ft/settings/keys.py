@@ -1,0 +1,160 @@
+"""The names and types of settings in messages: which key, type or class was meant."""
+
+import argparse
+import difflib
+import re
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+from jsonargparse import ArgumentParser
+
+
+def valid_keys(parser: ArgumentParser) -> list[str]:
+    """The keys that `parser` and its sub-commands accept, in the order of their help."""
+    keys: list[str] = []
+    for action in parser._actions:
+        for sub_parser in (getattr(action, "_name_parser_map", None) or {}).values():
+            keys += valid_keys(sub_parser)
+        hidden = action.dest in ("help", "print_config", "print_shtab") or action.dest.endswith(".help")
+        if action.option_strings and not hidden and action.dest != argparse.SUPPRESS:
+            keys.append(action.dest)
+    return keys
+
+
+def like_group(group: str, keys: list[str]) -> str:
+    """`model` for `modle`; a group that resembles none stays as it is."""
+    groups = {k.rpartition(".")[0] for k in keys}
+    return group if group in groups else (difflib.get_close_matches(group, groups, n=1) or [group])[0]
+
+
+def nearest(key: str, keys: list[str]) -> str | None:
+    """The key that was meant: a like name in the same group, the same name elsewhere, or a like key.
+
+    A short name also stands for the words that it begins: `lr` for `learning_rate`.
+    """
+    group, _, name = key.rpartition(".")
+    group = like_group(group, keys)
+    siblings = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == group}
+    if close := difflib.get_close_matches(name, siblings, n=1):
+        return siblings[close[0]]
+    namesakes = [k for k in keys if k.rpartition(".")[2] == name]
+    initials = [
+        k for k in siblings.values() if "".join(re.findall(r"(?:^|_)(\w)", k.rpartition(".")[2])) == name
+    ]
+    if not namesakes and initials:
+        return initials[0]
+    close = difflib.get_close_matches(key, namesakes or keys, n=1, cutoff=0.0 if namesakes else 0.75)
+    found = close[0] if close else None
+    return None if found == group else found  # a group alone is no key to set; its keys are listed
+
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
+PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+def typehint(parser: ArgumentParser, key: str) -> Any:
+    """The type of `key`, here or in a sub-command; None where it has none or does not exist."""
+    for action in parser._actions:
+        if action.dest == key:
+            return getattr(action, "_typehint", None) or action.type
+        for sub_parser in (getattr(action, "_name_parser_map", None) or {}).values():
+            if (found := typehint(sub_parser, key)) is not None:
+                return found
+    return None
+
+
+def type_words(hint: Any) -> str:
+    """A type in words: `int | None` is "a whole number or null"; nothing for no type."""
+    if hint is None:
+        return ""
+    words: list[str] = []
+    choices: list[str] = []
+    for member in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
+        if get_origin(member) is Literal:
+            choices += map(str, get_args(member))
+        else:
+            words.append("null" if member is type(None) else _one_type(member))
+    if choices:
+        listed = ", ".join(dict.fromkeys(choices))
+        words.append(f"one of {listed}" if len(choices) > 1 else listed)
+    words.sort(key="null".__eq__)  # it comes last
+    return ", ".join(words[:-1]) + " or " * (len(words) > 1) + words[-1]
+
+
+def _one_type(hint: Any) -> str:
+    if hint in WORDS:
+        return WORDS[hint]
+    origin, args = get_origin(hint), get_args(hint)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return WORDS[dict]
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        item = args[0] if args else str
+        return f"a list of {PLURALS.get(item) or getattr(item, '__name__', str(item))}"
+    restricted = re.match(r"(int|float|str) restricted to be (.*)", hint.__doc__ or "")  # jsonargparse.typing
+    if restricted:
+        return f"{WORDS[{'int': int, 'float': float, 'str': str}[restricted[1]]]} {restricted[2]}"
+    return getattr(hint, "__name__", str(hint))
+
+
+OTHER_PACKAGE = "pytorch_lightning."  # the same program under its old name, whose classes are not ours
+EXAMPLES = ("EarlyStopping", "CSVLogger", "SimpleProfiler", "MixedPrecision")
+FORM = "{class_path: EarlyStopping, init_args: {monitor: val/loss}}"
+
+
+def class_problem(key: str, hint: Any, message: str) -> str | None:
+    """What a user has to know of a refused class; None where no class is wanted, or the message says none.
+
+    Args:
+        key: The setting.
+        hint: Its type.
+        message: The parser's.
+    """
+    bases = list(_bases(hint))
+    if not bases:
+        return None
+    kind = " or ".join(base.__name__ for base in bases)
+    if found := re.search(r"Import path (\S+) does not correspond to a subclass of", message):
+        if found[1].startswith(OTHER_PACKAGE):
+            right = "lightning.pytorch." + found[1].removeprefix(OTHER_PACKAGE)
+            return f"found {found[1]}, of another package than the one that runs here; write {right}"
+        return f"expected a {kind}, found {found[1]}, which is none"
+    if re.search("unknown key [^;]*; there are no keys", message):
+        if "class_path" not in message.partition("Given value:")[2]:
+            return f"found settings without a class; name it first: --{key}=NAME, or in a file {FORM}"
+        return f"the settings of a class stand below init_args: {FORM}"
+    if found := re.search("Expected a dot import path string: (.+)", message):
+        return f"there is no {kind} {found[1]!r}; {_advice(found[1], bases)}"
+    if found := re.search(r"Problem with given class_path '([^']+)':\s*(.+)", message):
+        name = found[1] if "No module named" in found[2] else found[1].rpartition(".")[2]
+        return f"{name}: {found[2]}"
+    return None
+
+
+def _bases(hint: Any) -> Iterator[type]:
+    """Lightning's base classes that a type names, also inside lists."""
+    if isinstance(hint, type) and hint.__module__.startswith("lightning."):
+        yield hint
+    found: list[type] = []
+    for member in get_args(hint):
+        found += [base for base in _bases(member) if base not in found]
+    yield from found
+
+
+def _advice(name: str, bases: list[type]) -> str:
+    classes = {c.__name__: c for base in bases for c in _below(base)}
+    if name in classes and classes[name].__module__.startswith("lit_ft."):
+        return "fit adds its own one itself: leave it out"
+    theirs = [known for known, c in classes.items() if c.__module__.startswith("lightning.")]
+    small = {known.lower(): known for known in theirs}
+    if close := difflib.get_close_matches(name.rpartition(".")[2].lower(), small, n=1, cutoff=0.75):
+        return f"did you mean {small[close[0]]}?"
+    example = next((known for known in EXAMPLES if known in theirs), theirs[0])
+    return f"write the name of one of Lightning's, such as {example}, or the path of a class, module.Name"
+
+
+def _below(base: type) -> Iterator[type]:
+    inner: type
+    for inner in base.__subclasses__():
+        yield inner
+        yield from _below(inner)

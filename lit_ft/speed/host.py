@@ -1,0 +1,70 @@
+"""What training on a CPU sets for the process and the net, and copies that the host does not wait for."""
+
+import ctypes
+import os
+import sys
+
+import torch
+from torch import nn
+
+from lit_ft.speed.dropout import drop_in_bulk
+
+# glibc's malloc.h and mallopt(3): parameter -> value.
+TRIM_THRESHOLD, MMAP_MAX = -1, -4
+KEEP = {TRIM_THRESHOLD: -1, MMAP_MAX: 0}
+
+
+def prepare(net: nn.Module, device: torch.device) -> None:
+    """Keep freed memory, and draw dropout masks in bulk, for a net that trains on a CPU.
+
+    Args:
+        net: Any.
+        device: That it trains on; but for a CPU nothing is changed.
+    """
+    if device.type == "cpu":
+        drop_in_bulk(net)
+        keep_freed_memory()
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc keep freed memory for the rest of this process; whether it was told so.
+
+    A process then holds at least what its largest step took. Nothing is changed without glibc, nor where the
+    environment chooses an allocator (`LD_PRELOAD`) or how it keeps memory (`MALLOC_...`, `GLIBC_TUNABLES`).
+    """
+    if sys.platform != "linux" or _has_own_settings():
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    return mallopt is not None and all([mallopt(name, value) for name, value in KEEP.items()])
+
+
+def _has_own_settings() -> bool:
+    given = os.environ
+    tuned = "glibc.malloc" in given.get("GLIBC_TUNABLES", "") or any(x.startswith("MALLOC_") for x in given)
+    return tuned or bool(given.get("LD_PRELOAD"))
+
+
+class OnItsWay:
+    """A copy that has been asked for, and nobody has to wait for.
+
+    Args:
+        tensor: On a CUDA GPU; from other devices it is not copied, and who reads it waits.
+    """
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor, self._event = tensor, None
+        if tensor.is_cuda:
+            host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            self._tensor = host.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def is_here(self) -> bool:
+        """Whether it has arrived."""
+        return self._event is None or self._event.query()
+
+    def wait(self) -> torch.Tensor:
+        """The tensor, once it has arrived."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._tensor

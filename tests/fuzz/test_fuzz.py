@@ -1,0 +1,162 @@
+"""Fuzzing: 200 cases in this process with a fixed seed, ten through the real command line.
+
+scripts/fuzz.py runs more; what broke something is kept as a plain test beside the module that was mended.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, with_a_flipped_bit
+from fuzz_cases import SECONDS, Case, Outcome, Workshop
+from fuzz_checks import fault_of_files, fault_of_words
+from fuzz_edits import BOMBS, smuggled
+from fuzz_kinds import each, strategy
+
+CASES = {"corpus": 70, "config": 80, "checkpoint": 50}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Sound runs to start from."""
+    return Workshop(tmp_path_factory.mktemp("fuzz"), draws=False)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_each_ends_in_success_or_in_one_line(kind: str, shop: Workshop) -> None:
+    outcomes: list[Outcome] = []
+    broken: list[str] = []
+
+    def run(case: Case) -> None:
+        outcomes.append(shop.run(case))
+        if outcomes[-1].fault is not None:
+            broken.append(f"{case!r}\n{outcomes[-1].fault}")
+
+    each(strategy(kind, shop), CASES[kind], 20_260_101, run)
+    assert not broken, "\n\n".join(broken)
+    codes = Counter(outcome.code for outcome in outcomes)
+    assert codes[0] >= 5 and codes[2] >= 20 and codes.total() == CASES[kind], codes
+
+
+def test_what_is_looked_for_is_found(tmp_path: Path, shop: Workshop) -> None:
+    """The checks themselves: each kind of fault is one."""
+    line = "lit_ft: error: expected a, found b\n"
+    assert fault_of_words(0, "warning: x\n") is None and fault_of_words(2, "warning: x\n" + line) is None
+    traceback = "Traceback (most recent call last):\n"
+    for code, error in [
+        (0, traceback),
+        (2, line + traceback),
+        (2, line * 2),
+        (2, ""),
+        (1, line),
+        (None, ""),
+        (-11, ""),
+    ]:
+        assert fault_of_words(code, error), (code, error)
+    for error in (f"lit_ft: error: {'x' * 1001}\n", "lit_ft: error: \x1b[31m\n", "usage: lit_ft\n" + line):
+        assert fault_of_words(2, error), error
+    given = tmp_path / "train.csv"
+    given.write_text("a")
+    before = {given: b"a"}
+    assert fault_of_files(tmp_path, before) is None
+    whole = (shop.fitted / "checkpoints/best.ckpt").read_bytes()
+    left = {
+        "sentinel": b"",
+        "x.ckpt": whole[: len(whole) // 2],
+        ".x.ckpt.123": whole,
+        "x.json": b'{"a": ',
+        "x.yaml": b"a: [",
+        "x.arrow": b"\0" * 9,
+        "x.safetensors": b"\0" * 9,
+        "x.html": b"<html>",
+        "out.csv.part": b"",
+        "tmpabc": b"",
+    }
+    for name, content in left.items():
+        (tmp_path / name).write_bytes(content)
+        assert fault_of_files(tmp_path, before), name
+        (tmp_path / name).unlink()
+    given.write_text("b")
+    assert "changed train.csv" in (fault_of_files(tmp_path, before) or "")
+
+
+def test_a_bug_of_ours_is_a_fault(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = Case("corpus", ("fit", "--config", "fit.yaml"))
+    monkeypatch.setattr("lit_ft.classifier.data.YelpDataModule.setup", lambda *_: {}["bug"])
+    assert "KeyError: 'bug'" in (shop.run(fit).fault or "")
+    monkeypatch.setattr("fuzz_cases.HANG_SECONDS", 1)
+    monkeypatch.setattr("lit_ft.classifier.data.YelpDataModule.setup", lambda *_: time.sleep(20))
+    assert "hangs" in (shop.run(fit).fault or "")
+
+
+def real_cases(shop: Workshop) -> list[tuple[Case, int, str]]:
+    """Ten command lines, and how each ends. Six end before torch is imported, as such errors should."""
+    wide = f"label,text,{','.join(f'c{i}' for i in range(100_000))}\n1,a\n".encode()
+    bomb = smuggled(
+        BOMBS["os.system"](), "settings", {"settings": {}, "encoder_config": {}, "state_dict": {}}
+    )
+    surrogates = b'{"label": 1, "text": "\\ud83d"}\n{"label": 2, "text": "\\u0000"}\n' * 6
+    flipped = with_a_flipped_bit(shop.fitted / "checkpoints/best.ckpt")
+    deep = {"odd.yaml": b"data: &a [*a]\n"}
+    code = {"odd.yaml": b"data: !!python/object/apply:os.system ['touch sentinel']\n"}
+    fit, sft = ("fit", "--config", "fit.yaml"), ("sft", "--config", "sft.yaml")
+
+    def case(args: tuple[str, ...], files: dict[str, bytes] | None = None) -> Case:
+        return Case("real", args, files or {})
+
+    return [
+        (case((*fit, "--data.train_path=a.csv"), {"a.csv": wide}), 2, "line 2: expected 100002 values"),
+        (case((*fit, "--data.train_path=a.jsonl"), {"a.jsonl": surrogates}), 0, ""),
+        (case((*fit, "--ckpt_path=a.ckpt"), {"a.ckpt": flipped}), 2, "a.ckpt is damaged"),
+        (case((*fit, "--ckpt_path=a.ckpt"), {"a.ckpt": bomb}), 2, "a.ckpt cannot be opened as weights alone"),
+        (case((*sft, "--config", "odd.yaml"), deep), 2, "an anchor (&) inside itself"),
+        (case((*sft, "--config", "odd.yaml"), code), 2, "odd.yaml"),
+        (case((*sft, "--config", "odd.yaml"), {"odd.yaml": b"data: \xff\n"}), 2, "not UTF-8"),
+        (case((*sft, "--data.batch_size", "\u202efour")), 2, "found '\\u202efour'"),
+        (case(("report", "a"), {"a/metrics.json": b'{"a": 1'}), 2, "a/metrics.json cannot be used"),
+        (case(("fti", "\x1b[31m")), 2, "unknown command 'fti'; did you mean fit?"),
+    ]
+
+
+@pytest.mark.slow
+def test_the_real_command_line(shop: Workshop, tmp_path: Path) -> None:
+    """Within ten seconds of processor time after the imports, which a process of its own measures."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "LIT_FT_CACHE": str(shop.caches)}
+    environment |= {
+        "HF_DATASETS_CACHE": str(tmp_path / "datasets"),
+        "TMPDIR": str(shop.temporary),
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def seconds_of(args: list[str], folder: Path) -> tuple[subprocess.CompletedProcess[str], float]:
+        script = "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
+        script += (
+            "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime); "
+        )
+        script += "sys.exit(done.returncode % 256)"
+        call = [sys.executable, "-c", script, sys.executable, *args]
+        done = subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+        return done, float(done.stdout.splitlines()[-1])
+
+    def run(number: int, case: Case) -> tuple[subprocess.CompletedProcess[str], float, str | None]:
+        folder = tmp_path / str(number)
+        shop.lay_out(case, folder)
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        done, seconds = seconds_of(["-m", "lit_ft", *case.args], folder)
+        return done, seconds, fault_of_files(folder, before)
+
+    cases = real_cases(shop)
+    with ThreadPoolExecutor(2) as pool:
+        imports = pool.submit(
+            seconds_of, ["-c", "import lit_ft.commands.fit, lit_ft.masked_lm.run"], REPOSITORY
+        )
+        results = list(pool.map(run, range(len(cases)), [case for case, *_ in cases]))
+    for (case, code, message), (done, seconds, fault) in zip(cases, results, strict=True):
+        assert fault_of_words(done.returncode, done.stderr) is None, (case, done.stderr)
+        assert (done.returncode, fault) == (code, None) and message in done.stderr, (case, fault, done.stderr)
+        assert seconds < imports.result()[1] + SECONDS, (case, seconds)

@@ -1,0 +1,52 @@
+"""Pictures are drawn for any number of classes, and for names that are no plain words."""
+
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from lit_ft.report import figures
+from lit_ft.report.analysis import per_class, reliability
+
+
+def texts_of(figure: Figure) -> list[str]:
+    """What is written in a figure, as it is drawn."""
+    figure.canvas.draw()
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+@pytest.mark.parametrize("num_labels", [2, 5, 12, 13, 60])
+def test_any_number_of_classes(num_labels):
+    counts = np.random.default_rng(0).integers(0, 2000, (num_labels, num_labels))
+    names = [f"class number {i}" for i in range(num_labels)]
+    written = texts_of(figures.confusion_matrix(counts.tolist(), names))
+    shown = sum(f"{count:,}" in written for count in counts.ravel())
+    assert shown == num_labels**2 if num_labels <= 12 else shown < 20
+    assert any("class number" in text for text in written)
+    sums = {"rows": counts.sum(1), "predicted": counts.sum(0), "right": np.diag(counts)}
+    figures.as_svg(figures.class_bars(per_class(sums), names))
+
+
+def test_names_are_no_markup():
+    names = ["$x^$", "<b>&</b>", "\u5f88\u597d", "a name that is much too long for an axis"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        figure = figures.confusion_matrix(np.eye(4, dtype=int).tolist(), names)
+        written = texts_of(figure)
+        svg = figures.as_svg(figure)
+    assert {"$x^$", "<b>&</b>", "a name that i\u2026"} <= set(written)
+    assert svg.startswith(b"<?xml") and b"<b>" not in svg
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    points = {"training": [(i, 1 / (i + 1)) for i in range(50)]}
+    one, other = (figures.as_svg(figures.curves(points, "Loss", "loss")) for _ in range(2))
+    assert one == other and b"<script" not in one
+
+
+def test_one_row():
+    bins = reliability(np.array([[0.7, 0.3]]), np.array([0]))
+    assert len(bins) == 1
+    assert "Calibration" in texts_of(figures.reliability_diagram({"before": bins}, "Calibration"))

@@ -1,0 +1,178 @@
+"""TensorBoard and the report in a real browser: headless Chromium, where it is installed.
+
+LIT_FT_SCREENSHOTS=FOLDER python -m pytest tests/whole/test_browser.py  # keeps the pictures, to be looked at
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, WORDS_OF_STARS, review, run_cli, write_csv
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER),
+        reason="no chromium and chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)",
+    ),
+]
+NASTY = "<script>alert(1)</script>"
+# TensorBoard builds its pages of shadow roots, which neither page_source nor XPath look into.
+SEEN = """
+function walk(node, out) {
+  if (node.shadowRoot) walk(node.shadowRoot, out);
+  for (const child of node.childNodes) {
+    if (child.nodeType === 3) out.push(child.textContent);
+    else if (child.nodeType === 1 && !['SCRIPT', 'STYLE'].includes(child.tagName)) {
+      if (child.tagName === 'IMG' && child.naturalWidth) out.push(`[image ${child.naturalWidth}]`);
+      walk(child, out);
+    }
+  }
+  return out;
+}
+return walk(document.body, []).join(' ').replace(/\\s+/g, ' ');
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A folder with one run of `fit`, with its test, and one of `sft`."""
+    folder = tmp_path_factory.mktemp("seen")
+    rows = [(i % 5 + 1, f"{NASTY} {review(i % 5 + 1, i)}") for i in range(120)]
+    write_csv(folder / "train.csv", rows)
+    write_csv(folder / "test.csv", rows[:40])
+    shared = ["--model.pretrained", str(encoder), "--data.max_tokens", "32", "--data.batch_size", "8"]
+    shared += ["--data.train_path", "train.csv"]
+    names = [f"{word} ({stars})" for stars, word in WORDS_OF_STARS.items()]
+    fit = ["--config", "yelp_local.yaml", "--name", "reviews", *shared, "--data.test_path", "test.csv"]
+    fit += [f"--data.label_names={names}", "--model.learning_rate", "1e-2", "--data.validation_share", "0.3"]
+    fit += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    fit += ["--trainer.precision", "32-true", "--trainer.log_every_n_steps", "1"]
+    sft = ["--config", "sample_sft.yaml", "--name", "words", *shared]
+    sft += ['--probes=["the plot was [MASK]!"]', "--max_steps", "12", "--logging_steps", "4"]
+    for command in (["fit", *fit], ["test", *fit], ["sft", *sft]):
+        done = run_cli(*command, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder / "runs"
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator:
+    """Chromium that asks nobody outside this machine."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+        "disable-component-update disable-sync hide-scrollbars disable-dev-shm-usage"
+    ).split():
+        options.add_argument(f"--{flag}")
+    with webdriver.Chrome(options, webdriver.ChromeService(DRIVER)) as browser:
+        browser.set_window_size(1400, 1100)
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def board(runs: Path) -> Iterator[str]:
+    """The address that scripts/dashboard.sh prints."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script = [str(REPOSITORY / "scripts/dashboard.sh"), str(runs), str(port)]
+    server = subprocess.Popen(script, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert f"http://localhost:{port}/" in line
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://localhost:{port}/data/runs", timeout=1).read()
+                break
+            except OSError:
+                time.sleep(0.25)
+        yield f"http://localhost:{port}/"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def visit(browser, address: str, *wanted: str, name: str, seconds: float = 90) -> str:
+    """Open a page, wait until it shows everything wanted, keep a picture, return what is seen."""
+    browser.get("about:blank")
+    browser.get(address)
+    end, seen = time.monotonic() + seconds, ""
+    while time.monotonic() < end:
+        seen = browser.execute_script(SEEN)
+        if all(text in seen for text in wanted):
+            break
+        time.sleep(0.5)
+    shoot(browser, name)
+    missing = [text for text in wanted if text not in seen]
+    assert not missing, f"{name} lacks {missing}; it shows: {seen[:3000]}"
+    return seen
+
+
+def shoot(browser, name: str) -> None:
+    if folder := os.environ.get("LIT_FT_SCREENSHOTS"):
+        time.sleep(2)  # animations
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(f"{folder}/{name}.png")
+
+
+def test_scalars(driver, board):
+    visit(driver, f"{board}#timeseries", "/accuracy", "words/version_0", name="tb_timeseries")
+    visit(driver, f"{board}#scalars", "reviews/version_0", "words/version_0", "train", name="tb_scalars")
+
+
+def test_custom_layout(driver, board):
+    charts = ("training and validation", "accuracy and macro F1", "masked tokens", "Throughput", "Memory")
+    wanted = [text for text in charts if text != "masked tokens"]
+    visit(driver, f"{board}#custom_scalars", *wanted, "Masked tokens", name="tb_custom_scalars")
+
+
+def test_images(driver, board):
+    wanted = ("val/confusion_matrix", "val/reliability", "val/classes", "[image 6")
+    visit(driver, f"{board}#images&tagFilter=val", *wanted, name="tb_images")
+
+
+def test_texts_show_as_typed(driver, board):
+    mistakes = f"{board}#text&tagFilter=worst"
+    visit(driver, mistakes, "val/worst_mistakes", "predicted", NASTY, name="tb_text")
+    probes = f"{board}#text&tagFilter=probes"
+    visit(driver, probes, "probes/1_the_plot_was_MASK", "the plot was [MASK]!", name="tb_probes")
+
+
+def test_pr_curves(driver, board):
+    visit(driver, f"{board}#pr_curves", "val/pr/0_terrible", name="tb_pr_curves")
+
+
+def test_hparams(driver, board):
+    wanted = ("model.learning_rate", "best/accuracy", "words/version_0", "8.0000", "32.000")
+    visit(driver, f"{board}#hparams", *wanted, name="tb_hparams")
+
+
+@pytest.mark.parametrize(("device", "width"), [("desktop", 1280), ("phone", 390)])
+@pytest.mark.parametrize("run", ["reviews", "words"])
+def test_report(driver, runs, device, width, run):
+    # A headless window has a least width; the device's own is emulated.
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wanted = ["How to reproduce it", "[image"]
+    wanted += [NASTY, "Worst mistakes"] if run == "reviews" else ["masked perplexity"]
+    visit(driver, (runs / run / "version_0/report.html").as_uri(), *wanted, name=f"report_{run}_{device}")
+    assert driver.execute_script("return document.scripts.length") == 0
+    wide = driver.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= width, f"the page is {wide} pixels wide on {width}"
+    if folder := os.environ.get("LIT_FT_SCREENSHOTS"):
+        height = driver.execute_script("return document.documentElement.scrollHeight")
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "height": height})
+        driver.save_screenshot(f"{folder}/report_{run}_{device}_whole.png")
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,0 +1,212 @@
+"""Two processes on one machine: the same run, each sample once, one end for both."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import slurm
+import torch
+from conftest import REPOSITORY, lasting, one_line, run_cli
+from lightning import Callback
+from pair import DDP, run_pair
+from test_preempt import signal_at
+from test_resume import state
+
+from lit_ft.reliability.processes import is_lost
+
+pytestmark = pytest.mark.slow
+
+# 75 rows in batches of 16: the last one has 11, which the two share as 6 and 5. Of unlike weights, too.
+EXACT = ["--data.train_path", "uneven.csv", "--data.validation_path", "rest.csv", "--data.pad_multiple", "1"]
+EXACT += [f"--model.{name}_dropout=0" for name in ("hidden", "attention", "classifier")]
+EXACT += ["--model.class_weights", "[1.0, 2.0, 0.0, 5.0, 0.5]", "--model.label_smoothing", "0.1"]
+
+# Two processes with 64 tokens each and one with 128 have the same batches: of 76 rows none is left.
+BUDGET = [*EXACT, "--data.train_path", "train.csv", "--data.validation_path", "null"]
+BUDGET += ["--data.validation_share", "0.24", "--data.pad_multiple", "32", "--data.token_budget"]
+
+REQUEUE = signal_at(batch=4, rank=0, number=int(signal.SIGUSR1))
+CODES = {"stopped": 143, "requeued": 138}  # else 0
+
+
+@pytest.fixture
+def two(fit_args, work, monkeypatch):
+    """One pair of processes for all of the commands: a pair costs more than what they do."""
+    lines = (work / "train.csv").read_text().splitlines(keepends=True)
+    (work / "uneven.csv").write_text("".join(lines[:76]))
+    (work / "rest.csv").write_text("".join(lines[:1] + lines[76:]))
+    fit, predict = ["fit", *fit_args], ["predict", *fit_args, "--data.predict_path", "train.csv"]
+    calls = {
+        "whole": [*fit, "--name", "whole"],
+        "stopped": [*fit, "--name", "parts", signal_at(batch=3, rank=1)],
+        "requeued": ["srun", *fit, "--name", "parts", "--ckpt_path", "last", REQUEUE],
+        "resumed": [*fit, "--name", "parts", "--ckpt_path", "last"],
+        "exact": [*fit, *EXACT, "--name", "two"],
+        "budget": [*fit, *BUDGET, "64", "--name", "two_with_budget"],
+        "test": ["test", *fit_args, "--name", "whole"],
+        "predict": [*predict, "--name", "whole", "--data.predict_output", "two.csv"],
+    }
+    monkeypatch.setenv("PATH", slurm.scontrol(work))
+    return dict(zip(calls, run_pair(*calls.values(), cwd=work), strict=True))
+
+
+def figures(name: str) -> dict:
+    return json.loads(Path(f"runs/{name}/version_0/metrics.json").read_text())
+
+
+def assert_same_figures(one: dict, other: dict, but: str = "") -> None:
+    for key, value in lasting(one).items():
+        if key != but:
+            same = value == other[key] if "matrix" in key else other[key] == pytest.approx(value, abs=1e-5)
+            assert same, f"{key}: {value} and {other[key]}"
+
+
+def assert_same_weights(one: str, other: str) -> None:
+    found = state(other)["state_dict"]
+    for key, value in state(one)["state_dict"].items():
+        if key.endswith("key.bias"):  # no gradient but rounding, which AdamW scales up: attention knows
+            continue  # only differences between keys
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-5, msg=key)
+
+
+def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
+    for name, done in two.items():
+        assert done.code == CODES.get(name, 0), done.err[-3000:]
+
+    # Only one of them gets the signal; neither waits for the other's gradients.
+    for name, said in {"stopped": "SIGTERM at step 3", "requeued": "SIGUSR1 at step 7"}.items():
+        assert two[name].err.count(f"stopped by {said}, saved in ") == 1, two[name].err
+    assert (work / "scontrol.txt").read_text().splitlines() == slurm.REQUEUED
+    assert two["resumed"].out.startswith("resuming at step 7 of 10 ")
+    for key, value in state("whole")["state_dict"].items():
+        assert torch.equal(value, state("parts")["state_dict"][key]), key
+
+    # One process with the same batches takes the same steps.
+    code, _, err = lit_ft("fit", *fit_args, *EXACT, "--data.batch_size", "16", "--name", "one")
+    assert code == 0, err
+    assert [p.name for p in Path("runs/two").iterdir()] == ["version_0"]
+    assert two["exact"].out.count("val/accuracy") == 1  # one process speaks
+    assert figures("two")["train/samples"] == 2 * 75
+    # A process pads its share to the share's own longest row.
+    assert figures("two")["train/real_share"] >= figures("one")["train/real_share"]
+    assert_same_figures(figures("one"), figures("two"), but="train/real_share")
+    assert_same_weights("one", "two")
+    assert lit_ft("fit", *fit_args, *BUDGET, "128", "--name", "one_with_budget")[0] == 0
+    assert_same_figures(figures("one_with_budget"), figures("two_with_budget"), but="train/real_share")
+    assert_same_weights("one_with_budget", "two_with_budget")
+
+    # Measured, and predicted with, by one process.
+    by_two = figures("whole")
+    assert two["test"].out.count("test/accuracy") == 1
+    for command in ("validate", "test"):
+        assert lit_ft(command, *fit_args, "--name", "whole")[0] == 0
+    assert_same_figures(by_two, figures("whole"))
+    predict = ["predict", *fit_args, "--name", "whole", "--data.predict_path", "train.csv"]
+    assert lit_ft(*predict, "--data.predict_output", "one.csv")[0] == 0
+    one_rows, two_rows = (list(csv.DictReader(Path(n).open(newline=""))) for n in ("one.csv", "two.csv"))
+    assert len(two_rows) == 100 and len({row["confidence"] for row in two_rows}) > 20
+    for a, b in zip(one_rows, two_rows, strict=True):
+        assert (a["text"], a["predicted"]) == (b["text"], b["predicted"])
+        assert float(a["confidence"]) == pytest.approx(float(b["confidence"]), abs=2e-6)
+
+
+class KilledInValidation(Callback):
+    """The first process is killed while the second one has long to do: it exchanges nothing."""
+
+    def on_validation_start(self, trainer, pl_module) -> None:
+        if trainer.global_rank == 0:
+            Path("killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(300)
+
+
+IN_VALIDATION = json.dumps([{"class_path": "test_processes.KilledInValidation"}])
+KILLED = {  # where -> the callback, the line
+    "the second in training": (
+        signal_at(batch=7, rank=1, number=int(signal.SIGKILL)),
+        "process 1 (of 0 to 1) was ended by SIGKILL",
+    ),
+    "the first in validation": (
+        f"--trainer.callbacks={IN_VALIDATION}",
+        "process 0 (of 0 to 1) is gone",
+    ),
+}
+
+
+@pytest.mark.parametrize("callback, told", KILLED.values(), ids=KILLED)
+def test_the_others_end_where_one_is_killed(callback, told, fit_args, work):
+    """The real command; its pipes are closed, and the call returns, when both have ended."""
+    paths = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests/whole'}"
+    done = run_cli("fit", *fit_args, *DDP, callback, cwd=work, PYTHONPATH=paths)
+    assert time.time() - (work / "killed").stat().st_mtime < 60
+    assert done.returncode in (1, -signal.SIGKILL)
+    advice = "go on with the same command (fit and sft: and --ckpt_path last)"
+    (line,) = done.stderr.splitlines()
+    assert line == f"lit_ft: error: {told}, so that all end; {advice}"
+
+
+def test_a_port_that_is_taken(fit_args, work):
+    """The real command: the first process tells it, and the second is ended."""
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_cli("fit", *fit_args, *DDP, cwd=work, MASTER_PORT=str(port))
+    line = one_line((done.returncode, done.stdout, done.stderr))
+    assert line.startswith(
+        f"port {port}, by which the processes of a run find each other, is taken by another"
+    )
+    assert "(EADDRINUSE); set the variable MASTER_PORT" in line
+    assert not (work / "runs").exists()
+
+
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "GROUP_RANK": "0",
+    "WORLD_SIZE": "2",
+}
+MISFITS = {  # variables, flags, line
+    "more processes than devices": (
+        TORCHRUN,
+        [],
+        "--trainer.num_nodes=1 times --trainer.devices=1, found that torchrun started this one as RANK=0 of "
+        "WORLD_SIZE=2",
+    ),
+    "more devices than processes": (TORCHRUN, [*DDP, "--trainer.devices", "3"], "match the world size (2)"),
+    "no port": ({"MASTER_PORT": "many"}, DDP, "expected a port of 1 to 65535 in the variable MASTER_PORT"),
+    "Lightning's own nodes": (
+        {"NODE_RANK": "1", "MASTER_ADDR": "host0", "MASTER_PORT": "29500"},
+        [*DDP, "--trainer.num_nodes", "2"],
+        "expected torchrun or srun to start the processes of --trainer.num_nodes=2, found neither",
+    ),
+}
+
+
+@pytest.mark.parametrize("variables, flags, line", MISFITS.values(), ids=MISFITS)
+def test_processes_that_do_not_fit(variables, flags, line, lit_ft, fit_args, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert line in one_line(lit_ft("fit", *fit_args, *flags))
+    assert not Path("runs").exists()
+
+
+def test_stray_variables_change_nothing(lit_ft, fit_args, monkeypatch):
+    for number, stray in enumerate(("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        monkeypatch.setenv(stray, "1")
+        code, out, err = lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")
+        assert code == 0 and f"run:        runs/small/version_{number}\n" in out, err
+        assert err.startswith(
+            f"warning: ignored is {stray}=1: this process was not started by torchrun or srun\n"
+        )
+        assert list(Path(f"runs/small/version_{number}").glob("events.out.*"))
+
+
+def test_other_errors_are_no_lost_connection():
+    assert is_lost(torch.distributed.DistNetworkError("The client socket has timed out"))
+    assert is_lost(RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:9118. This is ..."))
+    assert not is_lost(RuntimeError("CUDA out of memory")) and not is_lost(ConnectionResetError("reset"))
