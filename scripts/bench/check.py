@@ -1,6 +1,6 @@
 """How long `check` takes, and how much memory, on reviews of Yelp's number and lengths; and what it finds.
 
-python scripts/bench_check.py [--rows 650000] [--pretrained sample]
+python scripts/bench/check.py [--rows 650000] [--pretrained sample]
 
 Writes the reviews, with planted duplicates, leaks and conflicts, into a temporary folder (1 GB and as much
 again for the caches), runs the command in a process of its own with cold caches, and prints a Markdown row.
@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from random import Random
 
-from bench_reviews import review_writer
+from reviews import review_writer
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 PLANTED = 40  # of each kind
