@@ -91,11 +91,11 @@ def found(report: dict, planted: dict[str, list[tuple[int, int]]]) -> dict[str, 
 
 
 def main() -> int:
-    """Prints the row; the exit code is 0 where everything planted was found."""
+    """Prints the row; the exit code is 0 if everything planted was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=650_000, help="training rows; test has a 13th of them")
     parser.add_argument("--pretrained", default="sample", help="the model whose tokenizer is used")
-    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     args = parser.parse_args()
     if args.rows < 100 * PLANTED:
         parser.error(f"expected --rows of at least {100 * PLANTED}, found {args.rows}")

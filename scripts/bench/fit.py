@@ -167,7 +167,7 @@ def on_a_gpu() -> bool:
 
 
 def set_budget(options: argparse.Namespace) -> None:
-    """What of `fit` and `bare` nobody has set."""
+    """Defaults of `fit` and `bare` on this device."""
     budget, most_texts = BUDGETS["cuda" if on_a_gpu() else "cpu"]
     options.token_budget = budget if options.token_budget is None else options.token_budget
     options.batch_size = most_texts if options.batch_size is None else options.batch_size
