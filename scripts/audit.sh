@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Asks PyPI's vulnerability service about every pin of constraints.txt: scripts/audit.sh [--ignore-vuln ID ...]
-# Needs the network: a registry for pip-audit itself, and pypi.org (a mirror knows no vulnerabilities). Where it cannot
-# ask it says so and exits 0; a known vulnerability exits 1. PIP_AUDIT=/path/to/pip-audit takes one that is installed.
+# Needs the network: a registry for pip-audit itself, and pypi.org (a mirror knows no vulnerabilities). If it cannot
+# ask, it says so and exits 0; a known vulnerability exits 1. PIP_AUDIT=/path/to/pip-audit takes one that is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder="$(mktemp -d)"

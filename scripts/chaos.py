@@ -1,4 +1,4 @@
-"""Kills runs of `fit` and `sft` at random moments, goes on with them, and compares them with ones left alone.
+"""Kills runs of `fit` and `sft` at random moments, resumes them, and compares them with uninterrupted ones.
 
     python scripts/chaos.py                       # 20 kills on the embedded reviews, some 30 minutes
     python scripts/chaos.py --kills 4 --seed 7
@@ -35,7 +35,7 @@ SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 
 @dataclass
 class Whole:
-    """A run that was left alone: its folder, and the seconds from its first file to its end."""
+    """An uninterrupted run: its folder, and the seconds from its first file to its end."""
 
     run: Path
     seconds: float
@@ -63,7 +63,7 @@ def leave_alone(recipe: str, name: str) -> Whole:
 
 
 def kill_once(recipe: str, name: str, whole: Whole, number: int, moment: float) -> tuple[bool, list[object]]:
-    """Kill a run at a moment, go on with it, compare it: whether it is the same, and its row of the table."""
+    """Kill a run at a moment, resume and compare it: whether it is the same, and its row of the table."""
     from lit_ft.commands.compare_runs import compare_runs
 
     while True:
@@ -72,23 +72,23 @@ def kill_once(recipe: str, name: str, whole: Whole, number: int, moment: float) 
         time.sleep(moment * whole.seconds)
         if process.poll() is None:
             break
-        moment /= 2  # faster than the one left alone: it had ended
+        moment /= 2  # it had ended: faster than the uninterrupted one
         shutil.rmtree(f"runs/{name}")
     process.send_signal(number)
     code = process.wait()
     sound = code in (-number, 128 + number, 0)  # 0: its results were written, it was about to end
     again = start(recipe, name, "--ckpt_path", "last").wait()
     newest = max(Path(f"runs/{name}").iterdir(), key=lambda path: int(path.name[8:]))
-    result = str(compare_runs(whole.run, newest)) if again == 0 else f"exit code {again} when gone on with"
+    result = str(compare_runs(whole.run, newest)) if again == 0 else f"exit code {again} of the resume"
     leftovers = [p.name for p in newest.rglob(".*.ckpt.*")]
     same = sound and result.startswith("bit-identical") and not leftovers
-    begins = "anew" if newest.name != "version_0" else "from its checkpoint"
+    begins = "from the start" if newest.name != "version_0" else "from its checkpoint"
     row = [recipe, signal.Signals(number).name, f"{moment:.0%}", code, begins, result.partition(":")[0]]
     return same, [*row[:-1], row[-1] if same else f"{result} {leftovers or ''}"]
 
 
 def main() -> int:
-    """Kill, go on, compare; the exit code is 1 where a run did not survive."""
+    """Kill, resume, compare; the exit code is 1 if a run did not survive."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -104,9 +104,9 @@ def main() -> int:
     recipes = list(RECIPES)[: options.kills]
     wholes = {}
     for i, recipe in enumerate(recipes):
-        print(f"left alone: {recipe}", file=sys.stderr, flush=True)
+        print(f"uninterrupted: {recipe}", file=sys.stderr, flush=True)
         wholes[recipe] = leave_alone(recipe, f"whole-{i}")
-    print("| run | signal | at | exit code | goes on | result |\n|---|---|---|---|---|---|", flush=True)
+    print("| run | signal | at | exit code | resumes | result |\n|---|---|---|---|---|---|", flush=True)
     survivors = 0
     for i in range(options.kills):
         recipe = recipes[i % len(recipes)]

@@ -32,7 +32,7 @@ def signature(fault: str) -> str:
 
 
 def main() -> int:
-    """Run the cases; 1 where one of them broke something."""
+    """Run the cases; returns 1 if one of them broke something."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)

@@ -43,7 +43,7 @@ def model_accuracy(folder: Path) -> float:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     texts, labels = make_reviews("test")
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # like lengths: little padding
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # similar lengths: little padding
     correct = 0
     for start in range(0, len(order), 64):
         rows = order[start : start + 64]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything that must hold: ruff, mypy, all tests (those marked slow too). Those in a browser skip, saying so, where
+# Everything that must hold: ruff, mypy, all tests (those marked slow too). Those in a browser are skipped, and say so, if
 # Debian's chromium and chromium-driver are not installed. All tests run in two processes, file by file. Arguments go
-# to pytest instead, e.g.
+# to pytest instead, for example
 #   scripts/test.sh tests/test_data.py -k columns
 source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
 

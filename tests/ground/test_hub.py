@@ -160,7 +160,7 @@ def run(code: str, endpoint: str, home: Path, **env: str) -> list[str]:
 
 def test_loads_a_dataset_and_names_what_exists(stand_in, tmp_path):
     lines = run(
-        "from lit_ft import hub, corpus\n"
+        "from lit_ft import hub\nfrom lit_ft.data import corpus\n"
         "print(hub.go_offline_if_unreachable())\n"
         "def load(source, subset=None, split='train'):\n"
         "    return corpus.read_hub(source, subset=subset, split=split)['text'][:]\n"
@@ -195,7 +195,7 @@ def test_loads_a_dataset_and_names_what_exists(stand_in, tmp_path):
 
 def test_raw_files_are_read_as_those_of_a_path(stand_in, tmp_path):
     program = (
-        "from lit_ft import hub, corpus\n"
+        "from lit_ft import hub\nfrom lit_ft.data import corpus\n"
         "hub.go_offline_if_unreachable()\n"
         "def load(source, split): return corpus.read_hub(source, subset=None, split=split)[:]\n"
         "attempt(lambda: load('me/tables', 'train'))\n"
@@ -227,7 +227,7 @@ def test_models(stand_in, tmp_path):
         "attempt(lambda: load('me/nothing', AutoTokenizer))\n"
         "attempt(lambda: load(['a bug of ours']))\n"
         "import os; from lit_ft.machine import ENVIRONMENT; os.environ.update(ENVIRONMENT)\n"
-        "from lit_ft import pretrained\n"
+        "from lit_ft.models import load as pretrained\n"
         "config = pretrained.load_config('me/reviews')\n"
         "attempt(lambda: pretrained.load_classifier('me/reviews', config))\n"
         "attempt(lambda: pretrained.load_masked_lm('me/reviews@main', config, 'x.yaml'))\n"
@@ -261,12 +261,12 @@ def test_unreachable_is_said_at_once_and_the_cache_still_loads(
     first, second, stand_in, closed_port, tmp_path
 ):
     load = "attempt(lambda: corpus.read_hub('me/reviews', subset=None, split='train')['text'][:])\n"
-    assert run("from lit_ft import corpus\n" + load, stand_in, tmp_path) == ["ok ['bad', 'meh', 'good']"]
+    assert run("from lit_ft.data import corpus\n" + load, stand_in, tmp_path) == ["ok ['bad', 'meh', 'good']"]
     lines = run(
         first
         + "from lit_ft import hub\nprint(hub.go_offline_if_unreachable())\n"
         + second
-        + "from lit_ft import corpus\nprint(datasets.config.HF_HUB_OFFLINE)\n"
+        + "from lit_ft.data import corpus\nprint(datasets.config.HF_HUB_OFFLINE)\n"
         + load
         + "attempt(lambda: corpus.read_hub('me/other', subset=None, split='train'))\n"
         + "def tokenizer():\n"
@@ -289,7 +289,7 @@ def test_unreachable_is_said_at_once_and_the_cache_still_loads(
 
 def test_says_that_the_user_switched_offline(stand_in, tmp_path):
     lines = run(
-        "from lit_ft import hub, corpus\n"
+        "from lit_ft import hub\nfrom lit_ft.data import corpus\n"
         "print(hub.go_offline_if_unreachable())\n"
         "attempt(lambda: corpus.read_hub('me/reviews', subset=None, split='train'))\n",
         stand_in,

@@ -1,88 +1,27 @@
-"""The benchmarks' own arithmetic: what they divide by what, and what they write."""
+"""The benchmarks: their clock, how they count FLOPs, what they refuse, and that what they import exists."""
 
-import json
+import ast
+import importlib
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "scripts"))
+REPOSITORY = Path(__file__).parents[2]
+BENCH = REPOSITORY / "scripts/bench"
+sys.path.insert(0, str(BENCH))
 
-import bench_clock  # noqa: E402
-import bench_common  # noqa: E402
-import bench_fit  # noqa: E402
-import bench_flops  # noqa: E402
-import bench_predict  # noqa: E402
-import bench_reviews  # noqa: E402
-import bench_sft  # noqa: E402
-from bench_clock import Clock, Enough  # noqa: E402
-from bench_common import Row  # noqa: E402
-
-
-def row(recipe: str, speed: float, peak: float = 1e9) -> Row:
-    return Row(recipe, speed, 0.5, peak, 10.0, [speed])
-
-
-SPEEDS = {
-    "course": 100.0,
-    "hf default": 80.0,
-    "hf best, bf16": 200.0,
-    "hf best, fp32": 500.0,
-    "fit": 1_000.0,
-    "fit as shipped": 1_500.0,
-    "bare": 1_250.0,
-}
-
-
-def test_ratios():
-    rows = {recipe: row(recipe, speed) for recipe, speed in SPEEDS.items()}
-    rows["fit"].peak_bytes, rows["hf best, fp32"].peak_bytes = 3e9, 6e9
-    assert bench_fit.ratios(rows) == pytest.approx(
-        {
-            "course": 10.0,
-            "course_as_shipped": 15.0,
-            "hf_default": 12.5,
-            "hf_best": 2.0,  # over the faster of its precisions
-            "peak_memory": 0.5,
-            "overhead": 0.2,
-            "real_share": 0.5,
-        }
-    )
-    assert set(SPEEDS) == set(bench_fit.RECIPES) - {bench_fit.ON_A_GPU}
-    assert bench_fit.ASKED.keys() == bench_fit.ratios(rows).keys()
-
-
-def test_medians_of_interleaved_rounds(capsys):
-    speeds = iter([1.0, 10.0, 3.0, 30.0, 2.0, 20.0])
-    order: list[str] = []
-
-    def measure(recipe: str) -> dict[str, float]:
-        order.append(recipe)
-        figures = {
-            "real_share": 0.5,
-            "peak_bytes": 1.0,
-            "page_faults_per_second": 0.0,
-            "squares_per_second": 0.0,
-        }
-        return {"tokens_per_second": next(speeds), **figures}
-
-    rows = bench_common.interleave(["a", "b"], 3, measure)
-    told = capsys.readouterr().err.splitlines()
-    assert told[:2] == ["round 1 of 3: a ...", "round 1 of 3: a 1 tokens/s (0 s)"]
-    assert order == ["a", "b"] * 3
-    assert rows["a"].tokens_per_second == 2.0 and rows["b"].rounds == [10.0, 30.0, 20.0]
-
-
-def test_the_json(tmp_path, capsys):
-    path = tmp_path / "bench.json"
-    asked = {"course": "at least 10"}
-    bench_common.report([row("fit", 1234.5, 2.5e9)], {"course": 11.0}, asked, str(path), "A note.")
-    written = json.loads(path.read_text())
-    assert {"versions", "hardware", "rows", "ratios"} <= written.keys()
-    assert {"recipe", "tokens_per_second", "real_share", "peak_bytes"} <= written["rows"][0].keys()
-    shown = capsys.readouterr().out
-    assert "| fit | 1,234 | 0.500 | 2.5 | 10 |" in shown and "A note." in shown
-    assert "| course | 11.00 | at least 10 |" in shown
+import check  # noqa: E402
+import clock as bench_clock  # noqa: E402
+import data  # noqa: E402
+import fit  # noqa: E402
+import flops  # noqa: E402
+import predict  # noqa: E402
+import reviews  # noqa: E402
+import sft  # noqa: E402
+from clock import Clock, Enough  # noqa: E402
 
 
 def test_the_clock_counts_after_the_warm_up():
@@ -97,7 +36,7 @@ def test_the_clock_counts_after_the_warm_up():
     assert clock.figures()["real_share"] == 0.5
 
 
-def test_the_clock_counts_what_a_step_says_that_it_computed():
+def test_the_clock_takes_the_computed_tokens_of_a_step():
     import torch
 
     clock = Clock(steps=9)
@@ -106,7 +45,7 @@ def test_the_clock_counts_what_a_step_says_that_it_computed():
     assert clock.figures()["real_share"] == 0.6
 
 
-def test_the_clock_counts_mean_texts_where_it_is_told_them():
+def test_the_clock_takes_the_mean_row_of_a_file():
     import torch
 
     clock = Clock(seconds=0, steps=3, warm_up=1, mean_row=(2.5, 7.0))
@@ -130,28 +69,9 @@ def test_the_clock_stops_with_the_last_step(monkeypatch):
     assert clock.figures()["squares_per_second"] == 16.0
 
 
-def test_a_run_that_ends_while_it_warms_up_has_no_figures():
+def test_a_run_that_ends_during_the_warm_up_has_no_figures():
     with pytest.raises(SystemExit, match="ended by itself after 0 steps"):
         Clock().figures()
-
-
-def test_ratios_of_the_other_benchmarks():
-    rows = {
-        "pipeline": row("pipeline", 100.0),
-        "predict": row("predict", 250.0),
-        "validate": row("validate", 300.0),
-    }
-    assert bench_predict.ratios(rows) == {"predict": 2.5, "validate": 3.0}
-    assert bench_sft.ratios({"run_mlm": row("run_mlm", 200.0), "sft": row("sft", 300.0)}) == {"run_mlm": 1.5}
-    assert bench_predict.ASKED.keys() == {"predict", "validate"} and bench_sft.ASKED.keys() == {"run_mlm"}
-
-
-def test_generated_reviews_are_different_and_of_the_lengths_that_were_asked_for(tmp_path):
-    bench_reviews.write_reviews(tmp_path / "reviews.csv", 500)
-    texts, labels = bench_reviews.read(str(tmp_path / "reviews.csv"))
-    assert len(set(texts)) == 500 and set(labels) == set(range(5))
-    words = sorted(len(text.split()) for text in texts)
-    assert 55 < words[250] < 95 and words[-1] > 250
 
 
 def test_flops_are_those_of_unpadded_passes():
@@ -170,14 +90,74 @@ def test_flops_are_those_of_unpadded_passes():
             loss.backward()
         both += counter.get_total_flops()
     squares = sum(length**2 for length in lengths)
-    assert bench_flops.forward_flops(config.to_dict(), sum(lengths), squares) == forward
-    assert bench_flops.training_flops(config.to_dict(), sum(lengths), squares) == both
+    assert flops.forward_flops(config.to_dict(), sum(lengths), squares) == forward
+    assert flops.training_flops(config.to_dict(), sum(lengths), squares) == both
 
 
-def test_utilisation_stands_in_the_table_where_it_was_measured():
-    rows = [row("a", 100.0), row("b", 200.0)]
-    assert "utilisation" not in bench_common.table(rows, {}, {})
-    rows[0].flop_utilisation, rows[1].flop_utilisation = 0.25, 0.5
-    shown = bench_common.table(rows, {}, {}).splitlines()
-    assert shown[0].endswith("| FLOP utilisation |") and shown[2].endswith("| 0.25 |")
-    assert shown[3].endswith("| 0.50 |")
+def test_generated_reviews_differ_and_have_the_lengths_of_yelp(tmp_path):
+    reviews.write_reviews(tmp_path / "reviews.csv", 500)
+    texts, labels = reviews.read(str(tmp_path / "reviews.csv"))
+    assert len(set(texts)) == 500 and set(labels) == set(range(5))
+    words = sorted(len(text.split()) for text in texts)
+    assert 55 < words[250] < 95 and words[-1] > 250
+
+
+def run(script, args, monkeypatch) -> object:
+    """The exit code of a script's `main` with these arguments."""
+    monkeypatch.setattr(sys, "argv", [script.__name__, *args])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    return ended.value.code
+
+
+@pytest.mark.parametrize("script", [check, data, fit, predict, sft])
+def test_help_names_the_flags(script, monkeypatch, capsys):
+    assert run(script, ["--help"], monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "--rows" in shown or "--rounds" in shown
+
+
+@pytest.mark.parametrize(
+    ("script", "args", "told"),
+    [
+        (fit, ["--rounds", "0"], "--rounds of at least 1, found 0"),
+        (sft, ["--seconds", "-1"], "--seconds of at least 0, found -1.0"),
+        (predict, ["--rows", "0"], "--rows of at least 100, found 0"),
+        (data, ["--rows", "6500", "0"], "--rows of at least 100, found 0"),
+        (data, ["--model.pretrained", "bert-base-cased"], "as a local model folder"),
+        (fit, ["--model.pretrained", "bert-base-cased"], "found 'bert-base-cased'"),
+        (sft, ["--data.train_path", "lacks.csv"], "as a csv file, found 'lacks.csv'"),
+        (predict, ["--data.train_path", "names.csv"], "found no label: ['text', 'stars']"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(script, args, told, tmp_path, monkeypatch, capsys):
+    (tmp_path / "names.csv").write_text("text,stars\ngood,5\n")
+    monkeypatch.chdir(tmp_path)
+    assert run(script, args, monkeypatch) == 2
+    err = capsys.readouterr().err
+    assert told in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_our_environment_is_set_before_torch_is_imported():
+    code = "import os, sys, fit, sft, predict, data; from common import set_own_environment; "
+    code += "set_own_environment(); print(os.environ['THP_MEM_ALLOC_ENABLE'], 'torch' in sys.modules)"
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(BENCH)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 False\n"
+
+
+def test_what_the_scripts_import_from_the_package_exists():
+    """No benchmark runs in the suite, so a moved name would not be noticed."""
+    asked: set[tuple[str, str]] = set()
+    for path in REPOSITORY.glob("scripts/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lit_ft":
+                asked |= {(str(node.module), alias.name) for alias in node.names}
+    assert ("lit_ft.machine", "automatic_precision") in asked
+    for module, name in sorted(asked):
+        if not hasattr(importlib.import_module(module), name):
+            importlib.import_module(f"{module}.{name}")
+
+
+def test_no_script_hides_a_module_of_python():
+    assert not {path.stem for path in BENCH.glob("*.py")} & sys.stdlib_module_names

@@ -62,7 +62,7 @@ def write_bert_base(folder: Path, tokenizer: str) -> None:
 
 
 def set_defaults(options: argparse.Namespace, folder: str) -> None:
-    """Where no texts or encoder are named, the embedded ones, on a GPU in bert-base's shape."""
+    """Use the embedded texts and encoder if none are named; on a GPU in bert-base's shape."""
     import torch
 
     if options.train_path is None:

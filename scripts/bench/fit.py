@@ -1,7 +1,7 @@
 """How fast `fit` trains beside the loop that courses teach and Hugging Face's Trainer: real tokens a second.
 
-    python scripts/bench_fit.py --data.train_path train.csv --model.pretrained ENCODER [--json bench.json]
-    python scripts/bench_fit.py --quick                 # embedded reviews, tiny BERT: indicative only
+    python scripts/bench/fit.py --data.train_path train.csv --model.pretrained ENCODER [--json bench.json]
+    python scripts/bench/fit.py --quick                 # embedded reviews, tiny BERT: indicative only
 
 Each recipe runs in a fresh process, five steps to warm up, each once a round, in three rounds; figures are
 medians. All cut at 512 tokens, all but the loop and Trainer's defaults in the precision that `fit` chooses
@@ -18,13 +18,13 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-import bench_common
-import bench_flags
-from bench_clock import Clock
-from bench_common import EPOCHS, MAX_TOKENS, ROOT, TOKEN_BUDGET, Row, interleave, run_child
-from bench_flops import add_utilisation, training_flops
-from bench_peers import TRAINER, course, trainer
-from bench_reviews import set_defaults
+import common
+import flags
+from clock import Clock
+from common import EPOCHS, MAX_TOKENS, ROOT, TOKEN_BUDGET, Row, interleave, run_child
+from flops import add_utilisation, training_flops
+from peers import TRAINER, course, trainer
+from reviews import set_defaults
 
 ON_A_GPU = "fit, attention dropout 0"  # as shipped: what fused attention kernels gain
 OURS = ("fit", ON_A_GPU, "fit as shipped", "bare")
@@ -79,7 +79,7 @@ def fit(options: argparse.Namespace, clock: Clock, recipe: str) -> None:
 
     callbacks = cli.Tracking.callbacks
     cli.Tracking.callbacks = lambda tracking: [*callbacks(tracking), Timer()]  # type: ignore[method-assign]
-    bench_common.run_ours(["fit", *fit_args(options, recipe), *ENDLESS])
+    common.run_ours(["fit", *fit_args(options, recipe), *ENDLESS])
 
 
 def bare(options: argparse.Namespace, clock: Clock) -> None:
@@ -130,11 +130,11 @@ def child(options: argparse.Namespace) -> None:
     """Measure one recipe in this process."""
     clock, recipe = Clock(options.seconds, options.steps), options.child
     if recipe in OURS:
-        bench_common.set_own_environment()
+        common.set_own_environment()
     set_budget(options)
     of_many = partial(trainer if recipe in TRAINER else fit, recipe=recipe)
     run = {"course": course, "bare": bare}.get(recipe, of_many)
-    bench_common.measure(lambda: run(options, clock), clock)
+    common.measure(lambda: run(options, clock), clock)
 
 
 def best_of(rows: dict[str, Row]) -> str:
@@ -166,7 +166,7 @@ def on_a_gpu() -> bool:
 
 
 def set_budget(options: argparse.Namespace) -> None:
-    """What of `fit` and `bare` nobody has set."""
+    """Defaults of `fit` and `bare` on this device."""
     budget, most_texts = BUDGETS["cuda" if on_a_gpu() else "cpu"]
     options.token_budget = budget if options.token_budget is None else options.token_budget
     options.batch_size = most_texts if options.batch_size is None else options.batch_size
@@ -175,8 +175,8 @@ def set_budget(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Measure all recipes and print the table."""
-    parser = bench_flags.parser_of(__doc__, RECIPES)
-    bench_flags.add_window(parser, steps=8)
+    parser = flags.parser_of(__doc__, RECIPES)
+    flags.add_window(parser, steps=8)
     add = parser.add_argument
     add("--data.token_budget", dest="token_budget", type=int, help="of `fit` and `bare`")
     add("--data.batch_size", dest="batch_size", type=int, help="the most texts of a step of `fit` and `bare`")
@@ -189,9 +189,9 @@ def main() -> int:
     set_budget(options)
     if options.quick:
         options.rounds, options.seconds, options.steps = 1, 2, 2
-    bench_flags.check_least(options, rounds=1, steps=1, seconds=0, batch_size=1, token_budget=MAX_TOKENS)
-    bench_flags.check_inputs(options)
-    with bench_common.workplace() as folder:
+    flags.check_least(options, rounds=1, steps=1, seconds=0, batch_size=1, token_budget=MAX_TOKENS)
+    flags.check_inputs(options)
+    with common.workplace() as folder:
         set_defaults(options, str(folder))
         args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
         args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]
@@ -215,7 +215,7 @@ def main() -> int:
         found["flop_utilisation"] = rows["fit"].flop_utilisation or 0.0
         found["flop_utilisation_attention_dropout_0"] = rows[ON_A_GPU].flop_utilisation or 0.0
         asked = ASKED_ON_A_GPU
-    bench_common.report(list(rows.values()), found, asked, options.json, note)
+    common.report(list(rows.values()), found, asked, options.json, note)
     return 0
 
 

@@ -1,6 +1,6 @@
 """How long `check` takes, and how much memory, on reviews of Yelp's number and lengths; and what it finds.
 
-python scripts/bench_check.py [--rows 650000] [--pretrained sample]
+python scripts/bench/check.py [--rows 650000] [--pretrained sample]
 
 Writes the reviews, with planted duplicates, leaks and conflicts, into a temporary folder (1 GB and as much
 again for the caches), runs the command in a process of its own with cold caches, and prints a Markdown row.
@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from random import Random
 
-from bench_reviews import review_writer
+from reviews import review_writer
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 PLANTED = 40  # of each kind
@@ -91,11 +91,11 @@ def found(report: dict, planted: dict[str, list[tuple[int, int]]]) -> dict[str, 
 
 
 def main() -> int:
-    """Prints the row; the exit code is 0 where everything planted was found."""
+    """Prints the row; the exit code is 0 if everything planted was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=650_000, help="training rows; test has a 13th of them")
     parser.add_argument("--pretrained", default="sample", help="the model whose tokenizer is used")
-    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     args = parser.parse_args()
     if args.rows < 100 * PLANTED:
         parser.error(f"expected --rows of at least {100 * PLANTED}, found {args.rows}")

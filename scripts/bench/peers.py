@@ -6,9 +6,9 @@ from itertools import chain
 from statistics import fmean
 from typing import Any
 
-from bench_clock import Clock
-from bench_common import EPOCHS, MAX_TOKENS
-from bench_reviews import read
+from clock import Clock
+from common import EPOCHS, MAX_TOKENS
+from reviews import read
 
 COMMON: dict[str, Any] = {  # nothing but steps while they are measured
     "output_dir": "out",

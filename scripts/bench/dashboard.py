@@ -1,6 +1,6 @@
 """What the dashboard and the report cost: one real `fit`, with a clock around everything that they do.
 
-    python scripts/bench_dashboard.py --config yelp_local.yaml --data.train_path train.csv \\
+    python scripts/bench/dashboard.py --config yelp_local.yaml --data.train_path train.csv \\
         --model.pretrained ENCODER
 
 Takes the flags of `fit`. Prints a Markdown table: seconds, calls, and the share of the training time. The

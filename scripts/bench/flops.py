@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench_common import Row, run_child
+from common import Row, run_child
 
 Flops = Callable[[dict[str, Any], float, float], float]  # of a model's config, tokens and squares
 

@@ -1,6 +1,6 @@
 """How preparing texts grows (read, check, tokenise, cache) beside the bare tokenizer, and a second start.
 
-    python scripts/bench_data.py [--rows 6500 65000 650000] [--model.pretrained ENCODER] [--json bench.json]
+    python scripts/bench/data.py [--rows 6500 65000 650000] [--model.pretrained ENCODER] [--json bench.json]
 
 The texts are embedded reviews joined until they have the lengths of Yelp's (log-normal, median about 93
 tokens, mean 128), all different. Each figure comes from a process of its own, one after the other; `bare` is
@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_clock import Enough
-from bench_common import run_ours, set_own_environment, with_caches, workplace
-from bench_flags import check_inputs, refuse
-from bench_reviews import write_reviews
+from clock import Enough
+from common import run_ours, set_own_environment, with_caches, workplace
+from flags import check_inputs, refuse
+from reviews import write_reviews
 
 PARTS = ("bare", "prepare", "again")
 LEAST_ROWS = 100  # some are held out

@@ -1,7 +1,7 @@
 """How fast `predict` and `validate` are beside transformers' pipeline: real tokens a second.
 
-    python scripts/bench_predict.py --data.train_path train.csv --model.pretrained ENCODER [--json bench.json]
-    python scripts/bench_predict.py --quick             # embedded reviews, tiny BERT: indicative only
+    python scripts/bench/predict.py --data.train_path train.csv --model.pretrained ENCODER [--json bench.json]
+    python scripts/bench/predict.py --quick             # embedded reviews, tiny BERT: indicative only
 
 One model (of a `fit` of one step), the first texts of the file, cut at 512 tokens, in the same precision.
 Each recipe runs in a fresh process, in three interleaved rounds; figures are medians. Timed is the whole
@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import bench_common
-import bench_flags
-import bench_reviews
-from bench_clock import Clock
-from bench_common import MAX_TOKENS, TOKEN_BUDGET, Row, interleave, run_child
-from bench_flops import add_utilisation, forward_flops
+import common
+import flags
+import reviews
+from clock import Clock
+from common import MAX_TOKENS, TOKEN_BUDGET, Row, interleave, run_child
+from flops import add_utilisation, forward_flops
 
 RECIPES = ("pipeline", "predict", "validate")
 ASKED = {"predict": "at least 2", "validate": "at least 2"}
@@ -45,7 +45,7 @@ def pipeline(options: argparse.Namespace, clock: Clock) -> None:
 
     from lit_ft.machine import automatic_precision
 
-    texts, _ = bench_reviews.read(options.train_path)
+    texts, _ = reviews.read(options.train_path)
     half = automatic_precision() == "bf16-mixed"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = transformers.pipeline("text-classification", options.run + "/model", device=device)
@@ -79,17 +79,17 @@ def ours(options: argparse.Namespace, clock: Clock, command: str) -> None:
     setattr(BertClassifier, name, timed_step)
     data = "predict" if command == "predict" else "validation"
     more = ["--ckpt_path", options.run + "/checkpoints/last.ckpt", f"--data.{data}_path", options.train_path]
-    bench_common.run_ours([command, *fit_args(options), *more])
+    common.run_ours([command, *fit_args(options), *more])
 
 
 def child(options: argparse.Namespace) -> None:
     """Measure one recipe in this process."""
     clock = Clock(warm_up=0)
     if options.child == "pipeline":
-        bench_common.measure(lambda: pipeline(options, clock), clock)
+        common.measure(lambda: pipeline(options, clock), clock)
     else:
-        bench_common.set_own_environment()
-        bench_common.measure(lambda: ours(options, clock, options.child), clock)
+        common.set_own_environment()
+        common.measure(lambda: ours(options, clock, options.child), clock)
 
 
 def ratios(rows: dict[str, Row]) -> dict[str, float]:
@@ -100,7 +100,7 @@ def ratios(rows: dict[str, Row]) -> dict[str, float]:
 
 def first_rows(path: str, num_rows: int, target: Path) -> str:
     """The first rows of a csv, as another."""
-    texts, labels = bench_reviews.read(path)
+    texts, labels = reviews.read(path)
     with open(target, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("label", "text"))
@@ -113,7 +113,7 @@ def make_model(options: argparse.Namespace, folder: Path) -> str:
     sys.stderr.write("a model to predict with: fit, one step\n")
     short = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1"]
     call = [sys.executable, "-m", "lit_ft", "fit", *fit_args(options), *short]
-    done = subprocess.run(call, cwd=folder, env=bench_common.with_caches(folder), stdout=sys.stderr)
+    done = subprocess.run(call, cwd=folder, env=common.with_caches(folder), stdout=sys.stderr)
     if done.returncode:
         raise SystemExit(done.returncode)  # it has said why
     return str(folder / "runs/bench/version_0")
@@ -121,7 +121,7 @@ def make_model(options: argparse.Namespace, folder: Path) -> str:
 
 def main() -> int:
     """Measure all recipes and print the table."""
-    parser = bench_flags.parser_of(__doc__, RECIPES)
+    parser = flags.parser_of(__doc__, RECIPES)
     parser.add_argument("--rows", type=int, default=1000, help="texts to predict")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -130,10 +130,10 @@ def main() -> int:
         return 0
     if options.quick:
         options.rounds, options.rows = 1, 200
-    bench_flags.check_least(options, rounds=1, rows=100)  # a model comes out of them, too
-    bench_flags.check_inputs(options)
-    with bench_common.workplace() as folder:
-        bench_reviews.set_defaults(options, str(folder))
+    flags.check_least(options, rounds=1, rows=100)  # a model comes out of them, too
+    flags.check_inputs(options)
+    with common.workplace() as folder:
+        reviews.set_defaults(options, str(folder))
         options.train_path = first_rows(options.train_path, options.rows, folder / "rows.csv")
         args = ["--run", make_model(options, folder), "--data.train_path", options.train_path]
         args += ["--model.pretrained", options.pretrained]
@@ -141,7 +141,7 @@ def main() -> int:
         note = add_utilisation(rows.values(), options.pretrained, forward_flops)
     quick = "One short round: indicative only. " if options.quick else ""
     note = f"{quick}{options.rows} texts. {note}"
-    bench_common.report(list(rows.values()), ratios(rows), ASKED, options.json, note)
+    common.report(list(rows.values()), ratios(rows), ASKED, options.json, note)
     return 0
 
 

@@ -1,7 +1,7 @@
 """How fast `sft` trains beside Hugging Face's Trainer as run_mlm.py configures it: real tokens a second.
 
-    python scripts/bench_sft.py --data.train_path train.csv --model.pretrained ENCODER [--json bench.json]
-    python scripts/bench_sft.py --quick                 # embedded reviews, tiny BERT: indicative only
+    python scripts/bench/sft.py --data.train_path train.csv --model.pretrained ENCODER [--json bench.json]
+    python scripts/bench/sft.py --quick                 # embedded reviews, tiny BERT: indicative only
 
 Blocks of 512 tokens, 8 a step, 15 % masked, the model's own dropouts, the same precision: run_mlm.py's
 settings in both; no recipe evaluates, saves or ends while it is measured. Each runs in a fresh process, five
@@ -12,13 +12,13 @@ import argparse
 import sys
 from itertools import chain
 
-import bench_common
-import bench_flags
-import bench_reviews
-from bench_clock import Clock
-from bench_common import EPOCHS, Row, interleave, run_child
-from bench_flops import add_utilisation, training_flops
-from bench_peers import time_steps, training_arguments
+import common
+import flags
+import reviews
+from clock import Clock
+from common import EPOCHS, Row, interleave, run_child
+from flops import add_utilisation, training_flops
+from peers import time_steps, training_arguments
 
 BLOCK, BATCH = 512, 8
 RECIPES = ("run_mlm", "sft")
@@ -39,7 +39,7 @@ def run_mlm(options: argparse.Namespace, clock: Clock) -> None:
     from lit_ft.machine import automatic_precision
 
     tokenizer = AutoTokenizer.from_pretrained(options.pretrained)
-    texts = Dataset.from_dict({"text": bench_reviews.read(options.train_path)[0]})
+    texts = Dataset.from_dict({"text": reviews.read(options.train_path)[0]})
     tokens = texts.map(
         lambda batch: tokenizer(batch["text"], return_special_tokens_mask=True),
         batched=True,
@@ -69,16 +69,16 @@ def sft(options: argparse.Namespace, clock: Clock) -> None:
     args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
     args += ["--data.max_tokens", str(BLOCK), "--data.batch_size", str(BATCH)]
     args += ["--num_train_epochs", str(EPOCHS), "--model.warmup_share", "0", "--save_steps", "1000000"]
-    bench_common.run_ours(["sft", *args, "--eval_strategy", "no", "--eval_on_start", "false"])
+    common.run_ours(["sft", *args, "--eval_strategy", "no", "--eval_on_start", "false"])
 
 
 def child(options: argparse.Namespace) -> None:
     """Measure one recipe in this process."""
     clock, run = Clock(options.seconds, options.steps), run_mlm
     if options.child == "sft":
-        bench_common.set_own_environment()
+        common.set_own_environment()
         run = sft
-    bench_common.measure(lambda: run(options, clock), clock)
+    common.measure(lambda: run(options, clock), clock)
 
 
 def ratios(rows: dict[str, Row]) -> dict[str, float]:
@@ -88,24 +88,24 @@ def ratios(rows: dict[str, Row]) -> dict[str, float]:
 
 def main() -> int:
     """Measure both and print the table."""
-    parser = bench_flags.parser_of(__doc__, RECIPES)
-    bench_flags.add_window(parser, steps=4)
+    parser = flags.parser_of(__doc__, RECIPES)
+    flags.add_window(parser, steps=4)
     options = parser.parse_args()
     if options.child:
         child(options)
         return 0
     if options.quick:
         options.rounds, options.seconds, options.steps = 1, 2, 2
-    bench_flags.check_least(options, rounds=1, steps=1, seconds=0)
-    bench_flags.check_inputs(options)
-    with bench_common.workplace() as folder:
-        bench_reviews.set_defaults(options, str(folder))
+    flags.check_least(options, rounds=1, steps=1, seconds=0)
+    flags.check_inputs(options)
+    with common.workplace() as folder:
+        reviews.set_defaults(options, str(folder))
         args = ["--data.train_path", options.train_path, "--model.pretrained", options.pretrained]
         args += ["--seconds", str(options.seconds), "--steps", str(options.steps)]
         rows = interleave(RECIPES, options.rounds, lambda recipe: run_child(__file__, recipe, args))
         note = add_utilisation(rows.values(), options.pretrained, training_flops)
     quick = "One short round: indicative only. " if options.quick else ""
-    bench_common.report(list(rows.values()), ratios(rows), ASKED, options.json, quick + note)
+    common.report(list(rows.values()), ratios(rows), ASKED, options.json, quick + note)
     return 0
 
 

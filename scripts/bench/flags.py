@@ -9,12 +9,7 @@ from typing import NoReturn
 
 
 def parser_of(description: str, recipes: Sequence[str]) -> argparse.ArgumentParser:
-    """The flags that the benchmarks of recipes share.
-
-    Args:
-        description: What the benchmark measures.
-        recipes: That a process of its own can be asked for.
-    """
+    """The flags that the benchmarks of recipes share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

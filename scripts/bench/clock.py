@@ -14,12 +14,10 @@ class Enough(Exception):
 
 
 class Moment:
-    """A point in time; on a GPU, that at which it has done what it was given so far.
-
-    Nobody waits for a GPU between the steps of a run, unless the run itself does.
+    """A point in time; on a GPU, an event behind the work queued so far, so that the steps need not wait.
 
     Args:
-        wait: Until the GPU has come that far.
+        wait: Synchronise with the GPU first.
     """
 
     def __init__(self, wait: bool = False) -> None:
@@ -42,18 +40,18 @@ class Moment:
 
 
 def page_faults() -> int:
-    """Pages that this process has touched for the first time."""
+    """Minor page faults of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 @dataclass
 class Clock:
-    """Counts what the steps of one run compute, after the first ones.
+    """Counts what the steps of one run compute, after the warm-up.
 
     Args:
-        seconds: To measure; without them, until the run ends by itself.
-        steps: To measure at least.
-        warm_up: Steps that come before.
+        seconds: Length of the measurement; by default until the run ends by itself.
+        steps: Least number of steps to measure.
+        warm_up: Number of steps before the measurement.
     """
 
     seconds: float = math.inf
@@ -67,12 +65,12 @@ class Clock:
     squares: Any = 0  # of the texts' lengths
     begun: Moment | None = None
     ended: Moment | None = None  # the last step: what a run does after it does not count
-    # Where every text is padded to the cap a step costs the same whatever its texts are, and a window holds
-    # few of them: their mean length and mean square over the whole file count instead.
+    # If every text is padded to the cap, a step costs the same whatever its texts are, and a window holds few
+    # of them. So the mean length and mean square over the whole file are counted instead.
     mean_row: tuple[float, float] | None = None
 
     def start(self) -> None:
-        """Here the measured time begins."""
+        """Begin the measurement."""
         self.begun, self.faults_before = Moment(wait=True), page_faults()
 
     def step(self, attention_mask: Any, computed: int | None = None) -> None:
@@ -80,7 +78,7 @@ class Clock:
 
         Args:
             attention_mask: 1 for real tokens.
-            computed: Tokens of the step, where it is not the mask that says so.
+            computed: Tokens that the step computes, if not all of the mask.
         """
         self.done += 1
         if self.done < self.warm_up:
@@ -100,7 +98,7 @@ class Clock:
             raise Enough
 
     def figures(self) -> dict[str, float]:
-        """What the parent reads."""
+        """The results, as JSON for the parent process."""
         from lit_ft.machine import peak_memory_gb
 
         if self.begun is None or self.ended is None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench_clock import Clock, Enough
+from clock import Clock, Enough
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 EPOCHS = 1_000  # more than any machine gets through before it has been measured
@@ -35,7 +35,7 @@ class Row:
     page_faults_per_second: float
     rounds: list[float] = field(default_factory=list)  # tokens per second of each
     squares_per_second: float = 0.0  # of the texts' lengths
-    flop_utilisation: float | None = None  # share of the matrix-product peak; None where not measured
+    flop_utilisation: float | None = None  # share of the matrix-product peak; None if not measured
 
 
 def with_caches(folder: Path | str) -> dict[str, str]:
@@ -70,7 +70,7 @@ def set_own_environment() -> None:
 
 
 def run_ours(args: Sequence[str]) -> None:
-    """Our command line in this process; where it fails, so does the process."""
+    """Our command line in this process; exits with its code if it fails."""
     from lit_ft.__main__ import main
 
     if code := main(list(args)):
@@ -89,7 +89,7 @@ def measure(recipe: Callable[[], None], clock: Clock) -> None:
 def interleave(
     recipes: Sequence[str], rounds: int, measure: Callable[[str], dict[str, float]]
 ) -> dict[str, Row]:
-    """Measure every recipe once a round, so that a slow spell of the machine meets all of them."""
+    """Measure every recipe once a round, so that a slow phase of the machine affects all of them."""
     found: dict[str, list[dict[str, float]]] = {recipe: [] for recipe in recipes}
     for number in range(rounds):
         for recipe in recipes:
@@ -132,7 +132,7 @@ def table(rows: Sequence[Row], ratios: dict[str, float], asked: dict[str, str]) 
 def report(
     rows: Sequence[Row], ratios: dict[str, float], asked: dict[str, str], path: str | None, note: str
 ) -> None:
-    """Print the table; write the JSON where one is wanted."""
+    """Print the table; write the JSON if there is a path."""
     import torch
 
     from lit_ft.machine import hardware, versions
