@@ -72,7 +72,7 @@ def run(args: list[str]) -> int:
     # `python -m lit_ft.__main__ ARGS` after `python -m`, else the console script at sys.argv[0].
     sys.argv[1:] = [command, *rest]
     if command == "fit":  # answers before the command's module has imported torch
-        importlib.import_module("lit_ft.settings.preflight").check(rest)
+        importlib.import_module("lit_ft.settings.preflight").check_hub(rest)
     try:
         module = importlib.import_module(f"lit_ft.commands.{COMMANDS[command][0]}")
     except ModuleNotFoundError as ex:

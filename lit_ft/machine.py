@@ -131,7 +131,7 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Python, this program and the libraries that decide a result."""
     found = {"python": platform.python_version(), "lit_ft": __version__}
     return found | {name: _version(name) for name in LIBRARIES}
@@ -149,7 +149,12 @@ def provenance(
 ) -> dict[str, Any]:
     """What a report says of how a run came about; device and count as `hardware` takes them."""
     finished = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    facts = {"command": command, "seed": seed, "hardware": hardware(device, count), "versions": versions()}
+    facts = {
+        "command": command,
+        "seed": seed,
+        "hardware": hardware(device, count),
+        "versions": library_versions(),
+    }
     return {**facts, "finished": finished}
 
 

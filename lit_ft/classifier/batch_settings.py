@@ -14,7 +14,7 @@ LEAST = dict.fromkeys(["batch_size", "eval_batch_size", "pad_multiple"], 1)
 LEAST |= dict.fromkeys(["num_workers", "split_seed", "seed"], 0)
 
 
-def check(settings: Mapping[str, Any]) -> None:
+def check_batch_settings(settings: Mapping[str, Any]) -> None:
     """Refuse numbers that make no batches.
 
     Args:

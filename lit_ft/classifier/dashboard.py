@@ -15,7 +15,7 @@ from lit_ft.classifier.tracking import LossHistory
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.splits import Split
 from lit_ft.launcher import global_rank
-from lit_ft.machine import hardware, versions
+from lit_ft.machine import hardware, library_versions
 from lit_ft.report import figures
 from lit_ft.report.analysis import MOST_IN_MATRIX, calibration_of, per_class, softmax, summarise
 from lit_ft.report.tables import corpus_table, table
@@ -71,7 +71,7 @@ class Dashboard(Callback):
         write_hparams(writer, flat(self.settings) | weights, HPARAMS, FINAL)
         step = trainer.global_step
         on = hardware(trainer.strategy.root_device.type, trainer.world_size)
-        facts = [("command", self.command), ("hardware", on), *versions().items()]
+        facts = [("command", self.command), ("hardware", on), *library_versions().items()]
         writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)
         datamodule = trainer.datamodule
         names = datamodule.labels.names

@@ -115,7 +115,7 @@ class YelpDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        batch_settings.check(self.hparams)
+        batch_settings.check_batch_settings(self.hparams)
         self.labels: LabelMapping | None = None
         self.tokenizer: Any = None
         self.splits: dict[SplitName, Split] = {}

@@ -16,7 +16,7 @@ from torchmetrics.classification import (
 from lit_ft.report.analysis import (
     CALIBRATION_BINS,
     calibration_error,
-    confusion_matrix,
+    count_confusions,
     fit_temperature,
     reliability,
     softmax,
@@ -145,7 +145,7 @@ class ClassifierMetrics(torch.nn.Module):
             "temperature": temperature,
         }
         tags = {self.prefix + name: value for name, value in scalars.items()}
-        matrix = confusion_matrix(outcomes.labels, outcomes.predicted, self.num_labels)
+        matrix = count_confusions(outcomes.labels, outcomes.predicted, self.num_labels)
         return tags, matrix, outcomes, temperature
 
     def reset(self) -> None:

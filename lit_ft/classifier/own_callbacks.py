@@ -51,7 +51,7 @@ def as_list(callbacks: Any) -> list[Callback]:
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
 
 
-def check(callbacks: Sequence[Callback], settings: Any, command: str) -> None:
+def check_callbacks(callbacks: Sequence[Callback], settings: Any, command: str) -> None:
     """Refuse those that fail in the middle of a run, or do something else than they say.
 
     Args:

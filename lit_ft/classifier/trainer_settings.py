@@ -34,7 +34,7 @@ ABOVE_0 = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_inte
 ONE_CLASS = ("callbacks", "logger")  # flags of which a second one would replace the first
 
 
-def check(trainer: Any, args: Sequence[str], command: str) -> None:
+def check_trainer_settings(trainer: Any, args: Sequence[str], command: str) -> None:
     """Refuse what cannot be right, whatever the data is.
 
     Args:

@@ -107,7 +107,7 @@ class ReviewCLI(LightningCLI):
         config = self.config[self.command]
         trainer_settings.as_plain_values(config.trainer)  # what follows writes the settings down
         self._find_checkpoint()
-        trainer_settings.check(config.trainer, self.command_args, self.command)
+        trainer_settings.check_trainer_settings(config.trainer, self.command_args, self.command)
         if not trainer_settings.has_precision_plugin(config.trainer):
             device = device_type(config.trainer.accelerator)
             config.trainer.precision = config.trainer.precision or automatic_precision(device)
@@ -181,7 +181,7 @@ class ReviewCLI(LightningCLI):
             raise mistake from error
 
         self.callbacks = own_callbacks.as_list(self.config_init[self.command].trainer.callbacks)
-        own_callbacks.check(self.callbacks, config.trainer, self.command)
+        own_callbacks.check_callbacks(self.callbacks, config.trainer, self.command)
         self.datamodule: YelpDataModule = self.config_init[self.command].data
         self.model: BertClassifier = self.config_init[self.command].model
         from_hub = self.checkpoint is None and needs_hub(config.model.pretrained)
@@ -214,7 +214,7 @@ class ReviewCLI(LightningCLI):
                 warn(advice)
             if self.command == "fit":
                 check_schedule(self.trainer, self.datamodule)
-                unpadded.check(config.model.compile, self.model.net, self.trainer)
+                unpadded.check_compile(config.model.compile, self.model.net, self.trainer)
             elif self.command in ("validate", "test"):
                 check_evaluation(self.trainer, self.datamodule, self.command)
         except Exception as error:

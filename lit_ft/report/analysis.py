@@ -88,7 +88,7 @@ def calibration_error(bins: list[dict[str, float]]) -> float:
     return sum(gaps) / max(total, 1)
 
 
-def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> list[list[int]] | None:
+def count_confusions(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> list[list[int]] | None:
     """How many rows of each class (C true) were taken for which (C predicted).
 
     None for more than `MOST_IN_MATRIX` classes.

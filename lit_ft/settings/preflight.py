@@ -18,7 +18,7 @@ SAMPLE_CONFIG = "sample.yaml"
 UNSURE = ("--help", "-h", "--print_config", "--ckpt_path", "--data", "--model")
 
 
-def check(args: list[str]) -> None:
+def check_hub(args: list[str]) -> None:
     """Refuse a fit whose model or data can only come from a Hub that does not answer.
 
     Args:

@@ -50,7 +50,7 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """As transformers' `sdpa_attention_forward`: query (B, H, Q, D), others (B, H, K, D) -> (B, Q, H, D)."""
     if kwargs.get("cu_seq_lens_q") is not None:  # one row of many sequences: unpadded.py
-        return varlen.attend(query, key, value, dropout, scaling, kwargs), None
+        return varlen.attend_sequences(query, key, value, dropout, scaling, kwargs), None
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
     states = (query, key, value)

@@ -31,7 +31,7 @@ ALIGNED = 128  # tokens: tiles of the matrix products
 Logits = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
-def check(compiled: bool, net: Any, trainer: Any) -> None:
+def check_compile(compiled: bool, net: Any, trainer: Any) -> None:
     """Refuse a machine or model that has no such way.
 
     Args:

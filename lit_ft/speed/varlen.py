@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-def attend(
+def attend_sequences(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

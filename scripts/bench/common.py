@@ -135,13 +135,13 @@ def report(
     """Print the table; write the JSON if there is a path."""
     import torch
 
-    from lit_ft.machine import hardware, versions
+    from lit_ft.machine import hardware, library_versions
 
     where = hardware() if torch.cuda.is_available() else f"{hardware()}; no GPU here"
     print(f"\n{where}, Python {platform.python_version()}, torch {torch.__version__}. {note}\n")
     print(table(rows, ratios, asked))
     if path:
-        values = {"versions": versions(), "hardware": hardware()}
+        values = {"versions": library_versions(), "hardware": hardware()}
         values |= {"rows": [asdict(row) for row in rows], "ratios": ratios, "asked": asked, "note": note}
         Path(path).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

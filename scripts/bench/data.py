@@ -169,9 +169,14 @@ def main() -> int:
             rest = f"{row['peak_gb']:.2f} | {row['first_step_seconds']:.1f} | {row['later_seconds']:.1f}"
             print(f"| {num_rows:,} | {row['tokens']:,} | {seconds} | {rest} |", flush=True)
     if options.json:
-        from lit_ft.machine import hardware, versions
+        from lit_ft.machine import hardware, library_versions
 
-        values = {"versions": versions(), "hardware": hardware(), "rows": rows, "sample_seconds": starts}
+        values = {
+            "versions": library_versions(),
+            "hardware": hardware(),
+            "rows": rows,
+            "sample_seconds": starts,
+        }
         Path(options.json).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return 0
 

@@ -167,5 +167,5 @@ def test_memory_is_this_process_s_own_and_not_that_of_the_one_that_started_it():
 
 def test_versions_of_what_is_not_installed(monkeypatch):
     monkeypatch.setattr(machine, "LIBRARIES", ("torch", "no-such-library"))
-    found = machine.versions()
+    found = machine.library_versions()
     assert found["no-such-library"] == "not installed" and found["torch"][0].isdigit()

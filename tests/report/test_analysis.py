@@ -12,7 +12,7 @@ from lit_ft.report.analysis import (
     TEMPERATURES,
     calibration_error,
     class_counts,
-    confusion_matrix,
+    count_confusions,
     fit_temperature,
     frequent_confusions,
     label_errors,
@@ -84,9 +84,9 @@ def test_per_class_is_that_of_scikit_learn():
 
 def test_a_matrix_is_kept_of_few_classes_only():
     labels, predicted = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 2, 2, 1, 0, 2])
-    assert confusion_matrix(labels, predicted, 3) == [[1, 0, 2], [0, 1, 0], [1, 0, 1]]
-    assert len(confusion_matrix(labels, predicted, MOST_IN_MATRIX) or ()) == MOST_IN_MATRIX
-    assert confusion_matrix(labels, predicted, MOST_IN_MATRIX + 1) is None
+    assert count_confusions(labels, predicted, 3) == [[1, 0, 2], [0, 1, 0], [1, 0, 1]]
+    assert len(count_confusions(labels, predicted, MOST_IN_MATRIX) or ()) == MOST_IN_MATRIX
+    assert count_confusions(labels, predicted, MOST_IN_MATRIX + 1) is None
     assert frequent_confusions(labels, predicted) == [[0, 2, 2], [2, 0, 1]]
     assert frequent_confusions(labels, labels) == []
 

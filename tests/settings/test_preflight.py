@@ -30,20 +30,20 @@ YELP = ["--config", str(REPOSITORY / "configs" / "yelp.yaml")]
 
 def test_model_and_dataset_are_asked_for(probes, tmp_path):
     with pytest.raises(UserError, match="model 'bert-base-cased'.*--config sample.yaml"):
-        preflight.check(YELP)
+        preflight.check_hub(YELP)
     (tmp_path / "home/hub/models--bert-base-cased").mkdir(parents=True)
     with pytest.raises(UserError, match="dataset 'Yelp/yelp_review_full'"):
-        preflight.check(YELP)
+        preflight.check_hub(YELP)
     (tmp_path / "home/datasets/Yelp___yelp_review_full").mkdir(parents=True)
-    preflight.check(YELP)
+    preflight.check_hub(YELP)
     assert len(probes) == 3
 
 
 def test_pinned_names(probes, tmp_path):
     (tmp_path / "home/hub/models--ours--bert").mkdir(parents=True)
-    preflight.check(["--model.pretrained", "ours/bert@v1"])
+    preflight.check_hub(["--model.pretrained", "ours/bert@v1"])
     with pytest.raises(UserError, match="ours/other@v1"):
-        preflight.check(["--model.pretrained=ours/other@v1"])
+        preflight.check_hub(["--model.pretrained=ours/other@v1"])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_nothing_is_asked_where_nothing_is_sure(flags, probes):
     Path("number.yaml").write_text("data: !!int x")
     Path("deep.yaml").write_text("[" * 5000)
     Path("group.yaml").write_text("data: yelp_data.yaml")
-    preflight.check([*YELP, *flags])
+    preflight.check_hub([*YELP, *flags])
     assert not probes
 
 

@@ -103,8 +103,8 @@ def ampere(monkeypatch):
 
 def test_what_it_is_made_for_is_let_through(ampere):
     net = network(True)
-    unpadded.check(True, net, trainer())
-    unpadded.check(False, net, trainer("cpu", "32-true"))
+    unpadded.check_compile(True, net, trainer())
+    unpadded.check_compile(False, net, trainer("cpu", "32-true"))
 
 
 @pytest.mark.parametrize(
@@ -119,25 +119,25 @@ def test_whatever_else_is_refused_in_one_line(kind, where, told, ampere):
     net = tiny(kind, word_tokenizer())
     attend_in_pieces(net)
     with pytest.raises(UserError, match=told):
-        unpadded.check(True, net, where)
+        unpadded.check_compile(True, net, where)
 
 
 def test_gpus_strategies_and_models_that_the_kernel_does_not_take(ampere, monkeypatch):
     net = network(True)
     monkeypatch.setattr(FSDPStrategy, "root_device", torch.device("cuda"))
     with pytest.raises(UserError, match="the whole model on each GPU, such as ddp, found FSDPStrategy"):
-        unpadded.check(True, net, trainer(strategy=FSDPStrategy))
+        unpadded.check_compile(True, net, trainer(strategy=FSDPStrategy))
     net.config.num_attention_heads = 1
     net.config.hidden_size = 26
     with pytest.raises(UserError, match="found heads of 26 dimensions"):
-        unpadded.check(True, net, trainer())
+        unpadded.check_compile(True, net, trainer())
     net = network(True)
     net.set_attn_implementation("eager")
     with pytest.raises(UserError, match="expects torch's own attention, found attention by eager"):
-        unpadded.check(True, net, trainer())
+        unpadded.check_compile(True, net, trainer())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(UserError, match="a GPU of compute capability 8.0 or more, found one of 7.5"):
-        unpadded.check(True, net, trainer())
+        unpadded.check_compile(True, net, trainer())
 
 
 def test_the_kernel_takes_what_it_is_given():
@@ -203,7 +203,7 @@ def test_memory_that_runs_out_names_what_a_step_computes():
 
 
 def test_a_checkpoint_of_such_a_run_and_one_of_before_can_be_tested(lit_ft, fit_args, monkeypatch):
-    monkeypatch.setattr(unpadded, "check", lambda *args: None)
+    monkeypatch.setattr(unpadded, "check_compile", lambda *args: None)
     flags = [
         *UNPADDED,
         "--data.max_tokens",
@@ -227,7 +227,7 @@ def test_a_checkpoint_of_such_a_run_and_one_of_before_can_be_tested(lit_ft, fit_
 
 def test_a_fit_has_the_loss_of_a_padded_one_and_counts_what_it_computes(lit_ft, fit_args, monkeypatch):
     """With a learning rate of 0, whose mean over an epoch no order of the rows changes."""
-    monkeypatch.setattr(unpadded, "check", lambda *args: None)
+    monkeypatch.setattr(unpadded, "check_compile", lambda *args: None)
     flags = ["--data.max_tokens", "64", "--trainer.precision", "32-true", "--trainer.max_epochs", "1"]
     flags += ["--model.learning_rate", "0", "--model.hidden_dropout", "0", "--model.attention_dropout", "0"]
     losses = []
