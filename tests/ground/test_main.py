@@ -37,7 +37,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, list[st
         monkeypatch.setenv(name, "set by the test")
 
     def install(work: Callable[[str, list[str]], int]) -> None:
-        module = types.SimpleNamespace(main=work, check=lambda args: None)
+        module = types.SimpleNamespace(main=work, check_hub=lambda args: None)
         monkeypatch.setattr(entry.importlib, "import_module", lambda name: module)
 
     return install
