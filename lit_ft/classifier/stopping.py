@@ -6,11 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from subprocess import Popen
-from types import FrameType
 from typing import Any
 
+import torch
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
@@ -23,24 +24,22 @@ from lit_ft.errors import UserError
 from lit_ft.launcher import FIRST, global_rank, number_of, started_by
 from lit_ft.reliability.memory import BUDGET_FLAG, EVALUATION_FLAG, TRAINING_FLAG, LastBatch
 from lit_ft.reliability.processes import TAKEN, is_lost, leave, leave_lost, refuse_taken_port
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-AT_ONCE: dict[int, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+from lit_ft.reliability.signals import Signals, interrupted
 
 
 class Preemption(Checkpoint):
     """On SIGTERM or SIGINT: finish the optimizer step, save `last.ckpt`, end with exit code 143 or 130.
 
-    All processes stop at the same step. Where a validation is due it runs first, and a signal that arrives
-    in one waits for its end: a checkpoint saved in between would skip that validation when resumed
+    All processes stop at the same step. A validation that is due runs first, and a signal during a validation
+    takes effect when it ends: a checkpoint saved before would skip that validation when resumed
     (Lightning 2.6.6, training_epoch_loop.py, `advance`). A second signal ends the process at once.
 
     Lightning's own handler of SIGTERM would leave with exit code 0 and save nothing. Its handler of SLURM's
-    requeue (SIGUSR1) would save in the midst of a step, whose batch the resumed run then passes over, and
-    on each process at another one: it is called where the run stops.
+    requeue signal (SIGUSR1) would save in the middle of a step, whose batch the resumed run then skips, and
+    on each process at a different one. So it is called once the run has stopped.
 
-    A `Checkpoint`, because those run after all other callbacks: what they noted of the step is saved; give
-    it behind the checkpoints, whose files of a validation it names.
+    A `Checkpoint`, because these run after all other callbacks: what those noted of the step is saved. Give
+    it after the checkpoints, whose files it names.
 
     Args:
         last: Saves `last.ckpt`.
@@ -48,32 +47,24 @@ class Preemption(Checkpoint):
 
     def __init__(self, last: LastCheckpoint) -> None:
         self.last = last
+        self.signals = Signals()
         self.interrupted = False  # by a KeyboardInterrupt: before the first step, or the second Ctrl-C
-        self._received = 0  # the signal's number, here
-        self._previous: dict[int, Any] = {}
-        self._agreed = 0  # the number that all processes know of
         self._requeue: tuple[int, ...] = ()  # the number of SLURM's signal, under SLURM
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = number
-        for other, handler in AT_ONCE.items():
-            signal.signal(other, handler)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take the signals over; Lightning has installed its own handlers just before."""
         if trainer.fast_dev_run:  # keeps no checkpoint
             return
         self._requeue = _requeue_signal(trainer)
-        numbers = {*SIGNALS, *self._requeue}
-        self._previous = {number: signal.signal(number, self._receive) for number in numbers}
-        if trainer.received_sigterm:  # while Lightning's handler stood
+        self.signals.take_over(*self._requeue)
+        if trainer.received_sigterm:  # while Lightning's handler was active
             trainer._signal_connector.received_sigterm = False
-            self._receive(signal.SIGTERM, None)
+            self.signals.receive(signal.SIGTERM)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Between two optimizer steps nothing is pending: the place to stop at."""
+        """Stop between two optimizer steps, when nothing is pending."""
         if not trainer.fit_loop._should_accumulate() and self._agree(trainer) and resumes_exactly(trainer):
             self.last.save(trainer)
             # Lightning would hand the step's figures to the loggers after this hook.
@@ -91,49 +82,44 @@ class Preemption(Checkpoint):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Give the signals back; one that came in the last step is for `stop_after_end`."""
         self._agree(trainer)
-        for number, handler in self._previous.items():
-            signal.signal(number, AT_ONCE.get(number, handler) if self._agreed else handler)
+        self.signals.give_back()
 
     def stop_after_end(self, trainer: Any) -> None:
-        """Stop where training has ended, but its results are still to be made."""
-        if self._agreed:
+        """Stop when training has ended but its results are still to be made."""
+        if self.signals.agreed:
             self._stop(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Say what a Ctrl-C that stops at once leaves; Lightning itself ends without a word."""
         if isinstance(exception, KeyboardInterrupt):
             self.interrupted = True
-            saved = self.last.best_model_path
-            what = f"go on from {saved} with --ckpt_path last" if saved else "no checkpoint was saved yet"
-            warn(f"interrupted at step {trainer.global_step}; {what}")
+            warn(interrupted(trainer.global_step, self.last.best_model_path))
 
     def _agree(self, trainer: Any) -> bool:
-        """Whether any process has a signal: one that stopped alone would leave the others waiting."""
-        if not self._agreed:
-            number = self._received  # read once: the handler may run between two lines
-            if trainer.world_size == 1:
-                self._agreed = number
-            elif trainer.strategy.reduce_boolean_decision(number != 0, all=False):
-                for asked in (signal.SIGINT, *self._requeue, signal.SIGTERM):
-                    if trainer.strategy.reduce_boolean_decision(number == asked, all=False):
-                        self._agreed = asked
-                        break
-        return self._agreed != 0
+        return self.signals.agree(partial(_largest, trainer))
 
     def _stop(self, trainer: Any) -> None:
-        by = f"stopped by {signal.Signals(self._agreed).name} at step {trainer.global_step}"
-        again = "go on with the same command and --ckpt_path last"
-        if self._agreed in self._requeue:
-            again = "SLURM is asked to run the job again, which then goes on"
-        warn(f"{by}, saved in {self.last.path}; {again}")
-        if self._agreed in self._requeue:
+        number, saved = self.signals.agreed, f"saved in {self.last.path}"
+        if number in self._requeue:
+            advice = "SLURM is asked to run the job again, which then resumes"
+            warn(self.signals.stopped(trainer.global_step, saved, advice))
             spare = trainer._checkpoint_connector.hpc_save_path(trainer.default_root_dir)
-            self._previous[self._agreed](self._agreed, None)  # saves once more, then `scontrol requeue`
+            self.signals.previous[number](number, None)  # saves once more, then `scontrol requeue`
             if trainer.is_global_zero:
                 with contextlib.suppress(OSError):
-                    Path(spare).unlink()  # a later fit of this folder would begin with it, unasked
+                    Path(spare).unlink()  # a later fit of this folder would start from it, unasked
+        else:
+            warn(self.signals.stopped(trainer.global_step, saved))
         # Lightning's launcher ends the first process when another one fails, before that one is done.
-        raise SystemExit(128 + self._agreed if trainer.is_global_zero else 0)
+        raise SystemExit(self.signals.exit_code if trainer.is_global_zero else 0)
+
+
+def _largest(trainer: Any, number: int) -> int:
+    """The largest of all processes' numbers. All processes call this."""
+    if trainer.world_size == 1:
+        return number
+    device = trainer.strategy.root_device
+    return int(trainer.strategy.reduce(torch.tensor(number, device=device), reduce_op="max"))
 
 
 def _requeue_signal(trainer: Any) -> tuple[int, ...]:

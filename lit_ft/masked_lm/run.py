@@ -58,6 +58,7 @@ from lit_ft.models.checks import check_max_tokens, take_padding_token
 from lit_ft.models.load import load_config, load_masked_lm, load_tokenizer, quiet, refuse_pickle, set_dropout
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.processes import is_lost, leave_lost, refuse_taken_port
+from lit_ft.reliability.signals import interrupted
 from lit_ft.report.tables import table
 from lit_ft.settings.arguments import configs_dir
 from lit_ft.settings.config_file import places_of
@@ -172,21 +173,16 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
                 _take_up_finished(trainer, checkpoint)
             else:
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-            if stop.signal_received is None:
+            if not stop.signals.agreed:
                 leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
             else:
                 step = trainer.state.global_step
                 saved = folder / runs.CHECKPOINTS / f"{PREFIX}{step}"
-                warn(
-                    f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, "
-                    + (f"saved in {saved}" if is_sealed(saved) else "which could not be saved")
-                    + "; go on with the same command and --ckpt_path last"
-                )
+                left = f"saved in {saved}" if is_sealed(saved) else "which could not be saved"
+                warn(stop.signals.stopped(step, left))
     except KeyboardInterrupt:  # the second signal
-        newest = newest_checkpoint(folder / runs.CHECKPOINTS)
         progress.close()
-        left = f"go on from {newest} with --ckpt_path last" if newest else "no checkpoint was saved yet"
-        warn(f"interrupted at step {trainer.state.global_step}; {left}")
+        warn(interrupted(trainer.state.global_step, newest_checkpoint(folder / runs.CHECKPOINTS)))
         return 128 + signal.SIGINT
     except RuntimeError as error:
         if is_lost(error):
@@ -194,12 +190,12 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
             leave_lost(error)
         raise
     finally:
-        stop.give_back()
+        stop.signals.give_back()
         progress.close()
         board.close()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    return stop.exit_code
+    return stop.signals.exit_code
 
 
 def _quiet() -> None:

@@ -59,9 +59,9 @@ def leave_lost(error: BaseException) -> NoReturn:
 def leave(what: str | None, code: int = 1) -> NoReturn:
     """End this process without tidying up, which would wait for the others."""
     if what is not None:
-        advice = "go on with the same command (fit and sft: and --ckpt_path last)"
+        advice = "run the same command again (fit and sft: with --ckpt_path last)"
         below_the_bar = "\n" if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{below_the_bar}lit_ft: error: {what}, so that all end; {advice}\n")
+        sys.stderr.write(f"{below_the_bar}lit_ft: error: {what}, so all processes end; {advice}\n")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -75,7 +75,7 @@ def test_stops_at_a_step_and_resumes_exactly(place, settings, step, lit_ft, fit_
     assert code == 143, err
     path = "runs/parts/version_0/checkpoints/last.ckpt"
     said = f"warning: stopped by SIGTERM at step {step}, saved in {path}; "
-    assert err.endswith(said + "go on with the same command and --ckpt_path last\n")
+    assert err.endswith(said + "resume with the same command and --ckpt_path last\n")
     assert err.count("\n") == 1
     assert state("parts")["global_step"] == step
     left = {p.name for p in Path("runs/parts/version_0").iterdir()}

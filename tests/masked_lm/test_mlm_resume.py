@@ -35,8 +35,8 @@ if __name__ == "__main__":
     stop = StopOnSignal()
     trainer = make_trainer(folder, callbacks=[FiguresFirst(), Kill(), stop], settings=settings)
     trainer.train(resume_from_checkpoint=resume)
-    if stop.exit_code:
-        sys.exit(stop.exit_code)
+    if stop.signals.agreed:
+        sys.exit(stop.signals.exit_code)
     if trainer.is_world_process_zero():
         trainer.save_model(folder + "/final")
         Path(folder, "log.json").write_text(json.dumps(trainer.state.log_history))

@@ -145,9 +145,9 @@ def test_the_others_end_where_one_is_killed(callback, told, fit_args, work):
     done = run_cli("fit", *fit_args, *DDP, callback, cwd=work, PYTHONPATH=paths)
     assert time.time() - (work / "killed").stat().st_mtime < 60
     assert done.returncode in (1, -signal.SIGKILL)
-    advice = "go on with the same command (fit and sft: and --ckpt_path last)"
+    advice = "run the same command again (fit and sft: with --ckpt_path last)"
     (line,) = done.stderr.splitlines()
-    assert line == f"lit_ft: error: {told}, so that all end; {advice}"
+    assert line == f"lit_ft: error: {told}, so all processes end; {advice}"
 
 
 def test_a_port_that_is_taken(fit_args, work):

@@ -146,7 +146,7 @@ def test_a_signal_saves_and_the_resume_is_bit_identical(act, exit_code, every, l
     assert code == exit_code, err
     name = {143: "SIGTERM", 130: "SIGINT"}[exit_code]
     path = CHECKPOINTS / "checkpoint-9"
-    told = f"stopped by {name} at step 9, saved in {path}; go on with the same command and --ckpt_path last"
+    told = f"stopped by {name} at step 9, saved in {path}; resume with the same command and --ckpt_path last"
     assert err.splitlines()[-1] == f"warning: {told}"
     assert not Path("runs/parts/version_0/metrics.json").exists()  # it ended at once
     at_step(-1, act)
@@ -168,7 +168,7 @@ def test_a_second_signal_ends_at_once(step, lit_ft, sft_args, at_step):
     code, _, err = lit_ft("sft", *sft_args, *EVERY)
     left = "no checkpoint was saved yet"
     if step > 6:
-        left = "go on from runs/small/version_0/checkpoints/checkpoint-6 with --ckpt_path last"
+        left = "resume from runs/small/version_0/checkpoints/checkpoint-6 with --ckpt_path last"
     assert code == 130 and err.endswith(f"warning: interrupted at step {step}; {left}\n")
     assert {number: signal.getsignal(number) for number in before} == before
     assert len(list(Path("runs/small/version_0/checkpoints").glob("*"))) == step // 6
@@ -334,7 +334,9 @@ def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, w
     lines = killed.stderr.splitlines()
     (said,) = [line for line in lines if line.startswith("lit_ft: ")]
     assert said.startswith("lit_ft: error: another process does not answer any more (")
-    assert said.endswith("so that all end; go on with the same command (fit and sft: and --ckpt_path last)")
+    assert said.endswith(
+        "so all processes end; run the same command again (fit and sft: with --ckpt_path last)"
+    )
     assert any("exitcode  : -9" in line for line in lines)  # torchrun's report, which names the process
     assert "[rank0]: Traceback" not in lines  # of the other one
     code, _, err = lit_ft(*two, "--ckpt_path", "last")
