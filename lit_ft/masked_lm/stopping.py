@@ -51,7 +51,7 @@ class StopOnSignal(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """After a stop within an epoch transformers comes here too, and would log, evaluate and save again."""
+        """transformers comes here after any stop within an epoch, and would log, evaluate and save again."""
         if self._agree(args):
             control.should_log = control.should_evaluate = False
             # `save_strategy: best` resets `should_save` if the evaluation was no better.

@@ -24,7 +24,7 @@ from lit_ft.masked_lm.arguments import REQUIRED, check_devices
 from lit_ft.masked_lm.checkpoints import save_whole
 from lit_ft.masked_lm.data import EpochSampler, EpochStart, ShareCollator, SharedBatches, row_lengths
 from lit_ft.masked_lm.masking import IGNORED, MaskingCollator
-from lit_ft.masked_lm.nonfinite import StepSoundness, check_evaluation
+from lit_ft.masked_lm.nonfinite import StepSoundness
 from lit_ft.masked_lm.tracking import LogWindow, masked_figures
 from lit_ft.reliability.memory import EVALUATION_FLAG, TRAINING_FLAG, LastBatch
 from lit_ft.settings.flags import FullDiskPolicy, NonFinitePolicy
@@ -170,9 +170,9 @@ class MaskedLMTrainer(SFTTrainer):
         return loss
 
     def _get_grad_norm(self, model, grad_norm=None):
-        """What transformers calls right before the optimizer: the place to look at the step."""
+        """What transformers calls right before the optimizer: the place to check the step."""
         norm = super()._get_grad_norm(model, grad_norm)
-        self.soundness.look(self, float(norm))
+        self.soundness.check(self, float(norm))
         return norm
 
     def _save_checkpoint(self, model, trial):
@@ -211,7 +211,7 @@ class MaskedLMTrainer(SFTTrainer):
             )
         assert output.metrics is not None
         figures, folder = masked_figures(*self._eval_sums), Path(str(self.args.output_dir))
-        check_evaluation(figures["loss"], self.state.global_step, folder)
+        self.soundness.check_evaluation(figures["loss"], self.state.global_step, folder)
         output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in figures.items()})
         self.window.pause(time.perf_counter() - start)
         return output

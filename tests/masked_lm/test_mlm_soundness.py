@@ -85,14 +85,14 @@ def test_steps_are_skipped_and_counted(tmp_path, monkeypatch, capfd):
     trainer = make_trainer(tmp_path, settings=STEPS, on_nonfinite="skip")
     spoil_loss_at(monkeypatch, 2)
     before: list[torch.Tensor] = []
-    look = trainer.soundness.look
+    check = trainer.soundness.check
     monkeypatch.setattr(
         trainer.soundness,
-        "look",
-        lambda *args: (before.append(trainer.model.cls.predictions.bias.detach().clone()), look(*args)),
+        "check",
+        lambda *args: (before.append(trainer.model.cls.predictions.bias.detach().clone()), check(*args)),
     )
     trainer.train()
-    assert trainer.state.global_step == 6 and trainer.soundness.skips.count == 1
+    assert trainer.state.global_step == 6 and trainer.soundness.steps.count == 1
     assert torch.equal(before[2], before[3]) and not torch.equal(before[3], before[4])
     assert "warning: step 2 is skipped: the loss is nan in rows " in capfd.readouterr().err
 
