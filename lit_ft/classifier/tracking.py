@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lit_ft import runs
-from lit_ft.machine import peak_memory_gb
+from lit_ft.machine import speed_figures
 from lit_ft.report.figures import draw_losses
 from lit_ft.report.tensorboard import wait_for_turn
 from lit_ft.speed.host import OnItsWay
@@ -95,6 +95,11 @@ class LossHistory(Callback):
 COUNTS = ("samples", "tokens", "computed_tokens")
 
 
+def _speed(*counts: Any) -> dict[str, float]:
+    """`speed_figures` under their tags."""
+    return {f"train/{name}": value for name, value in speed_figures(*counts).items()}
+
+
 class Throughput(Callback):
     """Counts samples and tokens of the training steps, validation and checkpoints left out.
 
@@ -134,14 +139,8 @@ class Throughput(Callback):
             self._close_window(trainer, pl_module)
 
     def _close_window(self, trainer: Any, pl_module: Any) -> None:
-        samples, tokens, computed = (int(self._window[name]) for name in COUNTS)
-        seconds = max(self._seconds, 1e-9)
-        figures = {
-            "train/samples_per_second": samples * trainer.world_size / seconds,
-            "train/tokens_per_second": tokens * trainer.world_size / seconds,
-            "train/real_share": tokens / max(computed, 1),
-            "train/peak_memory_gb": peak_memory_gb(trainer.strategy.root_device.type),
-        }
+        counts = (int(self._window[name]) * trainer.world_size for name in COUNTS)
+        figures = _speed(self._seconds, *counts, trainer.strategy.root_device.type)
         for logger in trainer.loggers:
             # Lightning numbers its points by the steps before the batch; a resume hides what comes after.
             logger.log_metrics(figures, step=trainer.global_step - 1)
@@ -177,10 +176,7 @@ class Throughput(Callback):
             "train/seconds": total["seconds"],
             "train/samples": int(total["samples"]),
             "train/tokens": int(total["tokens"]),
-            "train/samples_per_second": total["samples"] / max(total["seconds"], 1e-9),
-            "train/tokens_per_second": total["tokens"] / max(total["seconds"], 1e-9),
-            "train/real_share": total["tokens"] / max(total["computed_tokens"], 1),
-            "train/peak_memory_gb": peak_memory_gb(self._device),
+            **_speed(total["seconds"], *(total[name] for name in COUNTS), self._device),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from transformers.trainer_callback import ExportableState
 
 from lit_ft.console import bar_pace
 from lit_ft.errors import UserError
-from lit_ft.machine import peak_memory_gb
+from lit_ft.machine import speed_figures
 from lit_ft.report.tensorboard import MASKED_LM_LAYOUT, flat, wait_for_turn, write_hparams
 
 
@@ -31,25 +31,6 @@ def masked_figures(nll: float, correct: float, masked: float) -> dict[str, float
         "loss": loss,
         "masked_accuracy": correct / masked if masked else 0.0,
         "perplexity": math.exp(min(loss, 700)),
-    }
-
-
-def speed_figures(
-    seconds: float, tokens_seen: float, rows: float, tokens: float, computed_tokens: float
-) -> dict[str, float]:
-    """Speed, and the share of the computed tokens that are real.
-
-    Args:
-        seconds: How long the window was.
-        tokens_seen: Real tokens of the window, as transformers counts them, over all processes.
-        rows: Of the window.
-        tokens: Real tokens of its batches.
-        computed_tokens: The same with the padding.
-    """
-    return {
-        "tokens_per_second": tokens_seen / seconds,
-        "samples_per_second": rows / seconds,
-        "real_share": tokens / max(computed_tokens, 1),
     }
 
 
@@ -70,12 +51,12 @@ class LogWindow(TrainerCallback, ExportableState):
         self.sums = torch.zeros(NUM_SUMS, device=device)
         self._gathered: list[list[float]] = []  # of all processes, for the checkpoint
         self._start: float | None = None
-        self._tokens = 0  # seen when the window began
+        self._untimed = [0.0] * NUM_SUMS  # of the window's steps before a resume, over all processes
 
-    def begin(self, tokens: int) -> None:
-        """Start the clock of tokens_per_second with the first step."""
+    def begin(self) -> None:
+        """Start the clock at the first step."""
         if self._start is None:
-            self._start, self._tokens = time.perf_counter(), tokens
+            self._start = time.perf_counter()
 
     @torch.no_grad()
     def add(self, nll: Tensor, correct: Tensor, inputs: dict[str, Tensor]) -> None:
@@ -90,19 +71,19 @@ class LogWindow(TrainerCallback, ExportableState):
         if self._start is not None:
             self._start += seconds
 
-    def close(self, accelerator: Any, tokens: int) -> dict[str, float]:
-        """The window's figures over all processes; a new one begins. `tokens` were seen since the start."""
+    def close(self, accelerator: Any, tokens_seen: int) -> dict[str, float]:
+        """The window's figures over all processes; starts a new one. `tokens_seen` is of the whole run."""
         sums = accelerator.reduce(self.sums, "sum").tolist()
-        self.sums.zero_()
         now = time.perf_counter()
-        seconds = now - (self._start or now) or math.inf
+        rows, tokens, computed = (sums[i] - self._untimed[i] for i in (3, 4, 5))
         figures = {
             **masked_figures(*sums[:3]),
-            **speed_figures(seconds, tokens - self._tokens, *sums[3:]),
-            "tokens_seen": tokens,
-            "peak_memory_gb": peak_memory_gb(accelerator.device.type),
+            **speed_figures(now - (self._start or now), rows, tokens, computed, accelerator.device.type),
+            "real_share": sums[4] / max(sums[5], 1),  # of the whole window, as of a run that never stopped
+            "tokens_seen": tokens_seen,
         }
-        self._start, self._tokens = now, tokens
+        self.sums.zero_()
+        self._start, self._untimed = now, [0.0] * NUM_SUMS
         return figures
 
     def gather(self, accelerator: Any) -> None:
@@ -122,7 +103,9 @@ class LogWindow(TrainerCallback, ExportableState):
         try:
             own = saved.setdefault(type(self).__name__, self.state())["attributes"]["sums"]
             if own:
-                self.sums += torch.tensor(own).reshape(-1, NUM_SUMS)[args.process_index].to(self.sums.device)
+                by_process = torch.tensor(own).reshape(-1, NUM_SUMS)
+                self.sums += by_process[args.process_index].to(self.sums.device)
+                self._untimed = by_process.sum(0).tolist()
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"trainer_state.json: expected {NUM_SUMS} sums a process under {type(self).__name__} "

@@ -164,7 +164,7 @@ class MaskedLMTrainer(SFTTrainer):
 
     def training_step(self, *args, **kwargs):
         """Add up the step's loss, on its device."""
-        self.window.begin(self.state.num_input_tokens_seen)
+        self.window.begin()
         loss = super().training_step(*args, **kwargs)
         self.soundness.add(loss, self.state.global_step)
         return loss
