@@ -5,8 +5,10 @@ import json
 import os
 import re
 import zlib
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -25,23 +27,44 @@ STATE = "trainer_state.json"
 HARMLESS = ("name", "on_full_disk", "on_nonfinite", "probes", "save_total_limit")
 
 
-def find_checkpoint(name: str, ckpt_path: str | None, resolved: str) -> Path | None:
-    """The checkpoint folder that `--ckpt_path` means; None where the run starts fresh.
+@dataclass(frozen=True)
+class Start:
+    """Where a resumed run starts.
 
-    Of a job that SLURM runs again it is one of the job's own run, also if nothing is said.
+    Attributes:
+        checkpoint: The checkpoint folder.
+        run: The run folder.
+        step: The optimizer steps that were taken.
+        total: The optimizer steps of the whole run.
+        precision: The run's precision.
+        settings: All settings of the run's `config.yaml`.
+    """
+
+    checkpoint: Path
+    run: Path
+    step: int
+    total: int
+    precision: Literal["32-true", "bf16-mixed"]
+    settings: dict[str, Any]
+
+
+def find_start(name: str, ckpt_path: str | None, resolved: str) -> Start | None:
+    """Where `--ckpt_path` says that the run starts; None for a new run.
+
+    A job that SLURM runs again resumes its own run, even without `--ckpt_path`.
 
     Args:
-        name: Of the run.
+        name: The run's name.
         ckpt_path: As given.
-        resolved: The present settings, as YAML.
+        resolved: The present settings as YAML.
 
     Raises:
-        UserError: The named folder is no whole checkpoint of a run.
+        UserError: The named folder is not a complete checkpoint of a run.
     """
     if ckpt_path in (None, "last") and run_owner.is_requeued():
         for run in run_owner.runs_of_job(name, fingerprint(resolved)):
             if (newest := newest_checkpoint(run / runs.CHECKPOINTS, tell=True)) is not None:
-                return newest
+                return _start_at(newest)
         if ckpt_path is None:
             say(run_owner.nothing_to_resume(name))
     if ckpt_path is None:
@@ -50,17 +73,30 @@ def find_checkpoint(name: str, ckpt_path: str | None, resolved: str) -> Path | N
         path = Path(os.path.expanduser(ckpt_path))
         if reason := fault_of(path):
             raise UserError(f"{path}: {reason}; set --ckpt_path to last or to RUN/checkpoints/checkpoint-N")
-        if runs.run_of(path) is None:
-            raise UserError(
-                "expected a checkpoint in a run folder, RUN/checkpoints/checkpoint-N beside RUN/config.yaml, "
-                f"found {path}; start a new run from its weights with --model.pretrained={path}"
-            )
-        return path
+        return _start_at(path)
     for run in runs.versions(name):
         if (newest := newest_checkpoint(run / runs.CHECKPOINTS, tell=True)) is not None:
-            return newest
+            return _start_at(newest)
     say(f"no checkpoint 'last' in {runs.RUNS / name}: starting fresh")
     return None
+
+
+def _start_at(checkpoint: Path) -> Start:
+    run = runs.run_of(checkpoint)
+    if run is None:
+        raise UserError(
+            "expected a checkpoint in a run folder, RUN/checkpoints/checkpoint-N beside RUN/config.yaml, "
+            f"found {checkpoint}; start a new run from its weights with --model.pretrained={checkpoint}"
+        )
+    step, total = state_of(checkpoint)
+    with _config_of(run):
+        settings = yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8"))
+        return Start(checkpoint, run, step, total, settings["precision"], settings)
+
+
+def _config_of(run: Path) -> contextlib.AbstractContextManager[None]:
+    """Around the use of a run's `config.yaml`: one line if it is unusable."""
+    return unusable(str(run / runs.CONFIG), "put a sound copy in its place, or start a new run")
 
 
 def fingerprint(resolved: str) -> str:
@@ -145,26 +181,17 @@ def state_of(path: Path) -> tuple[int, int]:
     return int(state["global_step"]), int(state["max_steps"])
 
 
-def precision_of(path: Path) -> Literal["32-true", "bf16-mixed"]:
-    """The precision that a checkpoint's run has in its `config.yaml`."""
-    run = runs.run_of(path)
-    assert run is not None
-    with unusable(str(run / runs.CONFIG), "put a sound copy in its place, or start a new run"):
-        return yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8"))["precision"]
-
-
-def check_resume(path: Path, resolved: str, num_processes: int) -> None:
-    """Refuse to go on under other settings, or on another number of processes, than the run began with.
+def check_resume(start: Start, resolved: str, num_processes: int) -> None:
+    """Refuse to resume a run with other settings, or another number of processes, than it began with.
 
     Args:
-        path: The checkpoint folder.
-        resolved: The present settings, as YAML.
-        num_processes: Of the present command.
+        start: Where the run starts.
+        resolved: The present settings as YAML.
+        num_processes: The present number of processes.
     """
-    run = runs.run_of(path)
-    assert run is not None
-    with unusable(str(run / runs.CONFIG), "put a sound copy in its place, or start a new run"):
-        then, now = yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8")), yaml.safe_load(resolved)
+    path = start.checkpoint
+    with _config_of(start.run):
+        then, now = deepcopy(start.settings), yaml.safe_load(resolved)
         for settings in (then, now):
             for key in HARMLESS:
                 settings.pop(key, None)
