@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 
 from lit_ft import runs
 from lit_ft.classifier.optim import num_training_steps, resumes_exactly
-from lit_ft.classifier.resume import ADVICE, FORM, form_of
+from lit_ft.classifier.resume import ADVICE
 from lit_ft.classifier.tracking import LossHistory
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError, unusable, unwritable
@@ -133,7 +133,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             leftover.unlink(missing_ok=True)
         try:
             with runs.written_whole(path) as file:
-                torch.save({**checkpoint, FORM: form_of(checkpoint)}, file)
+                torch.save(checkpoint, file)
         except BaseException as error:
             problem = unwritable(error)
             if self.on_full_disk == "stop" or problem is None:

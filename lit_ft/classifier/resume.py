@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 
 from lit_ft import runs
 from lit_ft.console import warn
@@ -28,7 +27,7 @@ LOCATION = (
     "text_column label_column"
 ).split()
 HELD_OUT = ("validation_share", "split_seed")  # which rows a checkpoint was not trained on: never another's
-TRAINING = {"compile"}  # of the model's settings: evaluation does without, and older checkpoints lack it
+TRAINING = {"compile"}  # of the model's settings: evaluation ignores it
 
 
 def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
@@ -151,7 +150,7 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
         if f"data.{key}" not in given and not (elsewhere and key.endswith("_path")):
             config.data[key] = then["data"][key]
     for key, value in config.model.items():
-        if key in HARMLESS["model"] | TRAINING:  # a checkpoint brings its weights; older ones lack the key
+        if key in HARMLESS["model"] | TRAINING:
             continue
         asked = f"model.{key}" in flags or (key == "pretrained" and "model.pretrained" in given)
         if asked and value != then["model"][key]:
@@ -183,8 +182,6 @@ def rebuild(checkpoint: dict[str, Any], path: Path | None, datamodule: Any, mode
     check_weights(model.state_dict(), checkpoint["state_dict"], path)
 
 
-FORM = "form"  # the key of the fingerprint
-PLAIN = (bool, int, float, str)
 ADVICE = "set --ckpt_path to another one"
 LIGHTNING = "pytorch-lightning_version"  # what it compares to see whether a checkpoint is an old one
 VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[\w.]+)?")
@@ -208,32 +205,6 @@ KEYS: dict[str, tuple[type, ...]] = {
     "loops": (dict,),
 }
 MISSING = object()
-
-
-def form_of(checkpoint: Mapping[str, Any]) -> str:
-    """A fingerprint of keys, plain values, and the types and shapes of tensors, not of their values."""
-    digest = xxhash.xxh3_128()
-    _add(digest, {key: value for key, value in checkpoint.items() if key != FORM})
-    return digest.hexdigest()
-
-
-def _add(digest: Any, value: Any) -> None:
-    if isinstance(value, Mapping):
-        digest.update(b"{")
-        for key, inner in value.items():
-            digest.update(f"{key!r}:".encode())
-            _add(digest, inner)
-        digest.update(b"}")
-    elif isinstance(value, (list, tuple)):
-        digest.update(b"[")
-        for inner in value:
-            _add(digest, inner)
-        digest.update(b"]")
-    elif isinstance(value, torch.Tensor):
-        digest.update(f"{value.dtype} {tuple(value.shape)} {value.layout} {value.is_meta},".encode())
-    else:
-        shown = repr(value) if value is None or isinstance(value, PLAIN) else type(value).__name__
-        digest.update(f"{shown},".encode("utf-8", "surrogatepass"))
 
 
 def check_form(checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -264,12 +235,11 @@ def check_form(checkpoint: Mapping[str, Any], path: Path) -> None:
         raise UserError(f"{path} is damaged: expected as many names as labels, found {found}; {ADVICE}")
 
 
-def check_unchanged(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on from a state that is not the one that was saved; older checkpoints do not tell."""
-    if FORM in checkpoint and checkpoint[FORM] != form_of(checkpoint):
+def refuse_weights_alone(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Refuse to resume from weights alone: Lightning 2.6.6 might start the optimizer afresh, unsaid."""
+    if not checkpoint.get("optimizer_states"):
         raise UserError(
-            f"{path} was changed after it was saved: its keys, values or shapes are not those of then; "
-            f"{ADVICE}, or start anew without it"
+            f"expected a checkpoint with the optimizer's state, found weights alone in {path}; {ADVICE}"
         )
 
 

@@ -69,8 +69,8 @@ def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], 
                 differing.append(f"{group}={now} (there {then})")
             continue
         for key, value in now.items():
-            if key not in HARMLESS.get(group, ()) and key in then and then[key] != value:
-                differing.append(f"{group}.{key}={value} (there {then[key]})")
+            if key not in HARMLESS.get(group, ()) and then.get(key) != value:
+                differing.append(f"{group}.{key}={value} (there {then.get(key)})")
     if differing:
         raise UserError(
             f"cannot resume {path} under other settings: {', '.join(differing)}; use the same ones, or "
