@@ -133,7 +133,7 @@ def test_a_requeued_job_goes_on_with_its_own_run(lit_ft, fit_args, monkeypatch):
     for flags in ([], ["--ckpt_path", "last"]):
         code, out, err = lit_ft("fit", *fit_args, "--seed_everything", "1", *flags)
         assert code == 0 and out.startswith("resuming at step ") and f" from {own}\n" in out, err
-    fourth = "no checkpoint of SLURM job 1 under these settings in runs/small: starting fresh\n"
+    fourth = "no checkpoint of SLURM job 1 with these settings in runs/small: starting fresh\n"
     code, out, err = lit_ft("fit", *fit_args, "--seed_everything", "4")
     assert code == 0 and out.startswith(fourth), err
     monkeypatch.setenv("SLURM_JOB_ID", "7")  # takes the run over: it is then its own
@@ -156,7 +156,7 @@ def test_a_run_that_is_being_written_is_left_alone(lit_ft, fit_args, monkeypatch
         before = sorted(run.rglob("*"))
         line = one_line(lit_ft("fit", *fit_args, "--ckpt_path", "last"))
         assert line == (
-            f"{run} is being written by process 99 on node7 since 2026-11-28 12:00:00; wait for its end or "
+            f"{run} is being written by process 99 on node7 since 2026-11-28 12:00:00; wait until it ends or "
             "stop it, or leave out --ckpt_path to start a new run"
         )
         code, out, err = lit_ft("test", *fit_args, "--ckpt_path", "last")

@@ -157,7 +157,7 @@ def test_a_port_that_is_taken(fit_args, work):
         done = run_cli("fit", *fit_args, *DDP, cwd=work, MASTER_PORT=str(port))
     line = one_line((done.returncode, done.stdout, done.stderr))
     assert line.startswith(
-        f"port {port}, by which the processes of a run find each other, is taken by another"
+        f"port {port}, by which the processes of a run find each other, is used by another"
     )
     assert "(EADDRINUSE); set the variable MASTER_PORT" in line
     assert not (work / "runs").exists()

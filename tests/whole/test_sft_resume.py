@@ -262,7 +262,7 @@ def test_a_requeued_job_goes_on_with_its_own_run(lit_ft, sft_args, at_step, monk
         assert code == 0 and out.startswith("resuming at step 9 of 20 from runs/small/" + run), err
     code, out, err = lit_ft("sft", *sft_args, "--seed_everything", "1")
     assert code == 0, err
-    assert out.startswith("no checkpoint of SLURM job 2 under these settings in runs/small: starting fresh\n")
+    assert out.startswith("no checkpoint of SLURM job 2 with these settings in runs/small: starting fresh\n")
 
 
 def test_a_run_that_is_being_written_is_refused(lit_ft, sft_args, monkeypatch):
@@ -273,7 +273,7 @@ def test_a_run_that_is_being_written_is_refused(lit_ft, sft_args, monkeypatch):
     with (run / run_owner.LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         line = one_line(lit_ft("sft", *sft_args, "--max_steps", "2", "--ckpt_path", "last"))
-        assert line.startswith(f"{run} is being written by another process; wait for its end")
+        assert line.startswith(f"{run} is being written by another process; wait until it ends")
     assert lit_ft("sft", *sft_args, "--max_steps", "2", "--ckpt_path", "last")[0] == 0
 
 
@@ -333,7 +333,7 @@ def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, w
     assert time.time() - (work / "killed").stat().st_mtime < 60
     lines = killed.stderr.splitlines()
     (said,) = [line for line in lines if line.startswith("lit_ft: ")]
-    assert said.startswith("lit_ft: error: another process does not answer any more (")
+    assert said.startswith("lit_ft: error: another process no longer answers (")
     assert said.endswith(
         "so all processes end; run the same command again (fit and sft: with --ckpt_path last)"
     )
