@@ -216,6 +216,7 @@ def test_processes_with_gradients_of_their_own_decide_together(monkeypatch):
     finite = FiniteSteps("stop")
     finite.on_before_backward(None, module, torch.tensor(1.0))
     monkeypatch.setattr("lit_ft.classifier.nonfinite._rows", lambda *args: [3])
+    monkeypatch.setattr("lit_ft.classifier.nonfinite.num_training_steps", lambda trainer: 10)
     trainer = SimpleNamespace(
         precision="bf16-mixed",
         strategy=object.__new__(FSDPStrategy),
