@@ -1,4 +1,4 @@
-"""How a fit ends: by a signal, for want of memory, or because another process is lost."""
+"""How a fit ends early: by a signal, out of memory, or because another process is gone."""
 
 import contextlib
 import os
@@ -129,16 +129,16 @@ def _requeue_signal(trainer: Any) -> tuple[int, ...]:
 
 
 class MemoryGuard(Callback, LastBatch):
-    """Notes each batch of a Trainer."""
+    """Notes the shape of each batch of a Trainer."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Note a batch of the training."""
+        """Note a training batch."""
         self.note(batch, _flag(trainer, TRAINING_FLAG), getattr(pl_module, "step_tokens", None))
 
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Note a batch that is only measured."""
+        """Note an evaluation batch."""
         self.note(batch, _flag(trainer, EVALUATION_FLAG))
 
     on_test_batch_start = on_validation_batch_start
@@ -154,18 +154,18 @@ POLL_SECONDS = 0.5
 
 @contextlib.contextmanager
 def ending_together(trainer: Trainer) -> Iterator[None]:
-    """Within it, all processes of a run end where one is gone: at once, and with one line.
+    """Within it, all processes of a run end at once, and with one line, if one of them dies.
 
-    Lightning 2.6.6 (launchers/subprocess_script.py) would kill the first process without a word up to 5 s
-    later, or leave the traceback of a lost connection; where the first is gone, the others would go on to
-    the next exchange of gradients, which NCCL waits for. torchrun and srun end their processes themselves:
-    here they only get the line.
+    Lightning 2.6.6 (launchers/subprocess_script.py) would kill process 0 without a message up to 5 s later,
+    or leave the traceback of a lost connection. If process 0 died, the others would continue to the next
+    exchange of gradients, where NCCL waits for it. torchrun and srun end their processes themselves: here
+    they only get the line.
     """
     if trainer.world_size == 1:
         yield
         return
     over = threading.Event()
-    given = trainer.strategy.launcher  # it starts the others later, in the trainer's `fit`
+    given = trainer.strategy.launcher  # starts the others later, in the trainer's `fit`
     launches = given if isinstance(given, _SubprocessScriptLauncher) else None
     trainer.callbacks.insert(0, LostConnection(over))  # type: ignore[attr-defined]
     watch: tuple[Any, ...] = (_watch_first, trainer.world_size, over)
@@ -178,7 +178,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
     except Exception as error:
         over.set()
         if launches is not None:
-            launches.kill(signal.SIGKILL)  # the error is told once, and nobody waits for this process
+            launches.kill(signal.SIGKILL)  # the error is printed once, and nobody waits for this process
         refuse_taken_port(error)
         raise
     finally:
@@ -186,7 +186,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
 
 
 def _watch_children(launcher: _SubprocessScriptLauncher, world_size: int, over: threading.Event) -> None:
-    """A thread for each: `wait` knows of an end before Lightning's observer, which polls."""
+    """Start a thread for each child: `wait` returns before Lightning's observer, which polls, notices."""
     while len(launcher.procs) < launcher.num_processes - 1:
         if over.wait(POLL_SECONDS):
             return
@@ -203,11 +203,11 @@ def _await_child(
     over: threading.Event,
 ) -> None:
     code = child.wait()
-    if code in (0, 128 + signal.SIGINT) or over.is_set():  # done; or by a Ctrl-C that all got
+    if code in (0, 128 + signal.SIGINT) or over.is_set():  # finished; or a Ctrl-C that all got
         return
     launcher.kill(signal.SIGKILL)
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    # A mistake of the user's has been told by the process itself.
+    # With exit code 2 the process itself has printed the user's mistake.
     leave(None if code == 2 else f"process {rank} (of 0 to {world_size - 1}) {how}", max(code, 1))
 
 
@@ -219,20 +219,20 @@ def _watch_first(world_size: int, over: threading.Event) -> None:
 
 
 class LostConnection(Callback):
-    """Ends this process where another one does not answer any more.
+    """Ends this process if another one no longer answers.
 
-    A callback, because these hear of an error before Lightning gives the signals back: torchrun's SIGTERM to
-    those who are left would then come before the line.
+    A callback sees the error before Lightning restores the signal handlers; later, torchrun's SIGTERM would
+    end this process before its message.
 
     Args:
-        over: Set where an error is not of that kind: what ends then, ends by this process.
+        over: Set at any other error: then this process ends the run by itself.
     """
 
     def __init__(self, over: threading.Event) -> None:
         self.over = over
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Give the word to the watching thread, which knows who is gone."""
+        """First give the watching thread time to say which process is gone."""
         if is_lost(exception) and TAKEN.search(str(exception)) is None:
             if FIRST in os.environ:
                 time.sleep(4 * POLL_SECONDS)
@@ -241,7 +241,7 @@ class LostConnection(Callback):
 
 
 def refuse_lightnings_nodes(num_nodes: int, plugins: Any) -> None:
-    """Refuse several machines that nobody but Lightning would start: node 1 would take itself for node 0."""
+    """Refuse several machines started by nothing but Lightning: node 1 would take itself for node 0."""
     found = started_by()
     if num_nodes > 1 and not plugins and (found is None or found[0] == "Lightning"):
         raise UserError(
@@ -252,9 +252,9 @@ def refuse_lightnings_nodes(num_nodes: int, plugins: Any) -> None:
 
 
 def check_processes(trainer: Trainer) -> None:
-    """Refuse a trainer that takes itself for another one of the processes than who started it.
+    """Refuse a trainer whose rank or number of processes differs from that of whatever started them.
 
-    Each would then train the whole run, or none would write it.
+    Each process would then train the whole run, or none would write it.
     """
     found = started_by()
     if found is not None and found[0] != "Lightning":

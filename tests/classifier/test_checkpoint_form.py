@@ -19,8 +19,8 @@ def test_weights_that_do_not_fit():
         "(2, 3) real, found (3, 2) real": torch.zeros(3, 2),
         "(2, 3) real, found (2, 3) torch.int8": torch.zeros(2, 3, dtype=torch.int8),
         "weight a, found none": None,
-        "weight a, found a list that is none": [0.0],
-        "weight a, found a Tensor that is none": torch.zeros(2, 3).to_sparse(),
+        "a tensor for the weight a, found a list": [0.0],
+        "weight a, found one of layout torch.sparse_coo": torch.zeros(2, 3).to_sparse(),
     }
     for message, value in odd.items():
         with pytest.raises(UserError) as caught:
@@ -79,7 +79,7 @@ ODD = [
         "test",
         "state_dict/net.classifier.weight",
         ...,
-        "expected the weight net.classifier.weight, found none",
+        "expected a tensor for the weight net.classifier.weight, found none",
     ),
     ("test", "state_dict/net.classifier.weight", torch.zeros(5, 7), "(5, 32) real, found (5, 7) real"),
     ("predict", "state_dict/net.classifier.bias", torch.zeros(0), "(5,) real, found (0,) real"),

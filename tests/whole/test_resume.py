@@ -128,7 +128,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(lit_ft, fit_args):
     (folder / "last.ckpt").write_bytes(with_a_flipped_bit(folder / "last.ckpt"))
     code, out, err = lit_ft("fit", *args, "--ckpt_path", "last")
     assert code == 0, err
-    told = f"{folder}/last.ckpt is damaged or cut off, and passed over for {folder}/best.ckpt"
+    told = f"{folder}/last.ckpt is damaged or cut off, and skipped for {folder}/best.ckpt"
     assert f"warning: {told}" in err
     assert f"from {folder}/best.ckpt" in out
     again = state("small")["state_dict"]

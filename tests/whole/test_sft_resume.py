@@ -197,7 +197,7 @@ def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(lit_ft, sft_args):
     code, out, err = lit_ft("sft", *args, "--ckpt_path", "last")
     assert code == 0 and out.startswith("resuming at step 8 of 20"), err
     for path, what in ((newest, "damaged ("), (middle, "damaged (optimizer.pt is missing")):
-        assert f"warning: {path}: {what}" in err and "it is passed over for the one before" in err
+        assert f"warning: {path}: {what}" in err and "it is skipped for the one before" in err
     faults = {"optimizer.pt": "damaged (optimizer.pt", SUMS: f"no {SUMS}", "trainer_state.json": "cut off"}
     for fault, message in faults.items():
         (newest / fault).unlink(missing_ok=True)
@@ -221,9 +221,9 @@ def test_a_flipped_bit_of_a_weight_is_named_and_passed_over(lit_ft, sft_args):
     (middle / SUMS).unlink()  # as a kill leaves it, right before the end of its saving
     code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", "last")
     assert code == 0 and out.startswith(f"resuming at step 8 of 20 from {CHECKPOINTS}/checkpoint-8"), err
-    what = "damaged (model.safetensors is missing or its checksum does not hold)"
-    assert f"warning: {newest}: {what}; it is passed over for the one before" in err
-    assert f"warning: {middle}: no checkpoint, or cut off: it has no {SUMS}; it is passed over" in err
+    what = "damaged (model.safetensors is missing or its checksum does not match)"
+    assert f"warning: {newest}: {what}; it is skipped for the one before" in err
+    assert f"warning: {middle}: no checkpoint, or cut off: it has no {SUMS}; it is skipped" in err
     assert_same_runs("whole", "parts")
     assert {p.name for p in CHECKPOINTS.iterdir()} == {"checkpoint-8", "checkpoint-16", "checkpoint-20"}
     for path in (newest, middle):
