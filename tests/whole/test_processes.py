@@ -201,7 +201,7 @@ def test_stray_variables_change_nothing(lit_ft, fit_args, monkeypatch):
         code, out, err = lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")
         assert code == 0 and f"run:        runs/small/version_{number}\n" in out, err
         assert err.startswith(
-            f"warning: ignored is {stray}=1: this process was not started by torchrun or srun\n"
+            f"warning: ignoring {stray}=1: this process was not started by torchrun or srun\n"
         )
         assert list(Path(f"runs/small/version_{number}").glob("events.out.*"))
 
