@@ -1,4 +1,4 @@
-"""The checkpoints of an `sft`, as they are read again: which one a run resumes from, and whether it may."""
+"""Reading the checkpoints of an `sft`: which one a run resumes from, and whether it may."""
 
 import contextlib
 import json
@@ -21,9 +21,9 @@ from lit_ft.errors import UserError, first_line, unusable
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.checkpoints import lasting, refuse_other_settings
 
-PREFIX = "checkpoint-"  # of a checkpoint folder's name, before its step
+PREFIX = "checkpoint-"  # a checkpoint folder's name before the step
 STATE = "trainer_state.json"
-# What may differ between a run and its resumption, beside checkpoints.HARMLESS: none of it changes a weight.
+# What may change when a run is resumed, besides checkpoints.HARMLESS: none of it affects the weights.
 HARMLESS = ("name", "on_full_disk", "on_nonfinite", "probes", "save_total_limit")
 
 
@@ -100,38 +100,38 @@ def _config_of(run: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def fingerprint(resolved: str) -> str:
-    """Of the settings that a run and its resumption have in common."""
+    """A hash of the settings that must not change when a run is resumed."""
     settings = {key: value for key, value in yaml.safe_load(resolved).items() if key not in HARMLESS}
     return run_owner.fingerprint(lasting(settings))
 
 
 def newest_checkpoint(checkpoints: Path, before: int | None = None, tell: bool = False) -> Path | None:
-    """The newest whole checkpoint in a run's folder of them.
+    """The newest complete checkpoint in a run's checkpoint folder.
 
     Args:
-        checkpoints: The folder.
-        before: Only of an earlier step than this.
-        tell: Name those that are passed over because they are damaged.
+        checkpoints: The run's checkpoint folder.
+        before: A step that the checkpoint has to precede.
+        tell: Whether to warn of each damaged one that is skipped.
     """
     for path in sorted(checkpoints.glob(f"{PREFIX}*"), key=step_of, reverse=True):
         if before is None or step_of(path) < before:
             if (fault := fault_of(path)) is None:
                 return path
             if tell:
-                warn(f"{path}: {fault}; it is passed over for the one before")
+                warn(f"{path}: {fault}; it is skipped for the one before")
     return None
 
 
 def step_of(path: Path) -> int:
-    """The optimizer step in a checkpoint folder's name, -1 where there is none."""
+    """The optimizer step in a checkpoint folder's name, -1 without one."""
     number = path.name.rpartition("-")[2]
     return int(number) if number.isdigit() else -1
 
 
 def fault_of(path: Path) -> str | None:
-    """Why this folder is no whole checkpoint, None where it is one; what a kill cut off is found.
+    """Why this folder is not a complete checkpoint, None if it is; a checkpoint cut off by a kill is found.
 
-    One without checksums counts as cut off, by whatever program it was written.
+    One without checksums counts as cut off, whatever program wrote it.
     """
     if not path.is_dir():
         return "there is no such checkpoint folder"
@@ -156,14 +156,14 @@ def fault_of(path: Path) -> str | None:
         return f"damaged ({first_line(error)})"
     for file in [path / "optimizer.pt", path / "scheduler.pt", *path.glob("rng_state*.pth")]:
         if not runs.is_readable(file):
-            return f"damaged ({file.name} is missing or its checksums do not hold)"
+            return f"damaged ({file.name} is missing or its checksums do not match)"
         if (reason := _more_than_values(file)) is not None:
             return f"{file.name} holds more than numbers, nothing of which was run ({reason})"
     return None
 
 
 def _more_than_values(file: Path) -> str | None:
-    """Why torch's `weights_only` refuses a file, as it will when transformers loads it in the same way."""
+    """Why torch's `weights_only`, with which transformers loads the file, refuses it; None if it does not."""
     try:
         with safe_globals():  # numpy's arrays, of its random state
             torch.load(file, map_location="cpu", weights_only=True, mmap=True)
@@ -174,7 +174,7 @@ def _more_than_values(file: Path) -> str | None:
 
 
 def state_of(path: Path) -> tuple[int, int]:
-    """The optimizer step of a checkpoint, and of how many."""
+    """The optimizer steps that a checkpoint has taken, and those of the whole run."""
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     if not all(isinstance(entry, dict) for entry in state["log_history"]):
         raise ValueError(f"expected the history of the run in {STATE}, found {state['log_history']!r:.40}")
@@ -212,18 +212,18 @@ BLOCK_BYTES = 1 << 20
 
 
 def flushed_sums(folder: Path) -> dict[str, str]:
-    """File name -> checksum of all files of a folder but the checksums', each flushed to the disk."""
+    """File name -> checksum of all files of a folder except `SUMS`, each flushed to disk."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != SUMS]
     return {path.name: _sum_of(path, flush=True) for path in files}
 
 
 def is_sealed(folder: Path) -> bool:
-    """Whether a folder was written to its end; what has become of it since is `broken`'s to say."""
+    """Whether a folder was written completely; `broken` says whether it was damaged since."""
     return (folder / SUMS).is_file()
 
 
 def broken(folder: Path) -> str | None:
-    """What of a sealed folder is not as it was written, None where all of it is.
+    """What of a sealed folder is no longer as it was written, None if nothing.
 
     Raises:
         OSError, ValueError: The checksums cannot be read.
@@ -234,7 +234,7 @@ def broken(folder: Path) -> str | None:
     for name, expected in sums.items():
         path = folder / Path(name).name
         if not path.is_file() or _sum_of(path) != expected:
-            return f"{path.name} is missing or its checksum does not hold"
+            return f"{path.name} is missing or its checksum does not match"
     return None
 
 
@@ -249,7 +249,7 @@ def _sum_of(path: Path, flush: bool = False) -> str:
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush a folder's own entries; some file systems know no such thing."""
+    """Flush a folder's entries; some file systems cannot."""
     with contextlib.suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
