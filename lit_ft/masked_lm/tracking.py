@@ -13,7 +13,7 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 from transformers.trainer_callback import ExportableState
 
 from lit_ft.console import bar_pace
-from lit_ft.errors import UserError
+from lit_ft.errors import unusable
 from lit_ft.machine import speed_figures
 from lit_ft.report.tensorboard import MASKED_LM_LAYOUT, flat, wait_for_turn, write_hparams
 
@@ -100,17 +100,12 @@ class LogWindow(TrainerCallback, ExportableState):
         """Restore the checkpoint's sums; zeros without one."""
         self.sums.zero_()
         saved: Any = state.stateful_callbacks
-        try:
+        with unusable("trainer_state.json", "resume from another checkpoint"):
             own = saved.setdefault(type(self).__name__, self.state())["attributes"]["sums"]
             if own:
                 by_process = torch.tensor(own).reshape(-1, NUM_SUMS)
                 self.sums += by_process[args.process_index].to(self.sums.device)
                 self._untimed = by_process.sum(0).tolist()
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(
-                f"trainer_state.json: expected {NUM_SUMS} sums per process in {type(self).__name__} "
-                f"({error}); resume from another checkpoint"
-            ) from None
 
 
 class MaskedLMProgress(ProgressCallback):
