@@ -51,7 +51,7 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
         raise UserError(f"no checkpoint {path}; set --ckpt_path to best, last or a file that exists")
     if not verified and not runs.is_readable(path):
         whole = zipfile.is_zipfile(path)
-        what = "damaged (its checksums do not match)" if whole else "no checkpoint, or cut off"
+        what = "damaged (its checksums do not match)" if whole else "not a checkpoint, or cut off"
         raise UserError(f"{path} is {what}; set --ckpt_path to another one")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

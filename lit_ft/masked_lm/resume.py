@@ -137,7 +137,7 @@ def fault_of(path: Path) -> str | None:
         return "there is no such checkpoint folder"
     for name in (STATE, SUMS):
         if not (path / name).is_file():
-            return f"no checkpoint, or cut off: it has no {name}"
+            return f"not a checkpoint, or cut off: it has no {name}"
     try:
         if (reason := broken(path)) is not None:
             return f"damaged ({reason})"

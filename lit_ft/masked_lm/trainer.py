@@ -34,7 +34,7 @@ UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # an evaluation's spe
 # Private names of transformers' Trainer that are overridden or set here: without them nothing would fail.
 PRIVATE_NAMES = {
     "_get_grad_norm": "the check for NaN",
-    "_save_checkpoint": "the checkpoints written whole",
+    "_save_checkpoint": "writing complete checkpoints",
     "_get_train_sampler": "the order of the rows",
     "_loss_shifts_labels": "the number of masked tokens that a step's loss is divided by",
 }

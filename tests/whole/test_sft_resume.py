@@ -223,7 +223,7 @@ def test_a_flipped_bit_of_a_weight_is_named_and_passed_over(lit_ft, sft_args):
     assert code == 0 and out.startswith(f"resuming at step 8 of 20 from {CHECKPOINTS}/checkpoint-8"), err
     what = "damaged (model.safetensors is missing or its checksum does not match)"
     assert f"warning: {newest}: {what}; it is skipped for the one before" in err
-    assert f"warning: {middle}: no checkpoint, or cut off: it has no {SUMS}; it is skipped" in err
+    assert f"warning: {middle}: not a checkpoint, or cut off: it has no {SUMS}; it is skipped" in err
     assert_same_runs("whole", "parts")
     assert {p.name for p in CHECKPOINTS.iterdir()} == {"checkpoint-8", "checkpoint-16", "checkpoint-20"}
     for path in (newest, middle):
