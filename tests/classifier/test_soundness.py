@@ -1,4 +1,4 @@
-"""A loss or gradient that is no number: never for the optimizer, but for a line with its rows."""
+"""A non-finite loss or gradient: the optimizer never uses it, and a line names its rows."""
 
 import csv
 import json
@@ -67,7 +67,7 @@ def callbacks(name: str, *others: str, **arguments) -> list[str]:
 
 @pytest.fixture(params=["at once", "later"])
 def when(request, monkeypatch):
-    """On a GPU the optimizer itself leaves a step out, and the host looks at it one step later."""
+    """On a GPU the optimizer itself skips a step, and the host checks it one step later."""
     if request.param == "later":  # AdamW's fused kernel for CPUs reads the same flag
         monkeypatch.setattr(soundness, "later", lambda optimizer, device: optimizer.defaults["fused"])
 
@@ -138,7 +138,7 @@ def test_skipped_steps_leave_weights_alone_and_are_counted(when, lit_ft, fit_arg
     assert last["callbacks"]["FiniteSteps"] == {"count": 3, "in_a_row": 0}
 
 
-def test_a_skipped_loss_is_left_out_of_the_epochs_mean(when, lit_ft, fit_args, monkeypatch):
+def test_the_epochs_mean_skips_a_non_finite_loss(when, lit_ft, fit_args, monkeypatch):
     from lit_ft.classifier.model import BertClassifier
 
     step = BertClassifier.training_step
@@ -169,7 +169,7 @@ def test_a_skipped_loss_is_left_out_of_the_epochs_mean(when, lit_ft, fit_args, m
     ],
     ids=["last of the epoch", "max_steps"],
 )
-def test_the_last_step_is_looked_at(end, when, lit_ft, fit_args):
+def test_the_last_step_is_checked(end, when, lit_ft, fit_args):
     step = 3 if "--trainer.max_steps" in end else 9  # of 10 an epoch
     flags = [*callbacks("PoisonGradient", steps=[step]), *end]
     line = one_line(lit_ft("fit", *fit_args, *flags))
@@ -198,14 +198,14 @@ def test_a_save_right_after_a_step_knows_of_it(policy, when, lit_ft, fit_args, m
         assert not list(Path("runs").rglob("*.ckpt"))
 
 
-def test_skipping_ends_where_the_weights_are_ruined(when, lit_ft, fit_args):
+def test_skipping_ends_once_the_weights_are_nan(when, lit_ft, fit_args):
     line = one_line(lit_ft("fit", *fit_args, *callbacks("Poison", step=2), "--on_nonfinite", "skip"))
     assert "the loss is nan at step 7" in line  # the sixth in a row
     assert "6 non-finite steps so far, 6 in a row, are too many to skip" in line
 
 
 def test_processes_with_gradients_of_their_own_decide_together(monkeypatch):
-    """Another process's shard of the gradients is no number, this one's is sound."""
+    """Another process's shard of the gradients is non-finite, this one's is finite."""
     asked: list[bool] = []
     monkeypatch.setattr(
         FSDPStrategy, "reduce_boolean_decision", lambda self, decision, all=True: asked.append(decision)

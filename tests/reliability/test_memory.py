@@ -1,4 +1,4 @@
-"""Memory that runs out: one line with the batch's shape and the flag to lower."""
+"""Out of memory: one line with the batch's shape and the flag to lower."""
 
 import json
 import re

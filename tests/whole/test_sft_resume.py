@@ -1,4 +1,4 @@
-"""An `sft` that is stopped and goes on ends as one that was never stopped: the real command line."""
+"""An `sft` that is stopped and resumed ends as one that was never stopped: the real command line."""
 
 import fcntl
 import json
@@ -88,7 +88,7 @@ def test_resume_is_bit_identical(settings, lit_ft, sft_args, at_step):
     assert {p.name for p in CHECKPOINTS.iterdir()} == {"checkpoint-6", "checkpoint-12"}
     before = load_file(CHECKPOINTS / "checkpoint-12/model.safetensors")
     at_step(-1, killed)
-    torch.rand(3)  # another process would stand elsewhere in its random numbers
+    torch.rand(3)  # another process would have another random state
     code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", "last")
     assert code == 0, err
     assert out.startswith(f"resuming at step 12 of 20 from {CHECKPOINTS}/checkpoint-12\n")
@@ -187,7 +187,7 @@ def test_nothing_to_resume_starts_fresh_and_a_finished_run_stays_as_it_is(lit_ft
     assert lasting(json.loads((run / "metrics.json").read_text())) == figures
 
 
-def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(lit_ft, sft_args):
+def test_a_checkpoint_that_a_kill_cut_off_is_skipped(lit_ft, sft_args):
     args = [*sft_args, "--save_steps", "8", "--save_total_limit", "5", "--name", "parts"]
     assert lit_ft("sft", *args)[0] == 0
     newest, middle = CHECKPOINTS / "checkpoint-20", CHECKPOINTS / "checkpoint-16"
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(lit_ft, sft_args):
     assert code == 2 and "--model.pretrained=elsewhere" in err and err.count("\n") == 1
 
 
-def test_a_flipped_bit_of_a_weight_is_named_and_passed_over(lit_ft, sft_args):
+def test_a_flipped_bit_of_a_weight_is_named_and_skipped(lit_ft, sft_args):
     """safetensors takes it; the run ends the same from the checkpoint before."""
     args = [*sft_args, "--save_steps", "8", "--save_total_limit", "5"]
     assert lit_ft("sft", *args, "--name", "whole")[0] == 0
@@ -249,7 +249,7 @@ def test_other_settings_are_refused(flags, message, lit_ft, sft_args):
     assert code == 0, err
 
 
-def test_a_requeued_job_goes_on_with_its_own_run(lit_ft, sft_args, at_step, monkeypatch):
+def test_a_requeued_job_resumes_its_own_run(lit_ft, sft_args, at_step, monkeypatch):
     for job, seed in (("1", "1"), ("2", "2")):
         monkeypatch.setenv("SLURM_JOB_ID", job)
         at_step(8, terminated)
