@@ -1,18 +1,17 @@
 """Which program started this process, and as which rank of a run. Standard library only.
 
-The libraries ask the environment, each by its own rules: Lightning 2.6.6 (accelerator_connector.py,
-`_choose_and_init_cluster_environment`), accelerate 1.15 (state.py), torch. A variable that was left behind,
-such as `RANK=1` of a shell, means something to one and nothing to another. So it is removed before they
-look.
+Libraries read the environment, each by its own rules: Lightning 2.6.6 (accelerator_connector.py,
+`_choose_and_init_cluster_environment`), accelerate 1.15 (state.py), torch. A stray variable, such as a
+shell's `RANK=1`, means something to one and nothing to another. So it is removed before they read it.
 """
 
 import importlib.util
 import os
 
-FIRST = "LIT_FT_FIRST_PROCESS"  # its process number, for those that Lightning's launcher starts from it
+FIRST = "LIT_FT_FIRST_PROCESS"  # the process id of process 0, for those that Lightning starts from it
 BY_LIGHTNING = ("fit", "validate", "test", "predict")
-INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs that Lightning does not take for a start by srun
-RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # with all of them it was started by hand
+INTERACTIVE = ("bash", "interactive")  # SLURM job names that Lightning does not take for a start by srun
+RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # all of them: started by hand
 MPI = ("PMI", "OMPI_COMM_WORLD", "MV2_COMM_WORLD")
 RANKS = [
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"),
@@ -23,7 +22,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def started_by() -> tuple[str, str] | None:
-    """Who started this process as one of several, and the variable that numbers them; None for nobody."""
+    """What started this process as one of several, and the variable with its rank; None for a single one."""
     given = os.environ
     if "TORCHELASTIC_RUN_ID" in given:
         return "torchrun", "RANK"
@@ -42,19 +41,19 @@ def started_by() -> tuple[str, str] | None:
 
 
 def global_rank() -> int:
-    """This process among all of the run."""
+    """This process's rank among all processes of the run."""
     found = started_by()
     return 0 if found is None else max(0, number_of(found[1]))
 
 
 def ignore_strays(command: str) -> str | None:
-    """Take away the variables by which nobody started this process.
+    """Remove the variables of launchers that did not start this process.
 
     Args:
-        command: Of ours: `sft` knows neither srun nor jsrun, whose tasks are then processes of their own.
+        command: The command. `sft` supports neither srun nor jsrun: each of their tasks is a run of its own.
 
     Returns:
-        What is to be told of them, if they would have meant anything.
+        A warning, if the variables would have had an effect.
     """
     found = started_by()
     by = found[0] if found else None
@@ -65,7 +64,7 @@ def ignore_strays(command: str) -> str | None:
     if by in ("srun", "jsrun") and command not in BY_LIGHTNING:
         by = None
     strays = {*RANKS, *SIZES, "MASTER_ADDR"}
-    if FIRST in os.environ:  # Lightning has set these
+    if FIRST in os.environ:  # then Lightning has set these
         strays -= {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE"}
     if by is not None:
         strays -= {"MASTER_ADDR"}
@@ -82,10 +81,10 @@ def ignore_strays(command: str) -> str | None:
         return None
     starters = "torchrun or srun" if command in BY_LIGHTNING else "torchrun"
     hand = f"; by hand, all of {', '.join(RENDEZVOUS)} are needed" if "WORLD_SIZE" in " ".join(told) else ""
-    return f"ignored is {', '.join(told)}: this process was not started by {starters}{hand}"
+    return f"ignoring {', '.join(told)}: this process was not started by {starters}{hand}"
 
 
 def number_of(name: str) -> int:
-    """The number in a variable, -1 if there is none."""
+    """The number in a variable, -1 without one."""
     value = os.environ.get(name, "")
     return int(value) if value.isdecimal() else -1

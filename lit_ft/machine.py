@@ -56,6 +56,27 @@ def peak_host_memory_gb() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
+def speed_figures(
+    seconds: float, samples: float, tokens: float, computed_tokens: float, device: str | None = None
+) -> dict[str, float]:
+    """Speed, share of the computed tokens that are real, and peak memory so far, under their tags' last part.
+
+    Args:
+        seconds: The time that the counts took.
+        samples: Rows of the batches.
+        tokens: Their real tokens.
+        computed_tokens: The same with padding.
+        device: `device_type`; by default that of a run which nobody tells where to compute.
+    """
+    seconds = max(seconds, 1e-9)
+    return {
+        "samples_per_second": samples / seconds,
+        "tokens_per_second": tokens / seconds,
+        "real_share": tokens / max(computed_tokens, 1),
+        "peak_memory_gb": peak_memory_gb(device),
+    }
+
+
 def hardware(device: str | None = None, count: int | None = None) -> str:
     """The processors that a run computes on, in a few words.
 

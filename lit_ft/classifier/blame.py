@@ -1,7 +1,7 @@
-"""Whose error ends a run: one in what the user gave the Trainer, and one of its own checks, is a line.
+"""Whose error ends a run. One in what the user gave the Trainer, or of Lightning's own checks, is one line.
 
-Ours keep their traceback. The innermost frame decides that belongs to a callback, a logger or a plugin of
-the user's, or to this package; where there is neither, what Lightning raises is about its settings.
+Our own errors keep their traceback. The innermost frame that belongs to a callback, logger or plugin of the
+user's, or to this package, decides. Without one, what Lightning raises is about its settings.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ SETTINGS = {
 
 @contextlib.contextmanager
 def told(given: Sequence[Any]) -> Iterator[None]:
-    """Around a call of the Trainer's: one `UserError` where the error is not ours.
+    """Around a call of the Trainer: one `UserError` if the error is not ours.
 
     Args:
-        given: The user's callbacks, loggers, plugins.
+        given: The user's callbacks, loggers and plugins.
     """
     try:
         yield
@@ -49,7 +49,7 @@ def told(given: Sequence[Any]) -> Iterator[None]:
 
 
 def blamed(error: BaseException, given: Sequence[Any]) -> str | None:
-    """What there is to say of an error that came out of the Trainer; None where it is ours, or nobody's."""
+    """The line for an error out of the Trainer; None if the error is ours, or nobody's."""
     for setting, words in SETTINGS.items():
         if words.search(str(error)):
             return f"{setting} ends the run: {_text(error)}"
@@ -65,15 +65,15 @@ def blamed(error: BaseException, given: Sequence[Any]) -> str | None:
 
 
 def is_check(error: BaseException) -> bool:
-    """Whether Lightning has raised this on purpose; an accident in its code has no `raise` in its line."""
+    """Whether Lightning raised this on purpose: then the line of code is a `raise`."""
     frame, line = _frames(error)[-1]
     statement = linecache.getline(frame.f_code.co_filename, line).strip()
     return _is_in(LIGHTNING, frame) and statement.startswith("raise")
 
 
 def of_class(error: BaseException) -> UserError | None:
-    """One line where a class that a setting names could not be made; None where it is one of ours."""
-    *_, first = chain(error, suppressed=True)  # jsonargparse tells all that it tried
+    """One line if a class that a setting names could not be made; None if the class is ours."""
+    *_, first = chain(error, suppressed=True)  # jsonargparse's own message lists all that it tried
     for frame, _ in reversed(_frames(first)):
         owner = frame.f_locals.get("self")
         if frame.f_code.co_name == "__init__" and owner is not None:
@@ -91,7 +91,7 @@ def _is_in(folder: Path, frame: FrameType) -> bool:
 
 
 def _name(owner: Any, frames: Sequence[tuple[FrameType, int]]) -> str:
-    """A class; of the user's own also the place in its file that raised the error, or led to it."""
+    """The class; for the user's own also the line in its file that raised the error, or led to it."""
     kind = type(owner)
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     lines = [line for frame, line in frames if frame.f_code.co_filename == file]
@@ -100,7 +100,7 @@ def _name(owner: Any, frames: Sequence[tuple[FrameType, int]]) -> str:
 
 
 def _text(error: BaseException) -> str:
-    """The message; with the kind of error where it alone says what is wrong, as of a KeyError."""
+    """The message; with the class of the error if the message says little, as in a KeyError."""
     text = " ".join(str(error).split())
     plain = isinstance(error, (RuntimeError, ValueError, TypeError, ImportError, MisconfigurationException))
     return text if plain and text else f"{type(error).__name__} {text}".strip()

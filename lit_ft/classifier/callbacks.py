@@ -1,4 +1,4 @@
-"""What goes along with a fit, and in which order."""
+"""The callbacks of a fit and their order."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,17 +18,17 @@ from lit_ft.settings.flags import NonFinitePolicy
 
 
 class Tracking:
-    """The history, the speed, the dashboard, the two checkpoints of one fit, and what stops it.
+    """The history, the speed, the dashboard and the two checkpoints of one fit, and what stops it.
 
     Args:
         run: The run folder.
         monitor: The validation figure that chooses the best checkpoint.
-        settings: The run's, as plain nested values.
+        settings: The run's settings as plain nested values.
         command: The command line that was given.
-        on_nonfinite: `stop` or `skip`, where a step's loss or gradient is no number.
+        on_nonfinite: What to do at a non-finite loss or gradient: `stop` or `skip`.
         ordered: Whether the labels have an order.
-        callbacks: The user's.
-        checkpoint: That the run goes on from.
+        callbacks: The user's callbacks.
+        checkpoint: The checkpoint that the run resumes from.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Tracking:
         known = [f"val/{name}" for name in SCALARS if ordered or name not in ORDERED]
         if monitor not in known:
             unordered = monitor.removeprefix("val/") in ORDERED
-            why = ", which is for labels that are whole numbers: these are names" if unordered else ""
+            why = ", which needs labels that are whole numbers; these are names" if unordered else ""
             raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}{why}")
         self.run = run
         self.monitor = monitor
@@ -60,12 +60,12 @@ class Tracking:
         self.throughput = Throughput()
         self.dashboard = Dashboard(settings, command, self.history, monitor, best_is_high=mode == "max")
         self.best = RunCheckpoint(folder, "best", monitor, mode)
-        # A second one: ModelCheckpoint(save_last=True) of 2.6.6 renews `last` only when `best` is renewed.
+        # Separate, because ModelCheckpoint(save_last=True) of 2.6.6 saves `last` only together with `best`.
         self.last = LastCheckpoint(folder)
         self.preemption = Preemption(self.last)
 
     def callbacks(self) -> list[Callback]:
-        """In the order in which they run: the history is noted before it is saved."""
+        """In the order in which they run: the history is updated before it is saved."""
         return [
             self.finite,
             self.history,
@@ -78,13 +78,13 @@ class Tracking:
         ]
 
     def save_last(self, trainer: Trainer) -> None:
-        """Save the end of training where the last validation did not. All processes call this."""
+        """Save the end of training if the last validation did not. All processes call this."""
         if trainer.global_step == self.begun and runs.is_readable(self.last.path):
             return  # the run had ended before
         validated = self.history.validation
-        # After max_steps Lightning would take the epoch for closed when it resumes: its mean loss would lack.
+        # Resumed after max_steps, Lightning would take the epoch for closed: its mean loss would be missing.
         saved = validated and validated[-1]["step"] == trainer.global_step != trainer.max_steps
         if self.last.saved_step == trainer.global_step and trainer.should_stop:
-            return  # a callback stopped in the midst of an epoch, which goes on from there
+            return  # a callback stopped the run within an epoch, which a resume continues
         if not saved and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.last.save(trainer)

@@ -1,4 +1,4 @@
-"""The checkpoints of a fit, as they are read again: opened safely, checked, compared with the settings."""
+"""Reading the checkpoints of a fit: opened safely, checked, compared with the settings."""
 
 import contextlib
 import math
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 
 from lit_ft import runs
 from lit_ft.console import warn
@@ -20,23 +19,23 @@ from lit_ft.settings.config_file import keys_of_configs, places_of
 
 # How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
 READING = ("max_tokens", "truncation", "unescape", "strip_html_breaks")
-# What the classes are: those of training, and nothing else.
+# What the classes are: always those of training.
 CLASSES = ("label_type", "label_base", "label_names")
-# Where the data is: a checkpoint's own is taken where neither config nor flags say it.
+# Where the data is: as in training, if neither config nor flags say it.
 LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
     "text_column label_column"
 ).split()
-HELD_OUT = ("validation_share", "split_seed")  # which rows a checkpoint was not trained on: never another's
-TRAINING = {"compile"}  # of the model's settings: evaluation does without, and older checkpoints lack it
+HELD_OUT = ("validation_share", "split_seed")  # which rows were held out: always those of training
+TRAINING = {"compile"}  # of the model's settings: evaluation ignores it
 
 
 def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
-    """A checkpoint of this program, its tensors mapped from the file; no code in it is run.
+    """Open a checkpoint of this program, its tensors mapped from the file; no code in it is run.
 
     Args:
         path: The file.
-        verified: Its checksums were read just now, by `locate`: a second reading is left out.
+        verified: Whether `locate` has just checked the file's checksums.
 
     Raises:
         UserError: There is no such file, it is damaged, or something else wrote it.
@@ -52,7 +51,7 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
         raise UserError(f"no checkpoint {path}; set --ckpt_path to best, last or a file that exists")
     if not verified and not runs.is_readable(path):
         whole = zipfile.is_zipfile(path)
-        what = "damaged (its checksums do not hold)" if whole else "no checkpoint, or cut off"
+        what = "damaged (its checksums do not match)" if whole else "not a checkpoint, or cut off"
         raise UserError(f"{path} is {what}; set --ckpt_path to another one")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -66,7 +65,7 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
         or not {"settings", "encoder_config", "state_dict"} <= checkpoint.keys()
     ):
         raise UserError(
-            f"{path} is no checkpoint of a lit_ft classifier; set --ckpt_path to one that `fit` wrote"
+            f"{path} is not a checkpoint of a lit_ft classifier; set --ckpt_path to one that `fit` wrote"
         )
     check_form(checkpoint, path)
     return checkpoint
@@ -75,16 +74,16 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
 def locate(
     name: str, ckpt_path: str, command: str, asked: bool = True, among: list[Path] | None = None
 ) -> Path | None:
-    """The file that `--ckpt_path` means; None for a `fit` that has nothing to go on from.
+    """The file that `--ckpt_path` means; None for a `fit` that has nothing to resume.
 
-    A run that never validated has no best checkpoint: its last one is taken where none was asked for.
+    A run without a validation has no best checkpoint: its last one is used unless `best` was asked for.
 
     Args:
-        name: Of the run.
+        name: The run's name.
         ckpt_path: `best`, `last` or a file.
-        command: Of the command line.
-        asked: Whether it was given on the command line or in a config.
-        among: The run folders to look in, newest first; by default all of the name.
+        command: The command, such as `test`.
+        asked: Whether `--ckpt_path` was given on the command line or in a config.
+        among: The run folders to search, newest first; by default all of the name.
 
     Raises:
         UserError: Another command than `fit` finds no readable checkpoint.
@@ -93,16 +92,16 @@ def locate(
         return Path(os.path.expanduser(ckpt_path))
     found, damaged = runs.find_checkpoint(name, ckpt_path, among)
     for path in damaged:
-        warn(f"{path} is damaged or cut off, and passed over" + (f" for {found}" if found else ""))
+        warn(f"{path} is damaged or cut off, and skipped" + (f" for {found}" if found else ""))
     if command == "fit":
         return found
     last = None if ckpt_path == "last" else runs.find_checkpoint(name, "last", newer_than=found)[0]
     if found is not None:
         if last is not None:
-            warn(f"{last} is of a newer run, which has no best checkpoint; --ckpt_path {last} takes it")
+            warn(f"{last} is of a newer run, which has no best checkpoint; --ckpt_path {last} uses it")
         return found
     if last is not None and not asked and not damaged:
-        warn(f"no validation took place, so that there is no best checkpoint: taking {last}")
+        warn(f"no validation took place, so there is no best checkpoint: using {last}")
         return last
     others = sorted(path.name for path in runs.RUNS.glob("*") if runs.versions(path.name))
     hint = f"run `fit --name {name}` first, or set --name or --ckpt_path"
@@ -114,13 +113,13 @@ def locate(
 
 
 def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args: list[str]) -> None:
-    """Evaluate under the checkpoint's settings where the command does not say otherwise.
+    """Evaluate with the checkpoint's settings where the command does not say otherwise.
 
     Args:
-        checkpoint: As opened.
-        path: Where it is, for the message.
+        checkpoint: The opened checkpoint.
+        path: The checkpoint's path, for the message.
         config: The command's parsed settings; changed in place.
-        args: The command line, to know what was given.
+        args: The command line, which tells what was given.
 
     Raises:
         UserError: The command asks for another model than the checkpoint holds.
@@ -130,7 +129,7 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
     given = flags | keys_of_configs(args)
     if whole := flags & {"data", "model"}:
         raise UserError(
-            f"expected single settings beside a checkpoint, found --{whole.pop()}; write --data.KEY=VALUE"
+            f"expected single settings with a checkpoint, found --{whole.pop()}; write --data.KEY=VALUE"
         )
     for key in CLASSES:
         if f"data.{key}" in flags and config.data[key] != then["data"][key]:
@@ -139,24 +138,24 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
     for key in HELD_OUT:
         if f"data.{key}" in flags and config.data[key] != then["data"][key]:
             raise UserError(
-                f"what was held out is the checkpoint's: data.{key} is {config.data[key]} here and "
+                f"the held-out texts are the checkpoint's: data.{key} is {config.data[key]} here and "
                 f"{then['data'][key]} there; leave out --data.{key}"
             )
         config.data[key] = then["data"][key]
     for key in READING:
         if f"data.{key}" not in flags:
             config.data[key] = then["data"][key]
-    elsewhere = "data.source" in flags  # then the files that the checkpoint was trained on do not count
+    elsewhere = "data.source" in flags  # then the training files' paths do not count
     for key in LOCATION:
         if f"data.{key}" not in given and not (elsewhere and key.endswith("_path")):
             config.data[key] = then["data"][key]
     for key, value in config.model.items():
-        if key in HARMLESS["model"] | TRAINING:  # a checkpoint brings its weights; older ones lack the key
+        if key in HARMLESS["model"] | TRAINING:
             continue
         asked = f"model.{key}" in flags or (key == "pretrained" and "model.pretrained" in given)
         if asked and value != then["model"][key]:
             advice = f"leave out --model.{key}"
-            if place := places_of(args).get(f"model.{key}"):  # no flag that could be left out
+            if place := places_of(args).get(f"model.{key}"):  # a config's, so there is no flag to leave out
                 advice = f"{place} sets it: add --model.{key}={then['model'][key]}"
             raise UserError(
                 f"{path} is a checkpoint of another model: model.{key} is {value!r} here and "
@@ -166,15 +165,15 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
 
 
 def restored(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Around what takes a checkpoint's content as it is: one line where that cannot be used."""
+    """Around code that uses a checkpoint's content unchecked: one line if it is unusable."""
     return unusable(f"the checkpoint {path}", ADVICE)
 
 
 def rebuild(checkpoint: dict[str, Any], path: Path | None, datamodule: Any, model: Any) -> None:
-    """Give the data module and the model what they were when the checkpoint was saved, but for the weights.
+    """Restore the data module and the model's structure; the weights are only checked.
 
     Raises:
-        UserError: What is there cannot be used, or its weights would not fit.
+        UserError: The content is unusable, or its weights would not fit.
     """
     assert path is not None
     with restored(path):
@@ -183,12 +182,10 @@ def rebuild(checkpoint: dict[str, Any], path: Path | None, datamodule: Any, mode
     check_weights(model.state_dict(), checkpoint["state_dict"], path)
 
 
-FORM = "form"  # the key of the fingerprint
-PLAIN = (bool, int, float, str)
 ADVICE = "set --ckpt_path to another one"
-LIGHTNING = "pytorch-lightning_version"  # what it compares to see whether a checkpoint is an old one
+LIGHTNING = "pytorch-lightning_version"  # Lightning compares it, to migrate checkpoints of its old versions
 VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[\w.]+)?")
-# Keys that every command reads, and what they hold.
+# Keys that every command reads, and their types.
 KEYS: dict[str, tuple[type, ...]] = {
     "epoch": (int,),
     "global_step": (int,),
@@ -210,38 +207,8 @@ KEYS: dict[str, tuple[type, ...]] = {
 MISSING = object()
 
 
-def form_of(checkpoint: Mapping[str, Any]) -> str:
-    """A fingerprint of keys, plain values, and the types and shapes of tensors, not of their values."""
-    digest = xxhash.xxh3_128()
-    _add(digest, {key: value for key, value in checkpoint.items() if key != FORM})
-    return digest.hexdigest()
-
-
-def _add(digest: Any, value: Any) -> None:
-    if isinstance(value, Mapping):
-        digest.update(b"{")
-        for key, inner in value.items():
-            digest.update(f"{key!r}:".encode())
-            _add(digest, inner)
-        digest.update(b"}")
-    elif isinstance(value, (list, tuple)):
-        digest.update(b"[")
-        for inner in value:
-            _add(digest, inner)
-        digest.update(b"]")
-    elif isinstance(value, torch.Tensor):
-        digest.update(f"{value.dtype} {tuple(value.shape)} {value.layout} {value.is_meta},".encode())
-    else:
-        shown = repr(value) if value is None or isinstance(value, PLAIN) else type(value).__name__
-        digest.update(f"{shown},".encode("utf-8", "surrogatepass"))
-
-
 def check_form(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Refuse a checkpoint that lacks what every command reads.
-
-    Raises:
-        UserError: Names the key, what was expected and what was found.
-    """
+    """Refuse a checkpoint that lacks what every command reads."""
     for key, types in KEYS.items():
         value: Any = checkpoint
         for name in key.split("."):
@@ -260,16 +227,15 @@ def check_form(checkpoint: Mapping[str, Any], path: Path) -> None:
         )
     labels = checkpoint["YelpDataModule"]["labels"]
     if len(labels["values"]) != len(labels["names"]):
-        found = f"{len(labels['values'])} labels and {len(labels['names'])} names of them"
+        found = f"{len(labels['values'])} labels and {len(labels['names'])} names"
         raise UserError(f"{path} is damaged: expected as many names as labels, found {found}; {ADVICE}")
 
 
-def check_unchanged(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on from a state that is not the one that was saved; older checkpoints do not tell."""
-    if FORM in checkpoint and checkpoint[FORM] != form_of(checkpoint):
+def refuse_weights_alone(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Refuse to resume from weights alone: Lightning 2.6.6 might start the optimizer afresh, unsaid."""
+    if not checkpoint.get("optimizer_states"):
         raise UserError(
-            f"{path} was changed after it was saved: its keys, values or shapes are not those of then; "
-            f"{ADVICE}, or start anew without it"
+            f"expected a checkpoint with the optimizer's state, found weights alone in {path}; {ADVICE}"
         )
 
 
@@ -278,14 +244,18 @@ def check_weights(expected: Mapping[str, torch.Tensor], found: Mapping[str, Any]
 
     Args:
         expected: The model's `state_dict`.
-        found: The checkpoint's.
-        path: Of the checkpoint.
+        found: The checkpoint's `state_dict`.
+        path: The checkpoint's path.
     """
     for name, weight in expected.items():
         value = found.get(name)
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_meta:
-            what = "none" if value is None else f"a {type(value).__name__} that is none"
-            raise UserError(f"{path} is damaged: expected the weight {name}, found {what}; {ADVICE}")
+            what = "none" if value is None else f"a {type(value).__name__}"
+            if isinstance(value, torch.Tensor):
+                what = "one without values" if value.is_meta else f"one of layout {value.layout}"
+            raise UserError(
+                f"{path} is damaged: expected a tensor for the weight {name}, found {what}; {ADVICE}"
+            )
         kinds = [f"{tuple(w.shape)} {'real' if w.is_floating_point() else w.dtype}" for w in (weight, value)]
         if kinds[0] != kinds[1]:
             raise UserError(

@@ -1,4 +1,4 @@
-"""How a fit ends: by a signal, for want of memory, or because another process is lost."""
+"""How a fit ends early: by a signal, out of memory, or because another process is gone."""
 
 import contextlib
 import os
@@ -6,11 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from subprocess import Popen
-from types import FrameType
 from typing import Any
 
+import torch
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
@@ -23,24 +24,22 @@ from lit_ft.errors import UserError
 from lit_ft.launcher import FIRST, global_rank, number_of, started_by
 from lit_ft.reliability.memory import BUDGET_FLAG, EVALUATION_FLAG, TRAINING_FLAG, LastBatch
 from lit_ft.reliability.processes import TAKEN, is_lost, leave, leave_lost, refuse_taken_port
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-AT_ONCE: dict[int, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+from lit_ft.reliability.signals import Signals, interrupted
 
 
 class Preemption(Checkpoint):
     """On SIGTERM or SIGINT: finish the optimizer step, save `last.ckpt`, end with exit code 143 or 130.
 
-    All processes stop at the same step. Where a validation is due it runs first, and a signal that arrives
-    in one waits for its end: a checkpoint saved in between would skip that validation when resumed
+    All processes stop at the same step. A validation that is due runs first, and a signal during a validation
+    takes effect when it ends: a checkpoint saved before would skip that validation when resumed
     (Lightning 2.6.6, training_epoch_loop.py, `advance`). A second signal ends the process at once.
 
     Lightning's own handler of SIGTERM would leave with exit code 0 and save nothing. Its handler of SLURM's
-    requeue (SIGUSR1) would save in the midst of a step, whose batch the resumed run then passes over, and
-    on each process at another one: it is called where the run stops.
+    requeue signal (SIGUSR1) would save in the middle of a step, whose batch the resumed run then skips, and
+    on each process at a different one. So it is called once the run has stopped.
 
-    A `Checkpoint`, because those run after all other callbacks: what they noted of the step is saved; give
-    it behind the checkpoints, whose files of a validation it names.
+    A `Checkpoint`, because these run after all other callbacks: what those noted of the step is saved. Give
+    it after the checkpoints, whose files it names.
 
     Args:
         last: Saves `last.ckpt`.
@@ -48,32 +47,24 @@ class Preemption(Checkpoint):
 
     def __init__(self, last: LastCheckpoint) -> None:
         self.last = last
+        self.signals = Signals()
         self.interrupted = False  # by a KeyboardInterrupt: before the first step, or the second Ctrl-C
-        self._received = 0  # the signal's number, here
-        self._previous: dict[int, Any] = {}
-        self._agreed = 0  # the number that all processes know of
         self._requeue: tuple[int, ...] = ()  # the number of SLURM's signal, under SLURM
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = number
-        for other, handler in AT_ONCE.items():
-            signal.signal(other, handler)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take the signals over; Lightning has installed its own handlers just before."""
         if trainer.fast_dev_run:  # keeps no checkpoint
             return
         self._requeue = _requeue_signal(trainer)
-        numbers = {*SIGNALS, *self._requeue}
-        self._previous = {number: signal.signal(number, self._receive) for number in numbers}
-        if trainer.received_sigterm:  # while Lightning's handler stood
+        self.signals.take_over(*self._requeue)
+        if trainer.received_sigterm:  # while Lightning's handler was active
             trainer._signal_connector.received_sigterm = False
-            self._receive(signal.SIGTERM, None)
+            self.signals.receive(signal.SIGTERM)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Between two optimizer steps nothing is pending: the place to stop at."""
+        """Stop between two optimizer steps, when nothing is pending."""
         if not trainer.fit_loop._should_accumulate() and self._agree(trainer) and resumes_exactly(trainer):
             self.last.save(trainer)
             # Lightning would hand the step's figures to the loggers after this hook.
@@ -91,49 +82,44 @@ class Preemption(Checkpoint):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Give the signals back; one that came in the last step is for `stop_after_end`."""
         self._agree(trainer)
-        for number, handler in self._previous.items():
-            signal.signal(number, AT_ONCE.get(number, handler) if self._agreed else handler)
+        self.signals.give_back()
 
     def stop_after_end(self, trainer: Any) -> None:
-        """Stop where training has ended, but its results are still to be made."""
-        if self._agreed:
+        """Stop when training has ended but its results are still to be made."""
+        if self.signals.agreed:
             self._stop(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Say what a Ctrl-C that stops at once leaves; Lightning itself ends without a word."""
         if isinstance(exception, KeyboardInterrupt):
             self.interrupted = True
-            saved = self.last.best_model_path
-            what = f"go on from {saved} with --ckpt_path last" if saved else "no checkpoint was saved yet"
-            warn(f"interrupted at step {trainer.global_step}; {what}")
+            warn(interrupted(trainer.global_step, self.last.best_model_path))
 
     def _agree(self, trainer: Any) -> bool:
-        """Whether any process has a signal: one that stopped alone would leave the others waiting."""
-        if not self._agreed:
-            number = self._received  # read once: the handler may run between two lines
-            if trainer.world_size == 1:
-                self._agreed = number
-            elif trainer.strategy.reduce_boolean_decision(number != 0, all=False):
-                for asked in (signal.SIGINT, *self._requeue, signal.SIGTERM):
-                    if trainer.strategy.reduce_boolean_decision(number == asked, all=False):
-                        self._agreed = asked
-                        break
-        return self._agreed != 0
+        return self.signals.agree(partial(_largest, trainer))
 
     def _stop(self, trainer: Any) -> None:
-        by = f"stopped by {signal.Signals(self._agreed).name} at step {trainer.global_step}"
-        again = "go on with the same command and --ckpt_path last"
-        if self._agreed in self._requeue:
-            again = "SLURM is asked to run the job again, which then goes on"
-        warn(f"{by}, saved in {self.last.path}; {again}")
-        if self._agreed in self._requeue:
+        number, saved = self.signals.agreed, f"saved in {self.last.path}"
+        if number in self._requeue:
+            advice = "SLURM is asked to run the job again, which then resumes"
+            warn(self.signals.stopped(trainer.global_step, saved, advice))
             spare = trainer._checkpoint_connector.hpc_save_path(trainer.default_root_dir)
-            self._previous[self._agreed](self._agreed, None)  # saves once more, then `scontrol requeue`
+            self.signals.previous[number](number, None)  # saves once more, then `scontrol requeue`
             if trainer.is_global_zero:
                 with contextlib.suppress(OSError):
-                    Path(spare).unlink()  # a later fit of this folder would begin with it, unasked
+                    Path(spare).unlink()  # a later fit of this folder would start from it, unasked
+        else:
+            warn(self.signals.stopped(trainer.global_step, saved))
         # Lightning's launcher ends the first process when another one fails, before that one is done.
-        raise SystemExit(128 + self._agreed if trainer.is_global_zero else 0)
+        raise SystemExit(self.signals.exit_code if trainer.is_global_zero else 0)
+
+
+def _largest(trainer: Any, number: int) -> int:
+    """The largest of all processes' numbers. All processes call this."""
+    if trainer.world_size == 1:
+        return number
+    device = trainer.strategy.root_device
+    return int(trainer.strategy.reduce(torch.tensor(number, device=device), reduce_op="max"))
 
 
 def _requeue_signal(trainer: Any) -> tuple[int, ...]:
@@ -143,16 +129,16 @@ def _requeue_signal(trainer: Any) -> tuple[int, ...]:
 
 
 class MemoryGuard(Callback, LastBatch):
-    """Notes each batch of a Trainer."""
+    """Notes the shape of each batch of a Trainer."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Note a batch of the training."""
+        """Note a training batch."""
         self.note(batch, _flag(trainer, TRAINING_FLAG), getattr(pl_module, "step_tokens", None))
 
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Note a batch that is only measured."""
+        """Note an evaluation batch."""
         self.note(batch, _flag(trainer, EVALUATION_FLAG))
 
     on_test_batch_start = on_validation_batch_start
@@ -168,18 +154,18 @@ POLL_SECONDS = 0.5
 
 @contextlib.contextmanager
 def ending_together(trainer: Trainer) -> Iterator[None]:
-    """Within it, all processes of a run end where one is gone: at once, and with one line.
+    """Within it, all processes of a run end at once, and with one line, if one of them dies.
 
-    Lightning 2.6.6 (launchers/subprocess_script.py) would kill the first process without a word up to 5 s
-    later, or leave the traceback of a lost connection; where the first is gone, the others would go on to
-    the next exchange of gradients, which NCCL waits for. torchrun and srun end their processes themselves:
-    here they only get the line.
+    Lightning 2.6.6 (launchers/subprocess_script.py) would kill process 0 without a message up to 5 s later,
+    or leave the traceback of a lost connection. If process 0 died, the others would continue to the next
+    exchange of gradients, where NCCL waits for it. torchrun and srun end their processes themselves: here
+    they only get the line.
     """
     if trainer.world_size == 1:
         yield
         return
     over = threading.Event()
-    given = trainer.strategy.launcher  # it starts the others later, in the trainer's `fit`
+    given = trainer.strategy.launcher  # starts the others later, in the trainer's `fit`
     launches = given if isinstance(given, _SubprocessScriptLauncher) else None
     trainer.callbacks.insert(0, LostConnection(over))  # type: ignore[attr-defined]
     watch: tuple[Any, ...] = (_watch_first, trainer.world_size, over)
@@ -192,7 +178,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
     except Exception as error:
         over.set()
         if launches is not None:
-            launches.kill(signal.SIGKILL)  # the error is told once, and nobody waits for this process
+            launches.kill(signal.SIGKILL)  # the error is printed once, and nobody waits for this process
         refuse_taken_port(error)
         raise
     finally:
@@ -200,7 +186,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
 
 
 def _watch_children(launcher: _SubprocessScriptLauncher, world_size: int, over: threading.Event) -> None:
-    """A thread for each: `wait` knows of an end before Lightning's observer, which polls."""
+    """Start a thread for each child: `wait` returns before Lightning's observer, which polls, notices."""
     while len(launcher.procs) < launcher.num_processes - 1:
         if over.wait(POLL_SECONDS):
             return
@@ -217,11 +203,11 @@ def _await_child(
     over: threading.Event,
 ) -> None:
     code = child.wait()
-    if code in (0, 128 + signal.SIGINT) or over.is_set():  # done; or by a Ctrl-C that all got
+    if code in (0, 128 + signal.SIGINT) or over.is_set():  # finished; or a Ctrl-C that all got
         return
     launcher.kill(signal.SIGKILL)
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    # A mistake of the user's has been told by the process itself.
+    # With exit code 2 the process itself has printed the user's mistake.
     leave(None if code == 2 else f"process {rank} (of 0 to {world_size - 1}) {how}", max(code, 1))
 
 
@@ -233,20 +219,20 @@ def _watch_first(world_size: int, over: threading.Event) -> None:
 
 
 class LostConnection(Callback):
-    """Ends this process where another one does not answer any more.
+    """Ends this process if another one no longer answers.
 
-    A callback, because these hear of an error before Lightning gives the signals back: torchrun's SIGTERM to
-    those who are left would then come before the line.
+    A callback sees the error before Lightning restores the signal handlers; later, torchrun's SIGTERM would
+    end this process before its message.
 
     Args:
-        over: Set where an error is not of that kind: what ends then, ends by this process.
+        over: Set at any other error: then this process ends the run by itself.
     """
 
     def __init__(self, over: threading.Event) -> None:
         self.over = over
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Give the word to the watching thread, which knows who is gone."""
+        """First give the watching thread time to say which process is gone."""
         if is_lost(exception) and TAKEN.search(str(exception)) is None:
             if FIRST in os.environ:
                 time.sleep(4 * POLL_SECONDS)
@@ -255,7 +241,7 @@ class LostConnection(Callback):
 
 
 def refuse_lightnings_nodes(num_nodes: int, plugins: Any) -> None:
-    """Refuse several machines that nobody but Lightning would start: node 1 would take itself for node 0."""
+    """Refuse several machines started by nothing but Lightning: node 1 would take itself for node 0."""
     found = started_by()
     if num_nodes > 1 and not plugins and (found is None or found[0] == "Lightning"):
         raise UserError(
@@ -266,9 +252,9 @@ def refuse_lightnings_nodes(num_nodes: int, plugins: Any) -> None:
 
 
 def check_processes(trainer: Trainer) -> None:
-    """Refuse a trainer that takes itself for another one of the processes than who started it.
+    """Refuse a trainer whose rank or number of processes differs from that of whatever started them.
 
-    Each would then train the whole run, or none would write it.
+    Each process would then train the whole run, or none would write it.
     """
     found = started_by()
     if found is not None and found[0] != "Lightning":

@@ -1,4 +1,4 @@
-"""What a fit records while it trains: the history of losses, the speed, the progress bar, the logger."""
+"""What a fit records while it trains: the loss history, the speed, the progress bar, the logger."""
 
 import sys
 import time
@@ -11,14 +11,14 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lit_ft import runs
-from lit_ft.machine import peak_memory_gb
+from lit_ft.machine import speed_figures
 from lit_ft.report.figures import draw_losses
 from lit_ft.report.tensorboard import wait_for_turn
 from lit_ft.speed.host import OnItsWay
 
 
 def _widest(device: torch.device) -> torch.dtype:
-    """The widest float that a device computes: Apple's GPUs know no float64."""
+    """The widest float of a device: Apple's GPUs have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -26,8 +26,8 @@ class LossHistory(Callback):
     """Keeps the mean training loss of each epoch and the metrics of each validation.
 
     Attributes:
-        train: One `{"epoch", "loss"}` an epoch that has ended; `epoch` counts from 1.
-        validation: One `{"epoch", "step", "val/...": ...}` a validation; `epoch` may be a fraction.
+        train: One `{"epoch", "loss"}` per finished epoch; `epoch` counts from 1.
+        validation: One `{"epoch", "step", "val/...": ...}` per validation; `epoch` may be a fraction.
     """
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class LossHistory(Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add a batch's loss; it stays on its device, so that nothing waits for it.
+        """Add a batch's loss on its device, so that nothing waits for it.
 
-        One that is no number is of a step that was skipped (soundness.py) and left out here too.
+        A non-finite one belongs to a skipped step (nonfinite.py) and is skipped here, too.
         """
-        # Lightning hands out the loss divided for accumulation (loops/optimization/automatic.py).
+        # Lightning passes the loss divided by the accumulation (loops/optimization/automatic.py).
         loss = outputs["loss"].to(_widest(outputs["loss"].device)) * trainer.accumulate_grad_batches
         num_samples = loss.isfinite() * len(batch["labels"])
         self._sum = self._sum + loss.nan_to_num(posinf=0, neginf=0) * num_samples
@@ -74,7 +74,7 @@ class LossHistory(Callback):
         self.validation.append({"epoch": trainer.current_epoch + done, "step": trainer.global_step, **values})
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, as plain values; of the open epoch this process's part."""
+        """Everything as plain values; of the open epoch only this process's part."""
         return {
             "train": self.train,
             "validation": self.validation,
@@ -83,27 +83,32 @@ class LossHistory(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` stood."""
+        """Restore the history."""
         self.train, self.validation = list(state_dict["train"]), list(state_dict["validation"])
         self._sum, self._num_samples = state_dict["sum"], state_dict["num_samples"]
 
     def draw(self, path: Path) -> None:
-        """Write the picture of both losses over the epochs."""
+        """Draw both losses over the epochs."""
         draw_losses(path, self.train, self.validation)
 
 
 COUNTS = ("samples", "tokens", "computed_tokens")
 
 
-class Throughput(Callback):
-    """Counts samples and tokens of the training steps, validation and checkpoints left out.
+def _speed(*counts: Any) -> dict[str, float]:
+    """`speed_figures` under their tags."""
+    return {f"train/{name}": value for name, value in speed_figures(*counts).items()}
 
-    The tokens' count stays on the batch's device until a point is logged, so that nothing waits for it.
-    Counts and seconds go on after a resume.
+
+class Throughput(Callback):
+    """Counts samples, tokens and seconds of the training steps, without validation and checkpoints.
+
+    The token count stays on the batch's device until a point is logged, so that nothing waits for it.
+    A resumed run continues all counts.
 
     Attributes:
         totals: `samples`, `tokens` (real ones), `computed_tokens` (with padding) and `seconds` of the run so
-            far, over all processes once training has ended.
+            far; over all processes once training has ended.
     """
 
     def __init__(self) -> None:
@@ -114,14 +119,14 @@ class Throughput(Callback):
         self._device: str | None = None
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Start the clock where training begins or goes on."""
+        """Start the clock if it is stopped."""
         if self._since is None:
             self._since = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch; log the window's figures where Lightning logs its own."""
+        """Count the batch; log the window's figures when Lightning logs its own."""
         mask = batch["attention_mask"]
         computed = pl_module.step_tokens or mask.numel()
         for name, count in zip(COUNTS, (len(mask), mask.sum(), computed), strict=True):
@@ -134,16 +139,10 @@ class Throughput(Callback):
             self._close_window(trainer, pl_module)
 
     def _close_window(self, trainer: Any, pl_module: Any) -> None:
-        samples, tokens, computed = (int(self._window[name]) for name in COUNTS)
-        seconds = max(self._seconds, 1e-9)
-        figures = {
-            "train/samples_per_second": samples * trainer.world_size / seconds,
-            "train/tokens_per_second": tokens * trainer.world_size / seconds,
-            "train/real_share": tokens / max(computed, 1),
-            "train/peak_memory_gb": peak_memory_gb(trainer.strategy.root_device.type),
-        }
+        counts = (int(self._window[name]) * trainer.world_size for name in COUNTS)
+        figures = _speed(self._seconds, *counts, trainer.strategy.root_device.type)
         for logger in trainer.loggers:
-            # Lightning numbers its points by the steps before the batch; a resume hides what comes after.
+            # As Lightning does: the steps before the batch. A resumed run hides what comes after.
             logger.log_metrics(figures, step=trainer.global_step - 1)
         self._add_window()
 
@@ -158,11 +157,11 @@ class Throughput(Callback):
         self._since = None
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Stop the clock, also where a checkpoint is saved between two validations."""
+        """Stop the clock, also for a checkpoint between two validations."""
         self._since = None
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Sum up, over all processes."""
+        """Sum up over all processes."""
         self._device = trainer.strategy.root_device.type
         self._add_window()
         if trainer.world_size > 1:
@@ -177,10 +176,7 @@ class Throughput(Callback):
             "train/seconds": total["seconds"],
             "train/samples": int(total["samples"]),
             "train/tokens": int(total["tokens"]),
-            "train/samples_per_second": total["samples"] / max(total["seconds"], 1e-9),
-            "train/tokens_per_second": total["tokens"] / max(total["seconds"], 1e-9),
-            "train/real_share": total["tokens"] / max(total["computed_tokens"], 1),
-            "train/peak_memory_gb": peak_memory_gb(self._device),
+            **_speed(total["seconds"], *(total[name] for name in COUNTS), self._device),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -189,7 +185,7 @@ class Throughput(Callback):
         return {"totals": self.totals, "window": window, "seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` stood."""
+        """Restore the counts."""
         self.totals = dict(state_dict["totals"])
         self._window = dict(zip(COUNTS, state_dict["window"], strict=True))
         self._seconds = state_dict["seconds"]
@@ -199,7 +195,7 @@ TERMINAL_SECONDS, FILE_SECONDS = 0.2, 15.0  # between two refreshes
 
 
 class ReviewProgressBar(TQDMProgressBar):
-    """Lightning's bar, refreshed by the clock, with the loss and the samples trained on a second."""
+    """Lightning's bar, refreshed at fixed intervals, with the loss and the training samples per second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,8 +207,8 @@ class ReviewProgressBar(TQDMProgressBar):
         self._arrived: OnItsWay | None = None
 
     def _should_update(self, current: int, total: float) -> bool:
-        # Lightning 2.6.6 counts batches (callbacks/progress/tqdm_progress.py); a log file of a fast model
-        # would get thousands of bars, a slow model's none for minutes.
+        # Lightning 2.6.6 refreshes every N batches (callbacks/progress/tqdm_progress.py): a log file of a
+        # fast model would get thousands of bars, that of a slow model none for minutes.
         now = time.monotonic()
         due = now - self._refreshed >= self._seconds or current == total
         if due:
@@ -225,12 +221,12 @@ class ReviewProgressBar(TQDMProgressBar):
         self._coming = self._arrived = None
 
     def on_train_epoch_start(self, trainer: Any, *args: Any) -> None:
-        """Start counting samples anew: validation is not part of the rate."""
+        """Restart the sample count: validation is not part of the rate."""
         super().on_train_epoch_start(trainer, *args)
         self._num_samples, self._since = 0, time.monotonic()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """As at an epoch's start."""
+        """The same after a validation."""
         super().on_validation_end(trainer, pl_module)
         self._num_samples, self._since = 0, time.monotonic()
 
@@ -243,7 +239,7 @@ class ReviewProgressBar(TQDMProgressBar):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
-        """What stands to the right of the bar."""
+        """What is shown to the right of the bar."""
         shown = {}
         if self._arrived is not None:
             shown["loss"] = f"{self._arrived.wait().item():.3f}"
@@ -252,8 +248,8 @@ class ReviewProgressBar(TQDMProgressBar):
         return shown
 
     def _follow(self, trainer: Any) -> None:
-        # A bar that waited for a GPU's newest loss would have it idle with every refresh: it shows the newest
-        # one that has arrived, a step or two old.
+        # Waiting for the newest loss would leave a GPU idle at every refresh. So the bar shows the newest one
+        # that has arrived, which is a step or two old.
         if self._coming is None:
             loss = trainer.callback_metrics.get("train/loss")
             self._coming = None if loss is None else OnItsWay(loss)
@@ -262,11 +258,11 @@ class ReviewProgressBar(TQDMProgressBar):
 
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard events in the run folder, and no `hparams.yaml`: `config.yaml` holds every setting.
+    """TensorBoard events in the run folder; no `hparams.yaml`, because `config.yaml` holds every setting.
 
     Args:
         run: The run folder.
-        checkpoint: That the run goes on from: TensorBoard hides what was logged after it.
+        checkpoint: The checkpoint that the run resumes from; TensorBoard hides what was logged after it.
     """
 
     def __init__(self, run: Path, checkpoint: dict[str, Any] | None = None) -> None:
@@ -274,19 +270,19 @@ class RunLogger(TensorBoardLogger):
         if checkpoint is not None:
             states = checkpoint["callbacks"].items()
             history: dict[str, Any] = next((s for key, s in states if key.startswith("LossHistory")), {})
-            # Points of the training have the step before; an epoch's loss has the step itself, and was
-            # logged before the checkpoint only where no epoch was open any more: after the training's end.
+            # Points of the training carry the step before. An epoch's loss carries the step itself, and was
+            # logged before the checkpoint only if no epoch was open: at the end of training.
             purge_step = checkpoint["global_step"] + (history.get("num_samples") == 0)
             wait_for_turn(run)
         name = run.parent.name
         super().__init__(run.parent.parent, name, run.name, default_hp_metric=False, purge_step=purge_step)
 
     def save(self) -> None:
-        """Write what is waiting."""
+        """Flush pending events."""
         self.experiment.flush()
 
     def finalize(self, status: str) -> None:
-        """Write what is waiting; where a run fails on a full disk, that error is told, not the file's own."""
+        """Flush pending events; if a run fails on a full disk, the run's error is shown, not the flush's."""
         try:
             if self._experiment is not None:
                 self.save()
@@ -296,12 +292,12 @@ class RunLogger(TensorBoardLogger):
 
 
 def loggers(given: Any, run: Path, checkpoint: dict[str, Any] | None) -> list[Logger]:
-    """The run's own logger and those that the user brings along beside it; none at all for false.
+    """The run's own logger and those of the user; none at all for false.
 
     Args:
-        given: `trainer.logger`: true and false, or one or several loggers.
+        given: `trainer.logger`: true or false, or one or several loggers.
         run: The run folder.
-        checkpoint: That the run goes on from.
+        checkpoint: The checkpoint that the run resumes from.
     """
     if given is False:
         return []
@@ -310,7 +306,7 @@ def loggers(given: Any, run: Path, checkpoint: dict[str, Any] | None) -> list[Lo
 
 
 def take_back(run: Path) -> None:
-    """Remove a run folder in which nothing was trained: it may hold its config and an empty event file."""
+    """Remove a run folder in which nothing was trained: at most its config and an empty event file."""
     for path in run.iterdir():
         if path.name == runs.CONFIG or path.name.startswith("events.out.tfevents."):
             path.unlink()

@@ -25,10 +25,10 @@ from lit_ft.classifier.parser import TRAINER_DEFAULTS, Parser, add_groups, link_
 from lit_ft.classifier.predictions import prediction_writer
 from lit_ft.classifier.results import leave_results, print_table, record_evaluation
 from lit_ft.classifier.resume import (
-    check_unchanged,
     locate,
     open_checkpoint,
     rebuild,
+    refuse_weights_alone,
     restored,
     take_over_settings,
 )
@@ -144,7 +144,7 @@ class ReviewCLI(LightningCLI):
         if self.command == "fit":
             then = self.checkpoint["settings"]["trainer"]["precision"]  # a run goes on as it began
             config.trainer.precision = config.trainer.precision or then
-            check_unchanged(self.checkpoint, path)
+            refuse_weights_alone(self.checkpoint, path)
             refuse_other_settings(self.checkpoint, self._settings(), path)
             step, total = self.checkpoint["global_step"], self.checkpoint["num_training_steps"]
             say(f"resuming at step {step} of {total} from {path}")

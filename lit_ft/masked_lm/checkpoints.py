@@ -1,4 +1,4 @@
-"""The checkpoints of an `sft`, as they are written: each is complete before an older one is removed."""
+"""Writing the checkpoints of an `sft`: each is complete before an older one is removed."""
 
 import json
 import shutil
@@ -30,15 +30,15 @@ def save_whole(trainer: Any, save: Callable[[], None]) -> None:
 
     Args:
         trainer: The MaskedLMTrainer.
-        save: transformers' own saving, which also removes old checkpoints, and is kept from it here.
+        save: transformers' own saving; here it must not remove old checkpoints.
     """
     args, step = trainer.args, trainer.state.global_step
     folder = Path(args.output_dir) / f"{PREFIX}{step}"
     if trainer.saved[0] is trainer.state and trainer.saved[1] == step:
-        return  # by the clock at an epoch's last step, and again by `save_strategy: epoch`
-    if args.should_save:  # of the same run, before it was resumed from an earlier one
+        return  # a timed save at an epoch's last step, and again `save_strategy: epoch`
+    if args.should_save:  # one of this run before it was resumed from an earlier step
         shutil.rmtree(folder, ignore_errors=True)
-    trainer.window.gather(trainer.accelerator)  # here the other processes wait for the folder's removal
+    trainer.window.gather(trainer.accelerator)  # the other processes wait here for the folder's removal
     limit, error = args.save_total_limit, None
     args.save_total_limit = None
     try:
@@ -47,7 +47,7 @@ def save_whole(trainer: Any, save: Callable[[], None]) -> None:
         error = raised
     finally:
         args.save_total_limit = limit
-    if whole := not largest(int(error is not None), args):  # each process has written its random state
+    if whole := not largest(int(error is not None), args):  # each process writes its own random state
         try:
             if args.should_save:
                 seal(folder)
@@ -66,7 +66,7 @@ def save_whole(trainer: Any, save: Callable[[], None]) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Flush a folder's files to the disk, then write their checksums, whole or not at all."""
+    """Flush a folder's files to disk, then write their checksums, whole or not at all."""
     sums = flushed_sums(folder)
     flush_folder(folder)
     runs.write(folder / SUMS, json.dumps(sums, indent=2) + "\n")
@@ -78,9 +78,9 @@ def remove_old(newest: Path, limit: int | None, best: str | None) -> None:
     """Remove the oldest checkpoints: transformers' rule, but by step.
 
     Args:
-        newest: The one just saved; those of later steps are of before a resume, and go first.
-        limit: How many to keep; None or 0 for all.
-        best: One that is kept beside the newest, whatever the limit.
+        newest: The one just saved. Those of later steps are from before a resume and are removed first.
+        limit: The number to keep; None or 0 for all.
+        best: One to keep besides the newest, whatever the limit.
     """
     kept = {newest.name, Path(best).name if best else newest.name}
     others = [path for path in newest.parent.glob(f"{PREFIX}*") if path.name not in kept and path.is_dir()]
@@ -91,7 +91,7 @@ def remove_old(newest: Path, limit: int | None, best: str | None) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Remove a checkpoint that was not written whole, for a full disk needs room; say which one is left."""
+    """Remove an incomplete checkpoint, because a full disk needs room, and say which one is left."""
     if not path.is_dir() or is_sealed(path):
         return
     shutil.rmtree(path, ignore_errors=True)
@@ -101,11 +101,11 @@ def _discard(path: Path) -> None:
 
 
 class SaveByClock(TrainerCallback):
-    """Asks for a checkpoint at a step's end when the last one is too old; a slow disk is asked less often."""
+    """Asks for a checkpoint every few minutes, at the end of a step; less often on a slow disk."""
 
     def __init__(self) -> None:
         self.clock = SaveClock()
-        self._begun = time.monotonic()  # the step's end, or its evaluation's
+        self._begun = time.monotonic()  # the end of the step, or of its evaluation
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -116,7 +116,7 @@ class SaveByClock(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """All processes save at the same step, though their clocks differ."""
+        """Save if any process's clock is due: all processes save at the same step."""
         self._begun = time.monotonic()
         due = largest(int(self.clock.is_due()), args)
         control.should_save = control.should_save or bool(due and args.save_strategy != "no")
@@ -125,11 +125,11 @@ class SaveByClock(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """An evaluation comes before its step's checkpoint and is no part of what that takes."""
+        """An evaluation comes before its step's checkpoint, and its time is not the checkpoint's."""
         self._begun = time.monotonic()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin anew after any checkpoint."""
+        """Restart the clock after any checkpoint."""
         self.clock.saved(self._begun)

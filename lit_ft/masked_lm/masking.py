@@ -1,4 +1,4 @@
-"""Which tokens a masked LM has to guess: drawn anew every epoch, yet the same after a resume."""
+"""Which tokens a masked LM has to predict: different in every epoch, but the same after a resume."""
 
 import string
 import unicodedata
@@ -15,33 +15,33 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from lit_ft.console import warn
 from lit_ft.errors import UserError
 
-IGNORED = -100  # label of a token that is not to be guessed: torch's cross_entropy leaves it out
+IGNORED = -100  # label of a token that is not masked: torch's cross_entropy ignores it
 
 # Of the chosen tokens 80 % become the mask, 10 % a random token, 10 % stay (Devlin et al. 2019, section 3.1).
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
-SAMPLED_ROWS, MOST_TOKENS_A_WORD = 200, 10  # a word of most languages has 1 to 3 tokens
+SAMPLED_ROWS, MOST_TOKENS_A_WORD = 200, 10  # in most languages a word has 1 to 3 tokens
 
-EVAL_SEED = 20_260_101  # one fixed draw for all runs of a corpus, so that their validation curves compare
+EVAL_SEED = 20_260_101  # the same masks for all runs of a corpus, so that their validation curves compare
 
 
 class MaskingCollator:
-    """Pads rows of token ids and chooses the tokens to guess.
+    """Pads rows of token ids and chooses the tokens to predict.
 
-    What is masked in a row is a function of the seed, the epoch and the row's own ids, and of nothing else:
-    not of its batch, the worker, the device count, or what ran before. So a resumed run draws the masks that
-    an uninterrupted one would have drawn. Of U units (tokens, or words) `probability` * U are chosen, a
-    fraction rounded up or down at random: the share is kept exactly on average, it varies little from row to
-    row, and a row of 7 units or more always has something to guess at 15 %. Shorter rows may have none.
+    What is masked in a row depends on the seed, the epoch and the row's own ids, and on nothing else: not on
+    its batch, the worker, the number of devices, or what ran before. So a resumed run draws the masks of an
+    uninterrupted one. Of U units (tokens or words) `probability` * U are chosen, with the fraction rounded up
+    or down at random. The share is exact on average and varies little from row to row. At 15 % a row of 7 or
+    more units always has a masked one; shorter rows may have none.
 
-    `token_type_ids` are left out: all models take their absence as zeros, and some refuse the key.
+    There are no `token_type_ids`: all models take their absence as zeros, and some refuse the key.
 
     Args:
-        tokenizer: A fast one with a mask token; only ids are taken from it, so that workers copy little.
-        probability: Share of the ordinary tokens to guess, in (0, 1). 0.15 is BERT's.
-        whole_words: Choose words and mask all pieces of each, instead of single pieces.
-        seed: Fixes the masks, together with the epoch and the content.
-        pad_to_multiple_of: Rounds T up; 8 is what tensor cores like.
+        tokenizer: A fast tokenizer with a mask token; only its ids are kept, so that workers copy little.
+        probability: The share of the ordinary tokens to mask, in (0, 1). 0.15 is BERT's.
+        whole_words: Whether to choose words and mask all pieces of each, instead of single pieces.
+        seed: The seed that fixes the masks, together with the epoch and the row.
+        pad_to_multiple_of: The multiple to which T is rounded up; tensor cores prefer 8.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class MaskingCollator:
         self.is_special[tokenizer.all_special_ids] = True
         self.ordinary_ids = ids[~self.is_special[ids]]
         self.joins = word_joins(tokenizer) if whole_words else None
-        # In shared memory: workers that live through several epochs (persistent_workers) see it change.
+        # In shared memory, so that workers that live for several epochs (persistent_workers) see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other masks from now on, in this process and in its workers."""
+        """Draw this epoch's masks from now on, in this process and in its workers."""
         self._epoch.fill_(epoch)
 
     def fixed(self) -> "MaskingCollator":
-        """The same collator with the masks of evaluation: no epoch, and the same for every run's seed."""
+        """This collator with the masks of evaluation, which depend neither on the epoch nor on the seed."""
         twin = object.__new__(MaskingCollator)
         twin.__dict__.update(self.__dict__)
         twin.seed = EVAL_SEED
@@ -98,7 +98,7 @@ class MaskingCollator:
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 
     def mask_row(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One row's ids (N,) -> what the model sees and what it has to guess, both (N,) int64."""
+        """One row's ids (N,) -> the ids that the model sees, and the labels, both (N,) int64."""
         content = crc32(ids.astype(np.int32).tobytes())
         rng = np.random.default_rng([content, self.seed % 2**63, int(self._epoch)])
         ordinary = np.flatnonzero(~self.is_special[ids])
@@ -119,7 +119,7 @@ class MaskingCollator:
         return seen, labels
 
     def _units(self, ids: np.ndarray, ordinary: np.ndarray) -> np.ndarray:
-        """Number the units that are chosen as one, in the row's order: each token, or each word's pieces."""
+        """The number of each ordinary token's unit, in the row's order: a token, or all pieces of a word."""
         if self.joins is None or not len(ordinary):
             return np.arange(len(ordinary))
         joins_left, joins_right = self.joins
@@ -129,7 +129,7 @@ class MaskingCollator:
 
 
 def warn_of_words(rows: Dataset, collator: MaskingCollator) -> None:
-    """Say where whole words mean little: texts without borders of words are hidden whole, or not at all."""
+    """Warn if whole words do not fit the texts: those without word boundaries are masked entirely or not."""
     places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED_ROWS)).astype(int))
     num_tokens, num_words = 0, 0
     for row in rows.select(places)["input_ids"]:
@@ -140,13 +140,13 @@ def warn_of_words(rows: Dataset, collator: MaskingCollator) -> None:
         num_words += int(words[-1]) + 1 if len(words) else 0
     if num_tokens > MOST_TOKENS_A_WORD * num_words:
         warn(
-            f"data.whole_words finds {num_words:,} words in {num_tokens:,} tokens: most texts have nothing "
-            "to guess, others are hidden whole; set --data.whole_words=false"
+            f"data.whole_words finds {num_words:,} words in {num_tokens:,} tokens: most texts have no masked "
+            "token, others are masked entirely; set --data.whole_words=false"
         )
 
 
 def check_masks(rows: Iterable[dict[str, Any]], collator: MaskingCollator) -> None:
-    """Refuse rows to evaluate on of which no token is masked: their loss would be 0 of 0."""
+    """Refuse evaluation rows without any masked token: their loss would be 0 / 0."""
     num_rows = 0
     for row in rows:
         num_rows += 1
@@ -161,12 +161,12 @@ def check_masks(rows: Iterable[dict[str, Any]], collator: MaskingCollator) -> No
 def check_masked_lm(
     config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str = "the model"
 ) -> None:
-    """Refuse a model that cannot guess masked words, before its weights are loaded.
+    """Refuse a model that cannot predict masked tokens, before its weights are loaded.
 
     Args:
         config: The model's config.
         tokenizer: The model's tokenizer.
-        name: What the user asked for, to be named in the message.
+        name: The model's name in the message.
     """
     check_architecture(config, name)
     if tokenizer.mask_token_id is None:
@@ -178,7 +178,7 @@ def check_masked_lm(
 
 
 def check_architecture(config: PretrainedConfig, name: str) -> None:
-    """The same of the config alone, before its tokenizer is loaded."""
+    """The same for the config alone, before the tokenizer is loaded."""
     found = (config.architectures or [type(config).__name__])[0]
     one_way = config.is_encoder_decoder or getattr(config, "is_decoder", False)
     if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or one_way:
@@ -188,24 +188,24 @@ def check_architecture(config: PretrainedConfig, name: str) -> None:
         )
 
 
-# A word's first piece carries one of these: byte-level BPE's line break and tab; its blank, SentencePiece's.
+# A word's first piece starts with one of these: line break, tab or space of byte-level BPE or SentencePiece.
 LINE_STARTS = "\u010a\u0109"
 WORD_STARTS = "\u0120\u2581" + LINE_STARTS
 
-# Scripts without spaces between words, by the beginning of their characters' Unicode names. Their tokens are
-# words of their own: whole sentences would be one word. Hangul has spaces.
+# Scripts without spaces between words, by the start of their characters' Unicode names. Each of their tokens
+# counts as a word: otherwise a whole sentence would be one word. Hangul has spaces.
 CHINESE = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "YI ", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH KATAKANA")
 THAI = ("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ", "JAVANESE ", "BALINESE ", "TAI ", "NEW TAI ")
-# UTF-8's first bytes of three-byte characters that are all, or nearly all, of the scripts above: kana and
-# Chinese. Byte-level BPE may cut a character after it.
+# UTF-8's first bytes of three-byte characters that are nearly all of the scripts above: kana and Chinese.
+# Byte-level BPE may cut a character after its first byte.
 CHINESE_BYTES = range(0xE3, 0xEA)
 
 
 def word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
-    """Which tokens belong to the word on their left, and which let one on their right join; both (V,) bool.
+    """Which tokens join the word on their left, and which let a token on their right join; both (V,) bool.
 
-    WordPiece says it by a prefix ('##'). Byte-level BPE and SentencePiece mark a word's first piece instead;
-    there punctuation, which carries no mark, is a word of its own.
+    WordPiece marks continuations by a prefix ('##'). Byte-level BPE and SentencePiece mark a word's first
+    piece instead; there punctuation, which carries no mark, is a word of its own.
     """
     vocabulary = tokenizer.get_vocab()
     size = max(vocabulary.values()) + 1
@@ -228,20 +228,20 @@ def word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarr
     for token, i in vocabulary.items():
         own = _text_of_bytes(token) if in_bytes else token
         joins_left[i] = token[0] not in WORD_STARTS + string.punctuation and not _begins_unspaced(own)
-        joins_right[i] = (  # a bare blank belongs to what follows
+        joins_right[i] = (  # a bare space belongs to what follows
             token[-1] not in LINE_STARTS + string.punctuation and not _ends_chinese(own)
         )
     return joins_left, joins_right
 
 
 def _begins_unspaced(token: str) -> bool:
-    """Whether it begins with a character of a script without spaces, but for vowel signs and the like."""
+    """Whether it starts with a character of a script without spaces, other than a vowel sign or the like."""
     first = token[:1]
     return not first.isascii() and not _is_mark(first) and _name(first).startswith(CHINESE + THAI)
 
 
 def _ends_chinese(token: str) -> bool:
-    """Whether what follows is another word; in Thai it may be a sign of the last letter."""
+    """Whether what follows is another word; in Thai it may be a vowel sign of the last letter."""
     return not token[-1:].isascii() and _name(token[-1:]).startswith(CHINESE)
 
 
@@ -257,7 +257,7 @@ BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 def _text_of_bytes(token: str) -> str:
-    """A token of byte-level BPE as text; before the first bytes of a Chinese character stands a whole one."""
+    """A byte-level BPE token as text; a leading cut-off Chinese character gets a whole one before it."""
     if token.isascii() or not all(character in BYTES for character in token):
         return token
     raw = bytes(BYTES[character] for character in token)

@@ -1,4 +1,4 @@
-"""Whether a masked-LM run is still sound: its figures are numbers."""
+"""Stops or skips optimizer steps with a non-finite loss or gradient, and names the rows."""
 
 import math
 from pathlib import Path
@@ -10,94 +10,81 @@ import transformers
 from lit_ft.console import warn
 from lit_ft.errors import UserError, rows_in_words
 from lit_ft.masked_lm.resume import newest_checkpoint
-from lit_ft.reliability.nonfinite import Skips
+from lit_ft.reliability.nonfinite import NonFiniteSteps
 from lit_ft.settings.flags import NonFinitePolicy
 
 
 class StepSoundness:
-    """Stops, or passes over, an optimizer step whose loss or gradient is no number.
+    """Stops a run at a step with a non-finite loss or gradient, or skips the step.
 
     Args:
-        policy: `stop`, or `skip` to leave such steps out within the bounds of `Skips`, which begin anew
-            where a run is resumed.
-        device: Where the losses are.
+        policy: `stop`, or `skip` within the bounds of `NonFiniteSteps`, which a resumed run counts from 0.
+        device: The device of the losses.
     """
 
     def __init__(self, policy: NonFinitePolicy, device: torch.device) -> None:
-        self.policy = policy
-        self.skips = Skips()
+        self.steps = NonFiniteSteps(policy)
         self._loss = torch.zeros((), device=device)  # of the open optimizer step
-        self._unseen: int | None = None  # an optimizer step whose losses nobody has looked at yet
-        self._told = False
+        self._unchecked: int | None = None  # an optimizer step whose losses nobody has checked yet
+        self._warned = False
 
     def add(self, loss: torch.Tensor, step: int) -> None:
-        """Add the loss of a batch, where it is: nothing waits for it.
+        """Add a batch's loss on its device, so that nothing waits for it.
+
+        It warns once if a step was taken unchecked: `check` depends on a private method of transformers,
+        which another version may not call.
 
         Args:
-            loss: The batch's.
-            step: Optimizer steps before it. Where one was taken that nobody looked at, that is said once:
-                `look` depends on a private method of transformers, which another version may call no more.
+            loss: The batch's loss.
+            step: The optimizer steps before it.
         """
-        if self._unseen not in (None, step) and not self._told:
-            self._told = True
+        if self._unchecked not in (None, step) and not self._warned:
+            self._warned = True
             warn(
-                f"transformers {transformers.__version__} takes steps without Trainer._get_grad_norm: a loss "
-                "or gradient that is no number goes unnoticed; install the version of constraints.txt"
+                f"transformers {transformers.__version__} takes steps without Trainer._get_grad_norm: a "
+                "non-finite loss or gradient goes unnoticed; install the version of constraints.txt"
             )
-        self._unseen = step
+        self._unchecked = step
         self._loss = self._loss + loss
 
-    def look(self, trainer: Any, norm: float) -> None:
-        """Look at a step right before the optimizer takes it. All processes call this.
+    def check(self, trainer: Any, norm: float) -> None:
+        """Check a step right before the optimizer takes it. All processes call this.
 
         Args:
             trainer: The MaskedLMTrainer.
-            norm: The gradient's, before clipping.
+            norm: The gradient norm before clipping.
         """
-        self._unseen = None
-        # Averaged over the processes: where one loss is no number, all of them stop.
+        self._unchecked = None
+        # The mean over the processes: if one loss is non-finite, all of them stop.
         loss = float(trainer.accelerator.reduce(self._loss, "mean"))
         self._loss = torch.zeros_like(self._loss)
         scaled = trainer.accelerator.scaler is not None  # float16: infinite gradients are part of its search
         if math.isfinite(loss) and (scaled or math.isfinite(norm)):
-            self.skips.in_a_row = 0
+            self.steps.in_a_row = 0
             return
         what = f"the gradient norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
         step = trainer.state.global_step
-        rows = trainer.epoch_start.rows_of_step(step)
-        where = rows_in_words([row + 1 for row in rows], "the training rows")
-        if self.policy == "skip" and self.skips.add(trainer.state.max_steps):
-            if not scaled:  # there the scaler leaves the step out
-                trainer.optimizer.zero_grad(set_to_none=True)
-            warn(f"step {step} is skipped: {what} in {where}")
-            return
-        raise _not_finite(
-            f"{what} at step {step}, in {where}" + (f"; {self.skips}" if self.skips.in_a_row else ""),
-            step,
-            Path(trainer.args.output_dir),
-            "" if self.policy == "skip" else ", or leave such steps out with --on_nonfinite=skip",
-        )
+        rows = [row + 1 for row in trainer.epoch_start.rows_of_step(step)]
+        where = rows_in_words(rows, "the training rows")
+        if not self.steps.may_skip(step, what, where, trainer.state.max_steps):
+            raise self._error(what, step, Path(trainer.args.output_dir), where)
+        if not scaled:  # the scaler skips the step itself
+            trainer.optimizer.zero_grad(set_to_none=True)
 
+    def check_evaluation(self, loss: float, step: int, checkpoints: Path) -> None:
+        """Stop a run whose validation loss is non-finite.
 
-def check_evaluation(loss: float, step: int, checkpoints: Path) -> None:
-    """Stop a run whose validation loss is no number.
+        Args:
+            loss: The same on all processes.
+            step: The optimizer steps taken so far.
+            checkpoints: The run's folder of them.
+        """
+        if not math.isfinite(loss):
+            raise self._error(f"the validation loss is {loss}", step, checkpoints)
 
-    Args:
-        loss: The same on all processes.
-        step: Optimizer steps taken so far.
-        checkpoints: The run's folder of them.
-    """
-    if not math.isfinite(loss):
-        raise _not_finite(f"the validation loss is {loss} at step {step}", step, checkpoints, "")
-
-
-def _not_finite(what: str, step: int, checkpoints: Path, mend: str) -> UserError:
-    good = newest_checkpoint(checkpoints, before=step)  # one of this very step holds the weights that failed
-    if good is None:
-        advice = f"no earlier checkpoint was saved; lower --model.learning_rate{mend}"
-    else:
-        advice = (
-            f"the last good checkpoint is {good}; lower --model.learning_rate, and start again or from "
-            f"there with --model.pretrained={good}{mend}"
-        )
-    return UserError(f"{what}; {advice}")
+    def _error(self, what: str, step: int, checkpoints: Path, where: str = "") -> UserError:
+        good = newest_checkpoint(checkpoints, before=step)  # that of this very step holds the failed weights
+        advice = "lower --model.learning_rate"
+        if good is not None:
+            advice += f", and start again or from there with --model.pretrained={good}"
+        return self.steps.error(f"{what} at step {step}", good, advice, where)

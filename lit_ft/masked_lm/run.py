@@ -42,12 +42,10 @@ from lit_ft.masked_lm.resume import (
     PREFIX,
     STATE,
     check_resume,
-    find_checkpoint,
+    find_start,
     fingerprint,
     is_sealed,
     newest_checkpoint,
-    precision_of,
-    state_of,
 )
 from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SftSettings, trainer_settings
 from lit_ft.masked_lm.stopping import StopOnSignal
@@ -58,6 +56,7 @@ from lit_ft.models.checks import check_max_tokens, take_padding_token
 from lit_ft.models.load import load_config, load_masked_lm, load_tokenizer, quiet, refuse_pickle, set_dropout
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.processes import is_lost, leave_lost, refuse_taken_port
+from lit_ft.reliability.signals import interrupted
 from lit_ft.report.tables import table
 from lit_ft.settings.arguments import configs_dir
 from lit_ft.settings.config_file import places_of
@@ -80,19 +79,18 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     _quiet()
     assert settings.name is not None
     settled = fingerprint(resolved)
-    checkpoint = find_checkpoint(settings.name, settings.ckpt_path, resolved)
-    if checkpoint is not None:
-        if (owned := runs.run_of(checkpoint)) is not None and global_rank() == 0:
-            run_owner.own(owned)
-        step, total = state_of(checkpoint)
-        say(f"resuming at step {step} of {total} from {checkpoint}")
+    start = find_start(settings.name, settings.ckpt_path, resolved)
+    if start is not None:
+        if global_rank() == 0:
+            run_owner.own(start.run)
+        say(f"resuming at step {start.step} of {start.total} from {start.checkpoint}")
     if settings.precision is None:  # a resumed run goes on as it began
         device = device_type("cpu" if settings.trainer_args.get("use_cpu") else "auto")
-        settings.precision = automatic_precision(device) if checkpoint is None else precision_of(checkpoint)
+        settings.precision = automatic_precision(device) if start is None else start.precision
         resolved = re.sub(
             "^precision: null$", f"precision: {settings.precision}", resolved, flags=re.MULTILINE
         )
-    args = _arguments(settings, resumed=checkpoint is not None)
+    args = _arguments(settings, resumed=start is not None)
     check_devices(args)
     check_hardware(args)
     told = global_rank(), max(1, number_of("WORLD_SIZE"))
@@ -104,10 +102,10 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         )
     if advice := bfloat16_advice(settings.precision, "--precision", args.device.type):
         warn(advice)
-    if checkpoint is not None:
-        check_resume(checkpoint, resolved, args.world_size)
-    source = settings.model.pretrained if checkpoint is None else str(checkpoint)
-    allow_pickle = settings.model.allow_pickle and checkpoint is None  # ours are safetensors
+    if start is not None:
+        check_resume(start, resolved, args.world_size)
+    source = settings.model.pretrained if start is None else str(start.checkpoint)
+    allow_pickle = settings.model.allow_pickle and start is None  # ours are safetensors
     refuse_pickle(source, allow_pickle)
     with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
         config = load_config(source, SAMPLE_CONFIG)
@@ -138,9 +136,9 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 
-    if checkpoint is None:
+    if start is None:
         try_masked_lm(model, collator, rows.train, settings.data.layout, source)
-    folder = _run_folder(settings.name, checkpoint, args)
+    folder = _new_run(settings.name, args) if start is None else start.run
     args.output_dir = str(folder / runs.CHECKPOINTS)
     if args.process_index == 0:
         runs.write(folder / runs.CONFIG, resolved)
@@ -168,25 +166,20 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         trainer.add_callback(progress)
     try:
         with trainer.memory.named("--gradient_accumulation_steps"):
-            if checkpoint is not None and step == total:
-                _take_up_finished(trainer, checkpoint)
+            if start is not None and start.step == start.total:
+                _take_up_finished(trainer, start.checkpoint)
             else:
-                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-            if stop.signal_received is None:
+                trainer.train(resume_from_checkpoint=None if start is None else source)
+            if not stop.signals.agreed:
                 leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
             else:
                 step = trainer.state.global_step
                 saved = folder / runs.CHECKPOINTS / f"{PREFIX}{step}"
-                warn(
-                    f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, "
-                    + (f"saved in {saved}" if is_sealed(saved) else "which could not be saved")
-                    + "; go on with the same command and --ckpt_path last"
-                )
+                left = f"saved in {saved}" if is_sealed(saved) else "which could not be saved"
+                warn(stop.signals.stopped(step, left))
     except KeyboardInterrupt:  # the second signal
-        newest = newest_checkpoint(folder / runs.CHECKPOINTS)
         progress.close()
-        left = f"go on from {newest} with --ckpt_path last" if newest else "no checkpoint was saved yet"
-        warn(f"interrupted at step {trainer.state.global_step}; {left}")
+        warn(interrupted(trainer.state.global_step, newest_checkpoint(folder / runs.CHECKPOINTS)))
         return 128 + signal.SIGINT
     except RuntimeError as error:
         if is_lost(error):
@@ -194,12 +187,12 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
             leave_lost(error)
         raise
     finally:
-        stop.give_back()
+        stop.signals.give_back()
         progress.close()
         board.close()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    return stop.exit_code
+    return stop.signals.exit_code
 
 
 def _quiet() -> None:
@@ -239,12 +232,8 @@ def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
         trainer._load_best_model()
 
 
-def _run_folder(name: str, checkpoint: Path | None, args: SFTConfig) -> Path:
-    """The checkpoint's run, or a new one: made by the first process, told to the others."""
-    if checkpoint is not None:
-        folder = runs.run_of(checkpoint)
-        assert folder is not None
-        return folder
+def _new_run(name: str, args: SFTConfig) -> Path:
+    """A new run folder: made by the first process, told to the others."""
     told: list[Any] = [None]
     if args.process_index == 0:
         folder = runs.new_run(name)

@@ -1,4 +1,4 @@
-"""What an `sft` records while it trains: figures, speed, progress bar, TensorBoard under our own tags."""
+"""What an `sft` records while it trains: figures, speed, progress bar, TensorBoard with our own tags."""
 
 import math
 import time
@@ -13,18 +13,18 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 from transformers.trainer_callback import ExportableState
 
 from lit_ft.console import bar_pace
-from lit_ft.errors import UserError
-from lit_ft.machine import peak_memory_gb
+from lit_ft.errors import unusable
+from lit_ft.machine import speed_figures
 from lit_ft.report.tensorboard import MASKED_LM_LAYOUT, flat, wait_for_turn, write_hparams
 
 
 def masked_figures(nll: float, correct: float, masked: float) -> dict[str, float]:
-    """Loss, accuracy and perplexity, from sums over the masked tokens; zeros where none was masked.
+    """Loss, accuracy and perplexity from sums over the masked tokens; loss and accuracy are 0 without any.
 
     Args:
-        nll: Negative log-likelihood.
-        correct: Right guesses.
-        masked: Masked tokens.
+        nll: The summed negative log-likelihood.
+        correct: The number of correct predictions.
+        masked: The number of masked tokens.
     """
     loss = nll / masked if masked else 0.0
     return {
@@ -34,104 +34,82 @@ def masked_figures(nll: float, correct: float, masked: float) -> dict[str, float
     }
 
 
-def speed_figures(
-    seconds: float, tokens_seen: float, rows: float, tokens: float, computed_tokens: float
-) -> dict[str, float]:
-    """Speed, and the share of the computed tokens that are real.
-
-    Args:
-        seconds: How long the window was.
-        tokens_seen: Real tokens of the window, as transformers counts them, over all processes.
-        rows: Of the window.
-        tokens: Real tokens of its batches.
-        computed_tokens: The same with the padding.
-    """
-    return {
-        "tokens_per_second": tokens_seen / seconds,
-        "samples_per_second": rows / seconds,
-        "real_share": tokens / max(computed_tokens, 1),
-    }
-
-
-NUM_SUMS = 6  # negative log-likelihood, right guesses, masked tokens, rows, real tokens, computed tokens
+NUM_SUMS = 6  # negative log-likelihood, correct predictions, masked tokens, rows, real and computed tokens
 
 
 class LogWindow(TrainerCallback, ExportableState):
-    """The sums of a window between two logs, on each process its own.
+    """Each process's sums since the last log.
 
-    transformers saves what an ExportableState says in `trainer_state.json`: without it the first point after
-    a resume would be the mean of fewer steps than the same point of a run that was never stopped.
+    transformers saves the state of an ExportableState in `trainer_state.json`. Without it the first point
+    after a resume would be the mean of fewer steps than in a run that never stopped.
 
     Args:
-        device: Where the batches are.
+        device: The device of the batches.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(NUM_SUMS, device=device)
         self._gathered: list[list[float]] = []  # of all processes, for the checkpoint
         self._start: float | None = None
-        self._tokens = 0  # seen when the window began
+        self._untimed = [0.0] * NUM_SUMS  # of the window's steps before a resume, over all processes
 
-    def begin(self, tokens: int) -> None:
-        """Start the clock of tokens_per_second with the first step."""
+    def begin(self) -> None:
+        """Start the clock at the first step."""
         if self._start is None:
-            self._start, self._tokens = time.perf_counter(), tokens
+            self._start = time.perf_counter()
 
     @torch.no_grad()
     def add(self, nll: Tensor, correct: Tensor, inputs: dict[str, Tensor]) -> None:
-        """Add a batch: negative log-likelihood and whether guessed right of its masked tokens, both (M,)."""
+        """Add a batch: negative log-likelihood and correctness of its masked tokens, both (M,)."""
         rows, width = inputs["labels"].shape  # (B, T)
         counts = nll.new_tensor([len(nll), rows, rows * width])
         tokens = inputs["attention_mask"].sum()
         self.sums += torch.stack([nll.sum(), correct.sum(), counts[0], counts[1], tokens, counts[2]])
 
     def pause(self, seconds: float) -> None:
-        """Leave out the time of an evaluation."""
+        """Exclude the time of an evaluation."""
         if self._start is not None:
             self._start += seconds
 
-    def close(self, accelerator: Any, tokens: int) -> dict[str, float]:
-        """The window's figures over all processes; a new one begins. `tokens` were seen since the start."""
+    def close(self, accelerator: Any, tokens_seen: int) -> dict[str, float]:
+        """The window's figures over all processes; starts a new one. `tokens_seen` is of the whole run."""
         sums = accelerator.reduce(self.sums, "sum").tolist()
-        self.sums.zero_()
         now = time.perf_counter()
-        seconds = now - (self._start or now) or math.inf
+        rows, tokens, computed = (sums[i] - self._untimed[i] for i in (3, 4, 5))
         figures = {
             **masked_figures(*sums[:3]),
-            **speed_figures(seconds, tokens - self._tokens, *sums[3:]),
-            "tokens_seen": tokens,
-            "peak_memory_gb": peak_memory_gb(accelerator.device.type),
+            **speed_figures(now - (self._start or now), rows, tokens, computed, accelerator.device.type),
+            "real_share": sums[4] / max(sums[5], 1),  # of the whole window, as of a run that never stopped
+            "tokens_seen": tokens_seen,
         }
-        self._start, self._tokens = now, tokens
+        self.sums.zero_()
+        self._start, self._untimed = now, [0.0] * NUM_SUMS
         return figures
 
     def gather(self, accelerator: Any) -> None:
-        """Take down all processes' sums. All of them call this, right before a checkpoint."""
+        """Collect all processes' sums. All processes call this, right before a checkpoint."""
         self._gathered = accelerator.gather(self.sums[None]).tolist()
 
     def state(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """The state for the checkpoint."""
         return {"args": {}, "attributes": {"sums": self._gathered}}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take up the checkpoint's sums; zeros where there is none."""
+        """Restore the checkpoint's sums; zeros without one."""
         self.sums.zero_()
         saved: Any = state.stateful_callbacks
-        try:
+        with unusable("trainer_state.json", "resume from another checkpoint"):
             own = saved.setdefault(type(self).__name__, self.state())["attributes"]["sums"]
             if own:
-                self.sums += torch.tensor(own).reshape(-1, NUM_SUMS)[args.process_index].to(self.sums.device)
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(
-                f"trainer_state.json: expected {NUM_SUMS} sums a process under {type(self).__name__} "
-                f"({error}); go on from another checkpoint"
-            ) from None
+                by_process = torch.tensor(own).reshape(-1, NUM_SUMS)
+                self.sums += by_process[args.process_index].to(self.sums.device)
+                self._untimed = by_process.sum(0).tolist()
 
 
 class MaskedLMProgress(ProgressCallback):
-    """transformers' bar, which would otherwise print every log entry as a line of its own."""
+    """transformers' bar, but without a printed line for every log entry."""
 
     training_bar: Any
     prediction_bar: Any
@@ -139,7 +117,7 @@ class MaskedLMProgress(ProgressCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the bar; of a resumed run it begins at the checkpoint's step."""
+        """Open the bar; in a resumed run it starts at the checkpoint's step."""
         self.current_step = state.global_step
         if state.is_world_process_zero:
             self.training_bar = tqdm(
@@ -159,7 +137,7 @@ class MaskedLMProgress(ProgressCallback):
         eval_dataloader: Any = None,
         **kwargs: Any,
     ) -> None:
-        """A bar of its own, which goes when the evaluation ends."""
+        """Show a second bar until the evaluation ends."""
         if not state.is_world_process_zero:
             return
         if self.prediction_bar is None:
@@ -187,7 +165,7 @@ class MaskedLMProgress(ProgressCallback):
             self.training_bar.set_postfix({"loss": loss, "tokens/s": speed}, refresh=False)
 
     def close(self) -> None:
-        """Close what an error left open, so that its line begins at the margin."""
+        """Close the bars that an error left open, so that its message starts on a new line."""
         for bar in (self.prediction_bar, self.training_bar):
             if bar is not None:
                 bar.close()
@@ -203,11 +181,11 @@ FINAL = ("val/loss", "val/perplexity", "val/masked_accuracy")
 
 
 class FiguresFirst(TrainerCallback):
-    """At an epoch's last step, and the run's, logs and evaluates before that step's checkpoint is saved.
+    """At the last step of an epoch, and of the run, logs and evaluates before the checkpoint is saved.
 
     transformers 5.23 would do so at the epoch's end, after that checkpoint, or at the run's end not at all: a
-    run that went on from there would lack the figures, and a checkpoint whose loss is no number would be
-    kept. To stand before StopOnSignal, which has the last word.
+    run resumed from there would lack the figures, and a checkpoint with a non-finite loss would be kept.
+    Give it before StopOnSignal, which has the last word.
     """
 
     def __init__(self) -> None:
@@ -232,20 +210,20 @@ class FiguresFirst(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """At this step the evaluation has taken place; of logs transformers sees to that itself."""
+        """Do not evaluate twice at one step; transformers itself avoids a second log."""
         control.should_evaluate &= self._evaluated_at != state.global_step
         return control
 
 
 class TensorBoardWriter(TrainerCallback):
-    """Writes our tags (`train/...`, `val/...`) into the run folder, on the first process only.
+    """Writes our tags (`train/...`, `val/...`) into the run folder, on process 0 only.
 
     transformers' own TensorBoardCallback would write `train/train/loss`, and a new folder for every resume.
 
     Args:
         folder: The run folder.
-        settings: The run's, as plain nested values.
-        texts: Tag -> Markdown that is known before the first step.
+        settings: The run's settings as plain nested values.
+        texts: Tag -> Markdown, written before the first step.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], texts: dict[str, str]) -> None:
@@ -255,7 +233,7 @@ class TensorBoardWriter(TrainerCallback):
         self._writer: SummaryWriter | None = None
 
     def writer(self, state: TrainerState) -> SummaryWriter:
-        """The open event file; opened by a resumed run, it hides what was logged after the checkpoint."""
+        """The open event file; that of a resumed run hides what was logged after the checkpoint."""
         if self._writer is None:
             purge_step = state.global_step + 1 if state.global_step else None
             if purge_step is not None:
@@ -266,7 +244,7 @@ class TensorBoardWriter(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the file before the first step, while `global_step` is the checkpoint's; arrange the page."""
+        """Open the file while `global_step` is still the checkpoint's; write layout, settings and texts."""
         if state.is_world_process_zero:
             writer = self.writer(state)
             writer.add_custom_scalars(MASKED_LM_LAYOUT)
@@ -282,7 +260,7 @@ class TensorBoardWriter(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write the scalars; without a slash are only transformers' additions, such as `epoch`."""
+        """Write the scalars; tags without a slash are transformers' additions, such as `epoch`."""
         if state.is_world_process_zero:
             writer = self.writer(state)
             for tag, value in (logs or {}).items():
@@ -291,7 +269,7 @@ class TensorBoardWriter(TrainerCallback):
             writer.flush()
 
     def close(self) -> None:
-        """Close the file; not at the end of training, because an evaluation may follow."""
+        """Close the file. Not done at the end of training, because an evaluation may follow."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -1,4 +1,4 @@
-"""Masked-LM training with TRL's SFTTrainer, whose own loss is the causal one: labels shifted by one, no mask.
+"""Masked-LM training with TRL's SFTTrainer, whose own loss is causal: labels shifted by one, no mask.
 
 B rows, T tokens after padding, V vocabulary, M masked tokens of a batch.
 """
@@ -24,24 +24,24 @@ from lit_ft.masked_lm.arguments import REQUIRED, check_devices
 from lit_ft.masked_lm.checkpoints import save_whole
 from lit_ft.masked_lm.data import EpochSampler, EpochStart, ShareCollator, SharedBatches, row_lengths
 from lit_ft.masked_lm.masking import IGNORED, MaskingCollator
-from lit_ft.masked_lm.nonfinite import StepSoundness, check_evaluation
+from lit_ft.masked_lm.nonfinite import StepSoundness
 from lit_ft.masked_lm.tracking import LogWindow, masked_figures
 from lit_ft.reliability.memory import EVALUATION_FLAG, TRAINING_FLAG, LastBatch
 from lit_ft.settings.flags import FullDiskPolicy, NonFinitePolicy
 
-UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # speed figures of an evaluation: no curves
+UNTOLD = ("_runtime", "_per_second", "_preparation_time")  # an evaluation's speed is not logged
 
-# Private names of transformers' Trainer that are overridden here, or set: nothing fails where they are gone.
+# Private names of transformers' Trainer that are overridden or set here: without them nothing would fail.
 PRIVATE_NAMES = {
     "_get_grad_norm": "the check for NaN",
-    "_save_checkpoint": "the checkpoints written whole",
+    "_save_checkpoint": "writing complete checkpoints",
     "_get_train_sampler": "the order of the rows",
     "_loss_shifts_labels": "the number of masked tokens that a step's loss is divided by",
 }
 
 
 def check_private_names(trainer: SFTTrainer) -> None:
-    """Say which of `PRIVATE_NAMES` this version of transformers does not have, before any step."""
+    """Warn before any step which of `PRIVATE_NAMES` this version of transformers lacks."""
     for name, purpose in PRIVATE_NAMES.items():
         if not (hasattr(SFTTrainer, name) or name in vars(trainer)):
             warn(
@@ -51,23 +51,23 @@ def check_private_names(trainer: SFTTrainer) -> None:
 
 
 class MaskedLMTrainer(SFTTrainer):
-    """SFTTrainer with a masked language model's own loss, figures and exact resume.
+    """SFTTrainer with a masked LM's own loss, our figures and an exact resume.
 
     The loss is the mean over all masked tokens of an optimizer step, whatever the accumulation and the number
-    of devices. Logged are `train/...` and `val/...`; `evaluate` still returns transformers' `eval_...`.
+    of devices. It logs `train/...` and `val/...`; `evaluate` still returns transformers' `eval_...`.
 
     Args:
-        model: A model of the ...ForMaskedLM kind, in float32.
-        args: From `training_arguments`.
-        tokenizer: Saved with the checkpoints.
-        collator: Masks the training rows; the evaluation's masks are its `fixed()` ones.
+        model: A model of a ...ForMaskedLM class, in float32.
+        args: The result of `training_arguments`.
+        tokenizer: The tokenizer, which is saved with the checkpoints.
+        collator: The collator of the training rows; evaluation uses its `fixed()` masks.
         train_dataset: Rows of `input_ids`.
         eval_dataset: Held-out rows of `input_ids`.
-        callbacks: transformers' callbacks.
-        on_nonfinite: What to do where a step's loss or gradient is no number.
+        callbacks: Callbacks of transformers.
+        on_nonfinite: What to do at a non-finite loss or gradient.
     """
 
-    on_full_disk: FullDiskPolicy = "stop"  # or `go_on` where a checkpoint cannot be written
+    on_full_disk: FullDiskPolicy = "stop"  # what to do if a checkpoint cannot be written
     loss_is_scaled_for_ga: Any = True  # compute_loss divides by the masked tokens of the whole step
 
     def __init__(
@@ -97,29 +97,29 @@ class MaskedLMTrainer(SFTTrainer):
             processing_class=tokenizer,
             callbacks=[self.epoch_start, self.window, *callbacks],
         )
-        # TRL 1.16 (trl/trainer/utils.py, add_fused_lm_head) wraps forward for its causal loss: undo that.
+        # TRL 1.16 (trl/trainer/utils.py, add_fused_lm_head) wraps forward for its causal loss. Undo that.
         self.model.__dict__.pop("forward", None)
         check_private_names(self)
-        # Have transformers count the masked tokens of a step, whatever the model's forward looks like.
+        # Have transformers count the masked tokens of a step, whatever the signature of the model's forward.
         self.model_accepts_loss_kwargs, self._loss_shifts_labels = True, False
-        # Of an evaluation: negative log-likelihood, right guesses, masked tokens.
+        # Of an evaluation: negative log-likelihood, correct predictions, masked tokens.
         self._eval_sums = np.zeros(3)
         self.soundness = StepSoundness(on_nonfinite, args.device)
         self.memory = LastBatch()
-        self.saved: tuple[Any, int] = (None, 0)  # the training, and the step of its last whole checkpoint
-        self._positions: Tensor | None = None  # (B, T) bool: what the head is to see
+        self.saved: tuple[Any, int] = (None, 0)  # the training, and the step of its last complete checkpoint
+        self._positions: Tensor | None = None  # (B, T) bool: the positions that the head gets
         model.base_model.register_forward_hook(self._keep_masked)
         self.is_head_sparse = self._check_sparse_head(model)
 
     def _keep_masked(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        """Between encoder and head: only the masked positions go on, (B, T, hidden) -> (M, hidden)."""
+        """Pass only the masked positions from the encoder to the head: (B, T, hidden) -> (M, hidden)."""
         if self._positions is not None:
             output.last_hidden_state = output.last_hidden_state[self._positions]
         return output
 
     @torch.no_grad()
     def _check_sparse_head(self, model: PreTrainedModel) -> bool:
-        """Whether the head, whatever the architecture, gives the same for the masked positions alone."""
+        """Whether this architecture's head gives the same logits for the masked positions alone."""
         ids = torch.arange(8, device=self.args.device)[None] % model.config.vocab_size  # (1, 8)
         positions = ids % 3 == 1
         mode = model.training
@@ -136,8 +136,8 @@ class MaskedLMTrainer(SFTTrainer):
             model.train(mode)
 
     def _masked_figures(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the M masked tokens: row number, negative log-likelihood, whether guessed right; all (M,)."""
-        if not len(inputs["labels"]):  # an empty share: its process still owes the others its gradients, of 0
+        """Of the M masked tokens: row number, negative log-likelihood, correctness; all (M,)."""
+        if not len(inputs["labels"]):  # an empty share: the other processes still wait for its gradients of 0
             one = torch.ones(1, 2, dtype=torch.int64, device=inputs["labels"].device)
             inputs = {"input_ids": one, "attention_mask": one, "labels": one * IGNORED}
         positions = inputs["labels"] != IGNORED
@@ -153,30 +153,30 @@ class MaskedLMTrainer(SFTTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The summed loss of the masked tokens over their number in the whole optimizer step."""
-        assert not return_outputs  # only asked for by compute_metrics, which we do not pass
+        assert not return_outputs  # only compute_metrics needs them, and we pass none
         self.memory.note(inputs, TRAINING_FLAG)
         _, nll, correct = self._masked_figures(model, inputs)
         self.window.add(nll, correct, inputs)
         if num_items_in_batch is None:
             return nll.sum() / max(len(nll), 1)
-        # The count is over all devices, DDP then averages their gradients: undo that.
+        # The count is over all devices, and DDP then averages their gradients. Undo the average.
         return nll.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1) * self.accelerator.num_processes
 
     def training_step(self, *args, **kwargs):
-        """Add up the step's loss, on its device."""
-        self.window.begin(self.state.num_input_tokens_seen)
+        """Add up the step's loss on its device."""
+        self.window.begin()
         loss = super().training_step(*args, **kwargs)
         self.soundness.add(loss, self.state.global_step)
         return loss
 
     def _get_grad_norm(self, model, grad_norm=None):
-        """What transformers calls right before the optimizer: the place to look at the step."""
+        """Check the step; transformers calls this right before the optimizer."""
         norm = super()._get_grad_norm(model, grad_norm)
-        self.soundness.look(self, float(norm))
+        self.soundness.check(self, float(norm))
         return norm
 
     def _save_checkpoint(self, model, trial):
-        """Whole or not at all."""
+        """Save a complete checkpoint or none."""
         save = super()._save_checkpoint
         save_whole(self, lambda: save(model, trial))
 
@@ -188,7 +188,7 @@ class MaskedLMTrainer(SFTTrainer):
             row, nll, correct = self._masked_figures(model, inputs)
         figures = torch.zeros(len(inputs["labels"]), 3, device=nll.device)  # by row, (B, 3)
         figures.index_add_(0, row, torch.stack([nll, correct.float(), torch.ones_like(nll)], dim=1))
-        # gather_for_metrics drops the rows that the loader repeats to give all devices equally many.
+        # gather_for_metrics drops the rows that the loader repeats so that all devices have equally many.
         self._eval_sums += self.accelerator.gather_for_metrics(figures).cpu().double().sum(0).numpy()
         return None, None, None
 
@@ -200,24 +200,24 @@ class MaskedLMTrainer(SFTTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Evaluate: loss over all masked tokens, not over batches."""
+        """Evaluate with the mean over all masked tokens, not over batches."""
         self._eval_sums = np.zeros(3)
         start = time.perf_counter()
-        # A DataLoader draws a base seed from the global random state: without the fork, whether and when one
-        # evaluates would change the dropout of the training that follows.
+        # A DataLoader draws a base seed from the global random state. Without the fork, an evaluation would
+        # change the dropout of the training that follows.
         with torch.random.fork_rng(devices=[]):
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
         assert output.metrics is not None
         figures, folder = masked_figures(*self._eval_sums), Path(str(self.args.output_dir))
-        check_evaluation(figures["loss"], self.state.global_step, folder)
+        self.soundness.check_evaluation(figures["loss"], self.state.global_step, folder)
         output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in figures.items()})
         self.window.pause(time.perf_counter() - start)
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log under our tags: `train/...` and `val/...`."""
+        """Log with our tags: `train/...` and `val/...`."""
         if "train_runtime" in logs:
             return  # transformers' closing summary: its loss is an average over the whole run
         if any(key.startswith("eval_") for key in logs):
@@ -225,7 +225,7 @@ class MaskedLMTrainer(SFTTrainer):
         else:
             figures = logs | self.window.close(self.accelerator, self.state.num_input_tokens_seen)
             tags = {f"train/{k}": v for k, v in figures.items()}
-        super(SFTTrainer, self).log(tags)  # past SFTTrainer's, which adds causal figures
+        super(SFTTrainer, self).log(tags)  # not SFTTrainer's, which adds causal figures
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """A loader with the evaluation's fixed masks."""
@@ -236,7 +236,7 @@ class MaskedLMTrainer(SFTTrainer):
             self.data_collator = self.masking
 
     def get_train_dataloader(self) -> DataLoader:
-        """A loader whose batches several processes share as one process of their total batch size would."""
+        """A loader whose batches, shared by several processes, are those of one with the total batch size."""
         if self.args.world_size == 1:
             return super().get_train_dataloader()
         self.data_collator = ShareCollator(self.masking)
@@ -248,7 +248,7 @@ class MaskedLMTrainer(SFTTrainer):
         assert sampler is not None and shard is not None
         sizes = self.args.train_batch_size, self.args.process_index, self.args.world_size
         shard.batch_sampler = SharedBatches(sampler, *sizes)  # type: ignore[attr-defined]
-        # As transformers 5.23 (trainer.py, _get_dataloader) makes way for a sampler that shares by itself.
+        # As transformers 5.23 does for a sampler that shares by itself (trainer.py, _get_dataloader).
         shard.batch_size, shard.num_processes, shard.process_index = None, 1, 0  # type: ignore[attr-defined]
         return loader
 
@@ -264,4 +264,4 @@ class MaskedLMTrainer(SFTTrainer):
         return sampler
 
     def create_model_card(self, *args, **kwargs) -> None:
-        """Write none: TRL's shows how to generate text, which a masked LM does not do."""
+        """Write none: TRL's card shows how to generate text, which a masked LM does not do."""

@@ -1,4 +1,4 @@
-"""When the next timed save is due, and which settings may differ between a run and its resumption."""
+"""When the next timed save is due, and which settings may change when a run is resumed."""
 
 import time
 from pathlib import Path
@@ -6,32 +6,32 @@ from typing import Any
 
 from lit_ft.errors import UserError
 
-INTERVAL_SECONDS = 300.0  # the most work that a kill without a signal costs
-MOST_SHARE = 0.03  # of the time, spent on saving by the clock: a slow disk saves less often
+INTERVAL_SECONDS = 300.0  # the most work that SIGKILL or a power cut costs
+MOST_SHARE = 0.03  # of the time may go into timed saves: on a slow disk they are rarer
 
 
 class SaveClock:
-    """Says when the last save is too old; it begins anew with each, and asks for slow ones less often."""
+    """Says when the next timed save is due; slow saves lengthen the interval."""
 
     def __init__(self) -> None:
         self.interval = INTERVAL_SECONDS
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew."""
+        """Count the interval from now on."""
         self._saved_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether it is time to save."""
+        """Whether a save is due."""
         return time.monotonic() - self._saved_at >= self.interval
 
     def saved(self, begun: float) -> None:
-        """A save has ended that began then, in seconds of `time.monotonic`."""
+        """Note a save that has just ended and began at `begun`, in seconds of `time.monotonic`."""
         self.restart()
         self.interval = max(INTERVAL_SECONDS, (self._saved_at - begun) / MOST_SHARE)
 
 
-# What may differ between a run and its resumption: none of it changes a weight.
+# What may change when a run is resumed: none of it affects the weights.
 HARMLESS = {
     "data": {"predict_path", "predict_output", "test_path", "test_split", "num_workers", "eval_batch_size"},
     "model": {"allow_pickle"},
@@ -44,7 +44,7 @@ HARMLESS = {
 
 
 def lasting(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that a run and its resumption have in common."""
+    """The settings that must not change when a run is resumed."""
     return {
         group: {k: v for k, v in values.items() if k not in HARMLESS.get(group, ())}
         if isinstance(values, dict)
@@ -54,12 +54,12 @@ def lasting(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with a run under other settings than it began with.
+    """Refuse to resume a run with other settings than it began with.
 
     Args:
-        checkpoint: As opened.
-        settings: Those of the present command, in the checkpoint's form.
-        path: Where the checkpoint is, for the message.
+        checkpoint: The opened checkpoint.
+        settings: The present command's settings, nested as in the checkpoint.
+        path: The checkpoint's path, for the message.
     """
     differing = []
     for group, now in settings.items():
@@ -69,10 +69,10 @@ def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], 
                 differing.append(f"{group}={now} (there {then})")
             continue
         for key, value in now.items():
-            if key not in HARMLESS.get(group, ()) and key in then and then[key] != value:
-                differing.append(f"{group}.{key}={value} (there {then[key]})")
+            if key not in HARMLESS.get(group, ()) and then.get(key) != value:
+                differing.append(f"{group}.{key}={value} (there {then.get(key)})")
     if differing:
         raise UserError(
-            f"cannot resume {path} under other settings: {', '.join(differing)}; use the same ones, or "
+            f"cannot resume {path} with other settings: {', '.join(differing)}; use the same ones, or "
             "leave out --ckpt_path to start a new run (from these weights: --model.pretrained=RUN/model)"
         )

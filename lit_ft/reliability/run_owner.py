@@ -1,4 +1,4 @@
-"""Leaf: who owns a run: the one process that writes its folder, and the SLURM job that it belongs to."""
+"""Who owns a run: the one process that writes its folder, and the SLURM job that it belongs to."""
 
 import contextlib
 import hashlib
@@ -19,28 +19,28 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK, JOB = ".lock", "slurm_job.json"
-PATIENCE_SECONDS = 2.0  # a process that was killed a moment ago may still be dying
-_held: dict[int, Path] = {}  # open file -> its path, of this process
+PATIENCE_SECONDS = 2.0  # a process that was killed a moment ago may still be ending
+_held: dict[int, Path] = {}  # this process's open lock files -> their paths
 
 # ---- the process -----------------------------------------------------------------------------------------
 
 
 def own(run: Path) -> None:
-    """Take a run folder for this process, until `release` or the process's end, however that comes.
+    """Lock a run folder for this process, until `release` or the process's end, however it ends.
 
-    `flock`, and not POSIX's `lockf`: that one is lost as soon as anything in the process closes the file, and
-    does not keep apart two runs of one process. The system drops either when a process dies. On NFS Linux
-    makes both locks of the server's, which all machines see. A forked child, such as a loader's worker,
-    shares a flock: it closes the file at once (`_close_in_child`), so that it cannot outlive the run.
+    `flock`, not POSIX's `lockf`: the latter is lost as soon as anything in the process closes the file, and
+    does not keep two runs of one process apart. The system drops either when a process dies. On NFS, Linux
+    turns both into locks of the server, which all machines see. A forked child, such as a DataLoader worker,
+    shares a flock: it closes the file at once (`_close_in_child`), so that the lock cannot outlive the run.
 
     Raises:
-        UserError: Another process has it.
+        UserError: Another process has locked it.
     """
     path, until = run / LOCK, time.monotonic() + PATIENCE_SECONDS
     while (file := _try(path)) is None:
         if time.monotonic() > until:
             raise UserError(
-                f"{run} is being written by {_who(path)}; wait for its end or stop it, or leave out "
+                f"{run} is being written by {_who(path)}; wait until it ends or stop it, or leave out "
                 "--ckpt_path to start a new run"
             )
         time.sleep(0.1)
@@ -51,15 +51,15 @@ def own(run: Path) -> None:
 
 
 def release() -> None:
-    """Give back what this process owns, without a trace."""
+    """Unlock all run folders of this process and remove the lock files."""
     for file, path in list(_held.items()):
-        path.unlink(missing_ok=True)  # first: who opens it in between sees that it is gone (`_try`)
+        path.unlink(missing_ok=True)  # first: `_try` notices if it has opened the file in between
         del _held[file]
         os.close(file)
 
 
 def give_up(run: Path) -> None:
-    """Release a run that failed, and take its folder back if nothing was written yet."""
+    """Release a run that failed, and remove its folder if nothing was written yet."""
     release()
     if not run.is_dir():
         return
@@ -69,7 +69,7 @@ def give_up(run: Path) -> None:
 
 
 def owner(run: Path) -> str | None:
-    """The other process that is writing a run, in words; None where there is none, or nobody can know."""
+    """The other process that is writing a run, in words; None if there is none or it cannot be known."""
     path = run / LOCK
     if fcntl is None or path.absolute() in _held.values():
         return None
@@ -85,7 +85,7 @@ def owner(run: Path) -> str | None:
 
 
 def _try(path: Path) -> int | None:
-    """The lock file, open and locked; None where another process has it."""
+    """The lock file, open and locked; None if another process has it."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -98,14 +98,14 @@ def _try(path: Path) -> int | None:
         except OSError as error:  # ENOLCK, ENOTSUP, ENOSYS ...: each file system has its own
             reason = error.strerror or error
             warn(
-                f"{path.parent}: no lock can be had here ({reason}), so nothing keeps a second run from "
-                "writing this folder; see that none is started"
+                f"{path.parent}: this file system has no locks ({reason}), so nothing keeps a second run "
+                "from writing this folder; make sure that none is started"
             )
             return file
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
-        os.close(file)  # its owner has just ended and removed it: there may be another one by now
+        os.close(file)  # its owner has just ended and removed it: there may be a new one by now
 
 
 def _who(path: Path) -> str:
@@ -118,7 +118,7 @@ def _who(path: Path) -> str:
 def _close_in_child() -> None:
     for file in _held:
         with contextlib.suppress(OSError):
-            os.close(file)  # only this: LOCK_UN would unlock it for the parent, too
+            os.close(file)  # not LOCK_UN, which would unlock it for the parent, too
     _held.clear()
 
 
@@ -129,7 +129,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def job() -> str | None:
-    """The SLURM job that this process runs in: the same after a requeue, another one for each array index."""
+    """The SLURM job of this process: the same after a requeue, different for each array index."""
     array, index = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
     return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID") or None
 
@@ -141,23 +141,23 @@ def is_requeued() -> bool:
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
-    """Of the settings that a resumed run has to share."""
+    """A hash of the settings that must not change when a run is resumed."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def note_job(run: Path, settings: str) -> None:
-    """Write down the job that a run belongs to from now on, if there is one.
+    """Note the SLURM job, if there is one, that a run belongs to from now on.
 
     Args:
-        run: Its folder.
-        settings: Their fingerprint: a job may make several runs of one name.
+        run: The run folder.
+        settings: The settings' fingerprint: a job may make several runs of one name.
     """
     if (number := job()) is not None:
         runs.write(run / JOB, json.dumps({"job": number, "settings": settings}, indent=2) + "\n")
 
 
 def runs_of_job(name: str, settings: str) -> list[Path]:
-    """The runs of a name that this job made under these settings, newest first."""
+    """The runs of a name that this job made with these settings, newest first."""
     found = []
     for run in runs.versions(name):
         with contextlib.suppress(OSError, ValueError, RecursionError):
@@ -167,5 +167,5 @@ def runs_of_job(name: str, settings: str) -> list[Path]:
 
 
 def nothing_to_resume(name: str) -> str:
-    """What is told of a requeued job that starts fresh."""
-    return f"no checkpoint of SLURM job {job()} under these settings in {runs.RUNS / name}: starting fresh"
+    """The line of a requeued job that starts fresh."""
+    return f"no checkpoint of SLURM job {job()} with these settings in {runs.RUNS / name}: starting fresh"

@@ -1,4 +1,4 @@
-"""Around a forward pass before anything is written: what a model cannot do is one line; nothing changes."""
+"""A trial forward pass before anything is written: what a model cannot do is one line; nothing changes."""
 
 import contextlib
 import random
@@ -12,14 +12,14 @@ from transformers import PreTrainedModel
 from lit_ft.errors import UserError, first_line
 from lit_ft.reliability.memory import is_out_of_memory
 
-# How far a text's logits alone may be from those beside padding: of the largest, and at least. Rounding is
-# far below, padding on the wrong side far above, also in a head of small random weights.
+# How far a text's logits without padding may be from those with it: relative to the largest, and at least.
+# Rounding is far below, padding on the wrong side far above, even in a head of small random weights.
 TOLERANCE, LEAST = 2e-4, 1e-5
 
 
 @contextlib.contextmanager
 def at_rest(net: PreTrainedModel) -> Iterator[None]:
-    """The model in eval mode, without gradients; modes and random states are afterwards as before."""
+    """The model in eval mode, without gradients; restores modes and random states afterwards."""
     modes = [(module, module.training) for module in net.modules()]
     # BigBird (transformers 5.23, modeling_big_bird.py) seeds numpy's global generator.
     states = random.getstate(), np.random.get_state()
@@ -36,7 +36,7 @@ def at_rest(net: PreTrainedModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_training_mode(net: PreTrainedModel) -> Iterator[None]:
-    """Inside `at_rest`, with dropout; buffers that a forward pass may change are put back."""
+    """Inside `at_rest`, with dropout; restores the buffers that a forward pass may change."""
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
     net.train()
     try:
@@ -50,7 +50,7 @@ def in_training_mode(net: PreTrainedModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_line(name: str, rows: list[dict[str, Any]]) -> Iterator[None]:
-    """Turns whatever the model of this name raises over rows of `input_ids` into one `UserError`."""
+    """Turns whatever the model raises over rows of `input_ids` into one `UserError`."""
     try:
         yield
     except Exception as error:
@@ -60,19 +60,19 @@ def one_line(name: str, rows: list[dict[str, Any]]) -> Iterator[None]:
         lengths = " and ".join(str(len(row["input_ids"])) for row in rows)
         raise UserError(
             f"the model {name} fails on texts of {lengths} tokens ({reason}); set --model.pretrained to "
-            "another model, or mend its config.json or tokenizer"
+            "another model, or correct its config.json or tokenizer"
         ) from error
 
 
 def check_finite(logits: torch.Tensor, name: str, row: dict[str, Any]) -> None:
-    """Refuse NaN and infinity in what the model of this name says of a row."""
+    """Refuse NaN and infinity in the model's logits of a row."""
     if not logits.isfinite().all():
         raise UserError(
             f"the model {name} gives NaN or infinite logits for a text of {len(row['input_ids'])} tokens: "
-            "its weights are damaged; load them again, or set --model.pretrained to another model"
+            "its weights are damaged; download them again, or set --model.pretrained to another model"
         )
 
 
 def is_close(alone: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether logits of a text alone and in other surroundings are the same up to rounding."""
+    """Whether a text's logits alone and in another batch are the same up to rounding."""
     return bool((alone - other).abs().max() <= LEAST + TOLERANCE * alone.abs().max())

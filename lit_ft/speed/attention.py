@@ -1,4 +1,4 @@
-"""Attention for training on CPUs: a few heads at a time, through buffers that stay in the cache."""
+"""Attention for training on CPUs: a few heads at a time, in buffers that stay in the processor's cache."""
 
 import math
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ native_bfloat16 = cache(cpu_multiplies_bfloat16)
 
 
 def attend_in_pieces(net: PreTrainedModel) -> bool:
-    """Have a model on torch's scaled_dot_product_attention train with the attention here; whether it does.
+    """Have a model on torch's scaled_dot_product_attention train with `attend`; whether it now does.
 
-    Whatever `attend` does not know, evaluation and GPUs among it, still goes through the stock function.
+    What `attend` does not support, such as evaluation and GPUs, still uses the stock function.
     """
     if net.config._attn_implementation != "sdpa":
         return False
@@ -33,7 +33,7 @@ def attend_in_pieces(net: PreTrainedModel) -> bool:
         return False
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
-    net.set_attn_implementation(NAME)  # only logs where a model doesn't support it
+    net.set_attn_implementation(NAME)  # only logs if a model doesn't support it
     return net.config._attn_implementation == NAME
 
 
@@ -67,7 +67,7 @@ def attend(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    # Products in bfloat16 only where the processor multiplies it; all between them in float32.
+    # Products in bfloat16 only if the processor has instructions for it; the rest in float32.
     inside = dtype if dtype == torch.float32 or native_bfloat16() else torch.float32
     inputs = (x.to(inside) for x in states)
     out = PiecewiseAttention.apply(*inputs, attention_mask, dropout, scale)
@@ -75,7 +75,7 @@ def attend(
 
 
 def _pays_without_dropout(dtype: torch.dtype, *states: torch.Tensor) -> bool:
-    """Whether torch's fused kernel is slower: in bfloat16, before a backward pass, up to 1,024 tokens."""
+    """Whether torch's fused kernel is slower: in bfloat16, with a backward pass, up to 1,024 tokens."""
     query, key, _ = states
     return (
         dtype == torch.bfloat16
@@ -87,14 +87,14 @@ def _pays_without_dropout(dtype: torch.dtype, *states: torch.Tensor) -> bool:
     )
 
 
-PIECE = 2**20  # weights at a time: 4 MiB
+PIECE = 2**20  # attention weights at a time: 4 MiB
 LOWEST = torch.finfo(torch.float32).min
-# Private; attention.py does without all this where it is gone.
+# A private op. Without it `attend_in_pieces` leaves the stock attention in place.
 softmax_backward: Any = getattr(getattr(torch.ops.aten, "_softmax_backward_data", None), "out", None)
 
 
 class PiecewiseAttention(torch.autograd.Function):
-    """softmax(query key' scale) where the mask is true, some weights dropped, times value."""
+    """dropout(softmax(query key' scale)) value, over the keys at which the mask is true."""
 
     @staticmethod
     def forward(ctx: Any, query, key, value, mask, dropout, scale):  # type: ignore[no-untyped-def]
@@ -134,7 +134,7 @@ class PiecewiseAttention(torch.autograd.Function):
         return *by_row, None, None, None
 
 
-# which of N, weights before dropout, what is kept, room, narrow room
+# slice of N, weights before dropout, dropout mask, a free buffer, a free buffer in the inputs' dtype
 Piece = tuple[slice, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]
 
 
@@ -146,11 +146,11 @@ def _pieces(
     heads: int,
     scale: float,
 ) -> Iterator[Piece]:
-    """One piece after the other, in the same memory each time."""
+    """One piece after the other, each in the same memory."""
     shape = (q.shape[1], k.shape[1])
     most = max(1, PIECE // max(1, math.prod(shape)))
     rows = max(1, most // heads)
-    split = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= most)  # heads of a row, or all
+    split = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= most)  # heads of a row per piece
     count = 2 if keep is None else 3
     buffers = torch.empty(count, min(rows * split, len(q)), *shape, dtype=torch.float32)
     bias = None
@@ -179,7 +179,7 @@ def _drop(weights: torch.Tensor, kept: torch.Tensor | None) -> None:
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, narrow: torch.Tensor | None) -> None:
-    """Into float32 `out`, by way of `narrow` where they are not in float32."""
+    """Into float32 `out`, through `narrow` if the inputs are not float32."""
     torch.bmm(left, right, out=out if narrow is None else narrow)
     if narrow is not None:
         out.copy_(narrow)

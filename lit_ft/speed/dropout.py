@@ -11,16 +11,16 @@ from torch.autograd.function import once_differentiable
 
 from lit_ft import machine
 
-LEVELS = 2**16  # that 16 bits tell apart
-AT_A_TIME = 2**20  # numbers: their bits stay in the processor's cache
+LEVELS = 2**16  # values of 16 bits
+AT_A_TIME = 2**20  # numbers whose bits stay in the processor's cache
 
 
 def draw_mask(shape: tuple[int, ...], dropout: float) -> torch.Tensor:
-    """A mask of 1 (kept) and 0, uint8; it depends on nothing but torch's generator.
+    """A uint8 mask of 1 (kept) and 0; it depends on torch's generator alone.
 
     Args:
-        shape: Of the mask.
-        dropout: Probability of 0, above 0 and below 1, rounded to a multiple of 1 / 65536.
+        shape: The mask's shape.
+        dropout: The probability of 0, in (0, 1), rounded to a multiple of 1 / 65536.
     """
     seed = int(torch.empty((), dtype=torch.int64).random_())
     generator, least = np.random.SFC64(seed), np.int16(_dropped_levels(dropout) - LEVELS // 2)
@@ -29,7 +29,7 @@ def draw_mask(shape: tuple[int, ...], dropout: float) -> torch.Tensor:
         part = keep[start : start + AT_A_TIME]
         bits = generator.random_raw(-(-len(part) // 4)).view(np.int16)[: len(part)]
         np.greater_equal(bits, least, out=part)
-    return torch.from_numpy(keep).view(torch.uint8).view(shape)  # torch 2.13 converts bool four times slower
+    return torch.from_numpy(keep).view(torch.uint8).view(shape)  # bool is cast 4 times slower (torch 2.13)
 
 
 def kept_share(dropout: float) -> float:
@@ -42,12 +42,9 @@ def _dropped_levels(dropout: float) -> int:
 
 
 def drop_in_bulk(net: nn.Module) -> int:
-    """Have a net's `torch.nn.Dropout` modules draw their masks so, where it pays; how many do.
+    """Have the `torch.nn.Dropout` modules of a net on a CPU draw masks in bulk, if it pays; how many do.
 
-    Names and weights stay as they are. Dropout that is called as a function is not touched.
-
-    Args:
-        net: Any, on a CPU.
+    Names and weights stay as they are. Dropout that is called as a function does not change.
     """
     if torch_draws_in_parallel():
         return 0
@@ -58,7 +55,7 @@ def drop_in_bulk(net: nn.Module) -> int:
 
 
 def torch_draws_in_parallel() -> bool:
-    """Whether torch's own masks come from MKL (ATen's DistributionKernels.cpp asks the same)."""
+    """Whether torch's own masks come from MKL: the condition in ATen's DistributionKernels.cpp."""
     return torch.backends.mkl.is_available() and machine.is_intel()
 
 
@@ -70,7 +67,7 @@ def _drop(module: nn.Dropout, states: torch.Tensor) -> torch.Tensor:
 
 
 class BulkDropout(torch.autograd.Function):
-    """States times a mask, over the share that is kept."""
+    """States times a mask, divided by the kept share."""
 
     @staticmethod
     def forward(ctx: Any, states, dropout):  # type: ignore[no-untyped-def]

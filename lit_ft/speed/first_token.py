@@ -1,8 +1,8 @@
 """The last layer of a BERT or RoBERTa classifier for the first token alone, which is all that the head reads.
 
-Keys and values still come from every token; queries, the rest of the attention and the feed-forward block of
-the other tokens' last layer are read by nobody: of L layers this saves about 0.83 / L. Outputs and gradients
-equal the stock forward's (tests/test_first_token.py). Written against transformers 5.23.
+Keys and values still come from every token. The queries and the feed-forward block of the other tokens are
+unused in the last layer: with L layers, skipping them saves about 0.83 / L of the time. Outputs and gradients
+equal the stock forward's (tests/speed/test_first_token.py). Written against transformers 5.23.
 """
 
 from functools import partial
@@ -17,15 +17,15 @@ from transformers.models.bert.modeling_bert import eager_attention_forward
 from lit_ft.speed.attention import NAME as IN_PIECES
 from lit_ft.speed.varlen import first_tokens
 
-# Model class -> where its encoder is; their heads read `hidden_states[:, 0]`.
+# Model class -> the name of its encoder; the heads read `hidden_states[:, 0]`.
 ENCODERS = {"BertForSequenceClassification": "bert", "RobertaForSequenceClassification": "roberta"}
 
-# Others take a mask of another shape, which `_attend_from_first` cannot cut.
+# Other implementations take a mask of another shape, which `_attend_from_first` cannot slice.
 MASKS_ARE_4D = ("sdpa", "eager", IN_PIECES)
 
 
 def compute_first_token_only(net: PreTrainedModel) -> bool:
-    """Have the last layer compute what the head reads; whether this architecture is known here.
+    """Have the last layer compute what the head reads; whether this architecture is supported.
 
     Other architectures, and decoders, keep the stock forward. The weights, their names and what
     `save_pretrained` writes stay as they are.
@@ -44,9 +44,9 @@ def compute_first_token_only(net: PreTrainedModel) -> bool:
 def _attend_from_first(
     attention: Any, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
 ) -> tuple[torch.Tensor, Any]:
-    """As BertAttention.forward with queries of the first token: states (B, T, H) -> (B, 1, H).
+    """BertAttention.forward with the first token's query alone: states (B, T, H) -> (B, 1, H).
 
-    Of S sequences in one row (unpadded.py) with queries of each one's first token: (1, N, H) -> (1, S, H).
+    For S sequences in one row (unpadded.py), with the queries of their first tokens: (1, N, H) -> (1, S, H).
     """
     own: Any = attention.self
     if (bounds := kwargs.get("cu_seq_lens_q")) is None:

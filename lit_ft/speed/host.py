@@ -1,4 +1,4 @@
-"""What training on a CPU sets for the process and the net, and copies that the host does not wait for."""
+"""Settings of the process and the net for training on a CPU, and copies that the host does not wait for."""
 
 import ctypes
 import os
@@ -15,22 +15,17 @@ KEEP = {TRIM_THRESHOLD: -1, MMAP_MAX: 0}
 
 
 def prepare(net: nn.Module, device: torch.device) -> None:
-    """Keep freed memory, and draw dropout masks in bulk, for a net that trains on a CPU.
-
-    Args:
-        net: Any.
-        device: That it trains on; but for a CPU nothing is changed.
-    """
+    """Keep freed memory and draw dropout masks in bulk, if the net trains on a CPU."""
     if device.type == "cpu":
         drop_in_bulk(net)
         keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep freed memory for the rest of this process; whether it was told so.
+    """Have glibc keep freed memory for the rest of this process; whether it does.
 
-    A process then holds at least what its largest step took. Nothing is changed without glibc, nor where the
-    environment chooses an allocator (`LD_PRELOAD`) or how it keeps memory (`MALLOC_...`, `GLIBC_TUNABLES`).
+    The process then holds at least what its largest step took. Nothing changes without glibc, or if the
+    environment chooses an allocator (`LD_PRELOAD`) or its settings (`MALLOC_...`, `GLIBC_TUNABLES`).
     """
     if sys.platform != "linux" or _has_own_settings():
         return False
@@ -45,10 +40,10 @@ def _has_own_settings() -> bool:
 
 
 class OnItsWay:
-    """A copy that has been asked for, and nobody has to wait for.
+    """A non-blocking copy from a GPU to the host.
 
     Args:
-        tensor: On a CUDA GPU; from other devices it is not copied, and who reads it waits.
+        tensor: A tensor on a CUDA GPU. One on another device is not copied, and reading it may block.
     """
 
     def __init__(self, tensor: torch.Tensor) -> None:
@@ -64,7 +59,7 @@ class OnItsWay:
         return self._event is None or self._event.query()
 
     def wait(self) -> torch.Tensor:
-        """The tensor, once it has arrived."""
+        """Wait for the tensor."""
         if self._event is not None:
             self._event.synchronize()
         return self._tensor

@@ -1,9 +1,9 @@
-"""Training without padding on a GPU: a batch as one row of always equally many tokens, in one compiled graph.
+"""Training without padding on a GPU: each batch is one row of equally many tokens, in one compiled graph.
 
-Padded batches come in dozens of shapes, and torch.compile builds graph after graph for them. One row of N
-tokens in S sequences is one shape for all; what the texts leave of it is filled up with sequences that nobody
-reads. Positions start anew with each sequence, and attention keeps to them: flash attention's `cu_seq_lens`,
-under transformers' names. Logits and gradients equal those of the padded batch (tests/test_unpadded.py).
+Padded batches come in dozens of shapes, and torch.compile builds a graph for each. A row of N tokens in S
+sequences has one shape for all batches; filler sequences, which nothing reads, take what the texts leave.
+Positions restart with each sequence, and attention stays within it: flash attention's `cu_seq_lens`, under
+transformers' names. Logits and gradients equal those of the padded batch (tests/speed/test_unpadded.py).
 Written against transformers 5.23 and torch 2.11 to 2.13.
 
 B texts of at most T tokens, H hidden size.
@@ -24,20 +24,20 @@ from lit_ft.speed.varlen import first_tokens
 ARCHITECTURE = "BertForSequenceClassification"
 KERNEL = "_flash_attention_forward"  # varlen.py; a private name
 AMPERE = (8, 0)  # flash attention's kernels
-HALF = ("bf16-mixed", "bf16-true", "16-mixed", "16-true")  # flash attention knows no float32
-# Of Lightning; each process has only its own part of the weights
+HALF = ("bf16-mixed", "bf16-true", "16-mixed", "16-true")  # flash attention has no float32
+# Lightning's strategies under which each process has only a part of the weights
 SHARDED = {"FSDPStrategy", "ModelParallelStrategy"}
 ALIGNED = 128  # tokens: tiles of the matrix products
 Logits = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
 def check_compile(compiled: bool, net: Any, trainer: Any) -> None:
-    """Refuse a machine or model that has no such way.
+    """Refuse a machine or model that `model.compile`, if set, does not support.
 
     Args:
         compiled: `model.compile`.
         net: The classifier.
-        trainer: With its device, strategy and precision.
+        trainer: The trainer, which knows device, strategy and precision.
     """
     if not compiled:
         return
@@ -68,12 +68,12 @@ def compiled_logits(net: PreTrainedModel, num_tokens: int, most_rows: int, most_
     """A function from a padded training batch to its logits, (B, C).
 
     Args:
-        net: The classifier, on its device; see `check`.
-        num_tokens: That each step computes: at least those of the fullest batch.
+        net: The classifier on its device; see `check_compile`.
+        num_tokens: The tokens that each step computes: at least those of the fullest batch.
         most_rows: The most texts of a batch.
         most_tokens: The most tokens of a text.
     """
-    say("model.compile: the first step builds its graph, in some 20 s")
+    say("model.compile: the first step builds its graph, which takes about 20 s")
     run = torch.compile(partial(_logits, net, most_tokens), dynamic=False)
     num_sequences = most_rows + -(-num_tokens // most_tokens) + 1
 
@@ -91,9 +91,9 @@ def as_one_row(
     num_sequences: int,
     most_tokens: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A padded batch, (B, T) -> token ids (1, N), positions (1, N), where sequences begin and end (S + 1,).
+    """A padded batch, (B, T) -> token ids (1, N), positions (1, N), bounds of the sequences (S + 1,).
 
-    Nothing here waits for the device. The texts come first, then the filling.
+    Nothing here waits for the device. The texts come first, then the filler.
     """
     places = torch.nonzero_static(attention_mask, size=num_tokens, fill_value=-1)  # (N, 2)
     ends = attention_mask.sum(1).cumsum(0)  # (B,)
@@ -109,12 +109,12 @@ def as_one_row(
 def _logits(
     net: Any, most_tokens: int, input_ids: torch.Tensor, position_ids: torch.Tensor, bounds: torch.Tensor
 ) -> torch.Tensor:
-    """As BertForSequenceClassification.forward, for each of S sequences in one row: (S, C)."""
+    """BertForSequenceClassification.forward for S sequences in one row: (S, C)."""
     encoder = net.bert
     states = encoder.embeddings(input_ids=input_ids, position_ids=position_ids)  # (1, N, H)
     lengths: dict[str, Any] = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds}
     lengths |= {"max_length_q": most_tokens, "max_length_k": most_tokens}
     states = encoder.encoder(states, use_cache=False, **lengths).last_hidden_state
-    if states.shape[1] == input_ids.shape[1]:  # else the last layer has computed the first tokens alone
+    if states.shape[1] == input_ids.shape[1]:  # otherwise the last layer computed the first tokens alone
         states = first_tokens(states, bounds)
     return net.classifier(net.dropout(encoder.pooler(states.transpose(0, 1))))

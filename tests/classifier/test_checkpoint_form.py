@@ -8,29 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_ft.classifier.resume import check_form, check_unchanged, check_weights, form_of
+from lit_ft.classifier.resume import check_form, check_weights
 from lit_ft.errors import UserError
-
-STATE = {"a": torch.zeros(2, 3), "b": [1, 2.5, None, "x", (True,)], "c": {"d": {}}}
-
-
-@pytest.mark.parametrize(
-    "key, value",
-    [
-        ("a", torch.zeros(3, 2)),
-        ("a", torch.zeros(2, 3, dtype=torch.float16)),
-        ("b", [1, 2.5, None, "y", (True,)]),
-        ("b", [1, 2.5, None, "x", (1,)]),
-        ("b", [1, 2.5, None, "x"]),
-        ("c", {"d": []}),
-        ("c", {"e": {}}),
-        ("e", None),
-    ],
-)
-def test_the_form_is_keys_plain_values_and_shapes(key, value):
-    assert form_of({**STATE, "form": "x"}) == form_of(copy.deepcopy(STATE))
-    assert form_of({**STATE, "a": torch.ones(2, 3)}) == form_of(STATE)  # averaged weights stay usable
-    assert form_of({**STATE, key: value}) != form_of(STATE)
 
 
 def test_weights_that_do_not_fit():
@@ -40,8 +19,8 @@ def test_weights_that_do_not_fit():
         "(2, 3) real, found (3, 2) real": torch.zeros(3, 2),
         "(2, 3) real, found (2, 3) torch.int8": torch.zeros(2, 3, dtype=torch.int8),
         "weight a, found none": None,
-        "weight a, found a list that is none": [0.0],
-        "weight a, found a Tensor that is none": torch.zeros(2, 3).to_sparse(),
+        "a tensor for the weight a, found a list": [0.0],
+        "weight a, found one of layout torch.sparse_coo": torch.zeros(2, 3).to_sparse(),
     }
     for message, value in odd.items():
         with pytest.raises(UserError) as caught:
@@ -100,23 +79,17 @@ ODD = [
         "test",
         "state_dict/net.classifier.weight",
         ...,
-        "expected the weight net.classifier.weight, found none",
+        "expected a tensor for the weight net.classifier.weight, found none",
     ),
     ("test", "state_dict/net.classifier.weight", torch.zeros(5, 7), "(5, 32) real, found (5, 7) real"),
     ("predict", "state_dict/net.classifier.bias", torch.zeros(0), "(5,) real, found (0,) real"),
-    ("fit", "optimizer_states", ..., "was changed after it was saved"),
-    ("fit", "loops/fit_loop/epoch_progress/current/ready", 10**12, "was changed after it was saved"),
-    ("fit", "callbacks", {}, "was changed after it was saved"),
+    ("fit", "optimizer_states", ..., "found weights alone in odd.ckpt"),
+    ("fit", "optimizer_states", [], "found weights alone in odd.ckpt"),
 ]
 
 
 def test_odd_checkpoints_are_one_line(saved, lit_ft, fit_args):
-    assert saved["form"] == form_of(saved)
     check_form(saved, Path("x.ckpt"))
-    check_unchanged(saved, Path("x.ckpt"))
-    check_unchanged(
-        {key: value for key, value in saved.items() if key != "form"}, Path("x.ckpt")
-    )  # an older one
     before = sorted(Path("runs").rglob("*"))
     flags = ["--data.predict_path", "test.csv", "--data.predict_output", "out.csv"]
     for command, path, value, message in ODD:

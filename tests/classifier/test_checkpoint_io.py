@@ -104,7 +104,7 @@ def test_a_forbidden_folder_is_not_called_full(tmp_path):
     with pytest.raises(UserError) as caught, checkpoint_io.disk_errors(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", "x.csv")
     assert str(caught.value).startswith("Permission denied: x.csv; ")
-    assert str(caught.value).endswith("no checkpoint was saved yet; mend that and start again")
+    assert str(caught.value).endswith("no checkpoint was saved yet; correct that and start again")
     with pytest.raises(ZeroDivisionError), checkpoint_io.disk_errors(tmp_path):
         1 / 0  # noqa: B018
 
@@ -157,7 +157,9 @@ def test_fit_goes_on_with_a_full_disk_where_asked_to(lit_ft, fit_args, monkeypat
     told = [line for line in err.splitlines() if "could not be written" in line]
     assert len(told) == 2 and all(line.startswith(f"warning: {folder}/") for line in told)
     assert all(
-        line.endswith(" could not be written (No space left on device): the one before stays; going on")
+        line.endswith(
+            " could not be written (No space left on device): the previous one stays; the run continues"
+        )
         for line in told
     )
     assert sorted(os.listdir(folder)) == ["best.ckpt", "last.ckpt"]
@@ -174,5 +176,5 @@ def test_a_fit_that_could_never_save_ends_in_one_line(lit_ft, fit_args, monkeypa
     monkeypatch.setattr(checkpoint_io.torch, "save", save)
     code, _, err = lit_ft("fit", *fit_args, "--on_full_disk", "go_on")
     assert code == 2 and "Traceback" not in err
-    assert "there is none yet; going on" in err
+    assert "there is none yet; the run continues" in err
     assert err.splitlines()[-1].startswith("lit_ft: error: no checkpoint ")

@@ -260,7 +260,7 @@ def test_a_run_without_validation_keeps_its_weights(flags, lit_ft, fit_args):
     assert lit_ft("test", "--config", "small.yaml", "--ckpt_path", "last")[0] == 0
     assert metrics()["test/step"] == (3 if "3" in flags else 20)
     code, out, err = lit_ft("predict", "--config", "small.yaml", "--data.predict_path", "test.csv")
-    told = f"so that there is no best checkpoint: taking {RUN}/checkpoints/last.ckpt"
+    told = f"so there is no best checkpoint: using {RUN}/checkpoints/last.ckpt"
     assert code == 0 and told in err and len(read(RUN / "predictions.csv")) == 30
     line = one_line(lit_ft("test", "--config", "small.yaml", "--ckpt_path", "best"))
     assert f"no validation took place; set --ckpt_path last for {RUN}/checkpoints/last.ckpt" in line

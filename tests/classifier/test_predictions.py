@@ -191,7 +191,7 @@ def test_fewer_rows_than_processes(lit_ft, fit_args, work):
 def test_home_means_the_same_in_every_flag(here, monkeypatch):
     from lit_ft.classifier.resume import locate
     from lit_ft.data import splits
-    from lit_ft.masked_lm.resume import find_checkpoint
+    from lit_ft.masked_lm.resume import find_start
     from lit_ft.models.names import find_model
     from lit_ft.runs import cache_dir
 
@@ -200,7 +200,7 @@ def test_home_means_the_same_in_every_flag(here, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     assert locate("a", "~/best.ckpt", "test") == home / "best.ckpt"
     with pytest.raises(UserError, match=f"{home}/checkpoint-3"):
-        find_checkpoint("a", "~/checkpoint-3", "")
+        find_start("a", "~/checkpoint-3", "")
     source = {"source": "~/corpus", "train_path": None, "train_split": "train", "subset": None}
     assert not splits.asks_hub(source, "train")
     monkeypatch.setattr(splits, "read_hub", lambda name, **rest: name)

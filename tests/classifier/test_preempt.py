@@ -1,4 +1,4 @@
-"""A fit that a signal stops saves its place, says so, and goes on as if it had never been stopped."""
+"""A fit that a signal stops saves a checkpoint, says so, and is resumed as if it had never stopped."""
 
 import fcntl
 import json
@@ -75,7 +75,7 @@ def test_stops_at_a_step_and_resumes_exactly(place, settings, step, lit_ft, fit_
     assert code == 143, err
     path = "runs/parts/version_0/checkpoints/last.ckpt"
     said = f"warning: stopped by SIGTERM at step {step}, saved in {path}; "
-    assert err.endswith(said + "go on with the same command and --ckpt_path last\n")
+    assert err.endswith(said + "resume with the same command and --ckpt_path last\n")
     assert err.count("\n") == 1
     assert state("parts")["global_step"] == step
     left = {p.name for p in Path("runs/parts/version_0").iterdir()}
@@ -98,7 +98,7 @@ def test_ctrl_c_has_its_own_exit_code(lit_ft, fit_args):
     assert code == 130 and "warning: stopped by SIGINT at step 3, saved in runs/small/" in err
 
 
-def test_slurm_runs_the_job_again_and_it_goes_on(lit_ft, fit_args, work, monkeypatch):
+def test_slurm_runs_the_job_again_and_it_resumes(lit_ft, fit_args, work, monkeypatch):
     """By Lightning's plugin: the same command, without a word of a checkpoint."""
     args = [*fit_args, "--trainer.val_check_interval", "4"]
     assert lit_ft("fit", *args, "--name", "whole")[0] == 0
@@ -122,7 +122,7 @@ def test_slurm_runs_the_job_again_and_it_goes_on(lit_ft, fit_args, work, monkeyp
     assert curves("parts") == curves("whole")
 
 
-def test_a_requeued_job_goes_on_with_its_own_run(lit_ft, fit_args, monkeypatch):
+def test_a_requeued_job_resumes_its_own_run(lit_ft, fit_args, monkeypatch):
     """Not with the newest of the name, which is another job's, or the same job's of other settings."""
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     for job, seed in ((1, "1"), (2, "2"), (1, "3")):
@@ -133,7 +133,7 @@ def test_a_requeued_job_goes_on_with_its_own_run(lit_ft, fit_args, monkeypatch):
     for flags in ([], ["--ckpt_path", "last"]):
         code, out, err = lit_ft("fit", *fit_args, "--seed_everything", "1", *flags)
         assert code == 0 and out.startswith("resuming at step ") and f" from {own}\n" in out, err
-    fourth = "no checkpoint of SLURM job 1 under these settings in runs/small: starting fresh\n"
+    fourth = "no checkpoint of SLURM job 1 with these settings in runs/small: starting fresh\n"
     code, out, err = lit_ft("fit", *fit_args, "--seed_everything", "4")
     assert code == 0 and out.startswith(fourth), err
     monkeypatch.setenv("SLURM_JOB_ID", "7")  # takes the run over: it is then its own
@@ -156,7 +156,7 @@ def test_a_run_that_is_being_written_is_left_alone(lit_ft, fit_args, monkeypatch
         before = sorted(run.rglob("*"))
         line = one_line(lit_ft("fit", *fit_args, "--ckpt_path", "last"))
         assert line == (
-            f"{run} is being written by process 99 on node7 since 2026-11-28 12:00:00; wait for its end or "
+            f"{run} is being written by process 99 on node7 since 2026-11-28 12:00:00; wait until it ends or "
             "stop it, or leave out --ckpt_path to start a new run"
         )
         code, out, err = lit_ft("test", *fit_args, "--ckpt_path", "last")
@@ -186,7 +186,7 @@ def test_second_signal_ends_at_once(lit_ft, fit_args):
 
 
 @pytest.mark.parametrize("clock", [1, 3])
-def test_last_is_renewed_by_the_clock(clock, lit_ft, fit_args, monkeypatch):
+def test_last_is_saved_every_few_minutes(clock, lit_ft, fit_args, monkeypatch):
     """A kill without a signal, long before the first validation; the run then ends as the whole one."""
     from lit_ft.classifier import checkpoints as run_checkpoints
     from lit_ft.reliability import checkpoints as save_clock
@@ -235,7 +235,7 @@ def test_saving_takes_little_of_the_time(tmp_path, monkeypatch):
     assert last.clock.interval == pytest.approx(1000)
 
 
-def test_saving_by_the_clock_is_no_training_time():
+def test_a_timed_save_is_not_training_time():
     from lit_ft.classifier.tracking import Throughput
 
     throughput = Throughput()

@@ -1,4 +1,4 @@
-"""A loss or gradient that is no number: never for the optimizer, but for a line with its rows."""
+"""A non-finite loss or gradient: the optimizer never uses it, and a line names its rows."""
 
 import csv
 import json
@@ -14,8 +14,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lit_ft.classifier import nonfinite as soundness
 from lit_ft.classifier.nonfinite import FiniteSteps
 from lit_ft.errors import UserError, rows_in_words
-from lit_ft.reliability import nonfinite as skips
-from lit_ft.reliability.nonfinite import Skips
+from lit_ft.reliability.nonfinite import MOST_IN_A_ROW, MOST_IN_A_SHORT_RUN, NonFiniteSteps
 
 
 class Poison(Callback):
@@ -68,7 +67,7 @@ def callbacks(name: str, *others: str, **arguments) -> list[str]:
 
 @pytest.fixture(params=["at once", "later"])
 def when(request, monkeypatch):
-    """On a GPU the optimizer itself leaves a step out, and the host looks at it one step later."""
+    """On a GPU the optimizer itself skips a step, and the host checks it one step later."""
     if request.param == "later":  # AdamW's fused kernel for CPUs reads the same flag
         monkeypatch.setattr(soundness, "later", lambda optimizer, device: optimizer.defaults["fused"])
 
@@ -79,7 +78,7 @@ def test_non_finite_loss_names_step_and_last_good_checkpoint(step, what, when, l
     line = one_line(lit_ft("fit", *fit_args, *flags))
     assert what in line and "--model.learning_rate" in line and "--on_nonfinite=skip" in line
     if step < 5:
-        assert "no checkpoint was saved yet" in line
+        assert "no earlier checkpoint was saved" in line
         return
     named = line.split("the last good checkpoint is ")[1].split(";")[0]
     weights = torch.load(named, weights_only=True)["state_dict"]
@@ -96,7 +95,7 @@ def test_weights_ruined_by_the_last_step_are_not_saved(lit_ft, fit_args):
         "1",
     ]
     line = one_line(lit_ft("fit", *fit_args, *flags))
-    assert "the validation loss is nan at step 1" in line and "no checkpoint was saved yet" in line
+    assert "the validation loss is nan at step 1" in line and "no earlier checkpoint was saved" in line
     assert not list(Path("runs").rglob("*.ckpt"))
 
 
@@ -139,7 +138,7 @@ def test_skipped_steps_leave_weights_alone_and_are_counted(when, lit_ft, fit_arg
     assert last["callbacks"]["FiniteSteps"] == {"count": 3, "in_a_row": 0}
 
 
-def test_a_skipped_loss_is_left_out_of_the_epochs_mean(when, lit_ft, fit_args, monkeypatch):
+def test_the_epochs_mean_skips_a_non_finite_loss(when, lit_ft, fit_args, monkeypatch):
     from lit_ft.classifier.model import BertClassifier
 
     step = BertClassifier.training_step
@@ -170,12 +169,12 @@ def test_a_skipped_loss_is_left_out_of_the_epochs_mean(when, lit_ft, fit_args, m
     ],
     ids=["last of the epoch", "max_steps"],
 )
-def test_the_last_step_is_looked_at(end, when, lit_ft, fit_args):
+def test_the_last_step_is_checked(end, when, lit_ft, fit_args):
     step = 3 if "--trainer.max_steps" in end else 9  # of 10 an epoch
     flags = [*callbacks("PoisonGradient", steps=[step]), *end]
     line = one_line(lit_ft("fit", *fit_args, *flags))
     assert f"the gradient norm is inf at step {step}, epoch 0, in rows " in line
-    assert "no checkpoint was saved yet" in line and not list(Path("runs").rglob("*.ckpt"))
+    assert "no earlier checkpoint was saved" in line and not list(Path("runs").rglob("*.ckpt"))
     code, _, err = lit_ft("fit", *fit_args, *flags, "--on_nonfinite", "skip")
     assert code == 0 and err.count(f"step {step} is skipped") == 1, err
 
@@ -195,18 +194,18 @@ def test_a_save_right_after_a_step_knows_of_it(policy, when, lit_ft, fit_args, m
         assert first["callbacks"]["FiniteSteps"] == {"count": 1, "in_a_row": 1}
     else:
         line = one_line((code, "", err))
-        assert "at step 3" in line and "no checkpoint was saved yet" in line
+        assert "at step 3" in line and "no earlier checkpoint was saved" in line
         assert not list(Path("runs").rglob("*.ckpt"))
 
 
-def test_skipping_ends_where_the_weights_are_ruined(when, lit_ft, fit_args):
+def test_skipping_ends_once_the_weights_are_nan(when, lit_ft, fit_args):
     line = one_line(lit_ft("fit", *fit_args, *callbacks("Poison", step=2), "--on_nonfinite", "skip"))
     assert "the loss is nan at step 7" in line  # the sixth in a row
-    assert "the 6 steps so far that were no numbers, 6 in a row, are too many" in line
+    assert "6 non-finite steps so far, 6 in a row, are too many to skip" in line
 
 
 def test_processes_with_gradients_of_their_own_decide_together(monkeypatch):
-    """Another process's shard of the gradients is no number, this one's is sound."""
+    """Another process's shard of the gradients is non-finite, this one's is finite."""
     asked: list[bool] = []
     monkeypatch.setattr(
         FSDPStrategy, "reduce_boolean_decision", lambda self, decision, all=True: asked.append(decision)
@@ -217,6 +216,7 @@ def test_processes_with_gradients_of_their_own_decide_together(monkeypatch):
     finite = FiniteSteps("stop")
     finite.on_before_backward(None, module, torch.tensor(1.0))
     monkeypatch.setattr("lit_ft.classifier.nonfinite._rows", lambda *args: [3])
+    monkeypatch.setattr("lit_ft.classifier.nonfinite.num_training_steps", lambda trainer: 10)
     trainer = SimpleNamespace(
         precision="bf16-mixed",
         strategy=object.__new__(FSDPStrategy),
@@ -232,14 +232,15 @@ def test_processes_with_gradients_of_their_own_decide_together(monkeypatch):
 
 
 def test_bounds_of_skipping():
-    run = Skips()
-    for _ in range(skips.MOST_IN_A_SHORT_RUN):
-        assert run.add(num_training_steps=100)
+    run = NonFiniteSteps("skip")
+    what = (0, "the loss is nan", "row 1")
+    for _ in range(MOST_IN_A_SHORT_RUN):
+        assert run.may_skip(*what, num_training_steps=100)
         run.in_a_row = 0
-    assert not run.add(num_training_steps=100)
-    assert run.add(num_training_steps=2_000)  # 1 % of them are more
-    run.in_a_row = skips.MOST_IN_A_ROW
-    assert not run.add(num_training_steps=2_000)
+    assert not run.may_skip(*what, num_training_steps=100)
+    assert run.may_skip(*what, num_training_steps=2_000)  # 1 % of them are more
+    run.in_a_row = MOST_IN_A_ROW
+    assert not run.may_skip(*what, num_training_steps=2_000)
 
 
 def test_rows_in_words():

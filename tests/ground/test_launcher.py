@@ -1,4 +1,4 @@
-"""Which process this is: the launchers' variables count, those that nobody meant are taken away."""
+"""Which rank this process has: a launcher's variables count, stray ones are removed."""
 
 import os
 
@@ -72,17 +72,17 @@ STRAYS = {
 
 
 @pytest.mark.parametrize("variables, command, told", STRAYS.values(), ids=STRAYS)
-def test_strays_are_taken_away_and_told(variables, command, told, given):
+def test_strays_are_removed_with_a_warning(variables, command, told, given):
     given(variables)
     line = ignore_strays(command)
-    assert line is not None and line.startswith(f"ignored is {told}") and "\n" not in line
+    assert line is not None and line.startswith(f"ignoring {told}") and "\n" not in line
     assert ("MASTER_PORT are needed" in line) == ("WORLD_SIZE=2" in told)
     assert global_rank() == 0
     left = {name for name in (*RANKS, *SIZES) if name in os.environ}
     assert not left and ignore_strays(command) is None
 
 
-def test_what_means_nothing_goes_without_a_word(given):
+def test_harmless_strays_are_removed_without_a_warning(given):
     given({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost"})
     assert ignore_strays("fit") is None and started_by() is None
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} & os.environ.keys()

@@ -51,7 +51,7 @@ def test_share_and_80_10_10(tokenizer):
 
 
 def test_short_rows_keep_the_share(tokenizer):
-    """A row of 3 ordinary tokens has 0.45 to guess on average: none is forced, or the share would double."""
+    """A row of 3 ordinary tokens has 0.45 masked on average: none is forced, or the share would double."""
     rng = np.random.default_rng(1)
     ordinary = MaskingCollator(tokenizer).ordinary_ids
     short = [{"input_ids": [2, *rng.choice(ordinary, 3), 3]} for _ in range(4000)]

@@ -35,8 +35,8 @@ if __name__ == "__main__":
     stop = StopOnSignal()
     trainer = make_trainer(folder, callbacks=[FiguresFirst(), Kill(), stop], settings=settings)
     trainer.train(resume_from_checkpoint=resume)
-    if stop.exit_code:
-        sys.exit(stop.exit_code)
+    if stop.signals.agreed:
+        sys.exit(stop.signals.exit_code)
     if trainer.is_world_process_zero():
         trainer.save_model(folder + "/final")
         Path(folder, "log.json").write_text(json.dumps(trainer.state.log_history))
@@ -129,7 +129,7 @@ def test_sigterm_saves_and_the_resume_is_bit_identical(tmp_path):
 def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     """SGD without dropout: one process of 8 against two of 4; then a two-process resume, with dropout.
 
-    From a checkpoint at an epoch's last step, in the midst of a logging window.
+    From a checkpoint at an epoch's last step, within a logging window.
     """
     settings = {
         "optim": "sgd",
@@ -164,8 +164,8 @@ def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     assert [entry["step"] for _, entry in log(two) if "val/loss" in entry] == [3, 6, 7]
 
 
-def test_a_checkpoint_by_the_clock(tmp_path, monkeypatch):
-    """100 s a step: one is due after 300 s; where saving takes 30 s, after 1,000."""
+def test_a_timed_checkpoint(tmp_path, monkeypatch):
+    """100 s per step: one is due after 300 s, or after 1,000 s if saving takes 30 s."""
     now = [0.0]
     monkeypatch.setattr(mlm_save_clock.time, "monotonic", lambda: now[0])
 

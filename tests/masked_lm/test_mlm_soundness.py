@@ -30,8 +30,8 @@ def spoil_loss_at(monkeypatch, step: int, factor: float = float("nan")) -> None:
 
 @pytest.mark.parametrize("accumulation", [1, 3])
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
-def test_a_training_loss_that_is_no_number(factor, accumulation, tmp_path, monkeypatch):
-    """transformers would log the average of the others in its place, and go on."""
+def test_a_non_finite_training_loss(factor, accumulation, tmp_path, monkeypatch):
+    """transformers would log the average of the others instead, and continue."""
     settings = {**STEPS, "gradient_accumulation_steps": accumulation, "num_train_epochs": 9}
     trainer = make_trainer(tmp_path, settings=settings)
     spoil_loss_at(monkeypatch, 5, factor)
@@ -49,7 +49,7 @@ def test_a_checkpoint_of_the_step_that_failed_is_not_called_good(tmp_path, monke
         make_trainer(tmp_path, settings=STEPS).train()
 
 
-def test_a_gradient_that_is_no_number(tmp_path):
+def test_a_non_finite_gradient(tmp_path):
     trainer = make_trainer(tmp_path, settings=STEPS)
     trainer.model.cls.predictions.bias.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(
@@ -85,19 +85,19 @@ def test_steps_are_skipped_and_counted(tmp_path, monkeypatch, capfd):
     trainer = make_trainer(tmp_path, settings=STEPS, on_nonfinite="skip")
     spoil_loss_at(monkeypatch, 2)
     before: list[torch.Tensor] = []
-    look = trainer.soundness.look
+    check = trainer.soundness.check
     monkeypatch.setattr(
         trainer.soundness,
-        "look",
-        lambda *args: (before.append(trainer.model.cls.predictions.bias.detach().clone()), look(*args)),
+        "check",
+        lambda *args: (before.append(trainer.model.cls.predictions.bias.detach().clone()), check(*args)),
     )
     trainer.train()
-    assert trainer.state.global_step == 6 and trainer.soundness.skips.count == 1
+    assert trainer.state.global_step == 6 and trainer.soundness.steps.count == 1
     assert torch.equal(before[2], before[3]) and not torch.equal(before[3], before[4])
     assert "warning: step 2 is skipped: the loss is nan in rows " in capfd.readouterr().err
 
 
-def test_an_evaluation_that_is_no_number(tmp_path):
+def test_a_non_finite_evaluation(tmp_path):
     trainer = make_trainer(tmp_path)
     with torch.no_grad():
         trainer.model.cls.predictions.bias.fill_(float("nan"))
@@ -135,7 +135,7 @@ def test_the_last_checkpoint_is_saved_after_its_evaluation(lit_ft, sft_args, mon
 
 
 @pytest.mark.slow
-def test_where_one_process_fails_all_of_them_end(sft_args, work):
+def test_if_one_process_fails_all_of_them_end(sft_args, work):
     (work / "spoilt.py").write_text(SPOIL)
     port = str(31_500 + os.getpid() % 2000)
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port, "spoilt.py"]
@@ -206,14 +206,14 @@ def test_an_older_checkpoint_goes_once_the_new_one_is_whole(tmp_path, monkeypatc
 def test_the_oldest_checkpoints_go_but_not_the_best(limit, kept, tmp_path):
     from lit_ft.masked_lm.checkpoints import remove_old
 
-    for step in (2, 4, 6, 8, 20):  # the last one is of before the run was resumed
+    for step in (2, 4, 6, 8, 20):  # the last one is from before the run was resumed
         (tmp_path / f"checkpoint-{step}").mkdir()
     remove_old(tmp_path / "checkpoint-8", limit, "elsewhere/checkpoint-4")
     assert {p.name for p in tmp_path.iterdir()} == {f"checkpoint-{step}" for step in kept}
 
 
 def test_a_checkpoint_is_written_once(tmp_path, monkeypatch):
-    """By the clock at an epoch's last step, then at its end: the first one is not taken apart again."""
+    """A timed save at an epoch's last step, then one at its end: the first is kept as it is."""
     from transformers import TrainerCallback
 
     from lit_ft.masked_lm import checkpoints as mlm_saving
@@ -229,12 +229,12 @@ def test_a_checkpoint_is_written_once(tmp_path, monkeypatch):
     assert sealed == ["checkpoint-3", "checkpoint-6", "checkpoint-12"]
 
 
-def test_a_full_disk_is_gone_on_with_where_asked_to(full_at_step_4, tmp_path, monkeypatch, capfd):
+def test_a_run_continues_on_a_full_disk_if_asked_to(full_at_step_4, tmp_path, monkeypatch, capfd):
     trainer = make_trainer(tmp_path, settings=STEPS)
     trainer.on_full_disk = "go_on"
     trainer.train()
     assert {p.name for p in tmp_path.iterdir()} == {"checkpoint-2", "checkpoint-6"}
     assert "checkpoint-4 could not be written and is removed" in capfd.readouterr().err
     monkeypatch.setattr(torch, "save", lambda *args, **kwargs: 1 / 0)
-    with pytest.raises(ZeroDivisionError):  # no matter of the disk's
+    with pytest.raises(ZeroDivisionError):  # not an error of the disk
         trainer.train()

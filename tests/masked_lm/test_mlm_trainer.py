@@ -201,7 +201,7 @@ def test_signal_stops_after_the_step_and_is_given_back(number, code, tmp_path):
     settings |= {"logging_strategy": "epoch", "per_device_train_batch_size": 4}
     trainer = make_trainer(tmp_path, callbacks=[FiguresFirst(), Kill(), stop], settings=settings)
     trainer.train()
-    assert (stop.signal_received, stop.exit_code) == (number, code)
+    assert (stop.signals.agreed, stop.signals.exit_code) == (number, code)
     assert trainer.state.global_step == 3
     assert checkpoints(tmp_path) == ["checkpoint-3"]
     assert trainer.state.log_history == []  # neither is due before the epoch's end

@@ -289,4 +289,4 @@ def test_stray_variables_change_nothing(lit_ft, sft_args, monkeypatch):
             code, out, err = lit_ft("sft", *sft_args, "--max_steps", "1")
         told = ", ".join(f"{name}={value}" for name, value in stray.items())
         assert code == 0 and "val/perplexity" in out, err
-        assert err.startswith(f"warning: ignored is {told}: this process was not started by torchrun")
+        assert err.startswith(f"warning: ignoring {told}: this process was not started by torchrun")

@@ -113,7 +113,7 @@ def test_about_15_percent_of_each_chinese_row(make):
     assert min(shares) > 0.03 and max(shares) < 0.4
 
 
-def test_texts_without_borders_of_words_are_told(capfd):
+def test_texts_without_word_boundaries_get_a_warning(capfd):
     tokenizer = sentencepiece("acgt")
     letters = random.Random(0)
     strands = ["".join(letters.choices("acgt", k=60)) for _ in range(20)]

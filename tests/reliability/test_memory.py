@@ -1,4 +1,4 @@
-"""Memory that runs out: one line with the batch's shape and the flag to lower."""
+"""Out of memory: one line with the batch's shape and the flag to lower."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def hungry(hook: str, **more) -> list[str]:
 
 
 TRAINING = r"in a batch of 8 texts of \d+ tokens; lower --data.batch_size from 8, or --data.max_tokens; "
-TRAINING += r"--trainer.accumulate_grad_batches keeps an optimizer step as large"
+TRAINING += r"--trainer.accumulate_grad_batches keeps the optimizer step as large"
 MEASURING = (
     r"in a batch of \d+ texts of \d+ tokens; lower --data.eval_batch_size from \d+, or --data.max_tokens"
 )
@@ -96,7 +96,7 @@ def test_before_the_first_batch(lit_ft, fit_args, monkeypatch):
 
     monkeypatch.setattr(BertClassifier, "build", lambda *args: torch.empty(1 << 50, dtype=torch.uint8))
     line = one_line(lit_ft("fit", *fit_args))
-    assert line.startswith("the machine's memory ran out while data and model were read; take less data")
+    assert line.startswith("the machine's memory ran out while data and model were read; use less data")
 
 
 def test_another_error_stays_what_it_is():

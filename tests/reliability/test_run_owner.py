@@ -1,4 +1,4 @@
-"""One process writes a run: as long as it lives, and no longer."""
+"""One process owns a run for as long as it lives."""
 
 import errno
 import fcntl
@@ -80,7 +80,7 @@ def test_a_killed_process_owns_nothing(how, holder):
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_process_that_is_dying_is_waited_for(holder, monkeypatch):
+def test_it_waits_for_a_process_that_is_ending(holder, monkeypatch):
     run = runs.new_run("a")
     other, _ = holder(run)
     monkeypatch.setattr(run_owner, "PATIENCE_SECONDS", 20.0)
@@ -88,7 +88,7 @@ def test_a_process_that_is_dying_is_waited_for(holder, monkeypatch):
     run_owner.own(run)
 
 
-def test_it_leaves_no_trace_and_can_be_had_again():
+def test_a_release_removes_the_lock_file_and_the_run_can_be_owned_again():
     run = runs.new_run("a")
     for _ in range(2):
         run_owner.own(run)
@@ -104,7 +104,7 @@ def test_two_runs_of_one_process_are_kept_apart():
         run_owner.own(run)
 
 
-def test_a_worker_does_not_give_it_back():
+def test_a_worker_does_not_release_it():
     run = runs.new_run("a")
     run_owner.own(run)
     worker = multiprocessing.get_context("fork").Process(target=run_owner.release)
@@ -114,8 +114,8 @@ def test_a_worker_does_not_give_it_back():
         run_owner.own(run)
 
 
-def test_a_file_that_its_owner_removes_meanwhile_is_no_lock(monkeypatch):
-    """Else two would own the run: one by the old file, one by a new one."""
+def test_a_lock_file_that_its_owner_has_just_removed_does_not_count(monkeypatch):
+    """Otherwise two would own the run: one by the old file, one by a new one."""
     run, unharmed = runs.new_run("a"), fcntl.flock
 
     def removed_before(file: int, how: int) -> None:
@@ -130,7 +130,7 @@ def test_a_file_that_its_owner_removes_meanwhile_is_no_lock(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, None])
-def test_without_locks_it_says_so_and_goes_on(number, monkeypatch, capsys):
+def test_without_locks_it_warns_and_continues(number, monkeypatch, capsys):
     run = runs.new_run("a")
     if number is None:
         monkeypatch.setattr(run_owner, "fcntl", None)  # Windows
@@ -142,7 +142,7 @@ def test_without_locks_it_says_so_and_goes_on(number, monkeypatch, capsys):
         monkeypatch.setattr(fcntl, "flock", refused)
     run_owner.own(run)
     said = capsys.readouterr().err
-    assert said.startswith(f"warning: {run}: no lock can be had here (") and said.count("\n") == 1
+    assert said.startswith(f"warning: {run}: this file system has no locks (") and said.count("\n") == 1
     assert number is None or os.strerror(number) in said
     assert run_owner.owner(run) is None
     run_owner.release()

@@ -1,4 +1,4 @@
-"""The forward pass before a run: it changes nothing, takes what fails into one line, and leaves nothing."""
+"""The trial forward pass: it changes nothing, a failure is one line, and leaves nothing behind."""
 
 import random
 import shutil
@@ -92,7 +92,7 @@ def test_modes_random_states_and_buffers_are_as_before():
 
 
 @pytest.mark.parametrize("command", ["fit", "sft"])
-def test_what_a_model_cannot_do_is_one_line(command, lit_ft, request, monkeypatch):
+def test_a_failure_of_the_model_is_one_line(command, lit_ft, request, monkeypatch):
     def forward(self, *args, **kwargs):
         raise ValueError("Input language unknown.\nPlease call something.")
 
@@ -105,7 +105,7 @@ def test_what_a_model_cannot_do_is_one_line(command, lit_ft, request, monkeypatc
 
 
 @pytest.mark.parametrize("command", ["fit", "sft"])
-def test_weights_that_are_no_numbers(command, lit_ft, request, encoder, work):
+def test_non_finite_weights(command, lit_ft, request, encoder, work):
     shutil.copytree(encoder, "damaged")
     weights = load_file("damaged/model.safetensors")
     weights["encoder.layer.1.output.dense.weight"][:] = float("nan")
@@ -128,7 +128,7 @@ def test_logits_of_another_shape(lit_ft, fit_args, monkeypatch):
     assert "expected logits of shape (2, 5)" in line and "found (2, 1, 5)" in line
 
 
-def test_answers_that_are_drawn(lit_ft, fit_args, monkeypatch):
+def test_random_logits(lit_ft, fit_args, monkeypatch):
     forward = BertForSequenceClassification.forward
 
     def other(self, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""Attention in pieces, with dropout and without, against the stock one; masks of dropout."""
+"""Attention in pieces, with and without dropout, against the stock one; dropout masks."""
 
 import copy
 import math
@@ -166,7 +166,7 @@ def test_a_model_without_dropout_in_bfloat16_is_near_to_the_stock_one(monkeypatc
 
 @pytest.mark.parametrize("mask", ["none", "padding", "blind"])
 def test_the_stock_function_computes_the_same(mask, monkeypatch):
-    """Where the dropout is on and nothing is dropped."""
+    """With dropout on, but nothing dropped."""
     monkeypatch.setattr(
         piecewise_attention, "draw_mask", lambda shape, p: torch.ones(shape, dtype=torch.uint8)
     )
@@ -195,7 +195,7 @@ def test_autocast_decides_on_the_dtype():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_whole_model_computes_the_stock_outputs_and_gradients(architecture, monkeypatch):
-    """Where nothing is dropped, though the dropout is on."""
+    """With dropout on, but nothing dropped."""
     torch.manual_seed(1)
     stock, tokenizer = build(architecture, dropout=0.0)
     net = copy.deepcopy(stock).train()
@@ -242,7 +242,7 @@ def test_a_whole_model_computes_the_stock_outputs_and_gradients(architecture, mo
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_whatever_it_does_not_know_takes_the_stock_path(other, monkeypatch):
+def test_unsupported_input_takes_the_stock_path(other, monkeypatch):
     monkeypatch.setattr(attention, "PiecewiseAttention", None)
     query, key, value = tensors(1, 2, 4, other.pop("keys", 4), other.pop("dtype", torch.float32))
     module = other.pop("module", ENCODER)
@@ -253,7 +253,7 @@ def test_whatever_it_does_not_know_takes_the_stock_path(other, monkeypatch):
     assert out.shape == (1, 4, 2, 8)
 
 
-def test_masks_are_drawn_with_the_asked_share():
+def test_masks_have_the_requested_share():
     torch.manual_seed(1)
     for dropout in (0.1, 0.5, 0.9):
         keep = draw_mask((3, 700, 1001), dropout)

@@ -1,4 +1,4 @@
-"""Threads that wait, and memory that is freed, in training on CPUs."""
+"""Waiting threads and freed memory when training on CPUs."""
 
 import os
 import platform
@@ -46,10 +46,10 @@ def calls(monkeypatch) -> list[tuple[int, int]]:
     platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64",
     reason="torch's memory comes from glibc on Linux with x86-64",
 )
-def test_freed_blocks_come_again_without_page_faults():
+def test_freed_blocks_are_reused_without_page_faults():
     given = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "LD_PRE"))}
     given |= {"PYTHONPATH": str(REPOSITORY), "GLIBC_TUNABLES": ""}
-    own = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20)}  # what glibc comes to by itself
+    own = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20)}  # glibc's own upper limit
     faults = {
         kept: int(subprocess.check_output([sys.executable, "-c", BLOCKS.format(kept=kept)], env=env))
         for kept, env in ((True, given), (False, given | own))
@@ -80,7 +80,7 @@ def test_only_training_on_cpus_is_changed(device, calls, monkeypatch):
         ("MALLOCS", "1", True),
     ],
 )
-def test_settings_of_ones_own_stay(name, value, changed, calls):
+def test_the_users_own_settings_win(name, value, changed, calls):
     os.environ[name] = value  # the fixture's
     assert cpu_training.keep_freed_memory() is changed and bool(calls) is changed
 

@@ -145,9 +145,9 @@ def test_the_others_end_where_one_is_killed(callback, told, fit_args, work):
     done = run_cli("fit", *fit_args, *DDP, callback, cwd=work, PYTHONPATH=paths)
     assert time.time() - (work / "killed").stat().st_mtime < 60
     assert done.returncode in (1, -signal.SIGKILL)
-    advice = "go on with the same command (fit and sft: and --ckpt_path last)"
+    advice = "run the same command again (fit and sft: with --ckpt_path last)"
     (line,) = done.stderr.splitlines()
-    assert line == f"lit_ft: error: {told}, so that all end; {advice}"
+    assert line == f"lit_ft: error: {told}, so all processes end; {advice}"
 
 
 def test_a_port_that_is_taken(fit_args, work):
@@ -157,7 +157,7 @@ def test_a_port_that_is_taken(fit_args, work):
         done = run_cli("fit", *fit_args, *DDP, cwd=work, MASTER_PORT=str(port))
     line = one_line((done.returncode, done.stdout, done.stderr))
     assert line.startswith(
-        f"port {port}, by which the processes of a run find each other, is taken by another"
+        f"port {port}, by which the processes of a run find each other, is used by another"
     )
     assert "(EADDRINUSE); set the variable MASTER_PORT" in line
     assert not (work / "runs").exists()
@@ -201,7 +201,7 @@ def test_stray_variables_change_nothing(lit_ft, fit_args, monkeypatch):
         code, out, err = lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")
         assert code == 0 and f"run:        runs/small/version_{number}\n" in out, err
         assert err.startswith(
-            f"warning: ignored is {stray}=1: this process was not started by torchrun or srun\n"
+            f"warning: ignoring {stray}=1: this process was not started by torchrun or srun\n"
         )
         assert list(Path(f"runs/small/version_{number}").glob("events.out.*"))
 

@@ -1,4 +1,4 @@
-"""A fit that is stopped and goes on ends as one that was never stopped."""
+"""A fit that is stopped and resumed ends as one that was never stopped."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_resume_is_bit_identical(settings, lit_ft, fit_args, encoder):
         lit_ft("fit", *args, "--name", "parts", callback)
     saved = state("parts")["global_step"]
     assert 0 < saved < stop
-    torch.rand(3)  # another process would stand elsewhere in its random numbers
+    torch.rand(3)  # another process would have another random state
     code, out, err = lit_ft("fit", *args, "--name", "parts", "--ckpt_path", "last")
     assert code == 0, err
     path = "runs/parts/version_0/checkpoints/last.ckpt"
@@ -119,7 +119,7 @@ def test_changed_training_data_is_refused(lit_ft, fit_args, work):
     assert code == 2 and "rows held out now may have been trained on" in err and err.count("\n") == 1
 
 
-def test_a_damaged_checkpoint_is_named_and_passed_over(lit_ft, fit_args):
+def test_a_damaged_checkpoint_is_named_and_skipped(lit_ft, fit_args):
     """A flipped bit, which torch.load takes; the best one is the one before, and the run ends the same."""
     args = [*fit_args, "--trainer.val_check_interval", "5", "--monitor", "val/accuracy"]
     assert lit_ft("fit", *args)[0] == 0
@@ -128,7 +128,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(lit_ft, fit_args):
     (folder / "last.ckpt").write_bytes(with_a_flipped_bit(folder / "last.ckpt"))
     code, out, err = lit_ft("fit", *args, "--ckpt_path", "last")
     assert code == 0, err
-    told = f"{folder}/last.ckpt is damaged or cut off, and passed over for {folder}/best.ckpt"
+    told = f"{folder}/last.ckpt is damaged or cut off, and skipped for {folder}/best.ckpt"
     assert f"warning: {told}" in err
     assert f"from {folder}/best.ckpt" in out
     again = state("small")["state_dict"]

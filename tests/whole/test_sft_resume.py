@@ -1,4 +1,4 @@
-"""An `sft` that is stopped and goes on ends as one that was never stopped: the real command line."""
+"""An `sft` that is stopped and resumed ends as one that was never stopped: the real command line."""
 
 import fcntl
 import json
@@ -88,7 +88,7 @@ def test_resume_is_bit_identical(settings, lit_ft, sft_args, at_step):
     assert {p.name for p in CHECKPOINTS.iterdir()} == {"checkpoint-6", "checkpoint-12"}
     before = load_file(CHECKPOINTS / "checkpoint-12/model.safetensors")
     at_step(-1, killed)
-    torch.rand(3)  # another process would stand elsewhere in its random numbers
+    torch.rand(3)  # another process would have another random state
     code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", "last")
     assert code == 0, err
     assert out.startswith(f"resuming at step 12 of 20 from {CHECKPOINTS}/checkpoint-12\n")
@@ -146,7 +146,7 @@ def test_a_signal_saves_and_the_resume_is_bit_identical(act, exit_code, every, l
     assert code == exit_code, err
     name = {143: "SIGTERM", 130: "SIGINT"}[exit_code]
     path = CHECKPOINTS / "checkpoint-9"
-    told = f"stopped by {name} at step 9, saved in {path}; go on with the same command and --ckpt_path last"
+    told = f"stopped by {name} at step 9, saved in {path}; resume with the same command and --ckpt_path last"
     assert err.splitlines()[-1] == f"warning: {told}"
     assert not Path("runs/parts/version_0/metrics.json").exists()  # it ended at once
     at_step(-1, act)
@@ -168,7 +168,7 @@ def test_a_second_signal_ends_at_once(step, lit_ft, sft_args, at_step):
     code, _, err = lit_ft("sft", *sft_args, *EVERY)
     left = "no checkpoint was saved yet"
     if step > 6:
-        left = "go on from runs/small/version_0/checkpoints/checkpoint-6 with --ckpt_path last"
+        left = "resume from runs/small/version_0/checkpoints/checkpoint-6 with --ckpt_path last"
     assert code == 130 and err.endswith(f"warning: interrupted at step {step}; {left}\n")
     assert {number: signal.getsignal(number) for number in before} == before
     assert len(list(Path("runs/small/version_0/checkpoints").glob("*"))) == step // 6
@@ -187,7 +187,7 @@ def test_nothing_to_resume_starts_fresh_and_a_finished_run_stays_as_it_is(lit_ft
     assert lasting(json.loads((run / "metrics.json").read_text())) == figures
 
 
-def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(lit_ft, sft_args):
+def test_a_checkpoint_that_a_kill_cut_off_is_skipped(lit_ft, sft_args):
     args = [*sft_args, "--save_steps", "8", "--save_total_limit", "5", "--name", "parts"]
     assert lit_ft("sft", *args)[0] == 0
     newest, middle = CHECKPOINTS / "checkpoint-20", CHECKPOINTS / "checkpoint-16"
@@ -197,7 +197,7 @@ def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(lit_ft, sft_args):
     code, out, err = lit_ft("sft", *args, "--ckpt_path", "last")
     assert code == 0 and out.startswith("resuming at step 8 of 20"), err
     for path, what in ((newest, "damaged ("), (middle, "damaged (optimizer.pt is missing")):
-        assert f"warning: {path}: {what}" in err and "it is passed over for the one before" in err
+        assert f"warning: {path}: {what}" in err and "it is skipped for the one before" in err
     faults = {"optimizer.pt": "damaged (optimizer.pt", SUMS: f"no {SUMS}", "trainer_state.json": "cut off"}
     for fault, message in faults.items():
         (newest / fault).unlink(missing_ok=True)
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(lit_ft, sft_args):
     assert code == 2 and "--model.pretrained=elsewhere" in err and err.count("\n") == 1
 
 
-def test_a_flipped_bit_of_a_weight_is_named_and_passed_over(lit_ft, sft_args):
+def test_a_flipped_bit_of_a_weight_is_named_and_skipped(lit_ft, sft_args):
     """safetensors takes it; the run ends the same from the checkpoint before."""
     args = [*sft_args, "--save_steps", "8", "--save_total_limit", "5"]
     assert lit_ft("sft", *args, "--name", "whole")[0] == 0
@@ -221,9 +221,9 @@ def test_a_flipped_bit_of_a_weight_is_named_and_passed_over(lit_ft, sft_args):
     (middle / SUMS).unlink()  # as a kill leaves it, right before the end of its saving
     code, out, err = lit_ft("sft", *args, "--name", "parts", "--ckpt_path", "last")
     assert code == 0 and out.startswith(f"resuming at step 8 of 20 from {CHECKPOINTS}/checkpoint-8"), err
-    what = "damaged (model.safetensors is missing or its checksum does not hold)"
-    assert f"warning: {newest}: {what}; it is passed over for the one before" in err
-    assert f"warning: {middle}: no checkpoint, or cut off: it has no {SUMS}; it is passed over" in err
+    what = "damaged (model.safetensors is missing or its checksum does not match)"
+    assert f"warning: {newest}: {what}; it is skipped for the one before" in err
+    assert f"warning: {middle}: not a checkpoint, or cut off: it has no {SUMS}; it is skipped" in err
     assert_same_runs("whole", "parts")
     assert {p.name for p in CHECKPOINTS.iterdir()} == {"checkpoint-8", "checkpoint-16", "checkpoint-20"}
     for path in (newest, middle):
@@ -249,7 +249,7 @@ def test_other_settings_are_refused(flags, message, lit_ft, sft_args):
     assert code == 0, err
 
 
-def test_a_requeued_job_goes_on_with_its_own_run(lit_ft, sft_args, at_step, monkeypatch):
+def test_a_requeued_job_resumes_its_own_run(lit_ft, sft_args, at_step, monkeypatch):
     for job, seed in (("1", "1"), ("2", "2")):
         monkeypatch.setenv("SLURM_JOB_ID", job)
         at_step(8, terminated)
@@ -262,7 +262,7 @@ def test_a_requeued_job_goes_on_with_its_own_run(lit_ft, sft_args, at_step, monk
         assert code == 0 and out.startswith("resuming at step 9 of 20 from runs/small/" + run), err
     code, out, err = lit_ft("sft", *sft_args, "--seed_everything", "1")
     assert code == 0, err
-    assert out.startswith("no checkpoint of SLURM job 2 under these settings in runs/small: starting fresh\n")
+    assert out.startswith("no checkpoint of SLURM job 2 with these settings in runs/small: starting fresh\n")
 
 
 def test_a_run_that_is_being_written_is_refused(lit_ft, sft_args, monkeypatch):
@@ -273,7 +273,7 @@ def test_a_run_that_is_being_written_is_refused(lit_ft, sft_args, monkeypatch):
     with (run / run_owner.LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         line = one_line(lit_ft("sft", *sft_args, "--max_steps", "2", "--ckpt_path", "last"))
-        assert line.startswith(f"{run} is being written by another process; wait for its end")
+        assert line.startswith(f"{run} is being written by another process; wait until it ends")
     assert lit_ft("sft", *sft_args, "--max_steps", "2", "--ckpt_path", "last")[0] == 0
 
 
@@ -333,8 +333,10 @@ def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, w
     assert time.time() - (work / "killed").stat().st_mtime < 60
     lines = killed.stderr.splitlines()
     (said,) = [line for line in lines if line.startswith("lit_ft: ")]
-    assert said.startswith("lit_ft: error: another process does not answer any more (")
-    assert said.endswith("so that all end; go on with the same command (fit and sft: and --ckpt_path last)")
+    assert said.startswith("lit_ft: error: another process no longer answers (")
+    assert said.endswith(
+        "so all processes end; run the same command again (fit and sft: with --ckpt_path last)"
+    )
     assert any("exitcode  : -9" in line for line in lines)  # torchrun's report, which names the process
     assert "[rank0]: Traceback" not in lines  # of the other one
     code, _, err = lit_ft(*two, "--ckpt_path", "last")
