@@ -20,7 +20,7 @@ from lit_ft.data.labels import LabelMapping
 from lit_ft.data.splits import Split, SplitName, asks_hub, origin, prepare_split
 from lit_ft.data.tokens import EncodedRows, Truncation
 from lit_ft.models.checks import check_max_tokens
-from lit_ft.models.load import load_config, load_tokenizer, tokenizer_files, tokenizer_from_files
+from lit_ft.models.load import Pretrained, tokenizer_files, tokenizer_from_files
 
 KINDS: dict[SplitName, str] = {"validation": "val", "test": "test"}  # in the names of the Trainer's limits
 
@@ -117,6 +117,7 @@ class YelpDataModule(LightningDataModule):
         self.save_hyperparameters()
         batch_settings.check_batch_settings(self.hparams)
         self.labels: LabelMapping | None = None
+        self.pretrained: Pretrained | None = None  # the model of the tokenizer, if it was looked up already
         self.tokenizer: Any = None
         self.splits: dict[SplitName, Split] = {}
         self._tokenizer_files: dict[str, str] = {}
@@ -138,9 +139,9 @@ class YelpDataModule(LightningDataModule):
             UserError: A mistake in the data or its settings, in one line.
         """
         if self.tokenizer is None:
-            config = load_config(self.hparams["tokenizer"])
-            tokenizer = load_tokenizer(self.hparams["tokenizer"])
-            check_max_tokens(config, self.hparams["max_tokens"], tokenizer)
+            pretrained = self.pretrained or Pretrained.of(self.hparams["tokenizer"])
+            tokenizer = pretrained.tokenizer()
+            check_max_tokens(pretrained.config, self.hparams["max_tokens"], tokenizer)
             self.set_tokenizer(tokenizer)
         if stage == "fit" and "train" not in self.splits:
             self._setup_train_and_validation(keep_train=True)

@@ -33,7 +33,7 @@ from lit_ft.data.labels import LabelMapping
 from lit_ft.data.splits import SplitName, Texts, asks_hub, origin, read_texts
 from lit_ft.data.token_facts import WORTH_A_WORD
 from lit_ft.models.checks import check_max_tokens, max_positions
-from lit_ft.models.load import load_config, load_tokenizer
+from lit_ft.models.load import Pretrained
 from lit_ft.models.names import needs_hub
 from lit_ft.settings.arguments import first_config_stem
 from lit_ft.settings.flags import add_run_flags, check_seed, introduction, warn_of_sample_encoder
@@ -128,10 +128,10 @@ def inspect(settings: Mapping[str, Any]) -> Report:
     named = [split for split in SPLITS if origin(settings, split)]
     if needs_hub(settings["tokenizer"]) or any(asks_hub(settings, split) for split in named):
         hub.go_offline_if_unreachable()
-    config = load_config(settings["tokenizer"])
-    tokenizer = load_tokenizer(settings["tokenizer"])
-    check_max_tokens(config, settings["max_tokens"], tokenizer)
-    most = max_positions(config)
+    pretrained = Pretrained.of(settings["tokenizer"])
+    tokenizer = pretrained.tokenizer()
+    check_max_tokens(pretrained.config, settings["max_tokens"], tokenizer)
+    most = max_positions(pretrained.config)
     shown = {limit for limit in LIMITS if most is None or limit <= most} | {settings["max_tokens"]}
 
     read, found, labels = _read(settings, named)

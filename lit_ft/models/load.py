@@ -4,10 +4,12 @@ A folder whose weights are not the whole encoder is refused: transformers would 
 """
 
 import contextlib
+import functools
 import json
 import logging
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,7 @@ def resolve(pretrained: str) -> str:
     newest masked-LM run of that name. Anything else is returned as it is.
     """
     if pretrained == "sample":
-        quiet()  # the first time it is built here, and saved
+        quiet()  # the first use builds and saves it
         return str(sample_encoder())
     return find_model(pretrained, "--model.pretrained")
 
@@ -103,21 +105,117 @@ def pin(pretrained: str) -> str:
     return find_model(pretrained, "--model.pretrained") if pretrained.startswith("sft:") else pretrained
 
 
-def refuse_pickle(pretrained: str, allow_pickle: bool) -> None:
-    """Refuse what holds its weights as a pickle only, where that can be told before any text is read."""
-    check_weights(resolve(pretrained), allow_pickle, ALLOW_PICKLE)
+@dataclass(frozen=True)
+class Pretrained:
+    """A pretrained model: found once, its config read once.
+
+    Attributes:
+        name: The `pretrained` setting, for messages.
+        place: The folder or Hub name behind it.
+        sample_config: The config that needs no network, named when the Hub cannot be reached.
+        allow_pickle: Whether weights may come as a pickle; torch reads it with `weights_only`.
+        pickle_flag: The flag that allows it.
+    """
+
+    name: str
+    place: str
+    sample_config: str = "sample.yaml"
+    allow_pickle: bool = False
+    pickle_flag: str = ALLOW_PICKLE
+
+    @classmethod
+    def of(cls, name: str, **others: Any) -> "Pretrained":
+        """Find the model behind a `pretrained` setting."""
+        return cls(name, resolve(name), **others)
+
+    def refuse_pickle(self) -> None:
+        """Refuse a folder that has only a pickle, before any text is read. A Hub name passes."""
+        check_weights(self.place, self.allow_pickle, self.pickle_flag)
+
+    @functools.cached_property
+    def config(self) -> PretrainedConfig:
+        """The model's config, read once; what is changed in it holds for the weights loaded later."""
+        with self._loading("model"):
+            config = AutoConfig.from_pretrained(**pretrained_arguments(self.place))
+        refuse_kernels(config, self.name)
+        refuse_quantised(config, self.name)
+        check_layers(config)
+        return config
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's fast tokenizer."""
+        quiet()
+        with self._loading("tokenizer"):
+            tokenizer: Any = AutoTokenizer.from_pretrained(**pretrained_arguments(self.place))
+            tokenizer.encode("a")  # some damage to its files shows only here
+            if tokenizer.is_fast and not _has_tokenizer_json(self.place):
+                # Read it again as a checkpoint and model/ will hold it: transformers 5.23
+                # (tokenization_rembert.py) builds RemBERT's from a sentencepiece model without [CLS] and
+                # [SEP], and adds them when it reads the saved files.
+                tokenizer = tokenizer_from_files(tokenizer_files(tokenizer))
+        if not tokenizer.is_fast:
+            raise UserError(f"expected a fast tokenizer (tokenizer.json) for {self.name}, found a slow one")
+        check_vocabulary(self.config, tokenizer, self.name)
+        if tokenizer.pad_token_id is None:
+            if tokenizer.eos_token_id is None:
+                raise UserError(f"expected a tokenizer with a padding token for {self.name}, found none")
+            tokenizer.pad_token = tokenizer.eos_token  # usual for decoders; padding is masked
+            warn(f"{self.name} has no padding token: its end of text, {tokenizer.eos_token!r}, is used")
+        fit_to_model(tokenizer, self.config, self.name)
+        return tokenizer
+
+    def classifier(self, config: PretrainedConfig | None = None, head: Head | None = None) -> PreTrainedModel:
+        """The encoder's weights under a classifier head, in float32 whatever the folder holds.
+
+        Args:
+            config: The model's config with our classes; by default the folder's own.
+            head: What becomes of the folder's head; by default it is loaded if its shapes are ours.
+
+        Raises:
+            UserError: The folder does not hold exactly the whole encoder.
+        """
+        net, info = self._load(AutoModelForSequenceClassification, config or self.config)
+        check_report(net, info, self.name)
+        if head is not None:
+            settle(net, head, info, self.name)
+        return net
+
+    def masked_lm(self) -> tuple[PreTrainedModel, list[str]]:
+        """The weights under a masked-LM head, in float32; and the head's weights that the folder lacks."""
+        net, info = self._load(AutoModelForMaskedLM, self.config)
+        return net, check_report(net, info, self.name, task_head=False)
+
+    def _load(self, auto: Any, config: PretrainedConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
+        """A model and its loading report. transformers 5 would load a float16 folder in float16."""
+        quiet()
+        weights = weights_source(self.place, self.allow_pickle, self.pickle_flag)
+        with self._loading("model"), weights as source:
+            return auto.from_pretrained(
+                **source,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+
+    @contextlib.contextmanager
+    def _loading(self, part: str) -> Iterator[None]:
+        """Turns whatever goes wrong in a folder or on the Hub into one line; `part`: model or tokenizer."""
+        what = f"{part} '{self.name}'" if part == "model" else f"{part} of '{self.name}'"
+        with unusable(f"the {what}", "load or save it again, or set another model"):
+            with hub_errors(what, self.sample_config):
+                yield
 
 
 @contextlib.contextmanager
-def weights_source(pretrained: str, allow_pickle: bool, flag: str = ALLOW_PICKLE) -> Iterator[dict[str, Any]]:
+def weights_source(name: str, allow_pickle: bool, flag: str = ALLOW_PICKLE) -> Iterator[dict[str, Any]]:
     """The arguments of `from_pretrained` for a model's weights; inside, a pickle is refused in one line.
 
     Args:
-        pretrained: A model's setting.
-        allow_pickle: Whether a pickle is taken, too. torch's `weights_only` holds for them.
-        flag: The flag that says so.
+        name: A folder or Hub name.
+        allow_pickle: Whether weights may come as a pickle.
+        flag: The flag that allows it.
     """
-    name = resolve(pretrained)
     check_weights(name, allow_pickle, flag)
     try:
         # None: safetensors, and where there are none, a pickle
@@ -141,25 +239,6 @@ def _is_cached_as_pickle(name: str) -> bool:
         return False
     repository, revision = arguments["pretrained_model_name_or_path"], arguments.get("revision")
     return isinstance(try_to_load_from_cache(repository, "pytorch_model.bin", revision=revision), str)
-
-
-@contextlib.contextmanager
-def loading(pretrained: str, part: str, sample_config: str = "sample.yaml") -> Iterator[None]:
-    """One line for whatever goes wrong in a folder or with the Hub; `part` is model or tokenizer."""
-    what = f"{part} '{pretrained}'" if part == "model" else f"{part} of '{pretrained}'"
-    with unusable(f"the {what}", "load or save it again, or set another model"):
-        with hub_errors(what, sample_config):
-            yield
-
-
-def load_config(pretrained: str, sample_config: str = "sample.yaml") -> PretrainedConfig:
-    """The model's config; `sample_config` is what an error names as needing no network."""
-    with loading(pretrained, "model", sample_config):
-        config = AutoConfig.from_pretrained(**pretrained_arguments(resolve(pretrained)))
-    refuse_kernels(config, pretrained)
-    refuse_quantised(config, pretrained)
-    check_layers(config)
-    return config
 
 
 def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str | None = None) -> None:
@@ -189,87 +268,12 @@ def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str
         setattr(config, name, value)
 
 
-def load_tokenizer(pretrained: str, sample_config: str = "sample.yaml") -> PreTrainedTokenizerBase:
-    """The model's fast tokenizer."""
-    quiet()
-    with loading(pretrained, "tokenizer", sample_config):
-        tokenizer: Any = AutoTokenizer.from_pretrained(**pretrained_arguments(resolve(pretrained)))
-        tokenizer.encode("a")  # some damage to its files shows only here
-        if tokenizer.is_fast and not _has_tokenizer_json(pretrained):
-            # As a checkpoint and model/ will have it. transformers 5.23 makes RemBERT's of its sentencepiece
-            # model without [CLS] and [SEP] (tokenization_rembert.py), and adds them when it reads that again.
-            tokenizer = tokenizer_from_files(tokenizer_files(tokenizer))
-    if not tokenizer.is_fast:
-        raise UserError(f"expected a fast tokenizer (tokenizer.json) for {pretrained}, found a slow one")
-    config = load_config(pretrained, sample_config)
-    check_vocabulary(config, tokenizer, pretrained)
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise UserError(f"expected a tokenizer with a padding token for {pretrained}, found none")
-        tokenizer.pad_token = tokenizer.eos_token  # as usual for decoders; what is padding is masked
-        warn(f"{pretrained} has no padding token: its end of text, {tokenizer.eos_token!r}, is taken")
-    fit_to_model(tokenizer, config, pretrained)
-    return tokenizer
-
-
-def _has_tokenizer_json(pretrained: str) -> bool:
-    arguments = pretrained_arguments(resolve(pretrained))
+def _has_tokenizer_json(name: str) -> bool:
+    arguments = pretrained_arguments(name)
     name, revision = arguments["pretrained_model_name_or_path"], arguments.get("revision")
     if Path(name).is_dir():
         return (Path(name) / "tokenizer.json").is_file()
     return isinstance(try_to_load_from_cache(name, "tokenizer.json", revision=revision), str)
-
-
-def load_classifier(
-    pretrained: str, config: PretrainedConfig, allow_pickle: bool = False, head: Head | None = None
-) -> PreTrainedModel:
-    """The encoder's weights under a classifier head, in float32 whatever the folder holds.
-
-    transformers 5 loads in the checkpoint's own dtype: a float16 folder would train in float16.
-
-    Args:
-        pretrained: The model's setting.
-        config: With our classes.
-        allow_pickle: Whether a pickle is taken, too.
-        head: What becomes of the folder's head; by default it is loaded as it is, where the shapes are ours.
-
-    Raises:
-        UserError: The folder holds anything else than the whole encoder.
-    """
-    quiet()
-    with loading(pretrained, "model"), weights_source(pretrained, allow_pickle) as source:
-        net, info = AutoModelForSequenceClassification.from_pretrained(
-            **source,
-            config=config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    check_report(net, info, pretrained)
-    if head is not None:
-        settle(net, head, info, pretrained)
-    return net
-
-
-def load_masked_lm(
-    pretrained: str,
-    config: PretrainedConfig,
-    sample_config: str,
-    allow_pickle: bool = False,
-    flag: str = ALLOW_PICKLE,
-) -> tuple[PreTrainedModel, list[str]]:
-    """The weights under a masked-LM head, in float32; and the names of the head's that the folder lacks."""
-    quiet()
-    weights = weights_source(pretrained, allow_pickle, flag)
-    with loading(pretrained, "model", sample_config), weights as source:
-        net, info = AutoModelForMaskedLM.from_pretrained(
-            **source,
-            config=config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    return net, check_report(net, info, pretrained, task_head=False)
 
 
 def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:

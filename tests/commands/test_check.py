@@ -282,21 +282,21 @@ def test_a_large_split_is_sampled_and_says_so(check, monkeypatch):
 def test_a_sample_is_drawn_from_all_chunks(encoder, monkeypatch):
     import pyarrow as pa
 
-    from lit_ft.models.load import load_tokenizer
+    from lit_ft.models.load import Pretrained
 
     monkeypatch.setattr("lit_ft.data.facts.BATCH_ROWS", 2)
     texts = pa.chunked_array([["the " * n for n in part] for part in ([1, 2, 3, 4, 5], [6, 7], [8, 9, 10])])
     positions = np.array([0, 2, 3, 4, 7, 9])
-    found = measure_lengths(texts, positions, load_tokenizer(str(encoder)), 64, [64], False, "x")
+    found = measure_lengths(texts, positions, Pretrained.of(str(encoder)).tokenizer(), 64, [64], False, "x")
     assert (found.measured, found.mean, found.max) == (6, (1 + 3 + 4 + 5 + 8 + 10) / 6 + 2, 12)
 
 
 def test_a_sample_is_always_the_same_one_and_without_repetition(encoder, monkeypatch):
     import pyarrow as pa
 
-    from lit_ft.models.load import load_tokenizer
+    from lit_ft.models.load import Pretrained
 
-    tokenizer = load_tokenizer(str(encoder))
+    tokenizer = Pretrained.of(str(encoder)).tokenizer()
     texts = pa.chunked_array([["the " * n for n in range(1, 401)]])
 
     def mean() -> float:

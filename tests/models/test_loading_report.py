@@ -19,7 +19,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from lit_ft.errors import UserError
-from lit_ft.models import load as pretrained
+from lit_ft.models.load import Pretrained
 
 WEIGHTS = "model.safetensors"
 
@@ -38,9 +38,9 @@ def merge(folder: Path, **values: object) -> None:
 
 
 def load(folder: Path) -> torch.nn.Module:
-    config = pretrained.load_config(str(folder))
-    config.num_labels = 5
-    return pretrained.load_classifier(str(folder), config)
+    pretrained = Pretrained.of(str(folder))
+    pretrained.config.num_labels = 5
+    return pretrained.classifier()
 
 
 def save(config: PretrainedConfig, auto, folder: Path) -> Path:
@@ -64,8 +64,7 @@ def test_sound_folders_of_every_kind(family, auto, tmp_path):
     assert len(shared) >= len(own) - 2  # a pooler
     assert all(torch.equal(own[name], base[name.removeprefix(prefix)]) for name in shared)
     if type(config) in MODEL_FOR_MASKED_LM_MAPPING and family not in ("bart", "funnel"):
-        config = pretrained.load_config(str(tmp_path))
-        lacking = pretrained.load_masked_lm(str(tmp_path), config, "x.yaml")[1]
+        lacking = Pretrained.of(str(tmp_path)).masked_lm()[1]
         assert bool(lacking) == (auto is not AutoModelForMaskedLM)
         assert not [name for name in lacking if name.startswith(prefix)]
 
@@ -91,7 +90,7 @@ def test_another_prefix(prefix, folder):
     with pytest.raises(UserError, match=said):
         load(folder)
     with pytest.raises(UserError, match=said):
-        pretrained.load_masked_lm(str(folder), pretrained.load_config(str(folder)), "x.yaml")
+        Pretrained.of(str(folder)).masked_lm()
 
 
 @pytest.mark.parametrize("command", ["fit", "sft", "fill-mask"])
@@ -134,7 +133,7 @@ def test_another_shape(folder):
     with pytest.raises(UserError, match=message):
         load(folder)
     with pytest.raises(UserError, match=message):
-        pretrained.load_masked_lm(str(folder), pretrained.load_config(str(folder)), "x.yaml")
+        Pretrained.of(str(folder)).masked_lm()
 
 
 @pytest.mark.parametrize("name", ["encoder.layer.1.output.dense.weight", "embeddings.LayerNorm.bias"])
@@ -151,7 +150,7 @@ def test_what_may_be_left_over(folder):
     weights["bert.embeddings.position_ids"] = torch.arange(66)[None]
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     load(folder)
-    assert pretrained.load_masked_lm(str(folder), pretrained.load_config(str(folder)), "x.yaml")[1] == []
+    assert Pretrained.of(str(folder)).masked_lm()[1] == []
     rename(folder, lambda name: f"{name}.lora_A" if name.endswith("query.weight") else name)
     with pytest.raises(UserError, match="2 of 37 weights of the encoder are not in its files"):
         load(folder)

@@ -165,13 +165,13 @@ def test_xlnet_from_fit_to_predict(lit_ft, tmp_path, texts):
 def test_a_tokenizer_without_its_special_tokens_is_told(tmp_path, capfd):
     from families import BERT, family_tokenizer
 
-    from lit_ft.models.load import load_tokenizer
+    from lit_ft.models.load import Pretrained
 
     folder = family("bert", tmp_path / "m")
-    load_tokenizer(str(folder))
+    Pretrained.of(str(folder)).tokenizer()
     assert "[CLS]" not in capfd.readouterr().err
     family_tokenizer(BERT, "$A").save_pretrained(folder)
-    tokenizer = load_tokenizer(str(folder))
+    tokenizer = Pretrained.of(str(folder)).tokenizer()
     assert "has a [CLS] token but puts none into a text" in capfd.readouterr().err
     template = template_of(tokenizer)
     assert (template.before, template.after) == ([], [])  # as a pipeline does
@@ -181,11 +181,11 @@ def test_token_types_that_the_model_does_not_know_are_left_out(tmp_path):
     """A template of type 1 and embeddings of one type: an IndexError otherwise."""
     from families import ROBERTA, family_tokenizer
 
-    from lit_ft.models.load import load_tokenizer
+    from lit_ft.models.load import Pretrained
 
     folder = family("xlm-roberta", tmp_path / "m")
     family_tokenizer(ROBERTA, "<s>:0 $A:1 </s>:1").save_pretrained(folder)
-    assert "token_type_ids" not in load_tokenizer(str(folder)).model_input_names
+    assert "token_type_ids" not in Pretrained.of(str(folder)).tokenizer().model_input_names
 
 
 def test_fill_mask_leaves_them_out_too(tmp_path):

@@ -60,7 +60,7 @@ def test_building_the_sample_encoder_shows_no_bar(tmp_path, monkeypatch, capfd):
 
     monkeypatch.setenv("LIT_FT_CACHE", str(tmp_path / "cache"))
     logging.enable_progress_bar()
-    pretrained.load_config("sample")
+    assert pretrained.Pretrained.of("sample").config.model_type == "bert"
     assert capfd.readouterr().err == ""
 
 
@@ -287,7 +287,7 @@ def test_a_sentencepiece_model_alone(family, tmp_path):
     model.trainer_spec.unk_id = next(i for i, (_, _, kind) in enumerate(special) if kind == 2)
     (tmp_path / name).write_bytes(model.SerializeToString())
     AutoConfig.for_model(family).save_pretrained(tmp_path)
-    tokenizer = pretrained.load_tokenizer(str(tmp_path))
+    tokenizer = pretrained.Pretrained.of(str(tmp_path)).tokenizer()
     ends = {"t5": ([], ["</s>"]), "xlm-roberta": (["<s>"], ["</s>"])}
     before, after = ends.get(family, (["[CLS]"], ["[SEP]"]))
     expected = [*before, "\u2581the", "\u2581film", "\u2581", "a", *after]
@@ -297,7 +297,7 @@ def test_a_sentencepiece_model_alone(family, tmp_path):
     for damaged in (b"", b"no protobuf"):
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(UserError, match="cannot be read as a sentencepiece|cannot be used|a vocabulary"):
-            pretrained.load_tokenizer(str(tmp_path))
+            pretrained.Pretrained.of(str(tmp_path)).tokenizer()
 
 
 def test_a_dropout_that_the_model_lacks_is_told_with_its_place(lit_ft, work):
