@@ -75,7 +75,7 @@ class Dashboard(Callback):
         writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)
         datamodule = trainer.datamodule
         names = datamodule.labels.names
-        corpus = corpus_facts(datamodule.splits, datamodule.hparams, len(names))
+        corpus = corpus_facts(datamodule.splits, datamodule.text_source, len(names))
         writer.add_text("data/summary", corpus_table(corpus, names), step)
         if step == 0:
             drawn = figures.token_lengths(corpus["train"]["histogram"], datamodule.hparams["max_tokens"])

@@ -12,13 +12,17 @@ from lightning import LightningDataModule
 
 from lit_ft.classifier import batch_settings
 from lit_ft.classifier.optim import limit_in_words, limited
-from lit_ft.console import say
+from lit_ft.console import say, warn
 from lit_ft.data import splits
 from lit_ft.data.batching import GroupedBatchSampler, ResumableLoader
+from lit_ft.data.file_errors import find_files
+from lit_ft.data.files import columns_of
 from lit_ft.data.label_column import LabelType
 from lit_ft.data.labels import LabelMapping
-from lit_ft.data.splits import Split, SplitName, asks_hub, origin, prepare_split
+from lit_ft.data.source import SplitName, TextSource
+from lit_ft.data.splits import LabelRules, Split
 from lit_ft.data.tokens import EncodedRows, Truncation
+from lit_ft.errors import NoRows
 from lit_ft.models.checks import check_max_tokens
 from lit_ft.models.load import Pretrained, tokenizer_files, tokenizer_from_files
 
@@ -116,6 +120,8 @@ class YelpDataModule(LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         batch_settings.check_batch_settings(self.hparams)
+        self.text_source = TextSource.of(self.hparams)
+        self.label_rules = LabelRules(label_type, label_base, label_names)
         self.labels: LabelMapping | None = None
         self.pretrained: Pretrained | None = None  # the model of the tokenizer, if it was looked up already
         self.tokenizer: Any = None
@@ -152,13 +158,15 @@ class YelpDataModule(LightningDataModule):
             self.splits[split] = self._prepare(split)
 
     def _setup_train_and_validation(self, keep_train: bool) -> None:
-        h, own_validation = self.hparams, origin(self.hparams, "validation") is not None
+        h, own_validation = self.hparams, self.text_source.origin("validation") is not None
         if keep_train or not own_validation:
             train = self._prepare("train")
             where = h["train_path"] or h["source"]
             splits.check_same_train(self._fingerprint, train.fingerprint, keep_train, where)
             if not own_validation:
-                train, validation = splits.hold_out(train, h["validation_share"], h["split_seed"])
+                share, seed = h["validation_share"], h["split_seed"]
+                kept, held_out_rows = splits.hold_out(train.texts, train.labels, share, seed)
+                train, validation = train.take(kept), train.take(held_out_rows)
                 held_out = f"{crc32(validation.rows.positions.tobytes()):08x}"
                 if self._fingerprint is not None:  # a checkpoint's
                     splits.check_same_held_out(self._held_out, held_out)
@@ -172,12 +180,21 @@ class YelpDataModule(LightningDataModule):
             splits.warn_of_copies(self.splits["train"], self.splits["validation"])
 
     def _prepare(self, split: SplitName) -> Split:
-        prepared, self.labels = prepare_split(self.hparams, split, self.tokenizer, self.labels)
-        return prepared
+        h = self.hparams
+        try:
+            texts, self.labels = splits.read_texts(self.text_source, split, self.labels, self.label_rules)
+        except NoRows:
+            files = find_files([h["predict_path"]], "--data.predict_path") if split == "predict" else []
+            if len(files) != 1:
+                raise
+            warn(f"{files[0]} has no rows: the predictions are its header alone")
+            return splits.without_rows(columns_of(files[0]))
+        return splits.encode_texts(texts, self.tokenizer, h["max_tokens"], h["truncation"])
 
     def reads_hub(self, stage: str) -> bool:
         """Whether `setup` of this stage asks the Hub."""
-        return asks_hub(self.hparams, "train" if stage in ("fit", "validate") else cast(SplitName, stage))
+        split = "train" if stage in ("fit", "validate") else stage
+        return self.text_source.asks_hub(cast(SplitName, split))
 
     def class_counts(self) -> list[int]:
         """Training rows of each class, (C,)."""

@@ -210,6 +210,37 @@ class ResumableLoader(DataLoader):
         self._handed_out = sampler.start
 
 
+def pad(
+    rows: Sequence[np.ndarray],
+    value: int,
+    *,
+    multiple: int = 1,
+    most: int | None = None,
+    width: int | None = None,
+    side: str = "right",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fill B rows up to one width T, and mark what is not padding.
+
+    Args:
+        rows: Ids or labels of each row.
+        value: The padding.
+        multiple: T is the longest row's length, rounded up to a multiple of this,
+        most: but not past this.
+        width: T itself.
+        side: `right` or `left`.
+
+    Returns:
+        The rows, (B, T) int64, and a mask, (B, T) bool.
+    """
+    lengths = np.array([len(row) for row in rows])
+    width = width or int(widths_of(lengths, multiple, most).max())
+    places = np.arange(width)[:: -1 if side == "left" else 1]
+    mask = places[None, :] < lengths[:, None]
+    padded = np.full(mask.shape, value, dtype=np.int64)
+    padded[mask] = np.concatenate(rows)
+    return padded, mask
+
+
 class PaddingCollator:
     """Rows of unpadded ids -> one batch of Hugging Face's keys.
 
@@ -246,28 +277,29 @@ class PaddingCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """(B rows of `input_ids`, perhaps `labels` and `index`) -> tensors (B, T) and (B,), int64."""
-        lengths = np.array([len(row["input_ids"]) for row in rows])
-        longest = -(-int(lengths.max()) // self.pad_multiple) * self.pad_multiple
-        width = self.pad_length or min(longest, self.max_tokens)
-        places = np.arange(width)[:: -1 if self.padding_side == "left" else 1]
-        mask = places[None, :] < lengths[:, None]  # (B, T) bool
-        ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
-        ids[mask] = np.concatenate([row["input_ids"] for row in rows])
+        ids, mask = pad(
+            [row["input_ids"] for row in rows],
+            self.pad_token_id,
+            multiple=self.pad_multiple,
+            most=self.max_tokens,
+            width=self.pad_length,
+            side=self.padding_side,
+        )
         batch = {"input_ids": torch.from_numpy(ids)}
         if self.token_type_ids:
-            batch["token_type_ids"] = torch.from_numpy(self._types_of(mask, lengths))
+            batch["token_type_ids"] = torch.from_numpy(self._types_of(mask))
         batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
         for key in ("labels", "index"):
             if key in rows[0]:
                 batch[key] = torch.tensor([row[key] for row in rows], dtype=torch.int64)
         return batch
 
-    def _types_of(self, mask: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Where the tokens are, (B, T) bool, and how many, (B,) -> token types (B, T) int64."""
+    def _types_of(self, mask: np.ndarray) -> np.ndarray:
+        """Where the tokens are, (B, T) bool -> token types (B, T) int64."""
         before, own, after = self.types
         types = np.full(mask.shape, self.pad_type, dtype=np.int64)
         if any([self.pad_type, own, *before, *after]):  # BERT's are 0 everywhere
-            inside = (n - len(before) - len(after) for n in lengths)
+            inside = (n - len(before) - len(after) for n in mask.sum(1))
             types[mask] = np.concatenate([[*before, *[own] * n, *after] for n in inside])
         return types
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from datasets import Dataset
 from tqdm import tqdm
 
 from lit_ft.console import bar_pace
-from lit_ft.data.splits import Split, SplitName, asks_hub, origin
+from lit_ft.data.source import SplitName, TextSource
+from lit_ft.data.splits import Split
 from lit_ft.data.token_facts import lost_letters, special_token_ids, spread, unknown_id
-from lit_ft.data.tokens import fast_backend, template_of
+from lit_ft.data.tokens import content_hash, row_lengths, template_of, tokenise
 
 NUM_BARS = 50
 ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -24,36 +26,43 @@ def length_facts(full: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
     return {
         "rows": len(full),
         "tokens": int(full.sum()),
-        "mean": float(full.mean()),
-        "median": float(np.median(full)),
-        "p95": float(np.percentile(full, 95)),
-        "max": int(full.max()),
+        **_typical(full),
         "cut_rows": int((full > kept).sum()),
         "cut_tokens": int((full - kept).sum()),
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
 
 
-def corpus_facts(splits: Mapping[SplitName, Split], settings: Mapping[str, Any], num_labels: int) -> dict:
-    """The facts of each split that was read; `settings` are the data module's."""
+def _typical(lengths: np.ndarray) -> dict[str, Any]:
+    """What sums lengths up, (N,)."""
+    return {
+        "mean": float(lengths.mean()),
+        "median": float(np.median(lengths)),
+        "p95": float(np.percentile(lengths, 95)),
+        "max": int(lengths.max()),
+    }
+
+
+def corpus_facts(splits: Mapping[SplitName, Split], source: TextSource, num_labels: int) -> dict:
+    """The facts of each of a classifier's splits that was read, as plain values."""
     found: dict[str, Any] = {}
     for name in filter(splits.__contains__, ORDER):
         split = splits[name]
-        where = settings[f"{name}_path"] or settings["source"]
-        own = origin(settings, name) is not None
-        found[name] = split_facts(split, num_labels, where if own else "held out of train")
-        found[name]["from_hub"] = asks_hub(settings, name if own else "train")
+        full = split.rows.encoded.data.column("full_length").to_numpy().astype(np.int64)[split.rows.positions]
+        facts = {**length_facts(full, split.rows.lengths), **source.facts(name)}
+        facts |= {"fingerprint": split.fingerprint, "empty_rows": len(split.table) - len(split.texts)}
+        if split.labels is not None:
+            facts["class_counts"] = np.bincount(split.labels, minlength=num_labels).tolist()
+        found[name] = facts
     return found
 
 
-def split_facts(split: Split, num_labels: int, where: str) -> dict[str, Any]:
-    """The facts of a classifier's split, as plain values."""
-    full = split.rows.encoded.data.column("full_length").to_numpy().astype(np.int64)[split.rows.positions]
-    facts = {**length_facts(full, split.rows.lengths), "where": where, "fingerprint": split.fingerprint}
-    facts["empty_rows"] = len(split.table) - len(split.texts)
-    if split.labels is not None:
-        facts["class_counts"] = np.bincount(split.labels, minlength=num_labels).tolist()
-    return facts
+def row_facts(texts: Dataset, rows: Dataset) -> dict[str, Any]:
+    """The facts of a masked LM's split: its texts, and the rows that were made of them."""
+    lengths = row_lengths(rows)
+    tokens = int(lengths.sum())
+    counts = {"texts": len(texts), "rows": len(lengths), "tokens": tokens, "mean": tokens / len(lengths)}
+    return {**counts, "fingerprint": content_hash(texts)}
 
 
 LIMITS = (128, 256, 512)  # shown beside the `max_tokens` that is set
@@ -113,17 +122,16 @@ def measure_lengths(
     if sampled:
         drawn = np.random.default_rng(SAMPLE_SEED).choice(len(positions), SAMPLE_ROWS, replace=False)
         positions = positions[np.sort(drawn)]
-    backend, around = fast_backend(tokenizer), template_of(tokenizer).size
+    around = template_of(tokenizer).size
     unknown, special = unknown_id(tokenizer), special_token_ids(tokenizer)
     lengths, num_unknown, num_special = [], 0, 0
     with tqdm(
         total=len(positions), desc=description, unit=" rows", delay=2, leave=False, **bar_pace()
     ) as bar:
         for batch in _batches(texts, positions):
-            for encoded in backend.encode_batch_fast(batch, add_special_tokens=False):
-                ids = encoded.ids
+            for ids in tokenise(batch, tokenizer):
                 lengths.append(len(ids) + around)
-                num_unknown += ids.count(unknown)
+                num_unknown += 0 if unknown is None else ids.count(unknown)
                 num_special += not special.isdisjoint(ids)
             bar.update(len(batch))
     full = np.array(lengths, dtype=np.int64)  # (N,)
@@ -131,10 +139,7 @@ def measure_lengths(
     return TokenLengths(
         measured=len(full),
         sampled=sampled,
-        mean=float(full.mean()),
-        median=float(np.median(full)),
-        p95=float(np.percentile(full, 95)),
-        max=int(full.max()),
+        **_typical(full),
         unknown=None if unknown is None else num_unknown / max(num_own, 1),
         lost_letters=lost_letters(texts.take(pa.array(spread(positions))).to_pylist(), tokenizer),
         special_texts=num_special,

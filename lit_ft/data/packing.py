@@ -11,7 +11,17 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_ft.console import quiet_datasets
 from lit_ft.data.token_facts import TokenFacts, token_facts, warn_of_tokens
-from lit_ft.data.tokens import BAR_ROWS, Template, encode, fast_backend, measure_cut, row_lengths, template_of
+from lit_ft.data.tokens import (
+    BAR_ROWS,
+    IDS,
+    Template,
+    encode,
+    fast_backend,
+    measure_cut,
+    row_lengths,
+    template_of,
+    tokenise,
+)
 from lit_ft.errors import UserError
 
 Layout = Literal["pack", "truncate"]
@@ -70,20 +80,15 @@ def _pack(
     table: Dataset, tokenizer: PreTrainedTokenizerBase, block: int, description: str, where: str
 ) -> tuple[Dataset, str]:
     template = template_of(tokenizer)
-    before, after = template.before, template.after
+    before, after = (np.array(ids, np.int32) for ids in (template.before, template.after))
     separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     if separator is None:
         raise UserError(
             "expected a tokenizer with a separator token, to join texts with, found none in "
             f"{type(tokenizer).__name__}; set --data.layout=truncate"
         )
-    room = block - len(before) - len(after)
-    if room < 1:
-        least = len(before) + len(after) + 1
-        raise UserError(
-            f"expected data.max_tokens of at least {least}, found {block}; set --data.max_tokens=256"
-        )
-    tokens = _tokenise(table.select_columns(["text"]), tokenizer, description)
+    room = template.room(block)
+    tokens = _ids_of(table.select_columns(["text"]), tokenizer, description)
     _look_at_tokens(tokens, table, tokenizer, None, where)
 
     def join(batch: pa.Table) -> pa.Table:
@@ -91,17 +96,16 @@ def _pack(
         lengths = column.value_lengths().to_numpy()
         body, tail = blocks_of(column.flatten().to_numpy(), lengths, separator, room)
         rows = [*body] + ([tail] if len(tail) > SHORTEST_TAIL * room else [])
-        parts = (part for row in rows for part in (before, row, after))
-        flat = np.concatenate([np.empty(0, np.int32), *parts]).astype(np.int32)
-        offsets = np.cumsum([0] + [len(before) + len(row) + len(after) for row in rows]).astype(np.int32)
-        return pa.table({"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))})
+        return pa.table({"input_ids": pa.array([np.concatenate([before, row, after]) for row in rows], IDS)})
 
     packed = tokens.with_format("arrow").map(
         join,
         batched=True,
         batch_size=JOINED_TEXTS,
         features=FEATURES,
-        new_fingerprint=Hasher.hash((PACKING_VERSION, tokens._fingerprint, block, separator, before, after)),
+        new_fingerprint=Hasher.hash(
+            (PACKING_VERSION, tokens._fingerprint, block, separator, template.before, template.after)
+        ),
         desc="packing",
     )
     if len(packed) == 0:
@@ -110,7 +114,7 @@ def _pack(
             f"expected texts for at least one block of {block} tokens, found {found} tokens "
             f"in {len(tokens)} texts; set --data.max_tokens lower or --data.layout=truncate"
         )
-    return packed.with_format(None), _describe(tokens, packed, block, len(before) + len(after))
+    return packed.with_format(None), _describe(tokens, packed, block, template.size)
 
 
 def blocks_of(
@@ -138,21 +142,14 @@ def blocks_of(
     return joined[:num_full].reshape(-1, room), joined[num_full:]
 
 
-def _tokenise(texts: Dataset, tokenizer: PreTrainedTokenizerBase, description: str) -> Dataset:
+def _ids_of(texts: Dataset, tokenizer: PreTrainedTokenizerBase, description: str) -> Dataset:
     """The ids of every text, uncut, without special tokens: cached on its own, for any block size."""
     backend = fast_backend(tokenizer)
     reading = Hasher.hash(backend.to_str()), backend.encode_special_tokens
     fingerprint = Hasher.hash((PACKING_VERSION, texts._fingerprint, *reading))
 
-    def tokenise(batch: dict[str, list]) -> pa.Table:
-        # encode_batch_fast leaves out the offsets, which nobody reads; the backend warns of no length.
-        rows = [e.ids for e in backend.encode_batch_fast(batch["text"], add_special_tokens=False)]
-        offsets = np.cumsum([0] + [len(ids) for ids in rows]).astype(np.int32)
-        flat = np.fromiter((i for ids in rows for i in ids), dtype=np.int32, count=offsets[-1])
-        return pa.table({"input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))})
-
     return texts.map(
-        tokenise,
+        lambda batch: pa.table({"input_ids": pa.array(tokenise(batch["text"], tokenizer), IDS)}),
         batched=True,
         batch_size=1000,
         remove_columns=["text"],

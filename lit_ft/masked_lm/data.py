@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
@@ -17,15 +16,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from lit_ft.console import say, warn
+from lit_ft.console import say
 from lit_ft.data.batching import GroupedBatchSampler
-from lit_ft.data.corpus import select_texts
-from lit_ft.data.duplicates import normalised_keys
-from lit_ft.data.holdout import shown_share, stratified_split
+from lit_ft.data.facts import row_facts
 from lit_ft.data.packing import lay_out
-from lit_ft.data.splits import SplitName, asks_hub, origin, read_split
-from lit_ft.data.tokens import content_hash
-from lit_ft.errors import UserError
+from lit_ft.data.source import SplitName, TextSource
+from lit_ft.data.splits import hold_out
 from lit_ft.masked_lm.masking import MaskingCollator
 from lit_ft.masked_lm.settings import SAMPLE_CONFIG, DataSettings
 
@@ -53,63 +49,29 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Mask
     Raises:
         UserError: A mistake in the data or its settings, in one line.
     """
-    train = _read_texts(data, "train")
-    if origin(vars(data), "validation") is not None:
-        held_out = _read_texts(data, "validation")
+    source = TextSource.of(vars(data), SAMPLE_CONFIG)
+    train = _read_texts(source, "train")
+    if source.origin("validation") is not None:
+        validation = _read_texts(source, "validation")
     else:
-        texts = train
-        train, held_out = hold_out(texts, data.validation_share, data.split_seed)
-        share = shown_share(np.zeros(len(texts)), np.zeros(len(held_out)), data.validation_share)
-        say(f"validation: {len(held_out):,} texts held out of train ({share})")
+        kept, held_out = hold_out(train, None, data.validation_share, data.split_seed)
+        train, validation = train.select(kept), train.select(held_out)
     rows, facts, notes = {}, {}, []
-    for split, texts in (("train", train), ("validation", held_out)):
+    texts_of: dict[SplitName, Dataset] = {"train": train, "validation": validation}
+    for split, texts in texts_of.items():
         rows[split], lost = lay_out(
             texts, tokenizer, data.layout, data.max_tokens, f"tokenising {split}", where=split
         )
         notes.append(f"{split}: {lost}")
         say(notes[-1])
-        facts[split] = _facts(data, split, texts, row_lengths(rows[split]))
+        facts[str(split)] = {**row_facts(texts, rows[split]), **source.facts(split)}
     return MaskedLMRows(rows["train"], rows["validation"], facts, notes)
 
 
-def _facts(data: DataSettings, split: Any, texts: Dataset, lengths: np.ndarray) -> dict[str, Any]:
-    named = origin(vars(data), split) is not None
-    where = vars(data)[f"{split}_path"] or data.source if named else "held out of train"
-    tokens = int(lengths.sum())
-    counts = {"texts": len(texts), "rows": len(lengths), "tokens": tokens, "mean": tokens / len(lengths)}
-    from_hub = asks_hub(vars(data), split if named else "train")
-    return {**counts, "where": where, "from_hub": from_hub, "fingerprint": content_hash(texts)}
-
-
-def _read_texts(data: DataSettings, split: SplitName) -> Dataset:
-    table, where = read_split(vars(data), split, SAMPLE_CONFIG)
-    texts, num_dropped = select_texts(
-        table,
-        text_column=data.text_column,
-        label_column=None,
-        on_empty=data.on_empty,
-        unescape=data.unescape,
-        strip_html_breaks=data.strip_html_breaks,
-        where=where,
-    )
-    if num_dropped:
-        warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are left out")
+def _read_texts(source: TextSource, split: SplitName) -> Dataset:
+    texts, _, where = source.read_texts(split)
     say(f"{split}: {len(texts):,} texts of {where}")
     return texts
-
-
-def hold_out(texts: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
-    """The texts without a random share of them, and that share; both in the texts' order, no text in both."""
-    keys = normalised_keys(texts.data.column("text"), "comparing texts")
-    if len(texts) < 2:
-        raise UserError(
-            f"expected two texts or more, to hold one out for evaluation, found {len(texts)}; "
-            "give more texts or set --data.validation_path"
-        )
-    if len(np.unique(keys)) == 1:
-        warn("all texts are equal: those held out are copies of those trained on")
-    kept, held_out = stratified_split(np.zeros(len(texts), np.int64), share, seed, keys)
-    return texts.select(kept), texts.select(held_out)
 
 
 class EpochSampler(Sampler[int]):
@@ -212,10 +174,3 @@ class EpochStart(TrainerCallback):
         total = self.sampler.batches.batch_size
         first = step % -(-len(self.sampler) // total) * total
         return list(self.sampler)[first : first + total]
-
-
-def row_lengths(dataset: Dataset) -> np.ndarray:
-    """Tokens of each row, (N,) int64; follows a selection or shuffle of the rows, unlike the bare table."""
-    batches = dataset.select_columns(["input_ids"]).with_format("arrow").iter(10_000)
-    lengths = [pc.list_value_length(batch["input_ids"]).to_numpy() for batch in batches]
-    return np.concatenate(lengths or [[]]).astype(np.int64)

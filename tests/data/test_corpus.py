@@ -15,17 +15,14 @@ from conftest import SHARED
 from corpus_files import FLAG, in_folder, read, refused, write  # noqa: F401
 
 from lit_ft.console import quiet
-from lit_ft.data.corpus import class_names, read_files, read_hub, select_texts
+from lit_ft.data.corpus import class_names, read_files, read_hub
+from lit_ft.data.source import TextSource
 
 
-def select(table, **settings):
-    settings = {
-        "text_column": "text",
-        "label_column": "label",
-        "on_empty": "drop",
-        "where": "r.csv",
-    } | settings
-    return select_texts(table, **settings)
+def select(table, where="r.csv", label_column="label", **settings):
+    """The texts that are left, and how many were dropped."""
+    texts = TextSource(label_column=label_column, **settings).select(table, where)
+    return texts, len(table) - len(texts)
 
 
 # --- cache
@@ -48,7 +45,7 @@ def test_second_selection_comes_from_the_cache(monkeypatch):
     table = read_files(write("a.csv", "label,text\n1,a\n2, \n"), flag=FLAG)
     first, dropped = select(table)
     monkeypatch.setattr(
-        "lit_ft.data.corpus.pc.utf8_trim_whitespace", lambda text: pytest.fail("not from the cache")
+        "lit_ft.data.source.pc.utf8_trim_whitespace", lambda text: pytest.fail("not from the cache")
     )
     second, dropped_again = select(table)
     assert second[:] == first[:] and dropped == dropped_again == 1
@@ -77,7 +74,7 @@ def test_rows_are_counted_before_empty_texts_are_dropped():
 
 
 def test_rows_go_on_across_batches(monkeypatch):
-    monkeypatch.setattr("lit_ft.data.corpus.BATCH_ROWS", 3)
+    monkeypatch.setattr("lit_ft.data.source.BATCH_ROWS", 3)
     table = datasets.Dataset.from_dict({"text": ["", *"bcdefg", None], "label": list(range(8))})
     selected, dropped = select(table)
     assert dropped == 2

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.data.holdout import shown_share, stratified_split
-from lit_ft.masked_lm import data as mlm_data
+from lit_ft.data.splits import hold_out
 
 
 def test_split_keeps_shares_and_is_seeded():
@@ -50,8 +50,8 @@ def test_without_copies_a_split_stays_what_it_was():
     for keys in (None, np.random.default_rng(2).permutation(1000)):
         _, validation = stratified_split(labels, 0.1, 3, keys)
         assert crc32(validation.astype(np.int64).tobytes()) == 878610923
-    _, held_out = mlm_data.hold_out(Dataset.from_dict({"text": [f"text {i}" for i in range(120)]}), 0.05, 3)
-    assert held_out["text"][:] == [f"text {i}" for i in (23, 30, 35, 58, 64, 84)]
+    texts = Dataset.from_dict({"text": [f"text {i}" for i in range(120)]})
+    assert hold_out(texts, None, 0.05, 3)[1].tolist() == [23, 30, 35, 58, 64, 84]
 
 
 def shares(
@@ -99,7 +99,7 @@ def test_one_text_a_class_is_split_by_rows(capsys):
         *(stratified_split(labels, 0.1, 0, keys) for keys in (labels, None)), strict=True
     ):
         assert np.array_equal(found, expected)
-    kept, held_out = mlm_data.hold_out(Dataset.from_dict({"text": ["So good!", "so  good"]}), 0.1, 0)
+    kept, held_out = hold_out(Dataset.from_dict({"text": ["So good!", "so  good"]}), None, 0.1, 0)
     assert len(kept) == len(held_out) == 1 and "warning: all texts are equal" in capsys.readouterr().err
 
 
@@ -121,7 +121,7 @@ def test_copies_that_differ_in_case_and_spacing_stay_together(encoder, work, cap
     settings = {"train_path": "twice.csv", "max_tokens": 64, "tokenizer": str(encoder)}
     data = YelpDataModule(**settings, validation_share=0.2)
     data.setup("fit")
-    assert "validation: 24 rows held out of train (data.validation_share=0.2)\n" in capfd.readouterr().out
+    assert "validation: 24 texts held out of train (data.validation_share=0.2)\n" in capfd.readouterr().out
     numbers = [{row % 80 if row < 120 else row for row in s.source_rows - 1} for s in data.splits.values()]
     assert not numbers[0] & numbers[1]
 
