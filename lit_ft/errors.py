@@ -56,11 +56,6 @@ def first_line(error: BaseException) -> str:
     return shorten(line, 160)
 
 
-def shorten(text: str, most: int) -> str:
-    """The text, or its beginning and three dots, `most` characters in all."""
-    return text if len(text) <= most else text[: most - 3].rstrip() + "..."
-
-
 def one_line(text: str) -> str:
     """A message as one line that any terminal shows as it is.
 
@@ -117,14 +112,20 @@ def unwritable(ex: BaseException | None) -> str | None:
     return f"No space left on device, working in {Path.cwd()}" if was_cut_short else None
 
 
+def shorten(text: str, most: int = 40) -> str:
+    """The text, or its beginning and three dots."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def quoted(names: Iterable[str], most: int = 12) -> str:
     """The names in quotes with commas between, short enough for one line."""
-    shown = [f"'{shorten(name, 40)}'" for name in names]
+    shown = [f"'{shorten(name)}'" for name in names]
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
 def rows_in_words(rows: "Sequence[int] | np.ndarray", most: int = 3) -> str:
-    """Row numbers: `row 4`, `rows 4 and 9`, or the first of many and how many more."""
-    shown = [f"{row:,}" for row in sorted(rows)[:most]]
-    last = f"{len(rows) - most:,} more" if len(rows) > most else shown.pop()
-    return f"rows {', '.join(shown)} and {last}" if shown else f"row {last}"
+    """`row 4`, `rows 4 and 9`, or the first `most` and how many more."""
+    shown = [f"{row:,}" for row in rows[:most]]
+    if (more := len(rows) - len(shown)) > 0:
+        return f"rows {', '.join(shown)} and {more:,} more"
+    return f"row {shown[0]}" if len(shown) == 1 else f"rows {', '.join(shown[:-1])} and {shown[-1]}"

@@ -17,7 +17,7 @@ from lit_ft.data.file_errors import codec_of, not_utf8
 from lit_ft.data.headers import clean_names, is_a_row
 from lit_ft.data.quotes import Content, Quotes, are_letters, count_breaks, label_values, look_at_enclosed
 from lit_ft.data.reading import Kind
-from lit_ft.errors import UserError, shorten
+from lit_ft.errors import UserError
 
 HEAD_BYTES = 1 << 18
 CHUNK_BYTES = 1 << 22
@@ -102,7 +102,7 @@ class Dialect:
                 f"{width} names above them, with nothing before it, or give {flag} another file"
             )
         line, row = found
-        shown = _in_short(self.separator.join(row))
+        shown = _short(self.separator.join(row))
         what = f"expected {self.width} values, as in the header, found {len(row)} in '{shown}'"
         return UserError(f"{path}, line {line}: {what}; {mend}")
 
@@ -267,11 +267,11 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
     if closing is None:
         what = "a quote opens and never closes"
     else:
-        tail = _in_short(content[closing : closing + 100].decode("utf-8", "replace").splitlines()[0])
+        tail = _short(content[closing : closing + 100].decode("utf-8", "replace").splitlines()[0])
         first = content[place:closing].decode("utf-8", "replace").strip()
         written = 'as \\"' if first.endswith('\\"') else "alone"
         what = (
-            f"expected a separator after the closing quote of {_in_short(first)}, found '{tail}'; a quote "
+            f"expected a separator after the closing quote of {_short(first)}, found '{tail}'; a quote "
             f'within a value is written twice (""), not {written}'
         )
     raise UserError(f"{path}, line {line}: {what}; mend it, or give {flag} another file")
@@ -371,5 +371,6 @@ def _named(dialect: Dialect, names: list[str], rows: list[list[str]]) -> list[st
     return names
 
 
-def _in_short(text: str) -> str:
-    return shorten(" ".join(text.split()), EXAMPLE_LETTERS)
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= EXAMPLE_LETTERS else text[: EXAMPLE_LETTERS - 3] + "..."

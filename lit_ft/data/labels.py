@@ -29,7 +29,7 @@ from lit_ft.data.label_names import (
     refuse_undeclared,
     span,
 )
-from lit_ft.errors import UserError, one_line, shorten
+from lit_ft.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,8 @@ class LabelMapping:
 
 
 def _cut(name: str) -> str:
-    return shorten(one_line(name), 40)  # what is not seen, such as a zero-width space, is escaped
+    name = one_line(name)  # what is not seen, such as a zero-width space, is escaped
+    return name if len(name) <= 40 else name[:37] + "..."
 
 
 def _single(value: Any, where: str) -> UserError:

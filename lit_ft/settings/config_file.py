@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from lit_ft.errors import UserError, shorten
+from lit_ft.errors import UserError
 
 MOST_NODES = 100_000  # nine anchors, each a list of the last one nine times, are 400 million values
 
@@ -62,7 +62,7 @@ def _read(path: str) -> ConfigFile:
     if root is None:
         raise UserError(f"{path}: expected settings such as 'data:', found an empty file")
     if not isinstance(root, yaml.MappingNode):
-        found = "a list" if isinstance(root, yaml.SequenceNode) else f"only {shown_value(root.value)}"
+        found = "a list" if isinstance(root, yaml.SequenceNode) else f"only {shorten(root.value)}"
         raise UserError(f"{path}: expected a mapping of settings such as 'data:', found {found}")
     config = ConfigFile(path)
     _note_keys(root, "", config)
@@ -128,9 +128,10 @@ def is_odd_number(value: str) -> bool:
     return re.fullmatch(r"[-+]?(0[0-7_]+|[\d_]+(:[0-5]?\d)+(\.\d*)?)", value) is not None
 
 
-def shown_value(value: str) -> str:
+def shorten(value: str) -> str:
     """A value for a message: quoted unless it is a number, a list or a mapping; at most 80 characters."""
-    text = shorten(" ".join(str(value).split()), 80)
+    text = " ".join(str(value).split())
+    text = text if len(text) <= 80 else text[:77] + "..."
     return text if re.match(r"[\[{]|-?[\d.]+$", text) else f"'{text}'"
 
 

@@ -7,6 +7,7 @@ from lit_ft.data.label_column import LabelColumn
 from lit_ft.data.label_findings import findings
 from lit_ft.data.label_names import look_alikes, spelled
 from lit_ft.data.labels import LabelMapping
+from lit_ft.errors import rows_in_words
 
 
 def found(labels, texts=None, names=None, base=None, declared=None, **kwargs):
@@ -138,3 +139,8 @@ def test_how_labels_are_written(labels, warns, part):
     said, lines = found(labels)
     assert [(kind, unsound, loud) for kind, _, unsound, loud in said] == [("written", False, warns)]
     assert part in lines
+
+
+def test_rows_in_words():
+    said = [rows_in_words(range(1, n)) for n in (2, 3, 5)]
+    assert said == ["row 1", "rows 1 and 2", "rows 1, 2, 3 and 1 more"]

@@ -10,8 +10,6 @@ import pytest
 import yaml
 from conftest import one_line, review, run_cli, with_a_flipped_bit, write_csv
 
-from lit_ft.errors import rows_in_words
-
 ROWS = [(i % 5 + 1, review(i % 5 + 1, i // 5)) for i in range(20)]
 
 
@@ -319,9 +317,3 @@ def test_yelp_without_network_ends_within_ten_seconds(tmp_path):
     # Processor time, which another job on the machine does not stretch; waiting is the probe's 2 s at most.
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert seconds < 10
-
-
-def test_rows_in_words():
-    said = [rows_in_words(range(1, n)) for n in (2, 3, 5)]
-    assert said == ["row 1", "rows 1 and 2", "rows 1, 2, 3 and 1 more"]
-    assert rows_in_words([9000, 2, 5], most=2) == "rows 2, 5 and 1 more"
