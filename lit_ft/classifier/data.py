@@ -34,20 +34,20 @@ class YelpDataModule(LightningDataModule):
 
     Args:
         source: Where the splits come from: a dataset on the Hugging Face Hub such as
-            `Yelp/yelp_review_full`, a local dataset folder, or `sample`, the embedded reviews. Ignored if
-            `train_path` is given.
+            `Yelp/yelp_review_full`, a local dataset folder, or `sample`, the embedded reviews. Not read
+            if `train_path` is given.
         subset: Name of the Hub dataset's subset (its configuration), if it has several.
         train_split: Name of the Hub dataset's split to train on.
-        validation_split: Name of the Hub dataset's split to validate on. Without one, part of the training
+        validation_split: Name of the Hub dataset's split to validate on. Without one, a part of the training
             split is held out (`validation_share`).
         test_split: Name of the Hub dataset's split to test on.
         train_path: File or glob to train on: .csv, .tsv, .jsonl, .json or .parquet.
-        validation_path: File or glob to validate on; else part of the training split is held out.
+        validation_path: File or glob to validate on; by default a part of the training split is held out.
         test_path: File or glob to test on.
         predict_path: File or glob of texts to predict, with or without labels.
         predict_output: File that `predict` writes; default `predictions.csv` in the run folder.
-        text_column: Name of the column with the texts.
-        label_column: Name of the column with the labels.
+        text_column: Name of the column that holds the text.
+        label_column: Name of the column that holds the label.
         label_type: What labels are. `numbers`: whole numbers, in numerical order; `names`: strings, in
             alphabetical order. `auto` chooses numbers only if every value is a whole number, and not if some
             are written like codes or versions (007; 1.0 beside 1.10).
@@ -59,12 +59,12 @@ class YelpDataModule(LightningDataModule):
         validation_share: Share of the training split held out for validation, stratified by label, if no
             validation data is given. Equal texts stay on one side.
         split_seed: Chooses the rows that are held out, and those that are measured if a limit of the trainer
-            selects a part. Separate from the run's seed, so that runs with different seeds are validated on
-            the same rows.
+            selects a part. It is separate from the run's seed, so that runs with different seeds are
+            validated on the same rows.
         unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
             backslash and a quote become a quote.
         strip_html_breaks: Turn `<br />` into a line break.
-        on_empty: What to do with rows without text: drop them (with a warning), or stop.
+        on_empty: What to do with rows without text: drop them (counted in a warning), or stop.
         max_tokens: Longest input in tokens, special tokens included; longer texts are cut.
         truncation: What is kept of a longer text: its head, its tail, or about a quarter of head and three
             quarters of tail.
@@ -78,7 +78,7 @@ class YelpDataModule(LightningDataModule):
         token_budget: Maximum tokens per step and device, padding included: fewer long or more short texts per
             step, each with the same weight in an epoch's gradients.
         group_by_length: Put texts of similar length into a batch, so that little padding is computed.
-        num_workers: Processes that prepare batches; 0 prepares them in the training process.
+        num_workers: Processes that prepare batches during training; 0 prepares them in the training process.
         seed: Chooses the order of the training batches.
         tokenizer: Model folder or Hub name of the tokenizer.
     """
