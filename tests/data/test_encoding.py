@@ -124,11 +124,11 @@ def test_content_hash_knows_texts_and_their_borders():
 def test_cut_is_counted():
     encoded, _ = encode(table(), word_tokenizer(), 12, "head", "test")
     full = encoded["full_length"][:]
-    num_cut, lost = sum(n > 12 for n in full), sum(max(0, n - 12) for n in full)
-    assert num_cut > 0 and describe_cut(encoded, 12) == (
-        f"{num_cut} ({num_cut / 4:.1%}) are longer than 12 tokens; the cut loses {lost / sum(full):.1%} of all "
-        "tokens"
+    num_cut, lost = sum(n > 12 for n in full), sum(max(0, n - 12) for n in full) / sum(full)
+    expected = (
+        f"{num_cut} ({num_cut / 4:.1%}) are longer than 12 tokens; the cut loses {lost:.1%} of all tokens"
     )
+    assert num_cut > 0 and describe_cut(encoded, 12) == expected
 
 
 def test_no_room_beside_the_special_tokens():
