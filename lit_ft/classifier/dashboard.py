@@ -14,6 +14,7 @@ from lit_ft.classifier.metrics import Outcomes
 from lit_ft.classifier.tracking import LossHistory
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.splits import Split
+from lit_ft.errors import shorten
 from lit_ft.launcher import global_rank
 from lit_ft.machine import hardware, library_versions
 from lit_ft.report import figures
@@ -75,7 +76,7 @@ class Dashboard(Callback):
         writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)
         datamodule = trainer.datamodule
         names = datamodule.labels.names
-        corpus = corpus_facts(datamodule.splits, datamodule.hparams, len(names))
+        corpus = corpus_facts(datamodule.splits, datamodule.text_source, len(names))
         writer.add_text("data/summary", corpus_table(corpus, names), step)
         if step == 0:
             drawn = figures.token_lengths(corpus["train"]["histogram"], datamodule.hparams["max_tokens"])
@@ -178,8 +179,3 @@ def mistake_rows(
         )
         for entry in entries
     ]
-
-
-def shorten(text: str, most: int) -> str:
-    """The text, or its beginning."""
-    return text if len(text) <= most else text[: most - 1].rstrip() + "\u2026"

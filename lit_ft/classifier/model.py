@@ -3,6 +3,7 @@
 B rows a batch, T tokens after padding, C classes.
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.nn import functional as F
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from lit_ft.classifier.loss import cross_entropy, mean_over_processes, weights_of
 from lit_ft.classifier.metrics import ClassifierMetrics, Outcomes
@@ -23,7 +24,7 @@ from lit_ft.errors import UserError
 from lit_ft.models import heads
 from lit_ft.models.checks import refuse_without_classifier, take_padding_token
 from lit_ft.models.inputs import SEES_PADDING, by_length
-from lit_ft.models.load import DROPOUTS, classifier_from_config, load_classifier, load_config, set_dropout
+from lit_ft.models.load import DROPOUTS, Pretrained, classifier_from_config, set_dropout
 from lit_ft.models.names import needs_hub
 from lit_ft.speed import host
 from lit_ft.speed.attention import attend_in_pieces
@@ -83,6 +84,7 @@ class BertClassifier(LightningModule):
         for name in ("learning_rate", "weight_decay"):
             if not 0 <= self.hparams[name] < float("inf"):
                 raise UserError(f"expected a finite model.{name} of at least 0, found {self.hparams[name]}")
+        self.pretrained: Pretrained | None = None  # the encoder to start from, once it was looked up
         self.net: PreTrainedModel | None = None
         self.confusion: dict[str, list[list[int]] | None] = {}
         self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"
@@ -95,18 +97,22 @@ class BertClassifier(LightningModule):
 
     # ---- building ------------------------------------------------------------------------------
 
-    def encoder_config(self, places: Mapping[str, str] | None = None) -> PretrainedConfig:
-        """The encoder's own config with the dropouts that were asked for; refuses one that it lacks.
+    def start_from(self, pretrained: Pretrained, places: Mapping[str, str] | None = None) -> Pretrained:
+        """Check an encoder's config and set the dropouts that were asked for in it; loads no weights.
 
         Args:
-            places: Where settings are written that are no flags, such as `model.hidden_dropout`.
+            pretrained: The encoder that `build` loads later.
+            places: File and line of each setting that is no flag, such as `model.hidden_dropout`.
+
+        Raises:
+            UserError: The encoder takes no classifier head, or has no such dropout.
         """
-        config = load_config(self.hparams["pretrained"])
-        refuse_without_classifier(config, self.hparams["pretrained"])
+        refuse_without_classifier(pretrained.config, pretrained.name)
         for name in DROPOUTS:
             if self.hparams[name] is not None:
-                set_dropout(config, name, self.hparams[name], (places or {}).get(f"model.{name}"))
-        return config
+                set_dropout(pretrained.config, name, self.hparams[name], (places or {}).get(f"model.{name}"))
+        self.pretrained = pretrained
+        return pretrained
 
     def build(
         self,
@@ -124,7 +130,10 @@ class BertClassifier(LightningModule):
             tokenizer: Whose padding token the batches hold.
         """
         h = self.hparams
-        config = self.encoder_config()
+        encoder = self.pretrained or self.start_from(
+            Pretrained.of(h["pretrained"], allow_pickle=h["allow_pickle"])
+        )
+        config = copy.deepcopy(encoder.config)
         if tokenizer is not None:
             take_padding_token(config, tokenizer, h["pretrained"])
         head = heads.plan(config, label_names)
@@ -133,8 +142,7 @@ class BertClassifier(LightningModule):
         config.label2id = {name: i for i, name in enumerate(label_names)}
         config.problem_type = "single_label_classification"
         weights = weights_of(h["class_weights"], label_names, class_counts)
-        net = load_classifier(h["pretrained"], config, h["allow_pickle"], head)
-        self._assemble(net, weights, ordered)
+        self._assemble(encoder.classifier(config, head), weights, ordered)
         self.from_hub = needs_hub(h["pretrained"])
 
     def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, ordered: bool) -> None:

@@ -109,7 +109,8 @@ class FiniteSteps(Callback):
         what = f"the loss is {step.losses[bad.index(True)].item()}" if any(bad) else ""
         batches = [batch for batch, is_bad in zip(step.batches, bad, strict=True) if is_bad or not any(bad)]
         rows, what = _rows(trainer, batches), what or f"the gradient norm is {step.norm.item()}"
-        where = rows_in_words(rows, trainer.datamodule.hparams["train_path"] or "the training data")
+        data = trainer.datamodule.hparams["train_path"] or "the training data"
+        where = f"{rows_in_words(sorted(rows), 12)} of {data}"
         if not self.steps.may_skip(step.number, what, where, num_training_steps(trainer)):
             raise self._error(trainer, what, step.number, where)
         return False

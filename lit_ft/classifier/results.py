@@ -7,15 +7,16 @@ from lightning import Trainer
 
 from lit_ft import runs
 from lit_ft.classifier.callbacks import Tracking
-from lit_ft.classifier.dashboard import draw_evaluation, shorten
+from lit_ft.classifier.dashboard import draw_evaluation
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.resume import READING, open_checkpoint
 from lit_ft.classifier.tracking import RunLogger
 from lit_ft.console import say
 from lit_ft.data.facts import corpus_facts
-from lit_ft.data.splits import Split, SplitName
-from lit_ft.errors import unusable
+from lit_ft.data.source import SplitName
+from lit_ft.data.splits import Split
+from lit_ft.errors import shorten, unusable
 from lit_ft.models.export import export_model, say_where, weights_of
 from lit_ft.models.names import shown_name
 from lit_ft.report.analysis import summarise
@@ -70,7 +71,7 @@ def leave_results(
         "temperature": checkpoint["temperature"],
         "max_tokens": settings["max_tokens"],
         "truncation": settings["truncation"],
-        "splits": corpus_facts(datamodule.splits, settings, len(names)),
+        "splits": corpus_facts(datamodule.splits, datamodule.text_source, len(names)),
         "evaluations": {},
         **provenance,
     }
@@ -169,7 +170,7 @@ def record_evaluation(
     if not facts:  # of a fit that was killed before its end
         return
     with unusable(f"{run / runs.FACTS}", "the figures are in metrics.json all the same"):
-        now = corpus_facts({name: split}, datamodule.hparams, len(names))
+        now = corpus_facts({name: split}, datamodule.text_source, len(names))
         before = facts["splits"].get(name)
         if before and before["fingerprint"] != now[name]["fingerprint"]:
             say(f"{prefix}/... was of {_named(before)}, and is now of {_named(now[name])}")

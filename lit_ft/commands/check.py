@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,10 +30,11 @@ from lit_ft.data.facts import LIMITS, TokenLengths, measure_lengths
 from lit_ft.data.holdout import shown_share, stratified_split
 from lit_ft.data.label_findings import LabelFinding
 from lit_ft.data.labels import LabelMapping
-from lit_ft.data.splits import SplitName, Texts, asks_hub, origin, read_texts
+from lit_ft.data.source import SplitName
+from lit_ft.data.splits import Texts, read_texts
 from lit_ft.data.token_facts import WORTH_A_WORD
 from lit_ft.models.checks import check_max_tokens, max_positions
-from lit_ft.models.load import load_config, load_tokenizer
+from lit_ft.models.load import Pretrained
 from lit_ft.models.names import needs_hub
 from lit_ft.settings.arguments import first_config_stem
 from lit_ft.settings.flags import add_run_flags, check_seed, introduction, warn_of_sample_encoder
@@ -66,7 +67,7 @@ def main(command: str, args: list[str]) -> int:
     check_unpadded(data.hparams, config.model.compile)
     warn_of_sample_encoder(config, args, "counting the tokens of")
     with quiet():
-        report = inspect(data.hparams)
+        report = inspect(data)
     text = json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if config.json else table(report)
     sys.stdout.write(text + "\n")
     return 1 if config.strict and not report.sound else 0
@@ -116,25 +117,23 @@ class Report:
         return {**asdict(self), "sound": self.sound}
 
 
-def inspect(settings: Mapping[str, Any]) -> Report:
+def inspect(data: YelpDataModule) -> Report:
     """Reads every split that the settings name and looks through it.
-
-    Args:
-        settings: Those of the data module.
 
     Raises:
         UserError: What `fit`, `test` or `predict` would stop at, too.
     """
-    named = [split for split in SPLITS if origin(settings, split)]
-    if needs_hub(settings["tokenizer"]) or any(asks_hub(settings, split) for split in named):
+    settings, source = data.hparams, data.text_source
+    named = [split for split in SPLITS if source.origin(split)]
+    if needs_hub(settings["tokenizer"]) or any(map(source.asks_hub, named)):
         hub.go_offline_if_unreachable()
-    config = load_config(settings["tokenizer"])
-    tokenizer = load_tokenizer(settings["tokenizer"])
-    check_max_tokens(config, settings["max_tokens"], tokenizer)
-    most = max_positions(config)
+    pretrained = Pretrained.of(settings["tokenizer"])
+    tokenizer = pretrained.tokenizer()
+    check_max_tokens(pretrained.config, settings["max_tokens"], tokenizer)
+    most = max_positions(pretrained.config)
     shown = {limit for limit in LIMITS if most is None or limit <= most} | {settings["max_tokens"]}
 
-    read, found, labels = _read(settings, named)
+    read, found, labels = _read(data, named)
     reports: dict[str, SplitReport] = {}
     for split in found:
         own = read.get(split.name)  # None for rows held out of train
@@ -167,7 +166,7 @@ def inspect(settings: Mapping[str, Any]) -> Report:
 
 
 def _read(
-    settings: Mapping[str, Any], named: list[SplitName]
+    data: YelpDataModule, named: list[SplitName]
 ) -> tuple[dict[str, Texts], list[AuditSplit], LabelMapping]:
     """The texts of the named splits, their hashes with validation held out as in `fit`, and the labels."""
     read: dict[str, Texts] = {}
@@ -176,7 +175,7 @@ def _read(
     for name in SPLITS:
         if name != "train" and name not in named:  # reading train says what to set where it is not named
             continue
-        texts, labels = read_texts(settings, name, labels)
+        texts, labels = read_texts(data.text_source, name, labels, data.label_rules)
         read[name] = texts
         column = texts.texts.data.column("text")
         split = AuditSplit(
@@ -190,9 +189,8 @@ def _read(
         )
         if name == "train" and "validation" not in named:
             assert texts.labels is not None
-            kept, held_out = stratified_split(
-                texts.labels, settings["validation_share"], settings["split_seed"], split.normalised
-            )
+            share, seed = data.hparams["validation_share"], data.hparams["split_seed"]
+            kept, held_out = stratified_split(texts.labels, share, seed, split.normalised)
             found += [split.take(kept, "train"), split.take(held_out, "validation")]
         else:
             found.append(split)

@@ -60,23 +60,27 @@ def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
     from transformers import pipeline
 
     from lit_ft.masked_lm.masking import check_architecture, check_masked_lm
-    from lit_ft.models.load import load_config, load_masked_lm, load_tokenizer, quiet
+    from lit_ft.models.load import Pretrained, quiet
 
     quiet()
-    sample_config = "sample_sft.yaml with `python -m lit_ft sft`"
-    config = load_config(model, sample_config)
+    pretrained = Pretrained.of(
+        model,
+        sample_config="sample_sft.yaml with `python -m lit_ft sft`",
+        allow_pickle=allow_pickle,
+        pickle_flag="--allow_pickle",
+    )
+    config = pretrained.config
     check_architecture(config, model)
-    tokenizer = load_tokenizer(model, sample_config)
+    tokenizer: Any = pretrained.tokenizer()
     check_masked_lm(config, tokenizer, model)
-    network, missing = load_masked_lm(model, config, sample_config, allow_pickle, "--allow_pickle")
+    network, missing = pretrained.masked_lm()
     if missing:
         found = (config.architectures or [type(network).__name__])[0]
         raise UserError(
             f"expected a trained masked-LM head in {model}, found {found} without one; train it with "
             f"`python -m lit_ft sft --model.pretrained {model}`, or set --model to a masked language model"
         )
-    own: Any = tokenizer
-    return pipeline("fill-mask", model=network, tokenizer=own, trust_remote_code=False)
+    return pipeline("fill-mask", model=network, tokenizer=tokenizer, trust_remote_code=False)
 
 
 def main(command: str, args: list[str]) -> int:

@@ -40,7 +40,7 @@ from lit_ft.errors import UserError, as_user_error
 from lit_ft.launcher import global_rank
 from lit_ft.machine import automatic_precision, bfloat16_advice, command_line, device_type, provenance
 from lit_ft.models.checks import check_max_tokens
-from lit_ft.models.load import pin, refuse_pickle
+from lit_ft.models.load import Pretrained, pin
 from lit_ft.models.names import needs_hub
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.checkpoints import lasting, refuse_other_settings
@@ -192,8 +192,9 @@ class ReviewCLI(LightningCLI):
             rebuild(self.checkpoint, self.checkpoint_path, self.datamodule, self.model)
             check_max_tokens(self.model.net.config, config.data.max_tokens)
         else:
-            refuse_pickle(config.model.pretrained, config.model.allow_pickle)
-            self.model.encoder_config(places_of(self.command_args))  # before the texts are read
+            pretrained = Pretrained.of(config.model.pretrained, allow_pickle=config.model.allow_pickle)
+            pretrained.refuse_pickle()  # before the texts are read, and so is a wrong dropout
+            self.datamodule.pretrained = self.model.start_from(pretrained, places_of(self.command_args))
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
             labels, counts = self.datamodule.labels, self.datamodule.class_counts()

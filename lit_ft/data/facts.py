@@ -1,4 +1,4 @@
-"""What a report says of a split: how many texts, of which classes, how long, and what the cut loses."""
+"""Figures of a split for reports: number of texts, classes, lengths, tokens lost by the cut. N texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,75 +6,84 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from datasets import Dataset
 from tqdm import tqdm
 
 from lit_ft.console import bar_pace
-from lit_ft.data.splits import Split, SplitName, asks_hub, origin
+from lit_ft.data.source import SplitName, TextSource
+from lit_ft.data.splits import Split
 from lit_ft.data.token_facts import lost_letters, special_token_ids, spread, unknown_id
-from lit_ft.data.tokens import fast_backend, template_of
+from lit_ft.data.tokens import content_hash, row_lengths, template_of, tokenise
 
 NUM_BARS = 50
 ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 def length_facts(full: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
-    """Facts of token counts, (N,) each: before the cut to `max_tokens`, and after it."""
-    most = int(np.percentile(full, 99.5)) + 1  # the rare giant would squeeze all others into one bar
+    """Facts of token counts, (N,) each, before and after the cut to `max_tokens`."""
+    most = int(np.percentile(full, 99.5)) + 1  # a rare outlier would squeeze all others into one bar
     counts, edges = np.histogram(np.minimum(full, most), bins=min(NUM_BARS, most), range=(0, most))
     return {
         "rows": len(full),
         "tokens": int(full.sum()),
-        "mean": float(full.mean()),
-        "median": float(np.median(full)),
-        "p95": float(np.percentile(full, 95)),
-        "max": int(full.max()),
+        **_typical(full),
         "cut_rows": int((full > kept).sum()),
         "cut_tokens": int((full - kept).sum()),
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
 
 
-def corpus_facts(splits: Mapping[SplitName, Split], settings: Mapping[str, Any], num_labels: int) -> dict:
-    """The facts of each split that was read; `settings` are the data module's."""
+def _typical(lengths: np.ndarray) -> dict[str, Any]:
+    """Summary statistics of lengths, (N,)."""
+    return {
+        "mean": float(lengths.mean()),
+        "median": float(np.median(lengths)),
+        "p95": float(np.percentile(lengths, 95)),
+        "max": int(lengths.max()),
+    }
+
+
+def corpus_facts(splits: Mapping[SplitName, Split], source: TextSource, num_labels: int) -> dict:
+    """The facts of each split that a classifier has read, as plain values."""
     found: dict[str, Any] = {}
     for name in filter(splits.__contains__, ORDER):
         split = splits[name]
-        where = settings[f"{name}_path"] or settings["source"]
-        own = origin(settings, name) is not None
-        found[name] = split_facts(split, num_labels, where if own else "held out of train")
-        found[name]["from_hub"] = asks_hub(settings, name if own else "train")
+        full = split.rows.encoded.data.column("full_length").to_numpy().astype(np.int64)[split.rows.positions]
+        facts = {**length_facts(full, split.rows.lengths), **source.facts(name)}
+        facts |= {"fingerprint": split.fingerprint, "empty_rows": len(split.table) - len(split.texts)}
+        if split.labels is not None:
+            facts["class_counts"] = np.bincount(split.labels, minlength=num_labels).tolist()
+        found[name] = facts
     return found
 
 
-def split_facts(split: Split, num_labels: int, where: str) -> dict[str, Any]:
-    """The facts of a classifier's split, as plain values."""
-    full = split.rows.encoded.data.column("full_length").to_numpy().astype(np.int64)[split.rows.positions]
-    facts = {**length_facts(full, split.rows.lengths), "where": where, "fingerprint": split.fingerprint}
-    facts["empty_rows"] = len(split.table) - len(split.texts)
-    if split.labels is not None:
-        facts["class_counts"] = np.bincount(split.labels, minlength=num_labels).tolist()
-    return facts
+def row_facts(texts: Dataset, rows: Dataset) -> dict[str, Any]:
+    """The facts of a masked LM's split: its texts, and the rows made from them."""
+    lengths = row_lengths(rows)
+    tokens = int(lengths.sum())
+    counts = {"texts": len(texts), "rows": len(lengths), "tokens": tokens, "mean": tokens / len(lengths)}
+    return {**counts, "fingerprint": content_hash(texts)}
 
 
-LIMITS = (128, 256, 512)  # shown beside the `max_tokens` that is set
-SAMPLE_ROWS = 50_000  # a share of 1 % is then known to 0.1 % (two standard errors), 5 % to 0.2 %
+LIMITS = (128, 256, 512)  # shown beside the present `max_tokens`
+SAMPLE_ROWS = 50_000  # measures a share of 1 % to 0.1 % (two standard errors), 5 % to 0.2 %
 SAMPLE_SEED = 0
 BATCH_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What one `max_tokens` does to a split."""
+    """The effect of one `max_tokens` on a split."""
 
     max_tokens: int
-    cut_texts: float  # share of the texts that are longer
-    lost_tokens: float  # share of the tokens that the cut takes away
-    cost: float  # tokens computed, relative to the `max_tokens` that is set
+    cut_texts: float  # share of texts that are longer
+    lost_tokens: float  # share of tokens that are cut off
+    cost: float  # tokens computed, relative to the present `max_tokens`
 
 
 @dataclass(frozen=True)
 class TokenLengths:
-    """The lengths of a split's texts in tokens, special tokens included."""
+    """Lengths of a split's texts in tokens, special tokens included."""
 
     measured: int  # texts
     sampled: bool  # whether they are a random sample of the split
@@ -82,9 +91,9 @@ class TokenLengths:
     median: float
     p95: float
     max: int
-    unknown: float | None  # share of the texts' tokens, None where the tokenizer has no unknown token
-    lost_letters: float  # share of the letters and digits that are in no token
-    special_texts: int  # texts that hold a special token of the tokenizer
+    unknown: float | None  # share of tokens; None if the tokenizer has no unknown token
+    lost_letters: float  # share of letters and digits that are in no token
+    special_texts: int  # texts that contain a special token of the tokenizer
     empty_texts: int  # texts without a token
     limits: list[Limit]
 
@@ -98,32 +107,31 @@ def measure_lengths(
     padded: bool,
     description: str,
 ) -> TokenLengths:
-    """Tokenise a split, or a random sample of it where it is large, and count.
+    """Tokenise a split, or a random sample of a large one, and count.
 
     Args:
-        texts: The column that the rows are from.
-        positions: Their places in it, ascending.
+        texts: The column of texts.
+        positions: The split's rows in it, ascending.
         tokenizer: A fast one.
-        max_tokens: What is set, to which the cost of the others is relative.
-        limits: The `max_tokens` to compare.
-        padded: Whether each text is padded to `max_tokens`, so that it costs the same whatever its length.
+        max_tokens: The present setting; costs are relative to it.
+        limits: The values of `max_tokens` to compare.
+        padded: Whether each text is padded to `max_tokens` and costs the same whatever its length.
         description: Label of the progress bar.
     """
     sampled = len(positions) > SAMPLE_ROWS
     if sampled:
         drawn = np.random.default_rng(SAMPLE_SEED).choice(len(positions), SAMPLE_ROWS, replace=False)
         positions = positions[np.sort(drawn)]
-    backend, around = fast_backend(tokenizer), template_of(tokenizer).size
+    around = template_of(tokenizer).size
     unknown, special = unknown_id(tokenizer), special_token_ids(tokenizer)
     lengths, num_unknown, num_special = [], 0, 0
     with tqdm(
         total=len(positions), desc=description, unit=" rows", delay=2, leave=False, **bar_pace()
     ) as bar:
         for batch in _batches(texts, positions):
-            for encoded in backend.encode_batch_fast(batch, add_special_tokens=False):
-                ids = encoded.ids
+            for ids in tokenise(batch, tokenizer):
                 lengths.append(len(ids) + around)
-                num_unknown += ids.count(unknown)
+                num_unknown += 0 if unknown is None else ids.count(unknown)
                 num_special += not special.isdisjoint(ids)
             bar.update(len(batch))
     full = np.array(lengths, dtype=np.int64)  # (N,)
@@ -131,10 +139,7 @@ def measure_lengths(
     return TokenLengths(
         measured=len(full),
         sampled=sampled,
-        mean=float(full.mean()),
-        median=float(np.median(full)),
-        p95=float(np.percentile(full, 95)),
-        max=int(full.max()),
+        **_typical(full),
         unknown=None if unknown is None else num_unknown / max(num_own, 1),
         lost_letters=lost_letters(texts.take(pa.array(spread(positions))).to_pylist(), tokenizer),
         special_texts=num_special,

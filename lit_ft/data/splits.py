@@ -1,43 +1,54 @@
-"""One split of a corpus on its way from files or the Hub to token ids and classes."""
+"""One split of a corpus, from its source to token ids and classes."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 from datasets import Dataset
 
 from lit_ft.console import say, warn
-from lit_ft.data.corpus import class_names, read_files, read_hub, select_texts
+from lit_ft.data.corpus import class_names
 from lit_ft.data.duplicates import exact_keys, normalised_keys, warning_line
-from lit_ft.data.file_errors import find_files
-from lit_ft.data.files import columns_of
 from lit_ft.data.holdout import shown_share, stratified_split
-from lit_ft.data.label_column import LabelColumn
+from lit_ft.data.label_column import LabelColumn, LabelType
 from lit_ft.data.label_findings import LabelFinding, findings
 from lit_ft.data.labels import LabelMapping
-from lit_ft.data.token_facts import rows_of, token_facts, warn_of_tokens
-from lit_ft.data.tokens import ENCODED, EncodedRows, content_hash, encode, measure_cut, template_of
-from lit_ft.errors import NoRows, UserError
-from lit_ft.sample.reviews import sample_dataset
+from lit_ft.data.source import SplitName, TextSource
+from lit_ft.data.token_facts import lines_about, token_facts
+from lit_ft.data.tokens import (
+    ENCODED,
+    EncodedRows,
+    Truncation,
+    content_hash,
+    describe_cut,
+    encode,
+    template_of,
+)
+from lit_ft.errors import UserError, rows_in_words
 
-SplitName = Literal["train", "validation", "test", "predict"]
-VERBS = {"train": "train on", "validation": "validate on", "test": "test on", "predict": "predict"}
+
+@dataclass(frozen=True)
+class LabelRules:
+    """The settings for turning training labels into classes: see `LabelMapping.fit`."""
+
+    label_type: LabelType = "auto"
+    base: int | None = None
+    names: Sequence[str] | Mapping[Any, str] | None = None
 
 
 @dataclass
 class Texts:
-    """One split as it was read and checked. N rows that have a text."""
+    """One split, read and checked. N rows that have a text."""
 
+    split: SplitName
     texts: Dataset  # columns `text`, `row`, and `label` as found
     labels: np.ndarray | None  # (N,) int64
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
-    table: Dataset  # every column and row as it was read
+    table: Dataset  # as read: every column and row
     where: str  # its name in messages
-    label_findings: list[LabelFinding] = field(default_factory=list)  # where the mapping was made of them
+    label_findings: list[LabelFinding] = field(default_factory=list)  # if it made the mapping
 
 
 @dataclass
@@ -47,14 +58,14 @@ class Split:
     rows: EncodedRows
     labels: np.ndarray | None  # (N,) int64
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
-    table: Dataset  # every column as it was read
-    fingerprint: str  # of the texts and classes that were read
-    texts: Dataset  # `text` as the model reads it, and `row`; at the places that batches call `index`
+    table: Dataset  # as read: every column
+    fingerprint: str  # of all texts and classes read
+    texts: Dataset  # `text` as the model reads it, and `row`; a batch's `index` is a position here
     keys: np.ndarray  # (N,) uint64: a hash of each text
-    special: dict[int, str]  # of each special token in a text: in which, before any `take`
+    special: dict[int, str]  # special token -> the texts that contain it, in words; before any `take`
 
     def take(self, positions: np.ndarray) -> "Split":
-        """The rows at these places of this split."""
+        """The rows at these positions of this split."""
         labels = None if self.labels is None else self.labels[positions]
         return replace(
             self,
@@ -65,151 +76,64 @@ class Split:
         )
 
 
-def origin(settings: Mapping[str, Any], split: SplitName) -> Literal["files", "sample", "source"] | None:
-    """Where a split comes from, None where the settings name nothing for it.
-
-    A path of its own wins. Where the training data comes from files, nothing comes from the source: a
-    model is never tested on somebody else's data by accident.
-    """
-    if settings.get(f"{split}_path"):
-        return "files"
-    if split == "predict" or settings["train_path"] or settings["source"] is None:
-        return None
-    if settings["source"] == "sample":
-        return None if split == "validation" else "sample"
-    return "source" if settings[f"{split}_split"] else None
-
-
-def asks_hub(settings: Mapping[str, Any], split: SplitName) -> bool:
-    """Whether `read_split` of these settings asks the Hub."""
-    return origin(settings, split) == "source" and not Path(os.path.expanduser(settings["source"])).is_dir()
-
-
-def read_split(
-    settings: Mapping[str, Any], split: SplitName, sample_config: str = "sample.yaml"
-) -> tuple[Dataset, str]:
-    """The rows of a split with every column, and what to call it in messages.
-
-    Args:
-        settings: `source`, `subset`, `..._split` and `..._path` of the data module.
-        split: Which one.
-        sample_config: The config that an error names as the one that needs no network.
-
-    Raises:
-        UserError: The settings name no data for this split, or it cannot be read.
-    """
-    source, labelled = settings["source"], split != "predict" and bool(settings.get("label_column"))
-    match origin(settings, split):
-        case "files":
-            path = settings[f"{split}_path"]
-            return read_files(path, flag=f"--data.{split}_path", labelled=labelled), path
-        case "sample":
-            return sample_dataset("test" if split == "test" else "train"), "the embedded reviews"
-        case "source":
-            name = settings[f"{split}_split"]
-            table = read_hub(
-                os.path.expanduser(source),  # a folder
-                subset=settings["subset"],
-                split=name,
-                sample_config=sample_config,
-                labelled=labelled,
-            )
-            return table, f"{source} ({name})"
-    found = f", found data.source={source}, data.train_path={settings['train_path']}"
-    raise UserError(
-        f"expected data to {VERBS[split]}{'' if split == 'predict' else found}; "
-        f"set --data.{split}_path to a file or glob"
-    )
-
-
 def read_texts(
-    settings: Mapping[str, Any], split: SplitName, labels: LabelMapping | None
+    source: TextSource, split: SplitName, labels: LabelMapping | None, rules: LabelRules
 ) -> tuple[Texts, LabelMapping | None]:
-    """Read and check a split; says what the user should know about it.
+    """Read and check a split, and report its findings on the console.
 
     Args:
-        settings: Those of the data module.
-        split: Which one; `predict` has no labels.
-        labels: The mapping, None where this split, `train`, makes it.
+        source: Where the texts come from.
+        split: `predict` has no labels.
+        labels: The label mapping; None to make it from this split, `train`.
+        rules: How to make it.
 
     Returns:
-        The texts, and the mapping.
+        The texts and the label mapping.
     """
-    table, where = read_split(settings, split)
-    texts, num_dropped = select_texts(
-        table,
-        text_column=settings["text_column"],
-        label_column=None if split == "predict" else settings["label_column"],
-        on_empty=settings["on_empty"],
-        unescape=settings["unescape"],
-        strip_html_breaks=settings["strip_html_breaks"],
-        where=where,
-    )
-    if num_dropped:
-        done = "left without a prediction" if split == "predict" else "left out"
-        warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are {done}")
+    texts, table, where = source.read_texts(split)
     source_rows = np.asarray(texts.with_format("numpy")["row"][:])
-    classes, found = None, []
-    if split != "predict":
-        name = settings["label_column"]
+    classes, found, name = None, [], source.label_column
+    if split != "predict" and name is not None:
         column = LabelColumn(texts.with_format("arrow")["label"][:], source_rows, name)
-        declared = class_names(table, name)  # of labels from 0 on
+        declared = class_names(table, name)  # the names of labels 0, 1, ...
         if labels is None:
             if split != "train":
-                raise UserError("the classes come from training data or a checkpoint: set --ckpt_path")
-            labels = LabelMapping.fit(
-                column,
-                base=settings["label_base"],
-                names=settings["label_names"],
-                where=where,
-                label_type=settings["label_type"],
-                declared=declared,
-            )
+                raise UserError("the classes come from training data or a checkpoint; set --ckpt_path")
+            labels = LabelMapping.fit(column, **vars(rules), where=where, declared=declared)
             say(labels.describe())
             others = [other for other in table.column_names if other != name]
             found = findings(column, labels, texts.data.column("text"), others)
             for finding in found:
                 (warn if finding.warns else say)(finding.line)
         classes = labels.encode(column, None, where, declared, trained_on=split == "train")
-    return Texts(texts, classes, source_rows, table, where, found), labels
+    return Texts(split, texts, classes, source_rows, table, where, found), labels
 
 
-def prepare_split(
-    settings: Mapping[str, Any], split: SplitName, tokenizer: Any, labels: LabelMapping | None
-) -> tuple[Split, LabelMapping | None]:
-    """Read, check and tokenise a split; `read_texts` with a fast `tokenizer`."""
-    try:
-        read, labels = read_texts(settings, split, labels)
-    except NoRows:
-        files = find_files([settings["predict_path"]], "--data.predict_path") if split == "predict" else []
-        if len(files) != 1:
-            raise
-        warn(f"{files[0]} has no rows: the predictions are its header alone")
-        return _without_rows(columns_of(files[0])), labels
-    texts, classes = read.texts, read.labels
-    max_tokens, content = settings["max_tokens"], content_hash(texts)
-    description = f"tokenising {split}"
-    encoded, cached = encode(texts, tokenizer, max_tokens, settings["truncation"], description, content)
+def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Truncation) -> Split:
+    """Tokenise a split, and report what is cut off and what the tokenizer does not know."""
+    texts, classes, where = read.texts, read.labels, read.where
+    content, description = content_hash(texts), f"tokenising {read.split}"
+    encoded, cached = encode(texts, tokenizer, max_tokens, truncation, description, content)
     how = "token ids from the cache" if cached else "tokenised"
-    say(f"{split}: {len(texts):,} rows of {read.where}, {how}; {measure_cut(encoded).describe(max_tokens)}")
+    say(f"{read.split}: {len(texts):,} rows of {where}, {how}; {describe_cut(encoded, max_tokens)}")
     template = template_of(tokenizer)
     facts = token_facts(encoded, texts, tokenizer, template)
-    if len(facts.without_token) and not template.size:  # the model would have nothing to read
-        rows_without = rows_of(read.source_rows[facts.without_token])
-        raise UserError(
-            f"expected a token in each text of {read.where}, found none in {rows_without}; remove it"
-        )
-    warn_of_tokens(facts, tokenizer, texts, read.source_rows, read.where)
+    if len(facts.without_token) and not template.size:  # the model would get an empty row
+        rows_without = rows_in_words(read.source_rows[facts.without_token])
+        raise UserError(f"expected a token in each text of {where}, found none in {rows_without}; remove it")
+    for line in lines_about(facts, tokenizer, texts, read.source_rows, where):
+        warn(line)
     special = {
-        i: f"{rows_of(read.source_rows[places])} of {read.where}" for i, places in facts.special.items()
+        i: f"{rows_in_words(read.source_rows[places])} of {where}" for i, places in facts.special.items()
     }
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
     keys = exact_keys(texts.data.column("text"))
-    return Split(rows, classes, read.source_rows, read.table, fingerprint, texts, keys, special), labels
+    return Split(rows, classes, read.source_rows, read.table, fingerprint, texts, keys, special)
 
 
-def _without_rows(columns: list[str]) -> Split:
+def without_rows(columns: list[str]) -> Split:
+    """The split of a file that has only a header."""
     encoded = Dataset.from_dict({"input_ids": [], "full_length": []}, ENCODED)
     none = np.zeros(0, dtype=np.int64)
     texts = Dataset.from_dict({"text": [], "row": []})
@@ -217,53 +141,72 @@ def _without_rows(columns: list[str]) -> Split:
     return Split(EncodedRows(encoded, none, None), None, none, table, "", texts, none.astype(np.uint64), {})
 
 
-def hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """The rows to train on and those held out for validation, where no data of its own is named."""
-    assert train.labels is not None
-    keys = normalised_keys(train.texts.data.column("text"), "comparing texts")
-    kept, held_out = stratified_split(train.labels, share, seed, keys)
-    share_in_words = shown_share(train.labels, train.labels[held_out], share)
-    say(f"validation: {len(held_out):,} rows held out of train ({share_in_words})")
-    return train.take(kept), train.take(held_out)
+def hold_out(
+    texts: Dataset, labels: np.ndarray | None, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the texts to train on and of those to hold out for validation, ascending.
+
+    Equal texts stay on one side.
+
+    Args:
+        texts: The column `text`, (N,).
+        labels: Classes, (N,), to hold out the same share of each; None without labels.
+        share: Of the texts.
+        seed: The same seed gives the same split.
+    """
+    keys = normalised_keys(texts.data.column("text"), "comparing texts")
+    if labels is None:
+        labels = np.zeros(len(texts), np.int64)
+        if len(texts) < 2:
+            raise UserError(
+                f"expected at least two texts, to hold one out for validation, found {len(texts)}; give more "
+                "texts or set --data.validation_path"
+            )
+        if len(np.unique(keys)) == 1:
+            warn("all texts are equal: those held out are copies of training texts")
+    kept, held_out = stratified_split(labels, share, seed, keys)
+    shown = shown_share(labels, labels[held_out], share)
+    say(f"validation: {len(held_out):,} texts held out of train ({shown})")
+    return kept, held_out
 
 
 def warn_of_copies(train: Split, validation: Split) -> None:
-    """Says in one line what makes the validation figure better, or the training worse, than it should be."""
+    """Warn in one line of leaked validation rows and of equal training texts with different labels."""
     assert train.labels is not None
     if line := warning_line(train.keys, train.labels, validation.keys):
         warn(line)
 
 
 def check_same_train(then: str | None, now: str, resumes: bool, where: str) -> None:
-    """Refuse other training data than the checkpoint's: to go on with, or to hold rows out of again.
+    """Refuse training data other than the checkpoint's, to resume on or to hold rows out of again.
 
     Args:
         then: The checkpoint's fingerprint, None without one.
-        now: The fingerprint of what was read.
-        resumes: Whether training goes on; else the checkpoint is measured on what is held out.
-        where: What was read.
+        now: The fingerprint of the data that was read.
+        resumes: Whether training resumes; else the checkpoint is evaluated on the held-out rows.
+        where: The data, in messages.
     """
     if then in (None, now):
         return
     if resumes:
-        raise UserError("the training data is not the checkpoint's: leave out --ckpt_path to start anew")
+        raise UserError("the training data is not the checkpoint's; leave out --ckpt_path to start a new run")
     raise UserError(
-        "expected the checkpoint's training data, whose held-out rows are measured, found other rows, labels "
-        f"or clean-ups in {where}: rows held out now may have been trained on; set --data.train_path or "
-        "--data.source to that data, or --data.validation_path to rows to measure"
+        "expected the checkpoint's training data, to evaluate on the rows held out of it, found other rows, "
+        f"labels or clean-ups in {where}: rows held out now may have been trained on; set --data.train_path "
+        "or --data.source to that data, or --data.validation_path to rows to evaluate on"
     )
 
 
 def check_same_held_out(then: str | None, now: str) -> None:
-    """Refuse to measure a checkpoint on rows that it was trained on.
+    """Refuse to evaluate a checkpoint on rows that it was trained on.
 
     Args:
-        then: The fingerprint of the rows that its run held out, None where it held out none.
-        now: Of those that are held out now.
+        then: The fingerprint of the rows that its run held out, None if it held out none.
+        now: The fingerprint of the rows held out now.
     """
     if then != now:
         found = "other rows" if then else "none: its run had validation data of its own"
         raise UserError(
             f"expected the rows that the checkpoint's run held out of its training data, found {found}; set "
-            "--data.validation_path to rows to measure, or --data.validation_split"
+            "--data.validation_path to rows to evaluate on, or --data.validation_split"
         )

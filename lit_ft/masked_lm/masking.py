@@ -13,6 +13,7 @@ from transformers import MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrain
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from lit_ft.console import warn
+from lit_ft.data.batching import pad
 from lit_ft.errors import UserError
 
 IGNORED = -100  # label of a token that is not masked: torch's cross_entropy ignores it
@@ -85,16 +86,11 @@ class MaskingCollator:
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Rows with `input_ids` (specials included, unpadded) -> a batch; all values (B, T) int64."""
-        ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
-        longest = max(len(row) for row in ids)
-        width = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
-        input_ids = np.full((len(ids), width), self.pad_id, dtype=np.int64)
-        attention_mask = np.zeros_like(input_ids)
-        labels = np.full_like(input_ids, IGNORED)
-        for i, row in enumerate(ids):
-            input_ids[i, : len(row)], labels[i, : len(row)] = self.mask_row(row)
-            attention_mask[i, : len(row)] = 1
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        masked = [self.mask_row(np.asarray(row["input_ids"], dtype=np.int64)) for row in rows]
+        seen, labels = zip(*masked, strict=True)
+        input_ids, mask = pad(seen, self.pad_id, multiple=self.pad_to_multiple_of)
+        labels, _ = pad(labels, IGNORED, multiple=self.pad_to_multiple_of)
+        batch = {"input_ids": input_ids, "attention_mask": mask.astype(np.int64), "labels": labels}
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 
     def mask_row(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -64,8 +64,8 @@ class StepSoundness:
             return
         what = f"the gradient norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
         step = trainer.state.global_step
-        rows = [row + 1 for row in trainer.epoch_start.rows_of_step(step)]
-        where = rows_in_words(rows, "the training rows")
+        rows = sorted(row + 1 for row in trainer.epoch_start.rows_of_step(step))
+        where = f"{rows_in_words(rows, 12)} of the training rows"
         if not self.steps.may_skip(step, what, where, trainer.state.max_steps):
             raise self._error(what, step, Path(trainer.args.output_dir), where)
         if not scaled:  # the scaler skips the step itself

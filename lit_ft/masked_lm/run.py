@@ -53,7 +53,7 @@ from lit_ft.masked_lm.tracking import FiguresFirst, MaskedLMProgress, TensorBoar
 from lit_ft.masked_lm.trainer import MaskedLMTrainer
 from lit_ft.masked_lm.trial import try_masked_lm
 from lit_ft.models.checks import check_max_tokens, take_padding_token
-from lit_ft.models.load import load_config, load_masked_lm, load_tokenizer, quiet, refuse_pickle, set_dropout
+from lit_ft.models.load import Pretrained, quiet, set_dropout
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.processes import is_lost, leave_lost, refuse_taken_port
 from lit_ft.reliability.signals import interrupted
@@ -106,11 +106,12 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         check_resume(start, resolved, args.world_size)
     source = settings.model.pretrained if start is None else str(start.checkpoint)
     allow_pickle = settings.model.allow_pickle and start is None  # ours are safetensors
-    refuse_pickle(source, allow_pickle)
+    pretrained = Pretrained.of(source, sample_config=SAMPLE_CONFIG, allow_pickle=allow_pickle)
+    pretrained.refuse_pickle()
     with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
-        config = load_config(source, SAMPLE_CONFIG)
+        config = pretrained.config
         check_architecture(config, source)
-        tokenizer = load_tokenizer(source, SAMPLE_CONFIG)
+        tokenizer = pretrained.tokenizer()
         check_masked_lm(config, tokenizer, source)
         check_max_tokens(config, settings.data.max_tokens, tokenizer)
         take_padding_token(config, tokenizer, source)
@@ -130,7 +131,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         if settings.data.whole_words:
             warn_of_words(rows.train, collator)
         set_seed(settings.seed_everything)  # a new head draws its weights
-        model, missing = load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
+        model, missing = pretrained.masked_lm()
     attend_in_pieces(model)
     host.prepare(model, args.device)
     if missing:

@@ -20,9 +20,10 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
 from lit_ft.console import warn
+from lit_ft.data.tokens import row_lengths
 from lit_ft.masked_lm.arguments import REQUIRED, check_devices
 from lit_ft.masked_lm.checkpoints import save_whole
-from lit_ft.masked_lm.data import EpochSampler, EpochStart, ShareCollator, SharedBatches, row_lengths
+from lit_ft.masked_lm.data import EpochSampler, EpochStart, ShareCollator, SharedBatches
 from lit_ft.masked_lm.masking import IGNORED, MaskingCollator
 from lit_ft.masked_lm.nonfinite import StepSoundness
 from lit_ft.masked_lm.tracking import LogWindow, masked_figures

@@ -50,11 +50,11 @@ def prepare(path: str, encoder: str) -> dict[str, float]:
     from lit_ft.classifier.data import YelpDataModule
     from lit_ft.console import silence_libraries
     from lit_ft.machine import peak_host_memory_gb
-    from lit_ft.models import load as pretrained
+    from lit_ft.models.load import Pretrained
 
     silence_libraries()
     data = YelpDataModule(train_path=path, tokenizer=encoder)
-    data._set_tokenizer(pretrained.load_tokenizer(encoder))
+    data.set_tokenizer(Pretrained.of(encoder).tokenizer())
     begun = time.perf_counter()
     data.setup("fit")
     return {"seconds": time.perf_counter() - begun, "peak_gb": peak_host_memory_gb()}

@@ -8,7 +8,7 @@ from lightning import Trainer
 
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
-from lit_ft.data.splits import origin
+from lit_ft.data.source import TextSource
 from lit_ft.errors import UserError
 
 
@@ -29,7 +29,7 @@ def test_batches_have_hugging_faces_keys_and_nothing_else(datamodule):
     assert set(batch["labels"].tolist()) <= set(range(5))
     validation = next(iter(datamodule.val_dataloader()))
     split = datamodule.splits["validation"]
-    assert set(validation) == {*batch, "index"}  # to know whose outcome it is
+    assert set(validation) == {*batch, "index"}  # to find the text of an outcome
     rows = [split.texts[i]["row"] for i in validation["index"].tolist()]
     assert set(rows) <= set(split.source_rows.tolist())
 
@@ -71,18 +71,22 @@ def test_trains_and_reloads_without_the_command_line(datamodule, encoder, work):
 def test_where_each_split_comes_from():
     nothing = {f"{split}_path": None for split in ("train", "validation", "test", "predict")}
     hub = {**nothing, "source": "a/b", "train_split": "train", "validation_split": None, "test_split": "test"}
-    assert [origin(hub, s) for s in ("train", "validation", "test", "predict")] == [
+    assert [TextSource.of(hub).origin(s) for s in ("train", "validation", "test", "predict")] == [
         "source",
         None,
         "source",
         None,
     ]
     own = {**hub, "train_path": "mine.csv"}
-    assert [origin(own, s) for s in ("train", "validation", "test")] == ["files", None, None]
-    assert origin({**hub, "test_path": "t.csv"}, "test") == "files"
+    assert [TextSource.of(own).origin(s) for s in ("train", "validation", "test")] == ["files", None, None]
+    assert TextSource.of({**hub, "test_path": "t.csv"}).origin("test") == "files"
     sample = {**hub, "source": "sample", "validation_split": "x"}
-    assert [origin(sample, s) for s in ("train", "validation", "test")] == ["sample", None, "sample"]
-    assert origin({**hub, "validation_split": "dev"}, "validation") == "source"
+    assert [TextSource.of(sample).origin(s) for s in ("train", "validation", "test")] == [
+        "sample",
+        None,
+        "sample",
+    ]
+    assert TextSource.of({**hub, "validation_split": "dev"}).origin("validation") == "source"
 
 
 def test_no_data_named():

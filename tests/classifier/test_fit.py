@@ -53,7 +53,7 @@ def test_exact_set_of_files(fitted):
 
 def test_console_names_what_matters(fitted):
     assert "labels: 5 classes" in fitted
-    assert "validation: 20 rows held out of train" in fitted
+    assert "validation: 20 texts held out of train" in fitted
     assert "val/accuracy" in fitted and str(RUN / "model") in fitted
     assert "Loading weights" not in fitted and "LOAD REPORT" not in fitted
 

@@ -19,7 +19,7 @@ from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.optim import num_training_steps
 from lit_ft.errors import UserError
 from lit_ft.models import checks as model_checks
-from lit_ft.models import load as pretrained
+from lit_ft.models.load import Pretrained
 
 NAMES = ["1", "2", "3"]
 
@@ -53,7 +53,7 @@ def test_architectures_load_in_float32_and_give_logits(folder):
     model.build(NAMES)
     assert {p.dtype for p in model.parameters()} == {torch.float32}  # the folder holds float16
     assert all(module.training for module in model.net.modules())
-    tokenizer = pretrained.load_tokenizer(str(folder))
+    tokenizer = Pretrained.of(str(folder)).tokenizer()
     batch = dict(tokenizer(["the movie was great", "fine"], padding=True, return_tensors="pt"))
     assert model(**batch).shape == (2, 3)
     rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
@@ -80,13 +80,14 @@ def test_architectures_through_the_command_line(command, folder, lit_ft, fit_arg
 
 
 def test_positions_of_roberta_start_after_the_padding(folder):
-    config = pretrained.load_config(str(folder))
+    pretrained = Pretrained.of(str(folder))
+    config = pretrained.config
     limit = model_checks.max_positions(config)
     assert limit == (64 if config.model_type == "roberta" else 66)
     model_checks.check_max_tokens(config, limit)
     with pytest.raises(UserError, match=f"at most {limit}.*found {limit + 1}; set --data.max_tokens={limit}"):
         model_checks.check_max_tokens(config, limit + 1)
-    net = pretrained.load_classifier(str(folder), config)
+    net = pretrained.classifier()
     net(input_ids=torch.full((1, limit), 5))
     with pytest.raises((IndexError, RuntimeError)):
         net(input_ids=torch.full((1, limit + 1), 5))

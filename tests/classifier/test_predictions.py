@@ -190,7 +190,7 @@ def test_fewer_rows_than_processes(lit_ft, fit_args, work):
 
 def test_home_means_the_same_in_every_flag(here, monkeypatch):
     from lit_ft.classifier.resume import locate
-    from lit_ft.data import splits
+    from lit_ft.data import source
     from lit_ft.masked_lm.resume import find_start
     from lit_ft.models.names import find_model
     from lit_ft.runs import cache_dir
@@ -201,10 +201,10 @@ def test_home_means_the_same_in_every_flag(here, monkeypatch):
     assert locate("a", "~/best.ckpt", "test") == home / "best.ckpt"
     with pytest.raises(UserError, match=f"{home}/checkpoint-3"):
         find_start("a", "~/checkpoint-3", "")
-    source = {"source": "~/corpus", "train_path": None, "train_split": "train", "subset": None}
-    assert not splits.asks_hub(source, "train")
-    monkeypatch.setattr(splits, "read_hub", lambda name, **rest: name)
-    assert splits.read_split(source, "train") == (str(home / "corpus"), "~/corpus (train)")
+    texts = source.TextSource("~/corpus", splits={"train": "train"})
+    assert not texts.asks_hub("train")
+    monkeypatch.setattr(source, "read_hub", lambda name, **rest: name)
+    assert texts.read("train") == (str(home / "corpus"), "~/corpus (train)")
     monkeypatch.setenv("LIT_FT_CACHE", "~/cache")
     assert cache_dir() == home / "cache"
     with pytest.raises(UserError, match="there is no such folder"):

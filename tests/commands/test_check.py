@@ -10,7 +10,7 @@ from conftest import write_csv
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.console import quiet, say, warn
 from lit_ft.data.facts import measure_lengths
-from lit_ft.data.tokens import measure_cut
+from lit_ft.data.tokens import row_lengths
 
 NOUNS = ("movie", "film", "plot", "acting", "ending")
 
@@ -234,10 +234,11 @@ def test_token_lengths_are_those_of_fit(check, encoder):
     assert (tokens["mean"], tokens["median"], tokens["max"]) == (full.mean(), np.median(full), full.max())
     assert tokens["p95"] == pytest.approx(np.percentile(full, 95))
     (limit,) = tokens["limits"]  # 128, 256 and 512 are more than this model can take
-    cut = measure_cut(rows.encoded)
-    assert limit["max_tokens"] == 20 and cut.num_cut_rows > 0
-    assert limit["cut_texts"] == cut.num_cut_rows / cut.num_rows
-    assert limit["lost_tokens"] == pytest.approx(cut.num_cut_tokens / cut.num_tokens)
+    before = np.array(rows.encoded["full_length"][:])
+    lost = before - row_lengths(rows.encoded)
+    assert limit["max_tokens"] == 20 and lost.any()
+    assert limit["cut_texts"] == (lost > 0).mean()
+    assert limit["lost_tokens"] == pytest.approx(lost.sum() / before.sum())
     assert limit["cost"] == 1
 
 
@@ -282,21 +283,21 @@ def test_a_large_split_is_sampled_and_says_so(check, monkeypatch):
 def test_a_sample_is_drawn_from_all_chunks(encoder, monkeypatch):
     import pyarrow as pa
 
-    from lit_ft.models.load import load_tokenizer
+    from lit_ft.models.load import Pretrained
 
     monkeypatch.setattr("lit_ft.data.facts.BATCH_ROWS", 2)
     texts = pa.chunked_array([["the " * n for n in part] for part in ([1, 2, 3, 4, 5], [6, 7], [8, 9, 10])])
     positions = np.array([0, 2, 3, 4, 7, 9])
-    found = measure_lengths(texts, positions, load_tokenizer(str(encoder)), 64, [64], False, "x")
+    found = measure_lengths(texts, positions, Pretrained.of(str(encoder)).tokenizer(), 64, [64], False, "x")
     assert (found.measured, found.mean, found.max) == (6, (1 + 3 + 4 + 5 + 8 + 10) / 6 + 2, 12)
 
 
 def test_a_sample_is_always_the_same_one_and_without_repetition(encoder, monkeypatch):
     import pyarrow as pa
 
-    from lit_ft.models.load import load_tokenizer
+    from lit_ft.models.load import Pretrained
 
-    tokenizer = load_tokenizer(str(encoder))
+    tokenizer = Pretrained.of(str(encoder)).tokenizer()
     texts = pa.chunked_array([["the " * n for n in range(1, 401)]])
 
     def mean() -> float:
@@ -408,7 +409,7 @@ def test_held_out_rows_are_no_copies(check, encoder, capfd):
         "fit"
     )
     out, err = capfd.readouterr()
-    assert "validation: 24 rows held out" in out
+    assert "validation: 24 texts held out" in out
     assert "texts have different labels; python -m lit_ft check" in err and "copies" not in err
 
 

@@ -1,4 +1,4 @@
-"""What is cached, the checks of columns and texts, and folders of data files."""
+"""The cache, the checks of columns and texts, and folders of data files."""
 
 import csv
 import gzip
@@ -15,17 +15,14 @@ from conftest import SHARED
 from corpus_files import FLAG, in_folder, read, refused, write  # noqa: F401
 
 from lit_ft.console import quiet
-from lit_ft.data.corpus import class_names, read_files, read_hub, select_texts
+from lit_ft.data.corpus import class_names, read_files, read_hub
+from lit_ft.data.source import TextSource
 
 
-def select(table, **settings):
-    settings = {
-        "text_column": "text",
-        "label_column": "label",
-        "on_empty": "drop",
-        "where": "r.csv",
-    } | settings
-    return select_texts(table, **settings)
+def select(table, where="r.csv", label_column="label", **settings):
+    """The selected texts, and how many were dropped."""
+    texts = TextSource(label_column=label_column, **settings).select(table, where)
+    return texts, len(table) - len(texts)
 
 
 # --- cache
@@ -48,7 +45,7 @@ def test_second_selection_comes_from_the_cache(monkeypatch):
     table = read_files(write("a.csv", "label,text\n1,a\n2, \n"), flag=FLAG)
     first, dropped = select(table)
     monkeypatch.setattr(
-        "lit_ft.data.corpus.pc.utf8_trim_whitespace", lambda text: pytest.fail("not from the cache")
+        "lit_ft.data.source.pc.utf8_trim_whitespace", lambda text: pytest.fail("not from the cache")
     )
     second, dropped_again = select(table)
     assert second[:] == first[:] and dropped == dropped_again == 1
@@ -77,7 +74,7 @@ def test_rows_are_counted_before_empty_texts_are_dropped():
 
 
 def test_rows_go_on_across_batches(monkeypatch):
-    monkeypatch.setattr("lit_ft.data.corpus.BATCH_ROWS", 3)
+    monkeypatch.setattr("lit_ft.data.source.BATCH_ROWS", 3)
     table = datasets.Dataset.from_dict({"text": ["", *"bcdefg", None], "label": list(range(8))})
     selected, dropped = select(table)
     assert dropped == 2
@@ -136,7 +133,7 @@ def test_advice_can_be_typed():
 
 
 def test_a_first_line_that_may_be_a_row():
-    advice = "if that is a row and no header, write a header such as label,text above it, else set --data"
+    advice = "if that is data and not a header, add a header such as label,text above it, else set --data"
     for first in ("5,great", "pos,a text of more than four words", "k,y z"):
         table = read_files(write("a.csv", f"{first}\n4,awful and long to read\nk,so\n3,dull\n"), flag=FLAG)
         refused(lambda table=table: select(table), advice)
@@ -302,4 +299,4 @@ def test_ids_that_take_all_64_bits(in_folder):  # noqa: F811
     table = pa.table({"label": pa.array([1, 2**64 - 1], pa.uint64()), "text": ["a", "b"]})
     pq.write_table(table, "a.parquet")
     selected, _ = select(read_files("a.parquet", flag=FLAG))
-    assert selected["label"][:] == ["1", "18446744073709551615"]  # as text: int64 ends before
+    assert selected["label"][:] == ["1", "18446744073709551615"]  # as text: too large for int64

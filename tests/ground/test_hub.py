@@ -227,11 +227,10 @@ def test_models(stand_in, tmp_path):
         "attempt(lambda: load('me/nothing', AutoTokenizer))\n"
         "attempt(lambda: load(['a bug of ours']))\n"
         "import os; from lit_ft.machine import ENVIRONMENT; os.environ.update(ENVIRONMENT)\n"
-        "from lit_ft.models import load as pretrained\n"
-        "config = pretrained.load_config('me/reviews')\n"
-        "attempt(lambda: pretrained.load_classifier('me/reviews', config))\n"
-        "attempt(lambda: pretrained.load_masked_lm('me/reviews@main', config, 'x.yaml'))\n"
-        "attempt(lambda: pretrained.load_config('me/reviews@v9'))\n",
+        "from lit_ft.models.load import Pretrained\n"
+        "attempt(lambda: Pretrained.of('me/reviews').classifier())\n"
+        "attempt(lambda: Pretrained.of('me/reviews@main').masked_lm())\n"
+        "attempt(lambda: Pretrained.of('me/reviews@v9').config)\n",
         stand_in,
         tmp_path,
     )
@@ -247,8 +246,8 @@ def test_models(stand_in, tmp_path):
     assert lines[5].startswith("TypeError: ") and len(lines) == 9
     for line, name in zip(lines[6:8], ("me/reviews", "me/reviews@main"), strict=True):
         assert line == (
-            f"UserError: {name}: expected model.safetensors, the Hub has none of it, but perhaps a pickle; "
-            "take another model, or set --model.allow_pickle true"
+            f"UserError: {name}: expected model.safetensors, the Hub does not have it, but perhaps a pickle; "
+            "use another model, or set --model.allow_pickle true"
         )
     assert "could not load model 'me/reviews@v9'" in lines[8] and "not in that revision" in lines[8]
 

@@ -1,4 +1,4 @@
-"""Only the head and a pooler may be new: whatever else is missing, left over or of another shape is named."""
+"""Only the head and a pooler may be new: other weights that are missing, left over or reshaped are named."""
 
 import json
 from pathlib import Path
@@ -19,13 +19,13 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from lit_ft.errors import UserError
-from lit_ft.models import load as pretrained
+from lit_ft.models.load import Pretrained
 
 WEIGHTS = "model.safetensors"
 
 
 def rename(folder: Path, change) -> None:
-    """Other names for the weights; None leaves one out."""
+    """Rename the weights; None drops one."""
     weights = load_file(folder / WEIGHTS)
     renamed = {change(name): weight for name, weight in weights.items()}
     renamed.pop(None, None)
@@ -38,9 +38,9 @@ def merge(folder: Path, **values: object) -> None:
 
 
 def load(folder: Path) -> torch.nn.Module:
-    config = pretrained.load_config(str(folder))
-    config.num_labels = 5
-    return pretrained.load_classifier(str(folder), config)
+    pretrained = Pretrained.of(str(folder))
+    pretrained.config.num_labels = 5
+    return pretrained.classifier()
 
 
 def save(config: PretrainedConfig, auto, folder: Path) -> Path:
@@ -51,7 +51,7 @@ def save(config: PretrainedConfig, auto, folder: Path) -> Path:
 @pytest.mark.parametrize("auto", [AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sound_folders_of_every_kind(family, auto, tmp_path):
-    """A bare model, a masked LM, a classifier of 3 classes: each begins one of 5."""
+    """A bare model, a masked LM, a classifier of 3 classes: each can start one of 5."""
     config = tiny_config(family, num_labels=3)
     if auto is AutoModelForMaskedLM and type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
         pytest.skip("no masked LM")
@@ -64,15 +64,14 @@ def test_sound_folders_of_every_kind(family, auto, tmp_path):
     assert len(shared) >= len(own) - 2  # a pooler
     assert all(torch.equal(own[name], base[name.removeprefix(prefix)]) for name in shared)
     if type(config) in MODEL_FOR_MASKED_LM_MAPPING and family not in ("bart", "funnel"):
-        config = pretrained.load_config(str(tmp_path))
-        lacking = pretrained.load_masked_lm(str(tmp_path), config, "x.yaml")[1]
+        lacking = Pretrained.of(str(tmp_path)).masked_lm()[1]
         assert bool(lacking) == (auto is not AutoModelForMaskedLM)
         assert not [name for name in lacking if name.startswith(prefix)]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A masked LM with a vocabulary, a pooler and next-sentence head besides."""
+    """A masked LM with a vocabulary, a pooler and a next-sentence head."""
     tokenizer = word_tokenizer()
     config = tiny_config("bert", num_labels=3)
     config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
@@ -91,7 +90,7 @@ def test_another_prefix(prefix, folder):
     with pytest.raises(UserError, match=said):
         load(folder)
     with pytest.raises(UserError, match=said):
-        pretrained.load_masked_lm(str(folder), pretrained.load_config(str(folder)), "x.yaml")
+        Pretrained.of(str(folder)).masked_lm()
 
 
 @pytest.mark.parametrize("command", ["fit", "sft", "fill-mask"])
@@ -134,7 +133,7 @@ def test_another_shape(folder):
     with pytest.raises(UserError, match=message):
         load(folder)
     with pytest.raises(UserError, match=message):
-        pretrained.load_masked_lm(str(folder), pretrained.load_config(str(folder)), "x.yaml")
+        Pretrained.of(str(folder)).masked_lm()
 
 
 @pytest.mark.parametrize("name", ["encoder.layer.1.output.dense.weight", "embeddings.LayerNorm.bias"])
@@ -145,13 +144,13 @@ def test_one_weight_is_missing(name, folder):
 
 
 def test_what_may_be_left_over(folder):
-    """Heads of other tasks, a pooler that nobody takes, and what older versions saved as buffers."""
+    """Heads of other tasks, an unused pooler, and buffers that older versions saved."""
     weights = load_file(folder / WEIGHTS)
     weights["qa_outputs.weight"] = torch.zeros(2, 16)
     weights["bert.embeddings.position_ids"] = torch.arange(66)[None]
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     load(folder)
-    assert pretrained.load_masked_lm(str(folder), pretrained.load_config(str(folder)), "x.yaml")[1] == []
+    assert Pretrained.of(str(folder)).masked_lm()[1] == []
     rename(folder, lambda name: f"{name}.lora_A" if name.endswith("query.weight") else name)
     with pytest.raises(UserError, match="2 of 37 weights of the encoder are not in its files"):
         load(folder)

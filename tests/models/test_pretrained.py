@@ -1,4 +1,4 @@
-"""What `--model.pretrained` comes to mean, and stays."""
+"""What `--model.pretrained` refers to, and that it stays so."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ from lit_ft.models.checks import check_vocabulary, take_padding_token
 
 
 def masked_lm(encoder: Path, version: int) -> str:
-    """A run as `sft` leaves it."""
+    """An `sft` run's model folder."""
     folder = Path(f"runs/mine/version_{version}/model")
     shutil.copytree(encoder, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -55,12 +55,12 @@ def test_sft_name_is_pinned_to_the_run_it_means(lit_ft, fit_args, encoder):
 
 
 def test_building_the_sample_encoder_shows_no_bar(tmp_path, monkeypatch, capfd):
-    """In the very first fit nothing else has silenced the library yet."""
+    """In the very first fit nothing else has silenced the library."""
     from transformers.utils import logging
 
     monkeypatch.setenv("LIT_FT_CACHE", str(tmp_path / "cache"))
     logging.enable_progress_bar()
-    pretrained.load_config("sample")
+    assert pretrained.Pretrained.of("sample").config.model_type == "bert"
     assert capfd.readouterr().err == ""
 
 
@@ -114,7 +114,7 @@ def test_code_in_a_model_folder_is_not_run(lit_ft, fit_args, encoder):
     assert not Path("sentinel").exists() and not Path("runs").exists()
 
 
-# ---- what else a folder may be ------------------------------------------------------------------------
+# ---- other kinds of folders ------------------------------------------------------------------------
 
 
 def merge(path: Path, **values: object) -> None:
@@ -149,7 +149,7 @@ def nothing(folder: Path) -> None:
 
 
 def sentence_transformer(folder: Path) -> None:
-    """As they were saved until 2021: the encoder in a folder of its own."""
+    """As saved until 2021: the encoder in a subfolder."""
     (folder / "0_Transformer").mkdir()
     for path in list(folder.glob("*.*")):
         path.rename(folder / "0_Transformer" / path.name)
@@ -163,7 +163,7 @@ def no_vocabulary(folder: Path) -> None:
 FOLDERS = {
     lora: "found an adapter of some/encoder (adapter_config.json); merge it with peft's merge_and_unload",
     quantised: "found quantised ones (quantization_config in its config.json: bitsandbytes); set the model",
-    gguf: "expected model.safetensors, found model-q4.gguf; take a model that has it",
+    gguf: "expected model.safetensors, found model-q4.gguf; use a model that has it",
     onnx: "expected model.safetensors, found onnx/model.onnx; take",
     variant: "expected model.safetensors, found model.fp16.safetensors; rename model.fp16.safetensors if",
     nothing: "expected model.safetensors, found no weights; take",
@@ -206,7 +206,7 @@ def test_spare_rows_are_sound_and_another_models_tokenizer_is_doubted(encoder, c
 
 
 def decoder(folder: str, pad: str | None, eos: str | None) -> None:
-    """A GPT-2 whose config knows no padding token."""
+    """A GPT-2 whose config has no padding token."""
     backend = word_tokenizer().backend_tokenizer
     backend.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
     tokenizer = PreTrainedTokenizerFast(
@@ -220,7 +220,7 @@ def decoder(folder: str, pad: str | None, eos: str | None) -> None:
 
 @pytest.mark.parametrize(("pad", "eos"), [("[PAD]", None), (None, "[SEP]")])
 def test_a_padding_token_that_the_config_lacks(pad, eos, lit_ft, fit_args):
-    """Batches of many lengths, and the pipeline on the exported folder says the same of each text."""
+    """Batches of many lengths; the pipeline on the exported folder gives the same for each text."""
     decoder("gpt", pad, eos)
     args = [
         *fit_args,
@@ -233,7 +233,7 @@ def test_a_padding_token_that_the_config_lacks(pad, eos, lit_ft, fit_args):
     ]
     code, _, err = lit_ft("fit", *args)
     assert code == 0, err
-    assert ("its end of text, '[SEP]', is taken" in err) == (pad is None)
+    assert ("its end of text, '[SEP]', is used" in err) == (pad is None)
     config = json.loads(Path("runs/small/version_0/model/config.json").read_text())
     assert config["pad_token_id"] == (0 if pad else 3)
     out = ["--data.predict_path", "test.csv", "--data.predict_output", "out.csv"]
@@ -287,7 +287,7 @@ def test_a_sentencepiece_model_alone(family, tmp_path):
     model.trainer_spec.unk_id = next(i for i, (_, _, kind) in enumerate(special) if kind == 2)
     (tmp_path / name).write_bytes(model.SerializeToString())
     AutoConfig.for_model(family).save_pretrained(tmp_path)
-    tokenizer = pretrained.load_tokenizer(str(tmp_path))
+    tokenizer = pretrained.Pretrained.of(str(tmp_path)).tokenizer()
     ends = {"t5": ([], ["</s>"]), "xlm-roberta": (["<s>"], ["</s>"])}
     before, after = ends.get(family, (["[CLS]"], ["[SEP]"]))
     expected = [*before, "\u2581the", "\u2581film", "\u2581", "a", *after]
@@ -297,7 +297,7 @@ def test_a_sentencepiece_model_alone(family, tmp_path):
     for damaged in (b"", b"no protobuf"):
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(UserError, match="cannot be read as a sentencepiece|cannot be used|a vocabulary"):
-            pretrained.load_tokenizer(str(tmp_path))
+            pretrained.Pretrained.of(str(tmp_path)).tokenizer()
 
 
 def test_a_dropout_that_the_model_lacks_is_told_with_its_place(lit_ft, work):
@@ -326,7 +326,7 @@ def test_a_config_that_names_another_model_than_the_checkpoint(lit_ft, fit_args,
 
 
 def test_an_export_does_not_say_how_it_was_loaded(lit_ft, fit_args):
-    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0  # without a network
+    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0  # offline
     values = json.loads(Path("runs/small/version_0/model/tokenizer_config.json").read_text())
     assert not {"local_files_only", "is_local", "trust_remote_code", "name_or_path"} & values.keys()
     assert values["model_max_length"] == 64

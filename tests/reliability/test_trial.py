@@ -38,7 +38,7 @@ def forwards(monkeypatch) -> list[tuple[int, int]]:
 def test_a_fit_is_the_same_with_and_without(lit_ft, fit_args, monkeypatch, forwards):
     short = [*fit_args, "--trainer.max_epochs", "1"]
     assert lit_ft("fit", *short, "--name", "with")[0] == 0
-    assert forwards[0][0] == 2  # two rows, before all else
+    assert forwards[0][0] == 2  # two rows, before everything else
     for module in ("lit_ft.commands.fit", "lit_ft.classifier.model"):
         monkeypatch.setattr(f"{module}.try_classifier", lambda *args: None)
     assert lit_ft("fit", *short, "--name", "without")[0] == 0
@@ -137,7 +137,7 @@ def test_random_logits(lit_ft, fit_args, monkeypatch):
         return output
 
     monkeypatch.setattr(BertForSequenceClassification, "forward", other)
-    assert "says something else of a text each time" in one_line(lit_ft("fit", *fit_args))
+    assert "gives other logits for the same text each time" in one_line(lit_ft("fit", *fit_args))
 
 
 def test_memory_is_not_the_models_fault(lit_ft, fit_args, monkeypatch):
@@ -149,7 +149,7 @@ def test_memory_is_not_the_models_fault(lit_ft, fit_args, monkeypatch):
 
 
 def test_a_masked_lm_that_sees_padding(lit_ft, work, tmp_path, monkeypatch):
-    """ConvBERT's convolutions do: `pack` pads hardly anything, `truncate` does."""
+    """ConvBERT's convolutions see padding: hardly any with `pack`, but with `truncate`."""
     folder = family("convbert", tmp_path / "m")
     (work / "texts.txt").write_text("the film was good\nthe plot was so very bad and fine\n" * 20)
     args = ["sft", "--config", "sample_sft.yaml", "--data.source", "null", "--data.train_path", "texts.txt"]
@@ -158,4 +158,6 @@ def test_a_masked_lm_that_sees_padding(lit_ft, work, tmp_path, monkeypatch):
     code, _, err = lit_ft(*args, "pack")
     assert code == 0 and "padding" not in err, err
     code, _, err = lit_ft(*args, "truncate")
-    assert code == 0 and "padding changes what the model" in err and "--data.layout=pack" in err, err
+    assert (
+        code == 0 and "padding changes the predictions of the model" in err and "--data.layout=pack" in err
+    ), err

@@ -1,0 +1,283 @@
+"""`TextSource`: the texts that a run reads, with columns checked and texts cleaned."""
+
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from tqdm import tqdm
+
+from lit_ft.console import bar_pace, quiet_datasets, warn
+from lit_ft.data.corpus import READER_VERSION, disk_error, read_files, read_hub
+from lit_ft.data.files import BATCH_ROWS
+from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
+from lit_ft.data.reading import Reading
+from lit_ft.errors import UserError, first_line, quoted, shorten
+from lit_ft.sample.reviews import sample_dataset
+
+SplitName = Literal["train", "validation", "test", "predict"]
+VERBS: dict[SplitName, str] = {
+    "train": "train on",
+    "validation": "validate on",
+    "test": "test on",
+    "predict": "predict",
+}
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Which texts a run reads and how it cleans them, from the data settings of either wing.
+
+    Attributes:
+        source: A dataset on the Hub, a local dataset folder, or `sample`.
+        subset: The dataset's configuration.
+        splits: The dataset's name for each split.
+        paths: The file or glob of each split, which takes precedence over `source`.
+        text_column: Name of the column of texts; numbers become text.
+        label_column: Name of the column of labels; None if no split has labels.
+        on_empty: What to do with a text that is missing or blank.
+        unescape: Turn a backslash and an n into a line break, a backslash and a quote into a quote.
+        strip_html_breaks: Turn `<br />` into a line break.
+        sample_config: The config that needs no network, named when the Hub cannot be reached.
+    """
+
+    source: str | None = None
+    subset: str | None = None
+    splits: Mapping[SplitName, str | None] = field(default_factory=dict)
+    paths: Mapping[SplitName, str | None] = field(default_factory=dict)
+    text_column: str = "text"
+    label_column: str | None = None
+    on_empty: Literal["drop", "stop"] = "drop"
+    unescape: bool = False
+    strip_html_breaks: bool = False
+    sample_config: str = "sample.yaml"
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], sample_config: str = "sample.yaml") -> "TextSource":
+        """From the `data` settings by name; a missing setting keeps its default."""
+        own = {f.name: settings[f.name] for f in fields(cls) if f.name in settings}
+        splits: dict[SplitName, str | None] = {split: settings.get(f"{split}_split") for split in VERBS}
+        paths: dict[SplitName, str | None] = {split: settings.get(f"{split}_path") for split in VERBS}
+        return cls(**own, splits=splits, paths=paths, sample_config=sample_config)
+
+    def origin(self, split: SplitName) -> Literal["files", "sample", "source"] | None:
+        """Where a split comes from; None if the settings name no data for it.
+
+        A path takes precedence. If the training data comes from files, no split comes from `source`: a model
+        must not be tested on other data by accident.
+        """
+        if self.paths.get(split):
+            return "files"
+        if split == "predict" or self.paths.get("train") or self.source is None:
+            return None
+        if self.source == "sample":
+            return None if split == "validation" else "sample"
+        return "source" if self.splits.get(split) else None
+
+    def asks_hub(self, split: SplitName) -> bool:
+        """Whether reading a split accesses the Hub."""
+        return self.origin(split) == "source" and not Path(os.path.expanduser(str(self.source))).is_dir()
+
+    def facts(self, split: SplitName) -> dict[str, Any]:
+        """A split's origin, for reports."""
+        named = self.origin(split) is not None
+        where = (self.paths.get(split) or self.source) if named else "held out of train"
+        return {"where": where, "from_hub": self.asks_hub(split if named else "train")}
+
+    def read(self, split: SplitName) -> tuple[datasets.Dataset, str]:
+        """A split with all its columns, and its name for messages.
+
+        Raises:
+            UserError: The settings name no data for this split, or it cannot be read.
+        """
+        labelled = split != "predict" and bool(self.label_column)
+        path, name = self.paths.get(split), self.splits.get(split)
+        match self.origin(split):
+            case "files":
+                return read_files(str(path), flag=f"--data.{split}_path", labelled=labelled), str(path)
+            case "sample":
+                return sample_dataset("test" if split == "test" else "train"), "the embedded reviews"
+            case "source":
+                table = read_hub(
+                    os.path.expanduser(str(self.source)),  # a folder
+                    subset=self.subset,
+                    split=str(name),
+                    sample_config=self.sample_config,
+                    labelled=labelled,
+                )
+                return table, f"{self.source} ({name})"
+        found = f", found data.source={self.source}, data.train_path={self.paths.get('train')}"
+        raise UserError(
+            f"expected data to {VERBS[split]}{'' if split == 'predict' else found}; "
+            f"set --data.{split}_path to a file or glob"
+        )
+
+    def read_texts(self, split: SplitName) -> tuple[datasets.Dataset, datasets.Dataset, str]:
+        """A split's texts as returned by `select`, the table they come from, and its name for messages."""
+        table, where = self.read(split)
+        texts = self.select(table, where, labelled=split != "predict")
+        if num_dropped := len(table) - len(texts):
+            done = "left without a prediction" if split == "predict" else "left out"
+            warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are {done}")
+        return texts, table, where
+
+    def select(self, table: datasets.Dataset, where: str, labelled: bool = True) -> datasets.Dataset:
+        """Select and clean the columns that training needs; later calls read them from the cache.
+
+        Args:
+            table: From `read`.
+            where: Its name for error messages, such as `reviews.csv`.
+            labelled: Whether to include the labels.
+
+        Returns:
+            The columns `text` (str), `row` (int, counted from 1 in the source) and `label` (as found: int,
+            float, str or a ClassLabel's int) of the rows that have a text.
+        """
+        label_column = self.label_column if labelled else None
+        check_columns(table, self.text_column, label_column, where)
+        features = {"text": datasets.Value("string"), "row": datasets.Value("int64")}
+        if label_column is not None:
+            features["label"] = label_feature(table.features[label_column])
+        bar = tqdm(
+            total=len(table), desc=f"checking {where}", unit=" rows", delay=2, leave=False, **bar_pace()
+        )
+
+        def select(batch: pa.Table, indices: list[int]) -> pa.Table:
+            text = batch[self.text_column].cast(pa.string())
+            if self.unescape:
+                text = pc.replace_substring(pc.replace_substring(text, "\\n", "\n"), '\\"', '"')
+            if self.strip_html_breaks:
+                text = pc.replace_substring_regex(text, r"(?i)<br\s*/?>", "\n")
+            row = pa.array(np.asarray(indices, dtype=np.int64) + 1)
+            keep = pc.not_equal(pc.fill_null(pc.utf8_trim_whitespace(text), ""), "")
+            if self.on_empty == "stop" and not pc.all(keep).as_py():
+                first = row[pc.index(keep, False).as_py()]
+                raise UserError(
+                    f"expected a text in each row of column '{self.text_column}' of {where}, found none in "
+                    f"row {first}; fix the row or set --data.on_empty=drop"
+                )
+            columns = {"text": text, "row": row}
+            if label_column is not None:
+                try:
+                    columns["label"] = batch[label_column].cast(features["label"].pa_type)
+                except pa.ArrowInvalid as error:
+                    raise UserError(
+                        f"expected labels of at most 64 bits in column '{label_column}' of {where}, found in "
+                        f"rows {row[0]} to {row[-1]}: {first_line(error)}; set --data.label_column to another"
+                    ) from None
+            bar.update(batch.num_rows)
+            return pa.table(columns).filter(keep)
+
+        settings = [table._fingerprint, READER_VERSION, self.text_column, label_column, self.unescape]
+        settings += [self.strip_html_breaks, self.on_empty]
+        try:
+            with bar, quiet_datasets():
+                selected = table.with_format("arrow").map(
+                    select,
+                    with_indices=True,
+                    batched=True,
+                    batch_size=BATCH_ROWS,
+                    remove_columns=table.column_names,
+                    features=datasets.Features(features),
+                    # from the settings: `datasets` would hash the function's code and its progress bar
+                    new_fingerprint=xxhash.xxh3_128_hexdigest(json.dumps(settings).encode()),
+                )
+        except OSError as error:
+            raise disk_error(error) from None
+        if len(selected) == 0:
+            raise UserError(
+                f"expected texts in column '{self.text_column}' of {where}, found all {len(table)} rows "
+                "empty; set --data.text_column to another column"
+            )
+        return selected.with_format(None)
+
+
+def check_columns(table: datasets.Dataset, text_column: str, label_column: str | None, where: str) -> None:
+    """Raise if a column is missing or its type cannot hold texts or labels."""
+    wanted = {"label": label_column, "text": text_column}
+    wanted = {kind: name for kind, name in wanted.items() if name is not None}
+    missing = [kind for kind, name in wanted.items() if name not in table.column_names]
+    if missing:
+        reading = Reading.of(table)
+        guesses = _guess(table, [name for name in table.column_names if name not in wanted.values()])
+        expected = " and ".join(f"'{name}'" for name in wanted.values())
+        flags = " ".join(f"--data.{kind}_column={shlex.quote(guesses.get(kind, 'NAME'))}" for kind in missing)
+        plural, advice = "s" if len(wanted) > 1 else "", f"set {flags}"
+        without = " (there is no header: the first line is data)" if reading.has("no header") else ""
+        if len(table.column_names) == 1 and set(",;\t|") & set(table.column_names[0]):
+            advice = (
+                "each line seems to be quoted as a whole, which makes it a single value: quote the values, "
+                f"not the lines, else {advice}"
+            )
+        elif _may_lack_a_header(table):
+            header = ",".join("" if name is None else name for name in (label_column, text_column) if name)
+            advice = (
+                f"if that is data and not a header, add a header such as {header} above it, else {advice}"
+            )
+        raise UserError(
+            f"expected column{plural} {expected} in {where}, found {quoted(table.column_names)}{without}; "
+            f"{advice}"
+        )
+    for kind, name in wanted.items():
+        _check_type(table, kind, str(name), where)
+
+
+def label_feature(feature: object) -> datasets.Value | datasets.ClassLabel:
+    """The type in which labels are kept: int64, float64, string or declared class names.
+
+    Booleans become `true` and `false`; unsigned 64-bit integers, which may be too large, become strings.
+    """
+    if isinstance(feature, datasets.ClassLabel):
+        return feature
+    kind = feature.pa_type if isinstance(feature, datasets.Value) else pa.string()
+    if pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
+        return datasets.Value("int64")
+    return datasets.Value("float64" if pa.types.is_floating(kind) else "string")
+
+
+def _check_type(table: datasets.Dataset, kind: str, name: str, where: str) -> None:
+    feature = table.features[name]
+    # a JSON file's columns are strings in the table; its reader notes rows with nested values
+    row = Reading.of(table).nested.get(name)
+    if row is None and not isinstance(feature, datasets.ClassLabel):
+        type_ = feature.pa_type if isinstance(feature, datasets.Value) else None
+        if type_ is None or pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+            found = pc.index(pc.is_valid(table.data.column(name)), True).as_py()
+            row = max(found, 0) + 1
+    if row is not None:
+        held = table[row - 1][name]
+        shown = shorten(held if isinstance(held, str) else repr(held), 40)
+        raise UserError(
+            f"expected a {kind} in column '{name}' of {where}, found {shown} in row {row}; set "
+            f"--data.{kind}_column to a column of plain values"
+        )
+
+
+def _may_lack_a_header(table: datasets.Dataset) -> bool:
+    if table.info.builder_name != "files":
+        return False
+    rows = table[: min(len(table), 100)]
+    return may_be_a_row(
+        table.column_names, [tuple(map(str, row)) for row in zip(*rows.values(), strict=True)]
+    )
+
+
+def _guess(table: datasets.Dataset, names: list[str]) -> dict[str, str]:
+    """The likely text and label columns: by name, else the longest and the least varied values."""
+    by_name = {name.lower(): name for name in reversed(names)}
+    rows = table[: min(len(table), 100)]
+    text = next((by_name[name] for name in LIKELY_TEXT if name in by_name), None)
+    label = next((by_name[name] for name in LIKELY_LABEL if name in by_name and by_name[name] != text), None)
+    if text is None and (left := [name for name in names if name != label]):
+        text = max(left, key=lambda name: sum(len(str(value)) for value in rows[name]))
+    if label is None and (left := [name for name in names if name != text]):
+        label = min(left, key=lambda name: len({str(value) for value in rows[name]}))
+    return {kind: name for kind, name in {"text": text, "label": label}.items() if name is not None}
