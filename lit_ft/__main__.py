@@ -46,7 +46,8 @@ examples:
   python -m lit_ft fit --config sample.yaml                     # a minute, no network
   python -m lit_ft test --config sample.yaml --ckpt_path best   # then measure it
 
-`COMMAND --help` explains every setting. Packaged configs: {", ".join(packaged_configs())}
+`COMMAND --help` explains the settings that matter most, `--help_all` every one.
+Packaged configs: {", ".join(packaged_configs())}
 """
 
 

@@ -20,6 +20,31 @@ TRAINER_DEFAULTS = {
     "max_epochs": 3,  # Lightning's own default is 1000
 }
 
+# What `--help` explains of the settings; the rest is in `--help_all`.
+SHOWN_OF_RUN = ("name", "ckpt_path")
+SHOWN_OF_DATA = ("data.source", "data.text_column", "data.label_column", "data.num_workers")
+SHOWN_OF_TRAINER = ("trainer.accelerator", "trainer.devices", "trainer.precision")
+FIT = (
+    *SHOWN_OF_RUN,
+    *("seed_everything", "monitor"),
+    *SHOWN_OF_DATA,
+    *("data.train_path", "data.validation_path", "data.test_path", "data.label_names"),
+    *("data.validation_share", "data.max_tokens", "data.batch_size", "data.token_budget"),
+    *("model.pretrained", "model.learning_rate", "model.weight_decay", "model.warmup_share"),
+    *("model.attention_dropout", "model.class_weights"),
+    *SHOWN_OF_TRAINER,
+    *("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches"),
+    *("trainer.gradient_clip_val", "trainer.val_check_interval"),
+)
+MEASURE = (*SHOWN_OF_RUN, *SHOWN_OF_DATA, "data.eval_batch_size", *SHOWN_OF_TRAINER)
+SHOWN = {
+    "fit": FIT,
+    "check": ("json", "strict", *FIT),
+    "validate": ("data.validation_path", *MEASURE),
+    "test": ("data.test_path", *MEASURE),
+    "predict": ("data.predict_path", "data.predict_output", "calibrate", "overwrite", *MEASURE),
+}
+
 TRAINER_HELP = {  # where Lightning's own text says what does not hold here
     "max_epochs": "Stop after this many epochs. The learning rate falls to 0 at the end of the run, so that "
     "there has to be one: here or in max_steps.",

@@ -12,7 +12,7 @@ from lit_ft import hub, runs
 from lit_ft.classifier.batch_settings import check_unpadded
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
-from lit_ft.classifier.parser import Parser, add_groups, link_groups
+from lit_ft.classifier.parser import SHOWN, Parser, add_groups, link_groups
 from lit_ft.console import quiet, silence_libraries
 from lit_ft.data.duplicates import (
     AuditSplit,
@@ -41,7 +41,7 @@ from lit_ft.settings.flags import add_run_flags, check_seed, introduction, warn_
 
 def make_parser() -> Parser:
     """The parser of `fit`'s settings and of our two switches."""
-    parser = Parser(prog="python -m lit_ft", **introduction("check"))
+    parser = Parser(prog="python -m lit_ft", **introduction("check", SHOWN["check"]))
     parser.add_argument("-c", "--config", action="config", help="A YAML file; later ones win.")
     parser.add_argument("--json", action="store_true", help="Print one JSON document in place of the tables.")
     strict = (

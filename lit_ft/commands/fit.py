@@ -21,7 +21,7 @@ from lit_ft.classifier.checkpoints import RunSettings, StepSeed, disk_errors, wi
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.optim import check_evaluation, check_schedule
-from lit_ft.classifier.parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
+from lit_ft.classifier.parser import SHOWN, TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.classifier.predictions import prediction_writer
 from lit_ft.classifier.results import leave_results, print_table, record_evaluation
 from lit_ft.classifier.resume import (
@@ -73,7 +73,10 @@ class ReviewCLI(LightningCLI):
                 BertClassifier,
                 YelpDataModule,
                 parser_class=Parser,
-                parser_kwargs={"prog": "python -m lit_ft", command: flags.introduction(command)},
+                parser_kwargs={
+                    "prog": "python -m lit_ft",
+                    command: flags.introduction(command, SHOWN[command]),
+                },
                 save_config_callback=None,
                 seed_everything_default=flags.DEFAULT_SEED,
                 auto_configure_optimizers=False,

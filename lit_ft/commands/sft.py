@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from jsonargparse import Namespace
 
 from lit_ft import hub, runs
-from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SftSettings, check_bounds
+from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SHOWN, SftSettings, check_bounds
 from lit_ft.reliability import run_owner
 from lit_ft.settings.arguments import first_config_stem
 from lit_ft.settings.flags import check_seed, introduction, warn_of_sample_encoder
@@ -26,7 +26,7 @@ class SftParser(OneLineErrors):
 
 def make_parser() -> OneLineErrors:
     """The parser of `sft`'s command line and YAML files."""
-    parser = SftParser(prog="lit_ft", **introduction("sft"))
+    parser = SftParser(prog="lit_ft", **introduction("sft", SHOWN))
     parser.add_argument("--config", action="config", help="YAML file or packaged config; later ones win.")
     parser.add_class_arguments(SftSettings)
     return parser

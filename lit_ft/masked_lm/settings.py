@@ -142,6 +142,16 @@ class SftSettings:
     trainer_args: dict[str, Any] = field(default_factory=dict)
 
 
+# What `--help` explains of the settings; the rest is in `--help_all`.
+SHOWN = (
+    *("seed_everything", "name", "ckpt_path", "num_train_epochs", "max_steps"),
+    *("gradient_accumulation_steps", "precision", "eval_strategy", "eval_steps", "save_steps", "probes"),
+    *("data.source", "data.train_path", "data.validation_path", "data.text_column"),
+    *("data.validation_share", "data.layout", "data.max_tokens", "data.mask_probability"),
+    *("data.whole_words", "data.batch_size", "data.num_workers"),
+    *("model.pretrained", "model.learning_rate", "model.weight_decay", "model.warmup_share"),
+    *("model.attention_dropout", "trainer_args"),
+)
 # Setting -> field of SFTConfig, with fit's name where fit has one.
 TRAINER_FIELDS = {
     "data.batch_size": "per_device_train_batch_size",

@@ -108,7 +108,9 @@ def needs_default_config(command: str, args: list[str]) -> bool:
 
 
 def _asks_help(args: list[str]) -> bool:
-    return any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args)
+    return any(
+        arg in ("-h", "--help", "--help_all") or arg.partition("=")[0].endswith(".help") for arg in args
+    )
 
 
 def resolve_configs(command: str, args: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The flags of a run rather than of its data, model or trainer, and what `--help` says first."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
@@ -77,10 +78,16 @@ def warn_of_sample_encoder(config: Any, args: list[str], doing: str = "training"
         warn(f"{doing} `sample`, a tiny BERT with untrained weights: set --model.pretrained to another model")
 
 
-def introduction(command: str) -> dict[str, Any]:
-    """A parser's arguments: what stands above the flags, and on the first line of a `config.yaml`."""
+def introduction(command: str, shown: Sequence[str]) -> dict[str, Any]:
+    """A parser's arguments: what `--help` shows, and the first line of a `config.yaml`.
+
+    Args:
+        command: The command, such as `fit`.
+        shown: The settings that `--help` explains; `--help_all` explains all of them.
+    """
     return {
         "usage": f"python -m lit_ft {command} [--config NAME_OR_FILE] [--key value ...]",
         "description": f"The settings of {command}. Flags win over configs, later configs over earlier ones.",
+        "shown": shown,
         "dump_header": [f"python -m lit_ft {command} --config THIS_FILE, lit_ft {__version__}"],
     }

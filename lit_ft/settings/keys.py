@@ -9,6 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
+HIDDEN = ("help", "help_all", "print_config", "print_shtab")  # flags that are no settings
+
 
 def valid_keys(parser: ArgumentParser) -> list[str]:
     """The keys that `parser` and its sub-commands accept, in the order of their help."""
@@ -16,7 +18,7 @@ def valid_keys(parser: ArgumentParser) -> list[str]:
     for action in parser._actions:
         for sub_parser in (getattr(action, "_name_parser_map", None) or {}).values():
             keys += valid_keys(sub_parser)
-        hidden = action.dest in ("help", "print_config", "print_shtab") or action.dest.endswith(".help")
+        hidden = action.dest in HIDDEN or action.dest.endswith(".help")
         if action.option_strings and not hidden and action.dest != argparse.SUPPRESS:
             keys.append(action.dest)
     return keys

@@ -70,15 +70,47 @@ NO_KEYS = "there are no keys"
 _parsing: ContextVar[Parsing | None] = ContextVar("_parsing", default=None)
 
 
+class HelpAll(argparse._HelpAction):
+    """`--help_all`: every setting, where `--help` shows those that matter."""
+
+    def __call__(self, parser: Any, *args: Any, **kwargs: Any) -> None:
+        parser.shown = ()
+        super().__call__(parser, *args, **kwargs)
+
+
 class OneLineErrors(ArgumentParser):
     """A parser whose errors are one line on stderr and exit code 2, never a usage text.
 
     Put it first: `class Parser(OneLineErrors, LightningArgumentParser)`.
+
+    Args:
+        shown: The keys of the settings that `--help` explains; `--help_all` explains all. Empty for all.
+        allow_abbrev: Off, because `--data.max_tok 64` is a mistake, as `max_tok` is in a file.
     """
 
-    def __init__(self, *args: Any, allow_abbrev: bool = False, **kwargs: Any) -> None:
-        # argparse takes `--data.max_tok 64` for `--data.max_tokens`, but in a file it is a mistake: in both.
+    def __init__(
+        self, *args: Any, shown: Sequence[str] = (), allow_abbrev: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, allow_abbrev=allow_abbrev, **kwargs)
+        self.shown = shown
+        if shown:
+            self.add_argument("--help_all", action=HelpAll, help="Explain every setting and exit.")
+
+    def format_help(self, *args: Any) -> str:
+        """The help of the settings in `shown`, from the same texts as that of all."""
+        if not self.shown:
+            return super().format_help(*args)
+        kept = {"help", "help_all", "config", *self.shown}
+        hidden = [(action, action.help) for action in self._actions if action.dest not in kept]
+        for action, _ in hidden:
+            action.help = argparse.SUPPRESS
+        self.epilog = "These are the settings that matter most; --help_all explains every setting."
+        try:
+            return super().format_help(*args)
+        finally:
+            self.epilog = None
+            for action, text in hidden:
+                action.help = text
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any
