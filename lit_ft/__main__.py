@@ -32,6 +32,9 @@ COMMANDS = {  # command -> (module with main(command, args) -> int, what it does
 }
 
 
+EARLY = ("fit", "validate", "test", "predict", "check")  # checked before their modules import torch
+
+
 def usage() -> str:
     """The text of `python -m lit_ft --help`."""
     lines = "\n".join(f"  {name:<13} {text}" for name, (_, text) in COMMANDS.items())
@@ -72,8 +75,8 @@ def run(args: list[str]) -> int:
     # Lightning 2.6.6 (fabric/strategies/launchers/subprocess_script.py) starts the other ranks with sys.argv:
     # `python -m lit_ft.__main__ ARGS` after `python -m`, else the console script at sys.argv[0].
     sys.argv[1:] = [command, *rest]
-    if command == "fit":  # answers before the command's module has imported torch
-        importlib.import_module("lit_ft.settings.preflight").check_hub(rest)
+    if command in EARLY:
+        importlib.import_module("lit_ft.commands.early").check(command, rest)
     try:
         module = importlib.import_module(f"lit_ft.commands.{COMMANDS[command][0]}")
     except ModuleNotFoundError as ex:

@@ -36,19 +36,15 @@ from lit_ft.models.checks import check_max_tokens, max_positions
 from lit_ft.models.load import load_config, load_tokenizer
 from lit_ft.models.names import needs_hub
 from lit_ft.settings.arguments import first_config_stem
-from lit_ft.settings.flags import add_run_flags, check_seed, introduction, warn_of_sample_encoder
+from lit_ft.settings.flags import OWN_FLAGS, add_run_flags, check_seed, introduction, warn_of_sample_encoder
 
 
 def make_parser() -> Parser:
     """The parser of `fit`'s settings and of our two switches."""
     parser = Parser(prog="python -m lit_ft", **introduction("check", SHOWN["check"]))
     parser.add_argument("-c", "--config", action="config", help="A YAML file; later ones win.")
-    parser.add_argument("--json", action="store_true", help="Print one JSON document in place of the tables.")
-    strict = (
-        "Exit code 1 where splits share texts, equal texts have different labels, or classes are none: names "
-        "that look the same, stand-ins for a missing label, a header among the rows."
-    )
-    parser.add_argument("--strict", action="store_true", help=strict)
+    for name, text in OWN_FLAGS["check"].items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     add_run_flags(parser)
     add_groups(parser)
     link_groups(parser)

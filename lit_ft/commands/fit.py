@@ -93,10 +93,9 @@ class ReviewCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our own flags, in place of Lightning's `--seed_everything: bool | int`."""
+        for name, text in flags.OWN_FLAGS.get(self.command, {}).items():
+            parser.add_argument(f"--{name}", type=bool, default=False, help=text)
         flags.add_run_flags(parser)
-        if self.command == "predict":
-            parser.add_argument("--calibrate", type=bool, default=False, help=flags.CALIBRATE)
-            parser.add_argument("--overwrite", type=bool, default=False, help=flags.OVERWRITE)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our groups before the Trainer's, so that `--help` begins with what is ours."""

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from jsonargparse import Namespace
 
 from lit_ft import hub, runs
+from lit_ft.commands.early import check_files, tell_loading
 from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SHOWN, SftSettings, check_bounds
 from lit_ft.reliability import run_owner
 from lit_ft.settings.arguments import first_config_stem
@@ -61,8 +62,12 @@ def main(command: str, args: list[str]) -> int:
         hub.go_offline_if_unreachable()  # it may go on without the Hub, or start fresh
     if settings.data.source and not settings.data.train_path:
         wanted["dataset"] = settings.data.source
+    for split in ("train", "validation"):
+        flag = f"--data.{split}_path"
+        check_files(flag, getattr(settings.data, f"{split}_path"), [settings.data.text_column])
     hub.check_cached(wanted, SAMPLE_CONFIG)
-    from lit_ft.masked_lm.run import run  # a second's worth of libraries, not needed for --help
+    tell_loading(command, args)
+    from lit_ft.masked_lm.run import run
 
     try:
         return run(settings, resolved, args)

@@ -99,7 +99,7 @@ def needs_default_config(command: str, args: list[str]) -> bool:
     """Whether `command` runs its default config: none is named, and nothing else says what to run."""
     if command not in DEFAULT_CONFIGS or config_values(args) or names_own(args):
         return False
-    if _asks_help(args):
+    if asks_help(args):
         return False
     if command in TRAINING:
         return True
@@ -107,7 +107,8 @@ def needs_default_config(command: str, args: list[str]) -> bool:
     return flag_value(args, "--ckpt_path") in (None, "best", "last") and flag_value(args, "--name") is None
 
 
-def _asks_help(args: list[str]) -> bool:
+def asks_help(args: list[str]) -> bool:
+    """Whether a command line asks for a help text, of the command or of a class."""
     return any(
         arg in ("-h", "--help", "--help_all") or arg.partition("=")[0].endswith(".help") for arg in args
     )
@@ -121,7 +122,7 @@ def resolve_configs(command: str, args: list[str]) -> list[str]:
     if needs_default_config(command, args):
         sys.stderr.write(f"lit_ft: no --config given, using {name} ({text})\n")
         args[:0] = ["--config", name]
-    elif command in TRAINING and not config_values(args) and not _asks_help(args):
+    elif command in TRAINING and not config_values(args) and not asks_help(args):
         first = os.environ.get("LOCAL_RANK", "0") == "0"  # Lightning starts the others with the same flags
         told = f"your own data or model with the defaults of `{command} --help`, not with {name}'s settings"
         sys.stderr.write(f"lit_ft: no --config given: {told}\n" if first else "")

@@ -1,4 +1,4 @@
-"""Leaf: one YAML config file read for its faults and its line numbers, which jsonargparse does not keep."""
+"""One YAML config file: its faults, and the line of each key, which jsonargparse does not keep."""
 
 import os
 import re
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from lit_ft.errors import UserError
-
-MOST_NODES = 100_000  # nine anchors, each a list of the last one nine times, are 400 million values
+from lit_ft.errors import UserError, unusable
 
 
 @dataclass
@@ -19,15 +17,15 @@ class ConfigFile:
     Attributes:
         name: Its path.
         lines: The line of each key (`data.batch_size`); 0 where a list holds the key several times.
-        groups: The top-level keys whose value is no mapping, with that value's node.
-        num_nodes: Its keys, values and lists, those behind an anchor as often as they are named.
-        misread: Key -> values without quotes that YAML takes for no text, as they are written: `no`, `010`.
+        values: Key -> its single value as it is written; None for null. Lists are not kept.
+        groups: The top-level keys whose value is not a mapping, with that value's node.
+        misread: Key -> unquoted values that YAML does not read as text, as they are written: `no`, `010`.
     """
 
     name: str
     lines: dict[str, int] = field(default_factory=dict)
+    values: dict[str, str | None] = field(default_factory=dict)
     groups: dict[str, yaml.Node] = field(default_factory=dict)
-    num_nodes: int = 0
     misread: dict[str, list[str]] = field(default_factory=dict)
 
     def place(self, key: str) -> str:
@@ -38,11 +36,9 @@ class ConfigFile:
 
 def read_config(path: str) -> ConfigFile:
     """Checks that `path` is one YAML mapping without repeated keys, and notes the line of each key."""
-    try:
+    advice = "write groups such as 'data:' and their keys, not nested deeper than can be read, and without"
+    with unusable(path, f"{advice} an anchor (&) inside itself"):
         return _read(path)
-    except RecursionError as ex:
-        what = "settings nested deeper than can be read, or an anchor (&) inside itself"
-        raise UserError(f"{path}: {what}; write groups such as 'data:' and their keys") from ex
 
 
 def _read(path: str) -> ConfigFile:
@@ -71,11 +67,6 @@ def _read(path: str) -> ConfigFile:
 
 
 def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
-    config.num_nodes += 1
-    if config.num_nodes > MOST_NODES:
-        line = node.start_mark.line + 1
-        what = f"more than {MOST_NODES:,} values, those behind anchors (&) counted as often as they are named"
-        raise UserError(f"{config.name}, line {line}: {what}; write the settings that are meant")
     if isinstance(node, yaml.ScalarNode) and is_misread(node):
         config.misread.setdefault(prefix.removesuffix("."), []).append(node.value)
     if isinstance(node, yaml.SequenceNode):
@@ -94,6 +85,8 @@ def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
                 continue
             key = prefix + name
             config.lines[key] = 0 if key in config.lines else line
+            if isinstance(value, yaml.ScalarNode):
+                config.values[key] = None if value.tag.endswith(":null") else value.value
             _note_keys(value, key + ".", config)
 
 

@@ -1,25 +1,31 @@
 """The flags of a run rather than of its data, model or trainer, and what `--help` says first."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
-
-from jsonargparse import ArgumentParser
+from typing import TYPE_CHECKING, Any, Literal
 
 from lit_ft import __version__
 from lit_ft.console import warn
 from lit_ft.errors import UserError
 
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
 NonFinitePolicy = Literal["stop", "skip"]
 FullDiskPolicy = Literal["stop", "go_on"]
 DEFAULT_SEED = 42
-CALIBRATE = (
-    "Divide the logits by the temperature that `fit` found on the validation texts: the probabilities then "
-    "say how often the model is right. The predicted classes stay the same."
-)
-OVERWRITE = (
-    "Replace whatever file stands at data.predict_output, but the one that is read. Else only an earlier "
-    "prediction of the same input is replaced."
-)
+OWN_FLAGS = {  # command -> its own switches, with their help
+    "predict": {
+        "calibrate": "Divide the logits by the temperature that `fit` found on the validation texts, so that "
+        "the probabilities say how often the model is right. The predicted classes stay the same.",
+        "overwrite": "Replace any file at data.predict_output, except the one that is read. By default only "
+        "an earlier prediction of the same input is replaced.",
+    },
+    "check": {
+        "json": "Print one JSON document instead of the tables.",
+        "strict": "Exit with code 1 if splits share texts, equal texts have different labels, or classes are "
+        "not classes: names that look the same, placeholders for a missing label, a header among the rows.",
+    },
+}
 RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
     "seed_everything": (
         int,
@@ -52,7 +58,7 @@ RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
 }
 
 
-def add_run_flags(parser: ArgumentParser) -> None:
+def add_run_flags(parser: "ArgumentParser") -> None:
     """Add `RUN_FLAGS`."""
     for flag, (kind, default, text) in RUN_FLAGS.items():
         parser.add_argument(f"--{flag}", type=kind, default=default, help=text)

@@ -222,14 +222,14 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
         if not found[1] and key in valid_keys(parser):
             value = found[3] or "=VALUE"
             return Problem("", f"unexpected argument {shorten(key + (found[3] or ''))}; write --{key}{value}")
-        problem = _unknown(parser, key)
+        problem = _unknown(valid_keys(parser), key)
         if found[1] == "--" or problem.nearest:
             return problem
         return Problem("", f"unexpected argument {shorten(found[1] + key)}; settings are written --key=value")
     refused = r"(?:Group '(\w+)' does not accept option|Subcommand .+ does not accept option|Option) '(.+?)'"
     if found := re.match(refused, message):
         key = f"{found[1]}.{found[2]}" if found[1] else found[2]
-        return _unknown(getattr(ex, "subcommand_parser", None) or parser, key)
+        return _unknown(valid_keys(getattr(ex, "subcommand_parser", None) or parser), key)
     if found := re.match(r'Parser key "([^"]+)"(?: element \d+)?:\s*(.*)', message, re.DOTALL):
         key, rest = found[1], found[2]
         hint = typehint(parser, key)
@@ -286,11 +286,15 @@ def _inner_problem(ex: BaseException | None) -> Problem | None:
     return None
 
 
-def _unknown(parser: ArgumentParser, key: str) -> Problem:
-    keys = valid_keys(parser)
+def unknown_key(keys: list[str], key: str, args: Sequence[str], files: list[ConfigFile]) -> str:
+    """The line for a key that is not among `keys`, as a parser of those would end with."""
+    return VALUE.sub("a secret", _sentence(_unknown(keys, key), Parsing(_flags(args), files)))
+
+
+def _unknown(keys: list[str], key: str) -> Problem:
     group = like_group(key.rpartition(".")[0], keys)
     names = [k for k in keys if k.rpartition(".")[0] == group] or sorted({k.partition(".")[0] for k in keys})
-    text = f"the keys there are {', '.join(names)}" if len(names) <= 30 else "see --help for the keys"
+    text = f"the keys there are {', '.join(names)}" if len(names) <= 30 else "see --help_all for the keys"
     text = text if names else NO_KEYS
     return Problem(key, text, nearest(key, keys), unknown=True)
 
