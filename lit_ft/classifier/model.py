@@ -25,6 +25,7 @@ from lit_ft.models.checks import refuse_without_classifier, take_padding_token
 from lit_ft.models.inputs import SEES_PADDING, by_length
 from lit_ft.models.load import DROPOUTS, classifier_from_config, load_classifier, load_config, set_dropout
 from lit_ft.models.names import needs_hub
+from lit_ft.settings.bounds import BOUNDS, FRACTION, check_bounds
 from lit_ft.speed import host
 from lit_ft.speed.attention import attend_in_pieces
 from lit_ft.speed.first_token import compute_first_token_only
@@ -76,13 +77,8 @@ class BertClassifier(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        for name in ("warmup_share", "label_smoothing", *DROPOUTS):
-            value = self.hparams[name]
-            if value is not None and not 0 <= value < 1:
-                raise UserError(f"expected model.{name} in [0, 1), found {value}")
-        for name in ("learning_rate", "weight_decay"):
-            if not 0 <= self.hparams[name] < float("inf"):
-                raise UserError(f"expected a finite model.{name} of at least 0, found {self.hparams[name]}")
+        own = {"model.label_smoothing": FRACTION, "model.classifier_dropout": FRACTION}
+        check_bounds(self.hparams, {**BOUNDS, **own}, "model.")
         self.net: PreTrainedModel | None = None
         self.confusion: dict[str, list[list[int]] | None] = {}
         self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"

@@ -1,5 +1,6 @@
 """The Trainer's settings: what it cannot do here, or not as it says, is refused before data is read."""
 
+import math
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any
@@ -10,6 +11,7 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from lit_ft.console import warn
 from lit_ft.errors import UserError
+from lit_ft.settings.bounds import FROM_0, Bounds, check_bounds
 
 REFUSED: dict[str, tuple[Any, str]] = {  # setting -> the value that works, why others do not
     "barebones": (False, "it forbids checkpoints, logs and callbacks, and a run needs its own; leave it out"),
@@ -24,11 +26,11 @@ REFUSED: dict[str, tuple[Any, str]] = {  # setting -> the value that works, why 
     ),
     "model_registry": (None, "lit_ft sends nothing anywhere; leave it out, and upload the run's model/"),
 }
-LEAST: dict[str, int] = {  # of numbers that Lightning does not look at, or only in the middle of a run
-    "log_every_n_steps": 0,
-    "gradient_clip_val": 0,
-    "reload_dataloaders_every_n_epochs": 0,
-    "num_sanity_val_steps": -1,
+TRAINER_BOUNDS: Bounds = {  # of numbers that Lightning does not check, or only in the middle of a run
+    "trainer.log_every_n_steps": FROM_0,
+    "trainer.gradient_clip_val": FROM_0,
+    "trainer.reload_dataloaders_every_n_epochs": FROM_0,
+    "trainer.num_sanity_val_steps": (-1, math.inf),
 }
 ABOVE_0 = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
 ONE_CLASS = ("callbacks", "logger")  # flags of which a second one would replace the first
@@ -64,9 +66,7 @@ def check_trainer_settings(trainer: Any, args: Sequence[str], command: str) -> N
         )
     if command != "fit":
         return
-    for name, least in LEAST.items():
-        if trainer[name] is not None and trainer[name] < least:
-            raise UserError(f"expected --trainer.{name} of at least {least}, found {trainer[name]}")
+    check_bounds(vars(trainer), TRAINER_BOUNDS, "trainer.")
     for name in ABOVE_0:
         if isinstance(trainer[name], (int, float)) and trainer[name] <= 0:
             hint = "; to leave validation out set --trainer.limit_val_batches=0" if "val_" in name else ""

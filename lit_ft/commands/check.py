@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft import hub, runs
+from lit_ft import hub
 from lit_ft.classifier.batch_settings import check_unpadded
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
@@ -35,8 +35,8 @@ from lit_ft.data.token_facts import WORTH_A_WORD
 from lit_ft.models.checks import check_max_tokens, max_positions
 from lit_ft.models.load import load_config, load_tokenizer
 from lit_ft.models.names import needs_hub
-from lit_ft.settings.arguments import first_config_stem
-from lit_ft.settings.flags import OWN_FLAGS, add_run_flags, check_seed, introduction, warn_of_sample_encoder
+from lit_ft.settings.bounds import check_bounds
+from lit_ft.settings.flags import OWN_FLAGS, add_run_flags, introduction, run_name, warn_of_sample_encoder
 
 
 def make_parser() -> Parser:
@@ -55,8 +55,8 @@ def main(command: str, args: list[str]) -> int:
     """Run `check` and return the exit code: 1 with `--strict` where the data is not sound."""
     silence_libraries()
     config = make_parser().parse_args(args)
-    check_seed(config.seed_everything)
-    runs.check_name(config.name or first_config_stem(args) or "default")
+    check_bounds({"seed_everything": config.seed_everything})
+    run_name(config.name, args)
     BertClassifier(**config.model.as_dict())  # loads no weights, but refuses what it would refuse in fit
     data = YelpDataModule(**config.data.as_dict())
     check_unpadded(data.hparams, config.model.compile)

@@ -72,9 +72,9 @@ def check_files(flag: str, path: str | None, columns: Sequence[str]) -> None:
     if path and columns and any(_lacks(file, columns) for file in files):
         from lit_ft.data.corpus import check_columns, read_files  # imports datasets, but not torch
 
-        text, label = (*columns, None)[:2]
+        label = columns[1] if len(columns) > 1 else None
         with quiet():
-            check_columns(read_files(path, flag=flag, labelled=label is not None), text, label, path)
+            check_columns(read_files(path, flag=flag, labelled=label is not None), columns[0], label, path)
 
 
 def _lacks(file: str, columns: Sequence[str]) -> bool:

@@ -45,7 +45,8 @@ from lit_ft.models.names import needs_hub
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.checkpoints import lasting, refuse_other_settings
 from lit_ft.settings import flags
-from lit_ft.settings.arguments import configs_dir, first_config_stem
+from lit_ft.settings.arguments import configs_dir
+from lit_ft.settings.bounds import check_bounds
 from lit_ft.settings.config_file import places_of
 from lit_ft.speed import unpadded
 
@@ -119,10 +120,10 @@ class ReviewCLI(LightningCLI):
     def _find_checkpoint(self) -> None:
         # Lightning would lay the checkpoint's hyper-parameters over YAML and flags alike (cli.py, 2.6.6).
         config = self.config[self.command]
-        flags.check_seed(config.seed_everything)
+        check_bounds({"seed_everything": config.seed_everything})
         refuse_lightnings_nodes(config.trainer.num_nodes, config.trainer.plugins)
         config.model.pretrained = config.data.tokenizer = pin(config.model.pretrained)
-        self.name = runs.check_name(config.name or first_config_stem(self.command_args) or "default")
+        self.name = flags.run_name(config.name, self.command_args)
         ckpt_path, path = config.ckpt_path or (None if self.command == "fit" else "best"), None
         if self.command == "fit":
             self.fingerprint = run_owner.fingerprint(lasting(self._settings()))

@@ -5,12 +5,11 @@ from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 
-from lit_ft import hub, runs
+from lit_ft import hub
 from lit_ft.commands.early import check_files, tell_loading
-from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SHOWN, SftSettings, check_bounds
+from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SHOWN, SftSettings, check_numbers
 from lit_ft.reliability import run_owner
-from lit_ft.settings.arguments import first_config_stem
-from lit_ft.settings.flags import check_seed, introduction, warn_of_sample_encoder
+from lit_ft.settings.flags import introduction, run_name, warn_of_sample_encoder
 from lit_ft.settings.parser import OneLineErrors
 
 
@@ -37,10 +36,9 @@ def parse(args: list[str]) -> tuple[SftSettings, str]:
     """The settings of a command line, checked, and as YAML that runs the same again."""
     parser = make_parser()
     found = parser.parse_args(args)
-    found.name = runs.check_name(found.name or first_config_stem(args) or "default")
+    found.name = run_name(found.name, args)
     settings = _build(parser, found)
-    check_seed(settings.seed_everything)
-    check_bounds(settings)
+    check_numbers(settings)
     lasting = found.clone()
     lasting.pop("config", None)
     lasting.pop("ckpt_path")

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from lit_ft import runs
 from lit_ft.console import say
 from lit_ft.errors import UserError
-from lit_ft.settings.arguments import config_values, first_config_stem
+from lit_ft.settings.arguments import config_values
 from lit_ft.settings.config_file import read_config
+from lit_ft.settings.flags import run_name
 
 INTRODUCTION = """\
 usage: python -m lit_ft verify-resume [--config NAME_OR_FILE] [fit|sft] [--key value ...]
@@ -135,7 +136,7 @@ def main(command: str, args: list[str]) -> int:
         sys.stdout.write(INTRODUCTION)
         return 0
     short = shortened(args)
-    stem = runs.check_name(first_config_stem(args) or "default")
+    stem = run_name(None, args)
     whole, parts = f"{stem}-never-killed", f"{stem}-killed"
     for name in (whole, parts):
         shutil.rmtree(runs.RUNS / name, ignore_errors=True)  # of an earlier verify-resume

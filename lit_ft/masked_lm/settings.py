@@ -1,9 +1,11 @@
 """The settings of `sft`. Their docstrings are its `--help`, so nothing heavy is imported here."""
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from lit_ft.errors import UserError
+from lit_ft.settings.bounds import ABOVE_0, BOUNDS, COUNT, SHARE, check_bounds
 from lit_ft.settings.flags import DEFAULT_SEED, FullDiskPolicy, NonFinitePolicy
 
 SAMPLE_CONFIG = "sample_sft.yaml"  # what an error names as needing no network
@@ -184,23 +186,15 @@ DECIDED = {
     "report_to": "nothing: TensorBoard always gets the curves",
     "do_eval": "--eval_strategy",
 }
-BOUNDS: dict[str, tuple[float, float]] = {  # setting -> least value, and the one that it must stay below
-    "data.validation_share": (1e-9, 1),
-    "data.mask_probability": (1e-9, 1),
-    "data.batch_size": (1, 1e9),
-    "data.eval_batch_size": (1, 1e9),
-    "data.num_workers": (0, 1e9),
-    "model.learning_rate": (0, 1e9),
-    "model.weight_decay": (0, 1e9),
-    "model.warmup_share": (0, 1),
-    "model.hidden_dropout": (0, 1),
-    "model.attention_dropout": (0, 1),
-    "num_train_epochs": (1e-9, 1e9),
-    "gradient_accumulation_steps": (1, 1e9),
-    "logging_steps": (1, 1e9),
-    "eval_steps": (1, 1e9),
-    "save_steps": (1, 1e9),
-    "save_total_limit": (1, 1e9),
+SFT_BOUNDS = {
+    **BOUNDS,
+    "data.mask_probability": SHARE,
+    "num_train_epochs": (ABOVE_0, math.inf),
+    "gradient_accumulation_steps": COUNT,
+    "logging_steps": COUNT,
+    "eval_steps": COUNT,
+    "save_steps": COUNT,
+    "save_total_limit": COUNT,
 }
 
 
@@ -219,15 +213,9 @@ def all_keys() -> list[str]:
     return nested + [f.name for f in fields(SftSettings) if f.name not in groups]
 
 
-def check_bounds(settings: SftSettings) -> None:
+def check_numbers(settings: SftSettings) -> None:
     """Refuse numbers that no run could use."""
-    for key, (least, below) in BOUNDS.items():
-        value = value_of(settings, key)
-        if value is None or least <= value < below:
-            continue
-        wanted = "above 0" if least == 1e-9 else f"of at least {least:g}"
-        wanted += f" and below {below:g}" if below < 1e9 else ""
-        raise UserError(f"expected {key} {wanted}, found {value}; set --{key}")
+    check_bounds({key: value_of(settings, key) for key in SFT_BOUNDS}, SFT_BOUNDS)
     if settings.max_steps < 1 and settings.max_steps != -1:
         raise UserError(f"expected max_steps of at least 1, or -1 for no limit, found {settings.max_steps}")
 

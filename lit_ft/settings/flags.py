@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from lit_ft import __version__
+from lit_ft import __version__, runs
 from lit_ft.console import warn
-from lit_ft.errors import UserError
+from lit_ft.settings.arguments import first_config_stem
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -64,10 +64,9 @@ def add_run_flags(parser: "ArgumentParser") -> None:
         parser.add_argument(f"--{flag}", type=kind, default=default, help=text)
 
 
-def check_seed(seed: int) -> None:
-    """Refuse what torch and numpy cannot take."""
-    if not 0 <= seed < 2**32:
-        raise UserError(f"expected --seed_everything from 0 to {2**32 - 1}, found {seed}")
+def run_name(given: str | None, args: list[str]) -> str:
+    """A run's name, checked: by default that of the first config, else `default`."""
+    return runs.check_name(given or first_config_stem(args) or "default")
 
 
 def warn_of_sample_encoder(config: Any, args: list[str], doing: str = "training") -> None:

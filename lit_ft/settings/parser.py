@@ -253,6 +253,9 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
         return Problem(found[1], f"expected {expected}, found none (write --{found[1]}=VALUE)")
     if found := re.match(r"the following arguments are required: (.*)", message):
         subcommands = getattr(getattr(parser, "_subcommands_action", None), "choices", None) or ()
+        for action in parser._actions:
+            if action.dest == found[1] and not action.option_strings and not subcommands:
+                return Problem("", f"expected {action.metavar}, found none; usage: {parser.usage}")
         parts = [key.partition(".") for key in found[1].split(", ")]
         keys = [last if first in subcommands else first + dot + last for first, dot, last in parts]
         if not parser.exit_on_error:  # the parser of a class
@@ -313,23 +316,3 @@ def _sentence(problem: Problem, state: Parsing) -> str:
     if problem.nearest:
         advice = f"did you mean --{problem.nearest}?"
     return f"unknown flag --{key}; {advice}"
-
-
-class PlainParser(argparse.ArgumentParser):
-    """A parser of `python -m lit_ft COMMAND`, whose errors name an example instead of the usage.
-
-    Args:
-        command: Of lit_ft.
-        description: What it does.
-        example: A command line that works.
-    """
-
-    def __init__(self, command: str, description: str, example: str) -> None:
-        super().__init__(
-            prog=f"python -m lit_ft {command}", description=f"{description} For example: {example}"
-        )
-        self.command, self.example = command, example
-
-    def error(self, message: str) -> NoReturn:
-        """argparse would print the usage first."""
-        raise UserError(f"{self.command}: {message}; for example {self.example}")

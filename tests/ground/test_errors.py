@@ -104,7 +104,7 @@ SETTINGS = [
     (["--trainer.limit_train_batches", "0.05"], "leaves a batch, found 0.05"),
     (["--trainer.accumulate_grad_batches", "0"], "--trainer.accumulate_grad_batches above 0, found 0"),
     (["--trainer.val_check_interval", "00:00:00:05"], "found a time"),
-    (["--model.learning_rate", ".inf"], "finite model.learning_rate of at least 0, found inf"),
+    (["--model.learning_rate", ".inf"], "model.learning_rate of at least 0, and finite, found inf"),
     (["data.batch_size=3"], "write --data.batch_size=3"),
     (["--modle.lr", "3"], "did you mean --model.learning_rate?"),
     (["--modle.zzz", "3"], "the keys there are model.pretrained, model.allow_pickle, model.learning_rate"),
