@@ -1,13 +1,14 @@
 """`sft`: adapt a model to texts by masked-word prediction. No torch until the work begins."""
 
 import re
+from argparse import SUPPRESS
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 
 from lit_ft import hub
 from lit_ft.commands.early import check_files, tell_loading
-from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SHOWN, SftSettings, check_numbers
+from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SHOWN, SftSettings, Trial, check_numbers
 from lit_ft.reliability import run_owner
 from lit_ft.settings.flags import introduction, run_name, warn_of_sample_encoder
 from lit_ft.settings.parser import OneLineErrors
@@ -29,6 +30,7 @@ def make_parser() -> OneLineErrors:
     parser = SftParser(prog="lit_ft", **introduction("sft", SHOWN))
     parser.add_argument("--config", action="config", help="YAML file or packaged config; later ones win.")
     parser.add_class_arguments(SftSettings)
+    parser.add_argument("--trial", type=Trial | None, default=None, help=SUPPRESS)  # of verify-resume
     return parser
 
 
@@ -37,7 +39,9 @@ def parse(args: list[str]) -> tuple[SftSettings, str]:
     parser = make_parser()
     found = parser.parse_args(args)
     found.name = run_name(found.name, args)
+    trial = found.pop("trial")
     settings = _build(parser, found)
+    settings.trial = trial and Trial(**vars(trial))
     check_numbers(settings)
     lasting = found.clone()
     lasting.pop("config", None)

@@ -39,7 +39,7 @@ FIT = {
     "trainer.log_every_n_steps": "1",
     "trainer.enable_progress_bar": "false",
 }
-# Epochs of five steps; a checkpoint falls on an epoch's last step, the kill and the stop within epochs.
+# With epochs of five steps a checkpoint falls on an epoch's last step, the kill and the stop within epochs.
 SFT = {
     "max_steps": "16",
     "eval_steps": "4",
@@ -52,10 +52,7 @@ SFT = {
 OF_SFT = {"num_train_epochs", "max_steps", "gradient_accumulation_steps", "precision", "logging_steps"}
 OF_SFT |= {"eval_strategy", "eval_steps", "eval_on_start", "save_steps", "save_total_limit", "trainer_args"}
 OF_SFT |= {"probes", "data.layout", "data.mask_probability", "data.whole_words"}
-SHORTENED_SFT = (
-    "import sys; from lit_ft import signal_at; from lit_ft.__main__ import main; "
-    "signal_at.shorten_sft(5); {signal}sys.exit(main(sys.argv[1:]))"
-)
+SFT_EPOCH_STEPS = 5
 
 
 @dataclass
@@ -79,16 +76,16 @@ class Shortened:
             stop: A signal, and the number of optimizer steps after which the run sends it to itself.
         """
         flags = [f"--{key}={value}" for key, value in (FIT if self.command == "fit" else SFT).items()]
-        python = [sys.executable, "-m", "lit_ft"]
         if self.command == "sft":
-            at_step = "" if stop is None else f"signal_at.signal_sft({int(stop[0])}, {stop[1]}); "
-            python[1:] = ["-c", SHORTENED_SFT.format(signal=at_step)]
+            number, step = stop or (0, 0)
+            trial = {"epoch_steps": SFT_EPOCH_STEPS, "signal": int(number), "step": step}
+            flags.append(f"--trial={json.dumps(trial)}")
         elif stop is not None:
             arguments = {"number": int(stop[0]), "step": stop[1]}
             callback = {"class_path": "lit_ft.commands.signal_at.SignalAt", "init_args": arguments}
             flags.append(f"--trainer.callbacks+={json.dumps(callback)}")
         last = ["--ckpt_path", "last"] if resume else []
-        return [*python, self.command, *self.args, *flags, *last, "--name", name]
+        return [sys.executable, "-m", "lit_ft", self.command, *self.args, *flags, *last, "--name", name]
 
 
 def shortened(args: Sequence[str]) -> Shortened:

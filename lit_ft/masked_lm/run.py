@@ -1,6 +1,7 @@
 """One masked-LM run from its settings to its results: what `sft` does once the command line is read."""
 
 import logging
+import os
 import re
 import signal
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate.utils import broadcast_object_list
-from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState, set_seed
 from trl import SFTConfig
 
 from lit_ft import runs
@@ -49,7 +50,7 @@ from lit_ft.masked_lm.resume import (
     precision_of,
     state_of,
 )
-from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SftSettings, trainer_settings
+from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SftSettings, Trial, trainer_settings
 from lit_ft.masked_lm.stopping import StopOnSignal
 from lit_ft.masked_lm.tracking import FiguresFirst, MaskedLMProgress, TensorBoardWriter
 from lit_ft.masked_lm.trainer import MaskedLMTrainer
@@ -157,8 +158,13 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         board,
         *([Probes(settings.probes, tokenizer, board)] if settings.probes else []),
     ]
+    train = rows.train
+    if trial := settings.trial:
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        train = train.select(range(min(len(train), trial.epoch_steps * batch)))
+        callbacks.append(SignalAtStep(trial))
     trainer = MaskedLMTrainer(
-        model, args, tokenizer, collator, rows.train, rows.validation, callbacks, settings.on_nonfinite
+        model, args, tokenizer, collator, train, rows.validation, callbacks, settings.on_nonfinite
     )
     trainer.on_full_disk = settings.on_full_disk
     for bar in (PrinterCallback, ProgressCallback):
@@ -200,6 +206,20 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return stop.exit_code
+
+
+class SignalAtStep(TrainerCallback):
+    """Sends this process a trial's signal before an optimizer step, once."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self._sent = trial.signal == 0
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Send it."""
+        if state.global_step == self.trial.step and not self._sent:
+            self._sent = True
+            os.kill(os.getpid(), self.trial.signal)
 
 
 def _quiet() -> None:

@@ -93,6 +93,21 @@ class ModelSettings:
 
 
 @dataclass
+class Trial:
+    """What `verify-resume` has a run do to itself.
+
+    Attributes:
+        epoch_steps: Optimizer steps of an epoch: the training rows beyond them are not used.
+        signal: The number of a signal that the process sends itself; 0 for none.
+        step: Optimizer steps taken before that signal.
+    """
+
+    epoch_steps: int
+    signal: int = 0
+    step: int = 0
+
+
+@dataclass
 class SftSettings:
     """A masked-LM fine-tuning run.
 
@@ -142,6 +157,7 @@ class SftSettings:
     on_nonfinite: NonFinitePolicy = "stop"
     on_full_disk: FullDiskPolicy = "stop"
     trainer_args: dict[str, Any] = field(default_factory=dict)
+    trial: Trial | None = field(default=None, init=False)  # of verify-resume; no setting
 
 
 # What `--help` explains of the settings; the rest is in `--help_all`.
@@ -210,7 +226,7 @@ def all_keys() -> list[str]:
     """The key of every setting, such as `data.batch_size` or `name`."""
     groups = {"data": DataSettings, "model": ModelSettings}
     nested = [f"{group}.{f.name}" for group, cls in groups.items() for f in fields(cls)]
-    return nested + [f.name for f in fields(SftSettings) if f.name not in groups]
+    return nested + [f.name for f in fields(SftSettings) if f.init and f.name not in groups]
 
 
 def check_numbers(settings: SftSettings) -> None:

@@ -18,7 +18,7 @@ def valid_keys(parser: ArgumentParser) -> list[str]:
     for action in parser._actions:
         for sub_parser in (getattr(action, "_name_parser_map", None) or {}).values():
             keys += valid_keys(sub_parser)
-        hidden = action.dest in HIDDEN or action.dest.endswith(".help")
+        hidden = action.dest in HIDDEN or action.help is argparse.SUPPRESS or action.dest.endswith(".help")
         if action.option_strings and not hidden and action.dest != argparse.SUPPRESS:
             keys.append(action.dest)
     return keys
