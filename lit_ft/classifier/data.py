@@ -32,7 +32,7 @@ class YelpDataModule(LightningDataModule):
         source: Where the splits come from: a dataset on the Hugging Face Hub such as
             `Yelp/yelp_review_full`, a local dataset folder, or `sample`, the embedded reviews. Not
             read where `train_path` is given.
-        subset: Name of the Hub dataset's subset (its configuration), where it has several.
+        subset: Name of the Hub dataset's subset (its configuration), if it has several.
         train_split: Name of the Hub dataset's split to train on.
         validation_split: Name of the Hub dataset's split to validate on. Without one, a part of the
             training split is held out (`validation_share`).
@@ -60,7 +60,7 @@ class YelpDataModule(LightningDataModule):
         unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
             backslash and a quote become a quote.
         strip_html_breaks: Turn `<br />` into a line break.
-        on_empty: What to do with rows without text: leave them out (counted in a warning), or stop.
+        on_empty: What to do with rows without text: drop them (counted in a warning), or stop.
         max_tokens: Longest input in tokens, special tokens included; longer texts are cut.
         truncation: What stays of a longer text: its head, its tail, or about a quarter of head and
             three quarters of tail.
@@ -74,7 +74,7 @@ class YelpDataModule(LightningDataModule):
         token_budget: The most tokens a step computes on each device, padding included: fewer long texts or
             more short ones a step, each with the same weight in an epoch's gradients.
         group_by_length: Put texts of like length into a batch, so that little padding is computed.
-        num_workers: Processes that prepare batches beside the training; 0 prepares them in it.
+        num_workers: Processes that prepare batches during training; 0 prepares them in the training process.
         seed: Chooses the order of the training batches.
         tokenizer: Model folder or Hub name whose tokenizer is used.
     """

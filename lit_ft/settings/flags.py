@@ -1,4 +1,4 @@
-"""The flags of a run rather than of its data, model or trainer, and what `--help` says first."""
+"""The flags of the run itself, not of its data, model or trainer, and what `--help` says first."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,24 +36,25 @@ RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
     "monitor": (
         str,
         "val/loss",
-        "The validation figure that chooses the best checkpoint, such as val/loss or val/accuracy.",
+        "The validation metric that chooses the best checkpoint, such as val/loss or val/accuracy.",
     ),
     "on_nonfinite": (
         NonFinitePolicy,
         "stop",
-        "What fit does where a step's loss or gradient is no number: stop, or skip the step, say which rows "
-        "it had, and count it; it stops all the same after 5 in a row, or and at over 1 % of a run.",
+        "What fit does if the loss or a gradient of a step is not finite: stop, or skip the step and name "
+        "its rows. With `skip` the run still stops after 5 such steps in a row, or when more than 1 % of its "
+        "steps were skipped.",
     ),
     "on_full_disk": (
         FullDiskPolicy,
         "stop",
-        "What fit does where a checkpoint cannot be written: stop, or go on with the one before it.",
+        "What fit does if a checkpoint cannot be written: stop, or go on with the one before it.",
     ),
     "ckpt_path": (
         str | None,
         None,
-        "In fit the checkpoint to go on from, none by default; else the one to measure, best by default. "
-        "A file, or best or last of the newest run of this name.",
+        "For fit the checkpoint to resume from, by default none; for the other commands the one to use, by "
+        "default best. A file, or best or last of the newest run of this name.",
     ),
 }
 
@@ -70,12 +71,12 @@ def run_name(given: str | None, args: list[str]) -> str:
 
 
 def warn_of_sample_encoder(config: Any, args: list[str], doing: str = "training") -> None:
-    """Say when somebody's own texts are about to meet the sample's encoder, which nobody asked for.
+    """Warn if the user's own texts meet the sample's encoder, which was not asked for.
 
     Args:
-        config: Of `fit`, `check` or `sft`.
+        config: The settings of `fit`, `check` or `sft`.
         args: The command line.
-        doing: What is done with the encoder.
+        doing: What the command does with the encoder, for the message.
     """
     own_texts = config.data.train_path or config.data.source not in (None, "sample")
     asked = any(arg.partition("=")[0] in ("--model.pretrained", "--model") for arg in args)
