@@ -99,11 +99,11 @@ class ReviewCLI(LightningCLI):
         flags.add_run_flags(parser)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our groups before the Trainer's, so that `--help` begins with what is ours."""
+        """Add our groups before the Trainer's."""
         add_groups(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Settings that two places share are given once."""
+        """Link the settings that two places share."""
         link_groups(parser)
 
     def _parse_ckpt_path(self) -> None:

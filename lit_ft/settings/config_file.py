@@ -15,8 +15,8 @@ class ConfigFile:
     """A config file as the user named it.
 
     Attributes:
-        name: Its path.
-        lines: The line of each key (`data.batch_size`); 0 where a list holds the key several times.
+        name: The path of the file.
+        lines: The line of each key (`data.batch_size`); 0 if a list has the key several times.
         values: Key -> its single value as it is written; None for null. Lists are not kept.
         groups: The top-level keys whose value is not a mapping, with that value's node.
         misread: Key -> unquoted values that YAML does not read as text, as they are written: `no`, `010`.
@@ -29,13 +29,13 @@ class ConfigFile:
     misread: dict[str, list[str]] = field(default_factory=dict)
 
     def place(self, key: str) -> str:
-        """Where `key` is written: `FILE, line N`."""
+        """The place of `key`: `FILE, line N`."""
         line = self.lines.get(key)
         return f"{self.name}, line {line}" if line else self.name
 
 
 def read_config(path: str) -> ConfigFile:
-    """Checks that `path` is one YAML mapping without repeated keys, and notes the line of each key."""
+    """Read a config; refuses a file that is not one YAML mapping, or that repeats a key."""
     advice = "write groups such as 'data:' and their keys, not nested deeper than can be read, and without"
     with unusable(path, f"{advice} an anchor (&) inside itself"):
         return _read(path)
@@ -53,7 +53,7 @@ def _read(path: str) -> ConfigFile:
         line = f", line {mark.line + 1}" if mark else ""
         hint = "; YAML is indented with spaces, not tabs" if "'\\t'" in (ex.problem or "") else ""
         raise UserError(f"{path}{line}: not valid YAML: {ex.problem or ex}{hint}") from ex
-    except yaml.YAMLError as ex:  # a control character, which has no line
+    except yaml.YAMLError as ex:  # a control character; the error has no line
         raise UserError(f"{path}: not valid YAML: {str(ex).splitlines()[0]}") from ex
     if root is None:
         raise UserError(f"{path}: expected settings such as 'data:', found an empty file")
@@ -76,7 +76,7 @@ def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
         seen: dict[str, int] = {}
         for key_node, value in node.value:
             name, line = str(key_node.value), key_node.start_mark.line + 1
-            if name in seen and name != "<<":  # YAML's parsers keep the last one and say nothing
+            if name in seen and name != "<<":  # YAML's parsers silently keep the last one
                 twice = f"{name!r} is given twice (also in line {seen[name]})"
                 raise UserError(f"{config.name}, line {line}: {twice}")
             seen[name] = line
@@ -91,9 +91,9 @@ def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
 
 
 def is_misread(node: yaml.ScalarNode) -> bool:
-    """Whether a value stands without quotes and is no text to jsonargparse's YAML.
+    """Whether a value is unquoted and jsonargparse's YAML does not read it as text.
 
-    That leaves a date as text, and knows 1e5 without a point as a number.
+    That YAML reads a date as text, and 1e5 without a point as a number.
     """
     kind = node.tag.rpartition(":")[2]
     no_text = kind in ("bool", "int", "float", "null") or re.fullmatch(r"[-+]?[\d_]+[eE][-+]?\d+", node.value)
@@ -101,7 +101,7 @@ def is_misread(node: yaml.ScalarNode) -> bool:
 
 
 def misread_values(text: str) -> list[str]:
-    """The same of a flag's value, such as `[no, yes]`."""
+    """The misread values in a flag's value, such as `[no, yes]`."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
@@ -111,13 +111,13 @@ def misread_values(text: str) -> list[str]:
 
 
 def reading(value: str) -> str:
-    """What YAML 1.1 makes of a value without quotes: `true` of `yes`, `8` of `010`, `750` of `12:30`."""
+    """What YAML 1.1 reads an unquoted value as: `yes` as `true`, `010` as `8`, `12:30` as `750`."""
     read = yaml.safe_load(value)
     return "null" if read is None else str(read).lower()
 
 
 def is_odd_number(value: str) -> bool:
-    """Whether a number is not what it looks like: octal for its leading 0, or in base 60 for its colons."""
+    """Whether YAML reads a number differently than it looks: a leading 0 is octal, colons are base 60."""
     return re.fullmatch(r"[-+]?(0[0-7_]+|[\d_]+(:[0-5]?\d)+(\.\d*)?)", value) is not None
 
 
@@ -129,7 +129,7 @@ def shorten(value: str) -> str:
 
 
 def places_of(args: list[str]) -> dict[str, str]:
-    """Where each setting of a command line's `--config FILE`s is written, but for those that a flag gives."""
+    """The place of each setting in the `--config FILE`s of a command line, except those that a flag sets."""
     places: dict[str, str] = {}
     for flag, value in zip(args, args[1:], strict=False):
         if flag == "--config":

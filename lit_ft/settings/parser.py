@@ -42,20 +42,20 @@ class Problem:
 
 @dataclass
 class Parsing:
-    """What one command line has read so far; the parsers of its parts share it."""
+    """What was read so far of one command line; the parsers of its parts share it."""
 
-    flags: dict[str, str] = field(default_factory=dict)  # flag -> its last value, as it was typed
+    flags: dict[str, str] = field(default_factory=dict)  # flag -> its last value, as typed
     files: list[ConfigFile] = field(default_factory=list)
     current: ConfigFile | None = None  # the file being read now
 
     def misread(self, key: str) -> list[str]:
-        """The values of a key that stand without quotes and are no text to YAML."""
+        """The unquoted values of a key that YAML does not read as text."""
         if self.current is not None:
             return self.current.misread.get(key, [])
         return misread_values(self.flags.get(f"--{key}", ""))
 
     def place(self, key: str) -> str:
-        """Where a key or the class that has it is set: ` (FILE, line N)`, or nothing where a flag set it."""
+        """The place where a key, or the class that has it, is set: ` (FILE, line N)`; empty for a flag."""
         if self.current is not None:
             return f" ({self.current.place(key) if key else self.current.name})"
         while "." in key and f"--{key}" not in self.flags:
@@ -84,7 +84,7 @@ class OneLineErrors(ArgumentParser):
     Put it first: `class Parser(OneLineErrors, LightningArgumentParser)`.
 
     Args:
-        shown: The keys of the settings that `--help` explains; `--help_all` explains all. Empty for all.
+        shown: The settings that `--help` explains, while `--help_all` explains all; empty for no such split.
         allow_abbrev: Off, because `--data.max_tok 64` is a mistake, as `max_tok` is in a file.
     """
 
@@ -134,7 +134,7 @@ class OneLineErrors(ArgumentParser):
             _parsing.reset(token)
 
     def _refuse_odd_numbers(self, parser: ArgumentParser, state: Parsing) -> None:
-        """YAML 1.1 takes 010 for 8 and 1:30 for 90 without a word; where a text is expected it is refused."""
+        """Refuse 010 and 1:30 as numbers, which YAML 1.1 silently reads as 8 and 90."""
         written = [(f" ({c.place(key)})", key, c.misread[key]) for c in state.files for key in c.misread]
         written += [
             ("", flag.removeprefix("--"), misread_values(value)) for flag, value in state.flags.items()
@@ -148,7 +148,7 @@ class OneLineErrors(ArgumentParser):
                     self._leave(f"{key}: found {value}, which YAML reads as {read}; {meant}{place}", None)
 
     def _refuse_null(self, parser: ArgumentParser, found: Namespace, state: Parsing) -> None:
-        """jsonargparse takes null for a value that was not given, whatever the type."""
+        """Refuse null for a type without it: jsonargparse treats it as a value that was not given."""
         for key, default in ((action.dest, action.default) for action in parser._actions):
             words = type_words(typehint(parser, key))
             if words and "null" not in words and default is not None and found.get(key, 0) is None:
@@ -174,7 +174,7 @@ class OneLineErrors(ArgumentParser):
         except UserError:  # of a config that this one names
             raise
         except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as ex:
-            # yaml 6 lets Python's own errors through, as for `!!float x` and 2001-99-99
+            # yaml 6 lets Python's own errors through, for `!!float x` and 2001-99-99
             self._leave(f"{config.name}: not valid YAML: {ex}", ex)
         finally:
             state.current = None
@@ -204,7 +204,7 @@ def _flags(args: Sequence[str]) -> dict[str, str]:
 
 
 def _check_group(parser: ArgumentParser, config: ConfigFile, key: str, node: yaml.Node) -> None:
-    """Refuses `data: 3` and `data:` with nothing below, which jsonargparse lets through to a traceback."""
+    """Refuses `data: 3` and an empty `data:`, for which jsonargparse ends with a traceback."""
     if typehint(parser, key) is not None or not any(k.startswith(key + ".") for k in valid_keys(parser)):
         return
     found = "a list"
@@ -267,8 +267,8 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
 
 
 def _found(key: str, expected: str, value: str, in_list: bool) -> str:
-    """The value for a message, as it was written; in a text's place with a word on quotes."""
-    value = re.split(r"\n\s*- ", value)[0]  # jsonargparse goes on with the other members of a Union
+    """The value for a message, as it was written; with advice on quotes if a text was expected."""
+    value = re.split(r"\n\s*- ", value)[0]  # jsonargparse continues with the other members of a Union
     misread = (_parsing.get() or Parsing()).misread(key)
     if not misread:
         return "null" if value == "None" else shorten(value)
@@ -280,7 +280,7 @@ def _found(key: str, expected: str, value: str, in_list: bool) -> str:
 
 
 def _inner_problem(ex: BaseException | None) -> Problem | None:
-    """The problem that the parser of a class met, where `ex` only says that no member of a Union fits."""
+    """The problem inside a class, if `ex` only says that no member of a Union fits."""
     while ex is not None:
         problem = getattr(ex, "problem", None)
         if isinstance(problem, Problem) and problem.key:
@@ -308,7 +308,7 @@ def _sentence(problem: Problem, state: Parsing) -> str:
         place = state.place(key)
         return f"{key}: {problem.text}{place}" if key else problem.text + place
     advice = f"did you mean {problem.nearest}?" if problem.nearest else problem.text
-    for config in reversed(state.files):  # unknown keys of a file come up after all files were read
+    for config in reversed(state.files):  # unknown keys of a file are reported after all files were read
         if key in config.lines:
             return f"unknown key {key} in {config.place(key)}; {advice}"
     if f"--{key}" not in state.flags:  # from a checkpoint, or from a file for one group (--data FILE)

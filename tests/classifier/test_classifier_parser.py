@@ -37,7 +37,7 @@ def test_help_of_fit(lit_ft):
     assert not [mark for mark in marks if mark in unbroken]
     for text in TRAINER_HELP.values():
         assert text.split(".")[0] in one_line  # each still names an argument of the Trainer
-    assert "one: here or in max_steps. (type: Optional[int], default: 3)" in one_line
+    assert "an end is required, here or in max_steps. (type: Optional[int], default: 3)" in one_line
 
 
 @pytest.mark.parametrize("command", SHOWN)

@@ -88,8 +88,8 @@ SAME = {  # settings of which no figure of a run depends
     "--trainer.devices=1": "",
     "--trainer.enable_progress_bar=true": "",
     "--trainer.gradient_clip_val=0": "",
-    "--trainer.gradient_clip_algorithm=value": "does nothing without a --trainer.gradient_clip_val",
-    "--trainer.default_root_dir=elsewhere": "trainer.default_root_dir moves nothing",
+    "--trainer.gradient_clip_algorithm=value": "has no effect without --trainer.gradient_clip_val",
+    "--trainer.default_root_dir=elsewhere": "trainer.default_root_dir has no effect",
 }
 
 
