@@ -194,7 +194,7 @@ def test_a_folder_is_no_checkpoint(lit_ft, fit_args, encoder):
 def test_cache_folder_that_cannot_be(folder, lit_ft, fit_args, monkeypatch):
     monkeypatch.setenv("LIT_FT_CACHE", folder)
     line = one_line(lit_ft("fit", *fit_args))
-    assert f"expected a cache folder that can be written, found {folder}" in line and "LIT_FT_CACHE" in line
+    assert f"expected a writable cache folder, found {folder}" in line and "LIT_FT_CACHE" in line
     assert not Path("runs").exists()
 
 

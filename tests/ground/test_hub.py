@@ -250,7 +250,7 @@ def test_models(stand_in, tmp_path):
             f"UserError: {name}: expected model.safetensors, the Hub has none of it, but perhaps a pickle; "
             "take another model, or set --model.allow_pickle true"
         )
-    assert "could not load model 'me/reviews@v9'" in lines[8] and "not in that revision" in lines[8]
+    assert "could not load model 'me/reviews@v9'" in lines[8] and "not that revision" in lines[8]
 
 
 IMPORTS = "from transformers import AutoTokenizer\nimport datasets\n"
@@ -336,7 +336,7 @@ def test_other_errors(tmp_path):
 
     busy = OSError("Server Error\nfor url ...")
     busy.response = SimpleNamespace(status_code=503)  # the libraries try five times, 26 s, before they raise
-    assert "answers with status 503; try again later" in line(busy)
+    assert "answered with status 503; try again later" in line(busy)
     assert "No space left on device (/cache)" in line(OSError(28, "No space left on device", "/cache"))
     assert (
         line(ValueError("first.\n\nsecond"))
