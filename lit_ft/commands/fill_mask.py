@@ -1,4 +1,4 @@
-"""`fill-mask`: what a masked LM puts in place of [MASK]. Standard library only, until the work begins."""
+"""`fill-mask`: what a masked LM puts in place of [MASK]. Imports torch only to run."""
 
 import json
 import sys
@@ -25,7 +25,10 @@ def _parse(args: Sequence[str]) -> Namespace:
         description="Show what a masked language model puts in place of [MASK].",
     )
     parser.add_argument(
-        "texts", nargs="+", metavar="TEXT", help="text with one or more [MASK]; - reads a text a line"
+        "texts",
+        nargs="+",
+        metavar="TEXT",
+        help="text with one or more [MASK]; - reads one text per line from standard input",
     )
     parser.add_argument(
         "--model",
@@ -35,7 +38,7 @@ def _parse(args: Sequence[str]) -> Namespace:
     parser.add_argument(
         "--allow_pickle",
         action="store_true",
-        help="take pytorch_model.bin, a pickle, where there is no model.safetensors (only weights are read)",
+        help="read pytorch_model.bin, a pickle, if there is no model.safetensors (only weights are read)",
     )
     parser.add_argument("--top_k", type=int, default=5, help="candidates for each mask")
     parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
@@ -48,12 +51,12 @@ def read_texts(arguments: Sequence[str]) -> list[str]:
     for text in arguments:
         texts += [line.strip() for line in sys.stdin if line.strip()] if text == "-" else [text]
     if not texts:
-        raise UserError("expected a text a line on standard input, found none")
+        raise UserError("expected one text per line on standard input, found none")
     return texts
 
 
 def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
-    """The model as transformers' pipeline; refuses one that cannot guess masked words."""
+    """The model as a pipeline of transformers; refuses one that cannot predict masked words."""
     if not Path(model).is_dir():
         go_offline_if_unreachable()
     from transformers import pipeline
@@ -88,7 +91,7 @@ def main(command: str, args: list[str]) -> int:
     from lit_ft.masked_lm.candidates import fill, print_candidates, with_own_mask
 
     assert filler.tokenizer is not None
-    for text in texts:  # all of them before the first is filled
+    for text in texts:  # check all of them before the first is filled
         with_own_mask(text, filler.tokenizer)
     filled = [fill(filler, text, options.top_k) for text in texts]
     if options.json:

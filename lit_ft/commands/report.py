@@ -1,4 +1,4 @@
-"""`report`: writes a run's report again, or compares several runs. Standard library only, until it works."""
+"""`report`: writes a run's report again, or compares several runs. Imports no torch for `--help`."""
 
 import os
 from collections.abc import Sequence

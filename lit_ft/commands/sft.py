@@ -1,4 +1,4 @@
-"""`sft`: adapt a model to texts by masked-word prediction. No torch until the work begins."""
+"""`sft`: adapt a model to your texts by masked-word prediction. Imports torch only to run."""
 
 import re
 from argparse import SUPPRESS
@@ -15,10 +15,10 @@ from lit_ft.settings.parser import OneLineErrors
 
 
 class SftParser(OneLineErrors):
-    """Knows the one value of `sft` that YAML reads as something else."""
+    """Explains the one value of `sft` that YAML misreads: `no`."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say how `no` is written."""
+        """Explain how to write `no`."""
         if 'Parser key "eval_strategy"' in message and re.search(r"(Got|Given) value: False", message):
             found = 'expected one of "no", steps, epoch, found false, as YAML reads a bare no'
             self._leave(f'eval_strategy: {found}; write it in quotes: "no"', ex)
@@ -35,7 +35,7 @@ def make_parser() -> OneLineErrors:
 
 
 def parse(args: list[str]) -> tuple[SftSettings, str]:
-    """The settings of a command line, checked, and as YAML that runs the same again."""
+    """The checked settings of a command line, and the same as YAML, which repeats the run."""
     parser = make_parser()
     found = parser.parse_args(args)
     found.name = run_name(found.name, args)
@@ -61,7 +61,7 @@ def main(command: str, args: list[str]) -> int:
         warn_of_sample_encoder(settings, args)
     wanted = {"model": settings.model.pretrained}
     if settings.ckpt_path is not None and hub.names_hub(wanted.pop("model")):
-        hub.go_offline_if_unreachable()  # it may go on without the Hub, or start fresh
+        hub.go_offline_if_unreachable()  # it may resume without the Hub, or start fresh
     if settings.data.source and not settings.data.train_path:
         wanted["dataset"] = settings.data.source
     for split in ("train", "validation"):

@@ -17,7 +17,7 @@ def test_a_config_of_fit(fit_args, work):
     done = run_cli("verify-resume", *fit_args, cwd=work, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
-    assert lines[1] == "24 optimizer steps; once more, killed (SIGKILL) after 9"
+    assert lines[1] == "24 optimizer steps; again, killed (SIGKILL) after 9"
     assert lines[-1].startswith("bit-identical: ") and " points of curves, " in lines[-1]
     assert "Traceback" not in done.stderr
     assert not list(Path("runs").iterdir())
@@ -29,8 +29,8 @@ def test_a_config_of_sft(work):
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
     assert lines[1:3] == [
-        "16 optimizer steps; once more, killed (SIGKILL) after 6",
-        "gone on with, stopped (SIGTERM) after 12",
+        "16 optimizer steps; again, killed (SIGKILL) after 6",
+        "resumed, stopped (SIGTERM) after 12",
     ]
     assert lines[-1].startswith("bit-identical: ") and " points of curves, " in lines[-1]
     assert "Traceback" not in done.stderr and not list(Path("runs").iterdir())

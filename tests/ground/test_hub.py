@@ -187,7 +187,7 @@ def test_loads_a_dataset_and_names_what_exists(stand_in, tmp_path):
         and "'@'" in lines[6]
     )
     assert (
-        "dataset 'me/reveiws': it is neither a local folder nor a name" in lines[7] and stand_in in lines[7]
+        "dataset 'me/reveiws': it is neither a local folder nor visible" in lines[7] and stand_in in lines[7]
     )
     assert "dataset 'me/gated': it is gated" in lines[8] and "hf auth login" in lines[8]
     assert len(lines) == 9
