@@ -1,4 +1,4 @@
-"""One masked-LM run from its settings to its results: what `sft` does once the command line is read."""
+"""One masked-LM run from its settings to its results: `sft` after the command line is parsed."""
 
 import logging
 import os
@@ -38,7 +38,6 @@ from lit_ft.masked_lm.masking import (
     check_masks,
     warn_of_words,
 )
-from lit_ft.masked_lm.results import leave_results
 from lit_ft.masked_lm.resume import (
     PREFIX,
     STATE,
@@ -67,15 +66,15 @@ from lit_ft.speed.attention import attend_in_pieces
 
 
 def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
-    """Train, evaluate, and leave the run folder.
+    """Train, evaluate, and write the run folder.
 
     Args:
-        settings: As parsed and checked.
+        settings: The parsed and checked settings.
         resolved: The same as YAML, for `config.yaml`.
         given: The command line after `sft`.
 
     Returns:
-        The exit code: 0, or 128 and the number of the signal that ended the run early.
+        The exit code: 0, or 128 plus the number of the signal that ended the run early.
     """
     begun = time.monotonic()
     _quiet()
@@ -87,7 +86,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
             run_owner.own(owned)
         step, total = state_of(checkpoint)
         say(f"resuming at step {step} of {total} from {checkpoint}")
-    if settings.precision is None:  # a resumed run goes on as it began
+    if settings.precision is None:  # a resumed run keeps its precision
         device = device_type("cpu" if settings.trainer_args.get("use_cpu") else "auto")
         settings.precision = automatic_precision(device) if checkpoint is None else precision_of(checkpoint)
         resolved = re.sub(
@@ -99,7 +98,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     told = global_rank(), max(1, number_of("WORLD_SIZE"))
     if told != (args.process_index, args.world_size):
         raise UserError(
-            f"expected process {told[0]} of {told[1]}, as RANK and WORLD_SIZE say, found "
+            f"expected process {told[0]} of {told[1]} from RANK and WORLD_SIZE, found "
             f"{args.process_index} of {args.world_size}; start with "
             "`torchrun --nproc_per_node N -m lit_ft sft ...`"
         )
@@ -108,9 +107,11 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if checkpoint is not None:
         check_resume(checkpoint, resolved, args.world_size)
     source = settings.model.pretrained if checkpoint is None else str(checkpoint)
-    allow_pickle = settings.model.allow_pickle and checkpoint is None  # ours are safetensors
+    allow_pickle = settings.model.allow_pickle and checkpoint is None  # our own checkpoints are safetensors
     refuse_pickle(source, allow_pickle)
-    with args.main_process_first(desc="reading and tokenising"):  # the others then find it in the cache
+    with args.main_process_first(
+        desc="reading and tokenising"
+    ):  # the other processes then find it in the cache
         config = load_config(source, SAMPLE_CONFIG)
         check_architecture(config, source)
         tokenizer = load_tokenizer(source, SAMPLE_CONFIG)
@@ -132,12 +133,12 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         check_masks(rows.validation, collator.fixed())
         if settings.data.whole_words:
             warn_of_words(rows.train, collator)
-        set_seed(settings.seed_everything)  # a new head draws its weights
+        set_seed(settings.seed_everything)  # initialises the weights of a new head
         model, missing = load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     attend_in_pieces(model)
     host.prepare(model, args.device)
     if missing:
-        warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
+        warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they are initialised at random")
 
     if checkpoint is None:
         try_masked_lm(model, collator, rows.train, settings.data.layout, source)
@@ -179,6 +180,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
             else:
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             if stop.signal_received is None:
+                from lit_ft.masked_lm.results import leave_results  # imports matplotlib
+
                 leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
             else:
                 step = trainer.state.global_step
@@ -186,12 +189,16 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
                 warn(
                     f"stopped by {signal.Signals(stop.signal_received).name} at step {step}, "
                     + (f"saved in {saved}" if is_sealed(saved) else "which could not be saved")
-                    + "; go on with the same command and --ckpt_path last"
+                    + "; resume with the same command and --ckpt_path last"
                 )
     except KeyboardInterrupt:  # the second signal
         newest = newest_checkpoint(folder / runs.CHECKPOINTS)
         progress.close()
-        left = f"go on from {newest} with --ckpt_path last" if newest else "no checkpoint was saved yet"
+        left = (
+            f"resume from {newest} with the same command and --ckpt_path last"
+            if newest
+            else "no checkpoint was saved yet"
+        )
         warn(f"interrupted at step {trainer.state.global_step}; {left}")
         return 128 + signal.SIGINT
     except RuntimeError as error:
@@ -216,14 +223,14 @@ class SignalAtStep(TrainerCallback):
         self._sent = trial.signal == 0
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Send it."""
+        """Send the signal."""
         if state.global_step == self.trial.step and not self._sent:
             self._sent = True
             os.kill(os.getpid(), self.trial.signal)
 
 
 def _quiet() -> None:
-    """Leave our own lines, the bars and errors."""
+    """Show our own lines, the bars and errors, and nothing else."""
     quiet()
     silence_writer_threads()
     for name in ("accelerate", "trl", "torch.distributed"):
@@ -232,7 +239,7 @@ def _quiet() -> None:
 
 
 def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
-    """SFTConfig, its own complaints as one line; its folder is set once data and model are there."""
+    """Build SFTConfig, with its errors as one line; its folder is set when data and model are loaded."""
     values = trainer_settings(settings, resumed)
     try:
         args = training_arguments(str(runs.RUNS), values)
@@ -249,9 +256,9 @@ def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
 
 
 def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
-    """Where training had ended already: its record; the weights came with the model.
+    """Take over the state of a training that had ended already; its weights are in the model.
 
-    transformers 5.23 (trainer.py, _run_epoch) would train one step more, where `max_steps` ended it.
+    transformers 5.23 (trainer.py, _run_epoch) would train one step too many if `max_steps` had ended it.
     """
     trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     trainer.state.is_world_process_zero = trainer.is_world_process_zero()
@@ -260,7 +267,7 @@ def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
 
 
 def _run_folder(name: str, checkpoint: Path | None, args: SFTConfig) -> Path:
-    """The checkpoint's run, or a new one: made by the first process, told to the others."""
+    """The folder of the checkpoint's run, or a new one, which process 0 makes and tells the others."""
     if checkpoint is not None:
         folder = runs.run_of(checkpoint)
         assert folder is not None

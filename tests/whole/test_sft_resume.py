@@ -146,7 +146,7 @@ def test_a_signal_saves_and_the_resume_is_bit_identical(act, exit_code, every, l
     assert code == exit_code, err
     name = {143: "SIGTERM", 130: "SIGINT"}[exit_code]
     path = CHECKPOINTS / "checkpoint-9"
-    told = f"stopped by {name} at step 9, saved in {path}; go on with the same command and --ckpt_path last"
+    told = f"stopped by {name} at step 9, saved in {path}; resume with the same command and --ckpt_path last"
     assert err.splitlines()[-1] == f"warning: {told}"
     assert not Path("runs/parts/version_0/metrics.json").exists()  # it ended at once
     at_step(-1, act)
@@ -168,7 +168,8 @@ def test_a_second_signal_ends_at_once(step, lit_ft, sft_args, at_step):
     code, _, err = lit_ft("sft", *sft_args, *EVERY)
     left = "no checkpoint was saved yet"
     if step > 6:
-        left = "go on from runs/small/version_0/checkpoints/checkpoint-6 with --ckpt_path last"
+        saved = "runs/small/version_0/checkpoints/checkpoint-6"
+        left = f"resume from {saved} with the same command and --ckpt_path last"
     assert code == 130 and err.endswith(f"warning: interrupted at step {step}; {left}\n")
     assert {number: signal.getsignal(number) for number in before} == before
     assert len(list(Path("runs/small/version_0/checkpoints").glob("*"))) == step // 6
