@@ -1,7 +1,7 @@
-"""The command line's entry: standard library only, so that `--help` and typing errors answer at once.
+"""The entry of the command line: standard library only, so that `--help` and typing errors answer at once.
 
-It knows the commands, turns `--config NAME` into a file, and then imports the one module that does the
-work. What a user can mend ends here as one line on stderr and exit code 2.
+It knows the commands, turns `--config NAME` into a file, and then imports the module that does the work. A
+mistake of the user ends here as one line on stderr and exit code 2.
 """
 
 import difflib
@@ -21,15 +21,18 @@ COMMANDS = {  # command -> (module with main(command, args) -> int, what it does
     "validate": ("fit", "measure a checkpoint on the validation split"),
     "test": ("fit", "measure a checkpoint on the test split"),
     "predict": ("fit", "write predictions.csv for a file of texts"),
-    "check": ("check", "look through the data before any training: duplicates, leakage, labels, lengths"),
+    "check": ("check", "check the data before any training: duplicates, leakage, labels, lengths"),
     "sft": ("sft", "adapt an encoder to your texts by masked-word prediction"),
     "fill-mask": ("fill_mask", "show what a masked language model puts in place of [MASK]"),
     "verify-resume": (
         "verify_resume",
-        "prove on a config that a killed run resumes exactly",
+        "prove on your config that a killed run resumes exactly",
     ),
     "report": ("report", "write a run's report.html again, or compare several runs"),
 }
+
+
+EARLY = ("fit", "validate", "test", "predict", "check")  # checked before their modules import torch
 
 
 def usage() -> str:
@@ -46,7 +49,8 @@ examples:
   python -m lit_ft fit --config sample.yaml                     # a minute, no network
   python -m lit_ft test --config sample.yaml --ckpt_path best   # then measure it
 
-`COMMAND --help` explains every setting. Packaged configs: {", ".join(packaged_configs())}
+`COMMAND --help` explains the settings that matter most, `--help_all` every one.
+Packaged configs: {", ".join(packaged_configs())}
 """
 
 
@@ -71,12 +75,12 @@ def run(args: list[str]) -> int:
     # Lightning 2.6.6 (fabric/strategies/launchers/subprocess_script.py) starts the other ranks with sys.argv:
     # `python -m lit_ft.__main__ ARGS` after `python -m`, else the console script at sys.argv[0].
     sys.argv[1:] = [command, *rest]
-    if command == "fit":  # answers before the command's module has imported torch
-        importlib.import_module("lit_ft.settings.preflight").check_hub(rest)
+    if command in EARLY:
+        importlib.import_module("lit_ft.commands.early").check(command, rest)
     try:
         module = importlib.import_module(f"lit_ft.commands.{COMMANDS[command][0]}")
     except ModuleNotFoundError as ex:
-        if ex.name is None or "." in ex.name:  # a part of ours, or of a library that is there
+        if ex.name is None or "." in ex.name:  # our own module, or a part of an installed library
             raise
         advice = "run: pip install -c constraints.txt -e ."
         raise UserError(f"the library {ex.name!r} is not installed; {advice}") from ex
@@ -92,22 +96,22 @@ def fail(message: str, code: int = 2) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's own) and returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a console's encoding lacks is escaped, such as \u597d
+        if isinstance(stream, io.TextIOWrapper):  # escapes what the console's encoding lacks, such as \u597d
             stream.reconfigure(errors="backslashreplace")
     try:
         code = run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()  # here, where a closed pipe is handled, and not while Python exits
+        sys.stdout.flush()  # here, where a closed pipe is handled, not while Python exits
         return code
     except UserError as ex:
         return fail(str(ex))
     except KeyboardInterrupt:
         sys.stderr.write("\nlit_ft: interrupted\n")
         return 130
-    except BrokenPipeError:  # `lit_ft ... | head`: nobody reads any more, also not Python's flush at exit
+    except BrokenPipeError:  # `lit_ft ... | head`: nobody reads what Python would flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except MemoryError as ex:
-        return fail(f"the machine's memory ran out ({ex or 'in Python'}); take less data or a smaller model")
+        return fail(f"the machine's memory ran out ({ex or 'in Python'}); use less data or a smaller model")
     except Exception as ex:
         problem = unwritable(ex)
         if problem is None:

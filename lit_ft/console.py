@@ -1,4 +1,4 @@
-"""What a run says to the person who started it: on the first process only, one line a message."""
+"""Messages of a run to the user: one line each, by process 0 only."""
 
 import contextlib
 import functools
@@ -12,16 +12,16 @@ from typing import Any
 from lit_ft.errors import unwritable
 from lit_ft.launcher import global_rank
 
-FILE_SECONDS = 15.0  # between two refreshes of a bar where nobody watches: each is a line of a log file
+FILE_SECONDS = 15.0  # between two refreshes of a bar outside a terminal: each is a line of a log file
 
 
 def silence_libraries() -> None:
-    """Leave our own lines, errors, and nothing of Lightning's chatter."""
+    """Show our own lines and errors, and nothing else of Lightning's."""
     silence_writer_threads()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("profilers.profiler", "callbacks.model_summary", "callbacks.early_stopping"):
-        # What they say, a setting has asked for by name.
+        # These loggers speak only if a setting asks for them by name.
         logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -29,10 +29,10 @@ def silence_libraries() -> None:
 
 
 def silence_writer_threads() -> None:
-    """Keep a full disk that a thread meets from printing a traceback there.
+    """Keep threads from printing a traceback when the disk is full.
 
-    TensorBoard 2.21 (event_file_writer.py) writes in a thread, keeps its error for the next call, and raises
-    it in the thread, too. The call ends the run with one line.
+    TensorBoard 2.21 (event_file_writer.py) writes in a thread. It raises the error there and also in the next
+    call, which ends the run with one line.
     """
     before = threading.excepthook
 
@@ -48,7 +48,7 @@ _quiet = False
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what `say` and `warn` print, for a command whose own output says it all."""
+    """Silence `say` and `warn`, for a command whose own output says everything."""
     global _quiet
     before, _quiet = _quiet, True
     try:
@@ -64,21 +64,21 @@ def say(text: str) -> None:
 
 
 def warn(text: str, *, always: bool = False) -> None:
-    """One line on standard error, for what the user may want to mend; `always` also within `quiet`."""
+    """One line on standard error, about what the user may want to fix; `always` also within `quiet`."""
     if global_rank() == 0 and (always or not _quiet):
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def bar_pace() -> dict[str, float]:
-    """tqdm's arguments for a bar on standard error; its monitor goes by `maxinterval`, whatever the other."""
+    """tqdm's arguments for a bar on standard error; `maxinterval` is for its monitor thread."""
     return {} if sys.stderr.isatty() else {"mininterval": FILE_SECONDS, "maxinterval": FILE_SECONDS}
 
 
 @contextlib.contextmanager
 def quiet_datasets(*, bars: bool = False) -> Iterator[None]:
-    """Without the library's log lines, and without its bars, which it shows for ten rows as for a million.
+    """Silence the logs of `datasets`, and its bars, which it shows even for ten rows.
 
-    With `bars`, those keep `bar_pace`, which datasets 5.2 has no setting for.
+    With `bars` they are shown at `bar_pace`, for which datasets 5.2 has no setting.
     """
     import datasets
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, tqdm

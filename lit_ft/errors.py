@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this", and errors of the system as one line."""
+"""The exception that means "the user can fix this", and errors of the system as one line."""
 
 import contextlib
 import errno
@@ -18,20 +18,20 @@ class UserError(ValueError):
 
     `__main__` prints its text as one line after `lit_ft: error:` and exits with code 2, without a
     traceback. The text says what was expected, what was found (with the value), and the fix as a flag.
-    Any other exception is a bug of ours and keeps its traceback.
+    Any other exception is our bug and keeps its traceback.
     """
 
 
 class NoRows(UserError):
-    """A file that has a header, at most, and no row: `predict` writes a header then."""
+    """A file without rows, with at most a header; `predict` then writes a header only."""
 
 
 def chain(error: BaseException | None, suppressed: bool = False) -> Iterator[BaseException]:
-    """An error and those behind it, each once: one that is raised again may lead back to itself.
+    """An error and its causes, each once: an error that is raised again can be its own cause.
 
     Args:
-        error: The outermost.
-        suppressed: Whether to follow what `raise ... from None` has hidden.
+        error: The outermost error.
+        suppressed: Whether to include causes that `raise ... from None` hides.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -51,7 +51,7 @@ def as_user_error(error: Exception) -> UserError:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's message says first, in at most 160 characters."""
+    """The first line of a library's message, in at most 160 characters."""
     line = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split()).rstrip(".:")
     return shorten(line, 160)
 
@@ -59,9 +59,9 @@ def first_line(error: BaseException) -> str:
 def one_line(text: str) -> str:
     """A message as one line that any terminal shows as it is.
 
-    File names, values and texts may hold line breaks, escape sequences, marks that turn the writing round, or
-    half of a surrogate pair: what cannot be printed is escaped, such as `\\x1b`. Of a very long one the
-    middle is left out.
+    File names, values and texts can contain line breaks, escape sequences, marks that reverse the writing
+    direction, or half of a surrogate pair: what cannot be printed is escaped, such as `\\x1b`. A very long
+    message loses its middle.
     """
     joined = " ".join(text.split())
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
@@ -70,21 +70,21 @@ def one_line(text: str) -> str:
 
 @contextlib.contextmanager
 def unusable(what: str, advice: str) -> Iterator[None]:
-    """Turns whatever a library raises over a file that is not as it should be into one `UserError`.
+    """Turns any error of a library about a damaged or foreign file into one `UserError`.
 
-    Only around calls that do nothing but read that file: a damaged or foreign one fails in ways without end
-    (KeyError, TypeError, torch's, safetensors' and tokenizers' own), which no list of exceptions covers.
+    Use it only around calls that just read that file. Such files fail in so many ways (KeyError, TypeError,
+    torch's, safetensors' and tokenizers' own errors) that no list of exceptions covers them.
 
     Args:
         what: The file and what it should be, such as `the checkpoint last.ckpt`.
-        advice: How to go on, such as `set --ckpt_path to another one`.
+        advice: What to do, such as `set --ckpt_path to another one`.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the content
+        if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the content
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{what} cannot be used ({reason}); {advice}") from error
@@ -98,7 +98,7 @@ CUT_SHORT = ("] . unexpected pos ", "PytorchStreamWriter failed writing")
 
 
 def unwritable(ex: BaseException | None) -> str | None:
-    """One line for a full disk or a forbidden path that is behind `ex`, else None."""
+    """One line if the cause of `ex` is a full disk or a forbidden path, else None."""
     was_cut_short = False
     for link in chain(ex):
         if isinstance(link, OSError) and link.errno in UNWRITABLE:
@@ -106,8 +106,8 @@ def unwritable(ex: BaseException | None) -> str | None:
             return f"{link.strerror or os.strerror(link.errno)}{where}"
         if "(os error 28)" in str(link):  # safetensors 0.8 writes in Rust and raises its own error
             return f"No space left on device, working in {Path.cwd()}: {link}"
-        # After a short write torch.save complains of the archive's end; given a file and not a path, it keeps
-        # the system's own error behind that.
+        # After a short write torch.save complains about the archive's end. Given a file instead of a path, it
+        # keeps the system's own error as the cause.
         was_cut_short |= isinstance(link, RuntimeError) and any(words in str(link) for words in CUT_SHORT)
     return f"No space left on device, working in {Path.cwd()}" if was_cut_short else None
 
@@ -118,7 +118,7 @@ def shorten(text: str, most: int = 40) -> str:
 
 
 def quoted(names: Iterable[str], most: int = 12) -> str:
-    """The names in quotes with commas between, short enough for one line."""
+    """The names in quotes, separated by commas, short enough for one line."""
     shown = [f"'{shorten(name)}'" for name in names]
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 

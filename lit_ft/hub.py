@@ -1,7 +1,7 @@
-"""Leaf: whether the Hugging Face Hub can be reached, and its libraries' errors as one line.
+"""Whether the Hugging Face Hub can be reached, and its libraries' errors as one line.
 
-Without a network the libraries try for 23 to 46 s before they say so; with their offline switch on they say
-it at once, and what is in the local cache still loads.
+Without a network the libraries try for 23 to 46 s before they give up. With their offline switch on they fail
+at once, and the local cache still works.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ UNREACHABLE = {
 
 
 def hub_reachable(timeout_seconds: float = 2.0) -> bool:
-    """Whether a connection to the Hub (`HF_ENDPOINT` where set) opens in time; False if switched offline.
+    """Whether a connection to the Hub (or `HF_ENDPOINT`) opens in time; False if switched offline.
 
-    Behind a proxy only a real request could tell, so that one is trusted and the answer is True.
+    Behind a proxy only a real request could tell, so the answer is True there.
     """
     if _switched_off():
         return False
@@ -47,7 +47,7 @@ def hub_reachable(timeout_seconds: float = 2.0) -> bool:
             socket.create_connection((host, port), timeout_seconds).close()
             opened.set()
 
-    # in a thread, as the timeout covers neither the look-up of the name nor a host's several addresses
+    # In a thread, because the timeout covers neither the DNS look-up nor several addresses of a host.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(timeout_seconds)
@@ -55,10 +55,10 @@ def hub_reachable(timeout_seconds: float = 2.0) -> bool:
 
 
 def go_offline_if_unreachable(timeout_seconds: float = 2.0) -> bool:
-    """Switches the Hub's libraries offline if the Hub does not answer; returns whether they are offline now.
+    """Switches the Hub's libraries offline if the Hub does not answer; returns whether they are now offline.
 
     Works before and after their import: huggingface_hub 2.4 (constants.py) and datasets 5.2 (config.py) copy
-    the variable once, when imported; transformers 5.23 asks huggingface_hub each time.
+    the variable when they are imported; transformers 5.23 asks huggingface_hub each time.
     """
     global _offline_by_probe
     if hub_reachable(timeout_seconds):
@@ -74,15 +74,15 @@ def go_offline_if_unreachable(timeout_seconds: float = 2.0) -> bool:
 
 
 def check_cached(wanted: dict[str, str], sample_config: str) -> None:
-    """Refuses what only a Hub that does not answer could give, before any library is imported.
+    """Refuses names that need the Hub if it does not answer, before any library is imported.
 
     Args:
-        wanted: `model` or `dataset` -> name on the Hub, `name@revision` too; `sample` and folders pass.
-        sample_config: as in `hub_errors`.
+        wanted: `model` or `dataset` -> a name on the Hub or `name@revision`; `sample` and folders pass.
+        sample_config: The config for the message, as in `hub_errors`.
 
     Raises:
-        UserError: The Hub does not answer, and the local cache has no folder for one of the names. Whether
-            all of it is in that folder, only loading tells.
+        UserError: The Hub does not answer, and the local cache has no folder for one of the names. Only
+            loading shows whether that folder is complete.
     """
     named = {kind: name for kind, name in wanted.items() if names_hub(name)}
     if named and go_offline_if_unreachable():
@@ -92,7 +92,7 @@ def check_cached(wanted: dict[str, str], sample_config: str) -> None:
 
 
 def names_hub(name: str) -> bool:
-    """Whether a model's or dataset's name can only mean one on the Hub."""
+    """Whether a name of a model or dataset can only be one on the Hub."""
     ours = name == "sample" or name.startswith(("sft:", ".", "/", "~")) or name.count("/") > 1
     return not ours and not os.path.exists(name)
 
@@ -110,11 +110,11 @@ def _was_cached(kind: str, name: str) -> bool:
 
 @contextlib.contextmanager
 def hub_errors(what: str, sample_config: str) -> Iterator[None]:
-    """Turns what the Hub's libraries raise inside into one `UserError`; a bug of ours passes unchanged.
+    """Turns errors of the Hub's libraries into one `UserError`; our own bugs pass unchanged.
 
     Args:
-        what: what is being loaded, such as `dataset 'Yelp/yelp_review_full'`.
-        sample_config: the config to name that needs no network, such as `sample.yaml`.
+        what: What is being loaded, such as `dataset 'Yelp/yelp_review_full'`.
+        sample_config: A config that needs no network, for the message, such as `sample.yaml`.
     """
     try:
         yield
@@ -128,7 +128,7 @@ def hub_errors(what: str, sample_config: str) -> Iterator[None]:
 
 
 def unreachable(what: str, sample_config: str) -> str:
-    """The line for what the Hub alone has, while it does not answer or is switched off."""
+    """The line for something that only the Hub has, while it does not answer or is switched off."""
     start, way_out = f"could not load {what}:", f"try --config {sample_config}"
     if _switched_off() and not _offline_by_probe:
         return f"{start} HF_HUB_OFFLINE is set and it is not in the local cache; unset it, or {way_out}"
@@ -140,7 +140,7 @@ def unreachable(what: str, sample_config: str) -> str:
 
 def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
     links = list(chain(error, suppressed=True))
-    # by name: importing the classes here would import their libraries
+    # by name, because importing the classes would import their libraries
     names = {cls.__name__ for link in links for cls in type(link).__mro__}
     texts = " ".join(str(link) for link in links)
     status = next((s for link in links if (s := _status(link)) is not None), 0)
@@ -148,33 +148,37 @@ def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
     # datasets 5.2 (load.py) drops the cause and keeps only the text
     if "GatedRepoError" in names or "is a gated dataset on the Hub" in texts or status == 403:
         return (
-            f"{start} it is gated, and access is given on its page at {_endpoint()}; then run "
+            f"{start} it is gated; ask for access on its page at {_endpoint()}, then run "
             f"`hf auth login`, or {way_out}"
         )
     if "trust_remote_code" in texts:
-        return f"{start} it needs code of its own, which is never run here; take a model that needs none"
-    if "tiktoken" in texts:  # as transformers 5.23 (tokenization_utils_tokenizers.py) says of all such files
+        return f"{start} it needs code of its own, which is never run here; use a model that needs none"
+    if (
+        "tiktoken" in texts
+    ):  # transformers 5.23 (tokenization_utils_tokenizers.py) says so about all such files
         if importlib.util.find_spec("sentencepiece") is None:
-            return f"{start} it is read by a library that is not installed; run `pip install sentencepiece`"
+            return f"{start} it needs a library that is not installed; run `pip install sentencepiece`"
         return (
             f"{start} its vocabulary, such as spm.model, cannot be read as a sentencepiece model; copy or "
             "save it again, with a tokenizer.json"
         )
     if "UnpicklingError" in names:
-        return f"{start} its pickle holds more than weights (nothing of it was run); take another one"
+        return f"{start} its pickle holds more than weights (nothing of it was run); use another one"
     if "Dataset scripts are no longer supported" in texts:  # datasets 5.2, load.py
-        return f"{start} it is read by a script of its own, which is never run here; take its data files"
+        return f"{start} it is read by its own script, which is never run here; use its data files"
     if "RevisionNotFoundError" in names:
-        return f"{start} the Hub at {_endpoint()} has it, but not in that revision; check the part behind '@'"
+        return f"{start} the Hub at {_endpoint()} has it, but not that revision; check the part after '@'"
     if "HFValidationError" in names or "Couldn't find any data file at" in texts:
-        return f"{start} there is no such folder, and it cannot be a name on the Hub; check the path"
+        return f"{start} there is no such folder, and it is not a valid name on the Hub; check the path"
     if names & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
         return (
-            f"{start} it is neither a local folder nor a name that the Hub at {_endpoint()} shows to you; "
+            f"{start} it is neither a local folder nor visible to you on the Hub at {_endpoint()}; "
             "check the spelling, or run `hf auth login` if it is private"
         )
     if status == 429 or status >= 500:
-        return f"{start} the Hub at {_endpoint()} answers with status {status}; try again later, or {way_out}"
+        return (
+            f"{start} the Hub at {_endpoint()} answered with status {status}; try again later, or {way_out}"
+        )
     if names & UNREACHABLE or "We couldn't connect to" in texts:
         return unreachable(what, sample_config)
     if isinstance(error, OSError) and error.errno is not None:

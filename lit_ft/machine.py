@@ -1,6 +1,6 @@
-"""The machine: what the libraries read from the environment, what a run ran on, and what it took.
+"""The machine: the libraries' environment variables, the hardware and versions of a run, its memory.
 
-Standard library only at the top: the environment is set before torch is imported.
+Imports only the standard library at the top, because the environment is set before torch is imported.
 """
 
 import os
@@ -20,10 +20,10 @@ LIBRARIES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "tr
 
 
 def device_type(accelerator: Any = "auto") -> str:
-    """Where a run will compute: `cpu`, `cuda` or `mps`.
+    """The device that a run will use: `cpu`, `cuda` or `mps`.
 
     Args:
-        accelerator: As `trainer.accelerator` says it: a name, or a class's settings.
+        accelerator: The value of `trainer.accelerator`: a name, or the settings of a class.
     """
     import torch
 
@@ -35,10 +35,10 @@ def device_type(accelerator: Any = "auto") -> str:
 
 
 def peak_memory_gb(device: str | None = None) -> float:
-    """The most memory that this process held so far, in 10^9 bytes: on the GPU where it computes there.
+    """The peak memory of this process so far, in 10^9 bytes: of the GPU, if it computes there.
 
     Args:
-        device: `device_type`; by default that of a run which nobody tells where to compute.
+        device: A `device_type`; by default the automatic one.
     """
     import torch
 
@@ -47,8 +47,8 @@ def peak_memory_gb(device: str | None = None) -> float:
 
 
 def peak_host_memory_gb() -> float:
-    """The most of the machine's own memory that this process held so far, in 10^9 bytes."""
-    # Not ru_maxrss where there is something else: on Linux it begins with what the starting process held.
+    """The peak of this process's host memory so far, in 10^9 bytes."""
+    # On Linux ru_maxrss starts from the memory of the parent process, so it is only the fallback.
     for line in _lines(Path("/proc/self/status")):
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e9
@@ -78,11 +78,11 @@ def speed_figures(
 
 
 def hardware(device: str | None = None, count: int | None = None) -> str:
-    """The processors that a run computes on, in a few words.
+    """The processors of a run, in a few words.
 
     Args:
-        device: `device_type`; by default that of a run which nobody tells where to compute.
-        count: Of GPUs; by default all that this process sees.
+        device: A `device_type`; by default the automatic one.
+        count: The number of GPUs; by default all that this process sees.
     """
     import torch
 
@@ -98,10 +98,10 @@ def hardware(device: str | None = None, count: int | None = None) -> str:
 
 
 def multiplies_bfloat16(device: str | None = None) -> bool | None:
-    """Whether a device multiplies bfloat16 itself; None where nothing is known of the processor.
+    """Whether a device multiplies bfloat16 in hardware; None if nothing is known about the processor.
 
     Args:
-        device: `device_type`; by default that of a run which nobody tells where to compute.
+        device: A `device_type`; by default the automatic one.
     """
     import torch
 
@@ -112,7 +112,7 @@ def multiplies_bfloat16(device: str | None = None) -> bool | None:
 
 
 def cpu_multiplies_bfloat16() -> bool | None:
-    """Whether the processor itself does; None where nothing is known of it."""
+    """Whether the CPU multiplies bfloat16 in hardware; None if nothing is known about it."""
     lines = [line.partition(":")[2].split() for line in _lines(Path("/proc/cpuinfo"))]
     if not any(len(words) > 20 for words in lines):  # the line of flags; no such file outside Linux
         return None
@@ -120,24 +120,24 @@ def cpu_multiplies_bfloat16() -> bool | None:
 
 
 def is_intel() -> bool:
-    """Whether the processor is one of Intel's; no, where nothing is known of it."""
+    """Whether the processor is from Intel; False if nothing is known about it."""
     return any("GenuineIntel" in line for line in _lines(Path("/proc/cpuinfo")))
 
 
 def automatic_precision(device: str | None = None) -> Literal["32-true", "bf16-mixed"]:
-    """The precision of a run that sets none: the faster one, with weights in float32 in either case."""
+    """The default precision: the faster one; the weights are in float32 in either case."""
     return "bf16-mixed" if multiplies_bfloat16(device) else "32-true"
 
 
 def bfloat16_advice(precision: str | None, flag: str, device: str | None = None) -> str | None:
-    """One line where bfloat16 was asked for on a processor that does not multiply it; None where all is well.
+    """A warning if bfloat16 was set on a processor that does not multiply it in hardware, else None.
 
-    There a step of MiniLM took at least three times as long as in float32 (torch 2.13, AVX2).
+    On such a processor a step of MiniLM took at least three times as long as in float32 (torch 2.13, AVX2).
 
     Args:
-        precision: As set, such as `bf16-mixed`.
-        flag: That sets it.
-        device: `device_type`; by default that of a run which nobody tells where to compute.
+        precision: The precision that was set, such as `bf16-mixed`.
+        flag: The flag that sets it.
+        device: A `device_type`; by default the automatic one.
     """
     device = device or device_type()
     if not str(precision).startswith("bf16") or device != "cpu" or multiplies_bfloat16(device) is not False:
@@ -153,7 +153,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def library_versions() -> dict[str, str]:
-    """Python, this program and the libraries that decide a result."""
+    """The versions of Python, this program and the libraries that influence results."""
     found = {"python": platform.python_version(), "lit_ft": __version__}
     return found | {name: _version(name) for name in LIBRARIES}
 
@@ -161,14 +161,14 @@ def library_versions() -> dict[str, str]:
 def _version(library: str) -> str:
     try:
         return metadata.version(library)
-    except metadata.PackageNotFoundError:  # `fit` needs no TRL: a GPU machine may come without
+    except metadata.PackageNotFoundError:  # `fit` does not need TRL, which may be missing
         return "not installed"
 
 
 def provenance(
     command: str, seed: int, device: str | None = None, count: int | None = None
 ) -> dict[str, Any]:
-    """What a report says of how a run came about; device and count as `hardware` takes them."""
+    """What a report says about the origin of a run; device and count as for `hardware`."""
     finished = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     facts = {
         "command": command,
@@ -180,31 +180,31 @@ def provenance(
 
 
 def command_line(args: Sequence[str], packaged: Path) -> str:
-    """The command that was given, as one line for a shell; a packaged config by its name."""
+    """The command line for a shell; a packaged config appears by its name."""
     shown = [Path(arg).name if Path(arg).parent == packaged else arg for arg in args]
     return shlex.join(["python", "-m", "lit_ft", *shown])
 
 
 ENVIRONMENT = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",  # transformers, datasets and TRL count their uses at the Hub otherwise
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # else transformers, datasets and TRL report their use to the Hub
     # transformers (safetensors_conversion.py) posts a pickled model's name and token to a Space
     "DISABLE_SAFETENSORS_CONVERSION": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",  # tensorboard imports tensorflow where it is installed, which logs a page
     "GRPC_VERBOSITY": "ERROR",
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make a busy machine many times slower
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while waiting make a busy machine many times slower
     # GNU's threads, those of torch's wheels for Linux, spin for a moment after all, on x86 for some 20 to 50
     # microseconds: waking one that sleeps takes longer, in thousands of calls a step (docs/performance.md).
     "GOMP_SPINCOUNT": "1000",
     "THP_MEM_ALLOC_ENABLE": "1",  # torch 2.13, on CPUs: pages of 2 MB, docs/performance.md
-    "JSONARGPARSE_DEPRECATION_WARNINGS": "off",  # of Lightning 2.6's calls (cli.py), nothing of the user's
+    "JSONARGPARSE_DEPRECATION_WARNINGS": "off",  # about Lightning 2.6's calls (cli.py), not the user's
     "MPLBACKEND": "Agg",  # figures go to files; the default backend needs a display on some machines
 }
 
 
 def set_environment() -> None:
-    """Set what the user has not."""
+    """Set the variables that the user has not set."""
     chosen = set(os.environ)
     for name, value in ENVIRONMENT.items():
-        if name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in chosen:  # it would win over that
+        if name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in chosen:  # it would override that
             continue
         os.environ.setdefault(name, value)

@@ -19,7 +19,7 @@ NAME = re.compile(r"[\w][\w.+-]*")
 
 
 def check_name(name: str) -> str:
-    """Refuse a run name that would not be one folder below `runs/`."""
+    """Refuse a run name that would not be a single folder below `runs/`."""
     if not NAME.fullmatch(name):
         raise UserError(f"expected a run name of letters, digits, '_', '-', '.', found {name!r}; set --name")
     return name
@@ -32,28 +32,28 @@ def versions(name: str) -> list[Path]:
 
 
 def new_run(name: str) -> Path:
-    """Make the next free `runs/<name>/version_<n>/`; of two processes that ask at once, each gets its own."""
+    """Make the next free `runs/<name>/version_<n>/`; two processes that ask at once get different ones."""
     (RUNS / check_name(name)).mkdir(parents=True, exist_ok=True)
     newest = versions(name)
     number = int(newest[0].name[8:]) + 1 if newest else 0
     while True:
         path = RUNS / name / f"version_{number}"
         try:
-            path.mkdir()  # atomic: fails where another process was faster
+            path.mkdir()  # atomic: fails if another process was faster
             return path
         except FileExistsError:
             number += 1
 
 
 def discard_if_empty(run: Path) -> None:
-    """Take back a run folder in which nothing was written."""
+    """Remove a run folder if nothing was written in it."""
     for folder in (run, run.parent, run.parent.parent):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
 def is_readable(checkpoint: Path) -> bool:
-    """Whether a checkpoint is whole: a zip archive whose checksums hold (`torch.load` checks none)."""
+    """Whether a checkpoint is a complete zip archive with right checksums (`torch.load` checks none)."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             return archive.testzip() is None
@@ -62,9 +62,9 @@ def is_readable(checkpoint: Path) -> bool:
 
 
 def checkpoints_of(run: Path, which: str) -> Iterator[Path]:
-    """The checkpoint files of a run that answer to `best` or `last`, newest first.
+    """The checkpoint files of a run that `best` or `last` can mean, newest first.
 
-    `last` is the newest one to go on from: where it is damaged, `best` is the one before.
+    After `last`, which may be damaged, comes `best`, from which a run can resume as well.
     """
     for kind in ("last", "best") if which == "last" else (which,):
         files = (run / CHECKPOINTS).glob(f"{kind}*.ckpt")
@@ -74,13 +74,13 @@ def checkpoints_of(run: Path, which: str) -> Iterator[Path]:
 def find_checkpoint(
     name: str, which: str, among: list[Path] | None = None, newer_than: Path | None = None
 ) -> tuple[Path | None, list[Path]]:
-    """The checkpoint `best` or `last` of the newest run that has a whole one; damaged ones before it.
+    """The checkpoint `best` or `last` of the newest run with an intact one, and the damaged ones before it.
 
     Args:
-        name: Of the run.
+        name: The name of the run.
         which: `best` or `last`.
-        among: The run folders to look in, newest first; by default all of the name.
-        newer_than: A checkpoint: neither its run nor older ones are looked at.
+        among: The run folders to search, newest first; by default all of that name.
+        newer_than: A checkpoint; its run and older ones are not searched.
     """
     damaged: list[Path] = []
     for run in versions(name) if among is None else among:
@@ -101,7 +101,7 @@ def is_run(folder: Path) -> bool:
 
 
 def run_of(checkpoint: Path) -> Path | None:
-    """The run folder that a checkpoint file lies in, None where it lies elsewhere."""
+    """The run folder that contains a checkpoint file; None for a file elsewhere."""
     run = checkpoint.resolve().parent.parent
     in_run = checkpoint.resolve().parent.name == CHECKPOINTS and (run / CONFIG).is_file()
     if not in_run:
@@ -115,37 +115,37 @@ def shown(path: Path) -> Path:
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
-    """The run's `metrics.json`, {} where there is none."""
+    """The run's `metrics.json`; {} if there is none."""
     return _read(run / METRICS)
 
 
 def add_metrics(
     run: Path, metrics: dict[str, Any], without: Callable[[str], bool] = lambda tag: False
 ) -> None:
-    """Merge values into the run's `metrics.json`, under their tags; tags that `without` names go first."""
+    """Merge values into the run's `metrics.json`, without the old tags that `without` names."""
     _merge(run / METRICS, metrics, without)
 
 
 def read_facts(run: Path) -> dict[str, Any]:
-    """The run's `report.json`, {} where there is none."""
+    """The run's `report.json`; {} if there is none."""
     return _read(run / FACTS)
 
 
 def add_facts(run: Path, facts: dict[str, Any]) -> None:
-    """Merge into the run's `report.json`: what a report shows beside the metrics."""
+    """Merge into the run's `report.json`: what a report shows in addition to the metrics."""
     _merge(run / FACTS, facts)
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file whole: a reader never sees half of it."""
+    """Write a file atomically: a reader never sees half of it."""
     with written_whole(path) as file:
-        # Names of files may hold what is no UTF-8, which Python reads as half a surrogate pair.
+        # File names can contain bytes that are not UTF-8, which Python reads as half of a surrogate pair.
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write: beside its place, then flushed and renamed; nothing stays of a write that fails."""
+    """A temporary file to write, then flushed and renamed to `path`; a failed write leaves nothing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -161,7 +161,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    with unusable(str(path), "put a sound copy in its place, or delete it"):
+    with unusable(str(path), "replace it by an intact copy, or delete it"):
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError(f"expected an object, found {json.dumps(values)[:40]}")
@@ -171,8 +171,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _merge(path: Path, values: dict[str, Any], without: Callable[[str], bool] = lambda tag: False) -> None:
     kept = {tag: value for tag, value in _read(path).items() if not without(tag)}
     merged = dict(sorted({**kept, **values}.items()))
-    # A list of plain values is one line, a matrix a line for each of its rows. Only a list that JSON lays out
-    # begins with a line break: in a string it would be escaped.
+    # A list of plain values is one line, a matrix one line per row. Only a list begins with `[` and a line
+    # break: in a string the break would be escaped.
     text = re.sub(r"\[\n[^][{}]*\]", _in_one_line, json.dumps(_sound(merged), indent=2))
     write(path, text + "\n")
 
@@ -182,7 +182,7 @@ def _in_one_line(found: re.Match[str]) -> str:
 
 
 def _sound(value: Any) -> Any:
-    """JSON knows no NaN; a figure that is none stands as null."""
+    """Replace NaN and infinity, which JSON does not have, by null."""
     if isinstance(value, dict):
         return {key: _sound(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -207,6 +207,6 @@ def make_cache(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"expected a cache folder that can be written, found {cache_dir()} ({error}); set the "
+            f"expected a writable cache folder, found {cache_dir()} ({error}); set the "
             "environment variable LIT_FT_CACHE=FOLDER to another one"
         ) from error

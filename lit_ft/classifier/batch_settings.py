@@ -8,21 +8,14 @@ import numpy as np
 from lit_ft.data.batching import LEAST_ROWS, GroupedBatchSampler, PaddingCollator, StratifiedBatchSampler
 from lit_ft.data.tokens import template_of
 from lit_ft.errors import UserError
+from lit_ft.settings.bounds import BOUNDS, COUNT, FROM_0, check_bounds
 
 LEAST_TEXTS = 2  # batches may differ by one row: with at most 1, some would be empty
-LEAST = dict.fromkeys(["batch_size", "eval_batch_size", "pad_multiple"], 1)
-LEAST |= dict.fromkeys(["num_workers", "split_seed", "seed"], 0)
 
 
 def check_batch_settings(settings: Mapping[str, Any]) -> None:
     """Refuse numbers that cannot make batches; `settings` are the data module's, by name."""
-    for name, least in LEAST.items():
-        if settings[name] < least:
-            raise UserError(f"expected data.{name} of at least {least}, found {settings[name]}")
-    if not 0 < settings["validation_share"] < 1:
-        raise UserError(
-            f"expected data.validation_share between 0 and 1, found {settings['validation_share']}"
-        )
+    check_bounds(settings, {**BOUNDS, "data.pad_multiple": COUNT, "data.seed": FROM_0}, "data.")
     budget, most = settings["token_budget"], settings["max_tokens"]
     if budget is None:
         return

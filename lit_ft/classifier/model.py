@@ -26,6 +26,7 @@ from lit_ft.models.checks import refuse_without_classifier, take_padding_token
 from lit_ft.models.inputs import SEES_PADDING, by_length
 from lit_ft.models.load import DROPOUTS, Pretrained, classifier_from_config, set_dropout
 from lit_ft.models.names import needs_hub
+from lit_ft.settings.bounds import BOUNDS, FRACTION, check_bounds
 from lit_ft.speed import host
 from lit_ft.speed.attention import attend_in_pieces
 from lit_ft.speed.first_token import compute_first_token_only
@@ -41,23 +42,23 @@ class BertClassifier(LightningModule):
     Args:
         pretrained: The encoder to start from: a Hub name such as `bert-base-cased` (`name@revision` pins
             it), a model folder, `sample` (a tiny BERT made on the spot), or `sft:NAME`, the model of the
-            newest `sft` run of that name. Weights are held in float32 whatever the folder holds.
-        allow_pickle: Take `pytorch_model.bin` where there is no `model.safetensors`. Only weights are read
-            from it, by torch's own reader; still, take a pickle only from those whom you trust.
-        learning_rate: AdamW's learning rate at its height.
-        weight_decay: AdamW's decoupled weight decay; biases and normalisation weights are left out.
+            newest `sft` run of that name. Weights are kept in float32, whatever their dtype in the folder.
+        allow_pickle: Read `pytorch_model.bin` if there is no `model.safetensors`. Only weights are read from
+            it, by torch's restricted reader; still, use a pickle only from a source that you trust.
+        learning_rate: AdamW's peak learning rate.
+        weight_decay: AdamW's decoupled weight decay; it skips biases and normalisation weights.
         decay_all: Decay biases and normalisation weights, too.
-        warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its height,
-            before it falls linearly to 0 at the last step.
-        hidden_dropout: Dropout after the embeddings and in each layer; the encoder's own if not given.
-        attention_dropout: Dropout on attention weights; the encoder's own if not given. 0 is faster.
-        classifier_dropout: Dropout before the classifier head; the encoder's own if not given.
-        label_smoothing: Share of the target's probability that is spread over all classes.
+        warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its peak. It
+            then falls linearly to 0 at the last step.
+        hidden_dropout: Dropout after the embeddings and in each layer; default: the encoder's own.
+        attention_dropout: Dropout on attention weights; default: the encoder's own. 0 is faster.
+        classifier_dropout: Dropout before the classifier head; default: the encoder's own.
+        label_smoothing: Share of the target's probability that is spread evenly over all classes.
         class_weights: Weight of each class in the loss, in the order of the classes or by name, such as
-            `{neg: 1, pos: 5}`; or `balanced` for weights that make every class count the same. A text counts
-            with its own label's weight, also under label_smoothing, which spreads evenly.
-        compile: Train a BERT on a GPU without padding, in one graph that torch.compile builds in the first
-            step, in some 20 s. Goes with data.padding=none; evaluation stays as it is.
+            `{neg: 1, pos: 5}`; or `balanced` for weights that make every class count the same. Each text is
+            weighted by its own label, with label_smoothing too.
+        compile: Train a BERT on a GPU without padding, in one graph. torch.compile builds it in the first
+            step, in about 20 s. Needs data.padding=none; evaluation does not change.
     """
 
     def __init__(
@@ -77,13 +78,8 @@ class BertClassifier(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        for name in ("warmup_share", "label_smoothing", *DROPOUTS):
-            value = self.hparams[name]
-            if value is not None and not 0 <= value < 1:
-                raise UserError(f"expected model.{name} in [0, 1), found {value}")
-        for name in ("learning_rate", "weight_decay"):
-            if not 0 <= self.hparams[name] < float("inf"):
-                raise UserError(f"expected a finite model.{name} of at least 0, found {self.hparams[name]}")
+        own = {"model.label_smoothing": FRACTION, "model.classifier_dropout": FRACTION}
+        check_bounds(self.hparams, {**BOUNDS, **own}, "model.")
         self.pretrained: Pretrained | None = None  # the encoder to start from, once it was looked up
         self.net: PreTrainedModel | None = None
         self.confusion: dict[str, list[list[int]] | None] = {}

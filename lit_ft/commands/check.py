@@ -1,4 +1,4 @@
-"""`check`: looks through the data of a run before any training. Takes what `fit` takes, writes nothing."""
+"""`check`: examines the data of a run before any training. Takes the settings of `fit`, writes nothing."""
 
 import json
 import sys
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft import hub, runs
+from lit_ft import hub
 from lit_ft.classifier.batch_settings import check_unpadded
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
-from lit_ft.classifier.parser import Parser, add_groups, link_groups
+from lit_ft.classifier.parser import SHOWN, Parser, add_groups, link_groups
 from lit_ft.console import quiet, silence_libraries
 from lit_ft.data.duplicates import (
     AuditSplit,
@@ -36,20 +36,16 @@ from lit_ft.data.token_facts import WORTH_A_WORD
 from lit_ft.models.checks import check_max_tokens, max_positions
 from lit_ft.models.load import Pretrained
 from lit_ft.models.names import needs_hub
-from lit_ft.settings.arguments import first_config_stem
-from lit_ft.settings.flags import add_run_flags, check_seed, introduction, warn_of_sample_encoder
+from lit_ft.settings.bounds import check_bounds
+from lit_ft.settings.flags import OWN_FLAGS, add_run_flags, introduction, run_name, warn_of_sample_encoder
 
 
 def make_parser() -> Parser:
-    """The parser of `fit`'s settings and of our two switches."""
-    parser = Parser(prog="python -m lit_ft", **introduction("check"))
+    """The parser of `fit`'s settings and of `--json` and `--strict`."""
+    parser = Parser(prog="python -m lit_ft", **introduction("check", SHOWN["check"]))
     parser.add_argument("-c", "--config", action="config", help="A YAML file; later ones win.")
-    parser.add_argument("--json", action="store_true", help="Print one JSON document in place of the tables.")
-    strict = (
-        "Exit code 1 where splits share texts, equal texts have different labels, or classes are none: names "
-        "that look the same, stand-ins for a missing label, a header among the rows."
-    )
-    parser.add_argument("--strict", action="store_true", help=strict)
+    for name, text in OWN_FLAGS["check"].items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     add_run_flags(parser)
     add_groups(parser)
     link_groups(parser)
@@ -57,12 +53,12 @@ def make_parser() -> Parser:
 
 
 def main(command: str, args: list[str]) -> int:
-    """Run `check` and return the exit code: 1 with `--strict` where the data is not sound."""
+    """Run `check` and return the exit code: 1 with `--strict` if the data has faults."""
     silence_libraries()
     config = make_parser().parse_args(args)
-    check_seed(config.seed_everything)
-    runs.check_name(config.name or first_config_stem(args) or "default")
-    BertClassifier(**config.model.as_dict())  # loads no weights, but refuses what it would refuse in fit
+    check_bounds({"seed_everything": config.seed_everything})
+    run_name(config.name, args)
+    BertClassifier(**config.model.as_dict())  # loads no weights, but makes the checks of fit
     data = YelpDataModule(**config.data.as_dict())
     check_unpadded(data.hparams, config.model.compile)
     warn_of_sample_encoder(config, args, "counting the tokens of")
@@ -78,12 +74,12 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test", "predict")
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What is in one split."""
+    """The contents of one split."""
 
     where: str
-    rows: int  # that have a text
-    empty_rows: int  # that have none and are left out
-    classes: dict[str, int] | None  # rows of each class, in the order of the classes; None for predict
+    rows: int  # rows with a text
+    empty_rows: int  # rows without a text, which are dropped
+    classes: dict[str, int] | None  # rows per class, in the order of the classes; None for predict
     exact_duplicates: Duplicates
     normalised_duplicates: Duplicates
     tokens: TokenLengths
@@ -94,7 +90,7 @@ class Report:
     """All that `check` finds."""
 
     splits: dict[str, SplitReport]
-    not_named: list[str]  # splits that the settings name no data for
+    not_named: list[str]  # splits without data in the settings
     leakage: list[Leak]
     conflicts: Conflicts
     labels: list[LabelFinding]
@@ -103,12 +99,12 @@ class Report:
 
     @property
     def leaks(self) -> list[Leak]:
-        """Those that make a measured figure better than it is: what predict shares is no mistake."""
+        """The leaks that inflate a metric; texts shared with predict are not among them."""
         return [leak for leak in self.leakage if leak.normalised_rows and leak.second != "predict"]
 
     @property
     def sound(self) -> bool:
-        """Whether there is neither leakage nor a conflict, and each class is one."""
+        """Whether there is no leakage, no conflict and no fault in the labels."""
         wrong = any(finding.unsound for finding in self.labels)
         return not self.leaks and not self.conflicts.normalised_texts and not wrong
 
@@ -121,7 +117,7 @@ def inspect(data: YelpDataModule) -> Report:
     """Reads every split that the settings name and looks through it.
 
     Raises:
-        UserError: What `fit`, `test` or `predict` would stop at, too.
+        UserError: A mistake at which `fit`, `test` or `predict` would stop.
     """
     settings, source = data.hparams, data.text_source
     named = [split for split in SPLITS if source.origin(split)]
@@ -136,7 +132,7 @@ def inspect(data: YelpDataModule) -> Report:
     read, found, labels = _read(data, named)
     reports: dict[str, SplitReport] = {}
     for split in found:
-        own = read.get(split.name)  # None for rows held out of train
+        own = read.get(split.name)  # None for rows that are held out of train
         reports[split.name] = SplitReport(
             where=own.where if own else _held_out_of(read["train"], split, settings["validation_share"]),
             rows=len(split.exact),
@@ -173,7 +169,7 @@ def _read(
     found: list[AuditSplit] = []
     labels: LabelMapping | None = None
     for name in SPLITS:
-        if name != "train" and name not in named:  # reading train says what to set where it is not named
+        if name != "train" and name not in named:  # reading train tells what to set if it is not named
             continue
         texts, labels = read_texts(data.text_source, name, labels, data.label_rules)
         read[name] = texts
@@ -229,7 +225,7 @@ def table(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """The last line: what there is to mend."""
+    """The last line: what needs fixing."""
     found = [
         f"{_count(leak.normalised_rows, f'{leak.second} row')} also in {leak.first}" for leak in report.leaks
     ]
@@ -240,7 +236,7 @@ def verdict(report: Report) -> str:
     for name, split in report.splits.items():
         for share, what in (
             (split.tokens.unknown or 0, "tokens are unknown to the model's tokenizer"),
-            (split.tokens.lost_letters, "letters are left out by the model's tokenizer"),
+            (split.tokens.lost_letters, "letters are dropped by the model's tokenizer"),
         ):
             if share >= WORTH_A_WORD:
                 found.append(f"{share:.1%} of the {name} {what} (set another --model.pretrained)")
@@ -258,9 +254,9 @@ def _splits(report: Report) -> list[str]:
         rows.append([name, f"{split.rows:,}", f"{split.empty_rows:,}", *counts, split.where])
     legend = [
         "  duplicates: rows beyond the first of each text (number of such texts), within the split;",
-        "  normalised: equal but for case, punctuation and spacing, the exact ones included",
+        "  normalised: equal except for case, punctuation and spacing; includes the exact ones",
     ]
-    missing = [f"  not named, left out: {', '.join(report.not_named)}"] if report.not_named else []
+    missing = [f"  not named, skipped: {', '.join(report.not_named)}"] if report.not_named else []
     return ["SPLITS", *_aligned(rows, left=(0, 5)), *legend, *missing]
 
 
@@ -276,7 +272,7 @@ def _class_balance(report: Report) -> list[str]:
         shares = [(counts[label], counts[label] / sum(counts.values())) for counts in labelled.values()]
         rows.append([label, *(f"{count:,}  {share:6.1%}" for count, share in shares)])
     hidden = len(names) - SHOWN_CLASSES
-    more = [f"  and {hidden:,} classes more, shown by --json"] if hidden > 0 else []
+    more = [f"  and {hidden:,} more classes, shown by --json"] if hidden > 0 else []
     return ["CLASS BALANCE", *_aligned(rows), *more]
 
 
@@ -295,7 +291,7 @@ def _leakage(report: Report) -> list[str]:
         rows.append([leak.second, leak.first, *counts])
     lines += _aligned(rows, left=(0, 1))
     if any(leak.second == "predict" for leak in report.leakage):
-        lines.append("  what predict shares is shown, but is no leakage: nothing is measured on it")
+        lines.append("  texts shared with predict are no leakage: nothing is measured on it")
     for leak in report.leakage:
         lines += _examples(leak.examples)
     return lines + _legend([example for leak in report.leakage for example in leak.examples])
@@ -335,9 +331,9 @@ def _examples(examples: Sequence[Example]) -> list[str]:
 
 
 def _legend(examples: Sequence[Example]) -> list[str]:
-    """What the sign means, where it is used."""
+    """The meaning of the signs, if `~` is used."""
     normalised = any(not example.exact for example in examples)
-    return ["  = equal, ~ equal but for case, punctuation and spacing"] * normalised
+    return ["  = equal, ~ equal except for case, punctuation and spacing"] * normalised
 
 
 def _token_lengths(report: Report) -> list[str]:
@@ -369,17 +365,17 @@ def _limits(report: Report) -> list[str]:
             rows.append(
                 [name, limit, f"{found.cut_texts:.1%}", f"{found.lost_tokens:.1%}", f"{found.cost:.2f}"]
             )
-            name = ""  # said once
+            name = ""  # shown once
     return [
-        "MAX_TOKENS: what each would cut, and cost",
+        "MAX_TOKENS: what each limit would cut, and cost",
         *_aligned(rows, left=(0, 1)),
         f"  cost: tokens that the model computes, 1.00 with data.max_tokens={report.max_tokens} as set;",
-        "  the time of training is about proportional to it",
+        "  training time is about proportional to it",
     ]
 
 
 def _aligned(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> list[str]:
-    """Rows of cells as lines; the first is the header, columns but `left` end at the right."""
+    """Rows of cells as lines; the first is the header; columns not in `left` are aligned to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Where two runs differ: weights, optimizer, curves and metrics, bit by bit; clock and memory left out."""
+"""Where two runs differ: weights, optimizer, curves and metrics, bit by bit, except time and memory."""
 
 import logging
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lit_ft import runs
 from lit_ft.masked_lm.resume import newest_checkpoint, state_of
 
-TAKEN = ("seconds", "_second", "memory_gb")  # ends of the tags that say what a run took, not what it came to
+TAKEN = ("seconds", "_second", "memory_gb")  # suffixes of tags that measure cost, not results
 KEPT = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "temperature")
 
 
@@ -23,7 +23,7 @@ class Comparison:
 
     Attributes:
         counts: `weights`, `optimizer states`, `points of curves`, `metrics` -> how many there are.
-        differences: One line each: the curves' first, by step.
+        differences: One line each; those of the curves come first, by step.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Comparison:
 
 
 def compare_runs(one: Path, other: Path) -> Comparison:
-    """Compare two run folders of `fit` or of `sft` that have ended."""
+    """Compare the folders of two finished runs of `fit` or `sft`."""
     found = Comparison()
     for what, read in (
         ("points of curves", _curves),
@@ -50,14 +50,14 @@ def compare_runs(one: Path, other: Path) -> Comparison:
         for key in sorted(here.keys() | there.keys(), key=_place):
             if key not in here or key not in there:
                 missing = other if key in here else one
-                found.differences.append(f"{_named(key)}: {missing} has none")
+                found.differences.append(f"{_named(key)}: not in {missing}")
             elif not _same(here[key], there[key]):
                 found.differences.append(f"{_named(key)}: {_told(here[key], there[key])}")
     return found
 
 
 def num_steps(run: Path) -> int:
-    """Optimizer steps of a run folder's last state."""
+    """The number of optimizer steps of a run's last checkpoint."""
     if checkpoint := _checkpoint(run):
         return int(checkpoint["global_step"])
     newest = newest_checkpoint(run / runs.CHECKPOINTS)
@@ -85,8 +85,8 @@ def _told(a: Any, b: Any) -> str:
 
 
 def _curves(run: Path) -> Iterator[tuple[tuple[int, str], Any]]:
-    """(step, tag) -> value, as TensorBoard shows it; of the clock's tags the steps only."""
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every point that a resume hides
+    """(step, tag) -> value, as TensorBoard shows it; for tags that measure cost only the step."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every point that a resume hides
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     for tag in events.Tags()["scalars"]:
         for event in events.Scalars(tag):
@@ -106,7 +106,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _checkpoint(run: Path) -> dict[str, Any]:
-    """The last state of a fit; {} of an sft."""
+    """The last checkpoint of a fit; {} for an sft."""
     path = run / runs.CHECKPOINTS / "last.ckpt"
     return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {}
 

@@ -1,26 +1,34 @@
-"""`fill-mask`: what a masked LM puts in place of [MASK]. Standard library only, until the work begins."""
+"""`fill-mask`: what a masked LM puts in place of [MASK]. Imports torch only to run."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jsonargparse import Namespace
+
 from lit_ft.errors import UserError
 from lit_ft.hub import go_offline_if_unreachable
-from lit_ft.masked_lm.candidates import EXAMPLE, fill, print_candidates, with_own_mask
 from lit_ft.models.names import find_model, newest_masked_lm
-from lit_ft.settings.parser import PlainParser
+from lit_ft.settings.bounds import COUNT, check_bounds
+from lit_ft.settings.parser import OneLineErrors
 
 if TYPE_CHECKING:
     from transformers import FillMaskPipeline
 
 
-def _parse(args: Sequence[str]) -> argparse.Namespace:
-    parser = PlainParser("fill-mask", "Show what a masked language model puts in place of [MASK].", EXAMPLE)
+def _parse(args: Sequence[str]) -> Namespace:
+    parser = OneLineErrors(
+        prog="python -m lit_ft fill-mask",
+        usage='python -m lit_ft fill-mask "This is a [MASK] movie!"',
+        description="Show what a masked language model puts in place of [MASK].",
+    )
     parser.add_argument(
-        "texts", nargs="+", metavar="TEXT", help="text with one or more [MASK]; - reads a text a line"
+        "texts",
+        nargs="+",
+        metavar="TEXT",
+        help="text with one or more [MASK]; - reads one text per line from standard input",
     )
     parser.add_argument(
         "--model",
@@ -30,17 +38,11 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--allow_pickle",
         action="store_true",
-        help="take pytorch_model.bin, a pickle, where there is no model.safetensors (only weights are read)",
+        help="read pytorch_model.bin, a pickle, if there is no model.safetensors (only weights are read)",
     )
-    parser.add_argument("--top_k", type=_positive, default=5, help="candidates for each mask (default: 5)")
+    parser.add_argument("--top_k", type=int, default=5, help="candidates for each mask")
     parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
     return parser.parse_args(args)
-
-
-def _positive(value: str) -> int:
-    if not value.isdigit() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, found {value!r}")
-    return int(value)
 
 
 def read_texts(arguments: Sequence[str]) -> list[str]:
@@ -49,12 +51,12 @@ def read_texts(arguments: Sequence[str]) -> list[str]:
     for text in arguments:
         texts += [line.strip() for line in sys.stdin if line.strip()] if text == "-" else [text]
     if not texts:
-        raise UserError("expected a text a line on standard input, found none")
+        raise UserError("expected one text per line on standard input, found none")
     return texts
 
 
 def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
-    """The model as transformers' pipeline; refuses one that cannot guess masked words."""
+    """The model as a pipeline of transformers; refuses one that cannot predict masked words."""
     if not Path(model).is_dir():
         go_offline_if_unreachable()
     from transformers import pipeline
@@ -86,11 +88,14 @@ def load(model: str, allow_pickle: bool = False) -> "FillMaskPipeline":
 def main(command: str, args: list[str]) -> int:
     """Run `fill-mask` and return the exit code."""
     options = _parse(args)
+    check_bounds({"top_k": options.top_k}, {"top_k": COUNT})
     texts = read_texts(options.texts)
     model = find_model(options.model, "--model") if options.model else str(newest_masked_lm("--model"))
     filler = load(model, options.allow_pickle)
+    from lit_ft.masked_lm.candidates import fill, print_candidates, with_own_mask
+
     assert filler.tokenizer is not None
-    for text in texts:  # all of them before the first is filled
+    for text in texts:  # check all of them before the first is filled
         with_own_mask(text, filler.tokenizer)
     filled = [fill(filler, text, options.top_k) for text in texts]
     if options.json:

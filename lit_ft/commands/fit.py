@@ -1,4 +1,4 @@
-"""`fit`, `validate`, `test` and `predict`: Lightning's CLI over our data and model, and what a run leaves."""
+"""`fit`, `validate`, `test` and `predict`: Lightning's CLI with our data and model, and a run's results."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from lit_ft.classifier.checkpoints import RunSettings, StepSeed, disk_errors, wi
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.optim import check_evaluation, check_schedule
-from lit_ft.classifier.parser import TRAINER_DEFAULTS, Parser, add_groups, link_groups
+from lit_ft.classifier.parser import SHOWN, TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.classifier.predictions import prediction_writer
 from lit_ft.classifier.results import leave_results, print_table, record_evaluation
 from lit_ft.classifier.resume import (
@@ -45,11 +45,12 @@ from lit_ft.models.names import needs_hub
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.checkpoints import lasting, refuse_other_settings
 from lit_ft.settings import flags
-from lit_ft.settings.arguments import configs_dir, first_config_stem
+from lit_ft.settings.arguments import configs_dir
+from lit_ft.settings.bounds import check_bounds
 from lit_ft.settings.config_file import places_of
 from lit_ft.speed import unpadded
 
-RUN_VARIABLE = "LIT_FT_RUN"  # tells processes that Lightning starts which run folder is theirs
+RUN_VARIABLE = "LIT_FT_RUN"  # tells the processes that Lightning starts their run folder
 
 
 class ReviewCLI(LightningCLI):
@@ -57,7 +58,7 @@ class ReviewCLI(LightningCLI):
 
     Args:
         command: `fit`, `validate`, `test` or `predict`.
-        args: The command line after it, every config resolved to a file.
+        args: The command line after it, with every config resolved to a file.
     """
 
     def __init__(self, command: str, args: list[str]) -> None:
@@ -73,7 +74,10 @@ class ReviewCLI(LightningCLI):
                 BertClassifier,
                 YelpDataModule,
                 parser_class=Parser,
-                parser_kwargs={"prog": "python -m lit_ft", command: flags.introduction(command)},
+                parser_kwargs={
+                    "prog": "python -m lit_ft",
+                    command: flags.introduction(command, SHOWN[command]),
+                },
                 save_config_callback=None,
                 seed_everything_default=flags.DEFAULT_SEED,
                 auto_configure_optimizers=False,
@@ -83,29 +87,28 @@ class ReviewCLI(LightningCLI):
     # ---- the command line ----------------------------------------------------------------------
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """Only the command that runs: each one's parser takes a second to build."""
-        # What we give the Trainer ourselves; weights_only too: checkpoints are never unpickled as code.
+        """Only the command that runs, because each parser takes a second to build."""
+        # We pass these to the Trainer ourselves. weights_only: checkpoints are never unpickled as code.
         ours = {"ckpt_path", "verbose", "return_predictions", "weights_only"}
         return {self.command: LightningCLI.subcommands()[self.command] | ours}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our own flags, in place of Lightning's `--seed_everything: bool | int`."""
+        """Add our own flags, in place of Lightning's `--seed_everything: bool | int`."""
+        for name, text in flags.OWN_FLAGS.get(self.command, {}).items():
+            parser.add_argument(f"--{name}", type=bool, default=False, help=text)
         flags.add_run_flags(parser)
-        if self.command == "predict":
-            parser.add_argument("--calibrate", type=bool, default=False, help=flags.CALIBRATE)
-            parser.add_argument("--overwrite", type=bool, default=False, help=flags.OVERWRITE)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our groups before the Trainer's, so that `--help` begins with what is ours."""
+        """Add our groups before the Trainer's."""
         add_groups(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Settings that two places share are given once."""
+        """Link the settings that two places share."""
         link_groups(parser)
 
     def _parse_ckpt_path(self) -> None:
         config = self.config[self.command]
-        trainer_settings.as_plain_values(config.trainer)  # what follows writes the settings down
+        trainer_settings.as_plain_values(config.trainer)  # the settings are written as YAML later
         self._find_checkpoint()
         trainer_settings.check_trainer_settings(config.trainer, self.command_args, self.command)
         if not trainer_settings.has_precision_plugin(config.trainer):
@@ -115,12 +118,12 @@ class ReviewCLI(LightningCLI):
             batch_settings.check_unpadded(config.data, config.model.compile)
 
     def _find_checkpoint(self) -> None:
-        # Lightning would lay the checkpoint's hyper-parameters over YAML and flags alike (cli.py, 2.6.6).
+        # Lightning 2.6.6 (cli.py) would let the checkpoint's hyper-parameters override YAML and flags.
         config = self.config[self.command]
-        flags.check_seed(config.seed_everything)
+        check_bounds({"seed_everything": config.seed_everything})
         refuse_lightnings_nodes(config.trainer.num_nodes, config.trainer.plugins)
         config.model.pretrained = config.data.tokenizer = pin(config.model.pretrained)
-        self.name = runs.check_name(config.name or first_config_stem(self.command_args) or "default")
+        self.name = flags.run_name(config.name, self.command_args)
         ckpt_path, path = config.ckpt_path or (None if self.command == "fit" else "best"), None
         if self.command == "fit":
             self.fingerprint = run_owner.fingerprint(lasting(self._settings()))
@@ -136,13 +139,13 @@ class ReviewCLI(LightningCLI):
         if path is None:
             say(f"no checkpoint '{ckpt_path}' in {runs.RUNS / self.name}: starting fresh")
             return
-        found = ckpt_path in (None, "best", "last")  # locate has read its checksums to find a whole one
+        found = ckpt_path in (None, "best", "last")  # locate has verified its checksums already
         self.run = runs.run_of(path)
         if self.command == "fit" and self.run is not None and global_rank() == 0:
             run_owner.own(self.run)
         self.checkpoint, self.checkpoint_path = open_checkpoint(path, verified=found), path
         if self.command == "fit":
-            then = self.checkpoint["settings"]["trainer"]["precision"]  # a run goes on as it began
+            then = self.checkpoint["settings"]["trainer"]["precision"]  # a run keeps its precision
             config.trainer.precision = config.trainer.precision or then
             refuse_weights_alone(self.checkpoint, path)
             refuse_other_settings(self.checkpoint, self._settings(), path)
@@ -155,21 +158,21 @@ class ReviewCLI(LightningCLI):
                 self.parser.validate(self.config)
 
     def _dump(self) -> str:
-        """The resolved config, as YAML that runs the same again."""
+        """The resolved config as YAML, which repeats the run."""
         config = self.config[self.command].clone()
         config.name = self.name
         config.pop("ckpt_path", None)
         return self._parser(self.command).dump(config, skip_none=False, format="yaml")
 
     def _settings(self) -> dict[str, Any]:
-        """The settings that a checkpoint keeps, as plain values."""
+        """The settings that a checkpoint stores, as plain values."""
         values = yaml.safe_load(self._dump())
         return {key: values[key] for key in ("seed_everything", "monitor", "data", "model", "trainer")}
 
     # ---- building --------------------------------------------------------------------------------
 
     def instantiate_classes(self) -> None:
-        """Data, then weights, then the run folder, then the trainer: a mistake leaves nothing behind."""
+        """Build data, weights, run folder and trainer, in this order: a mistake leaves nothing behind."""
         config = self.config[self.command]
         try:
             self.config_init = self.parser.instantiate_classes(self.config)
@@ -226,8 +229,8 @@ class ReviewCLI(LightningCLI):
             raise
 
     def _new_run(self) -> Path:
-        """This run's folder: made by the first process, told to those that Lightning starts."""
-        if global_rank() != 0:  # torchrun's processes are told nothing: Lightning asks the first one
+        """The folder of this run: made by process 0, which tells the processes that Lightning starts."""
+        if global_rank() != 0:  # with torchrun, Lightning broadcasts the path from process 0
             return Path(os.environ.get(RUN_VARIABLE, runs.RUNS / self.name))
         run = runs.new_run(self.name)
         run_owner.own(run)
@@ -235,11 +238,11 @@ class ReviewCLI(LightningCLI):
         return run
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer with our callbacks beside the user's."""
+        """The trainer with our callbacks and the user's."""
         settings, config = self.config[self.command], self.config_init[self.command].trainer
         callbacks: list[Any] = [self.memory, *self.callbacks]
         if self.command == "fit" and config.max_time is not None:
-            # Lightning would put it behind our callbacks, which look at what it decides.
+            # Lightning would put it after our callbacks, which need its decision.
             callbacks.append(Timer(config.max_time))
             own_callbacks.check_duration(callbacks[-1])
         theirs = any(isinstance(callback, ProgressBar) for callback in self.callbacks)
@@ -270,7 +273,7 @@ class ReviewCLI(LightningCLI):
         return trainer
 
     def _given(self) -> list[Any]:
-        """What the user brought along, to blame it for its own errors; ours are none of it."""
+        """The user's own objects, which are named if one of them raises an error."""
         config = self.config_init[self.command].trainer
         plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins]
         own = [logger for logger in self.trainer.loggers if not isinstance(logger, RunLogger)]
@@ -280,7 +283,7 @@ class ReviewCLI(LightningCLI):
     # ---- running -----------------------------------------------------------------------------------
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
-        """Train; then leave the metrics, the picture and the model folder of the best checkpoint."""
+        """Train; then write the metrics, the chart and the model folder of the best checkpoint."""
         assert self.run is not None
         if global_rank() == 0:
             run_owner.note_job(self.run, self.fingerprint)
@@ -288,7 +291,7 @@ class ReviewCLI(LightningCLI):
             try:
                 with told(self._given()):
                     self.trainer.fit(self.model, datamodule=self.datamodule, **self.start)
-            except SystemExit as error:  # Lightning's end of an interrupted run, with exit code 1
+            except SystemExit as error:  # Lightning ends an interrupted run with exit code 1
                 raise SystemExit(130) if self.tracking.preemption.interrupted else error from None
             except UserError:
                 begun = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
@@ -304,7 +307,7 @@ class ReviewCLI(LightningCLI):
 
     @contextlib.contextmanager
     def _giving_up(self) -> Iterator[None]:
-        """A run that fails before anything is written leaves no folder."""
+        """Remove the folder of a run that fails before anything is written."""
         try:
             yield
         except Exception:
@@ -325,7 +328,7 @@ class ReviewCLI(LightningCLI):
         with ending_together(self.trainer), told(self._given()):
             evaluate(self.model, datamodule=self.datamodule, verbose=False, **self.start)
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            say(f"fast_dev_run: {self.command} works; its figures are of a few texts, and were not kept")
+            say(f"fast_dev_run: {self.command} works; its metrics are from a few texts and were not saved")
             return
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
@@ -335,7 +338,7 @@ class ReviewCLI(LightningCLI):
             return
         if self.run is not None and (other := run_owner.owner(self.run)) is not None:
             print_table(prefix, metrics, str(self.checkpoint_path))
-            warn(f"{self.run} is being written by {other}: these figures are shown, and not kept there")
+            warn(f"{self.run} is being written by {other}: these metrics are shown, but not saved there")
         else:
             trained = self.checkpoint["settings"]["data"]
             place = self.run, prefix, self.model, self.datamodule

@@ -1,21 +1,22 @@
-"""`report`: writes a run's report again, or compares several runs. Standard library only, until it works."""
+"""`report`: writes a run's report again, or compares several runs. Imports no torch for `--help`."""
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from lit_ft import runs
 from lit_ft.console import say
 from lit_ft.errors import UserError, unusable
-from lit_ft.settings.parser import PlainParser
+from lit_ft.settings.parser import OneLineErrors
 
 
-def _parse(args: Sequence[str]) -> argparse.Namespace:
-    parser = PlainParser(
-        "report",
-        "Write the report.html of a run again; of several runs, one table that compares them.",
-        "python -m lit_ft report runs/sample/version_0",
+def _parse(args: Sequence[str]) -> Namespace:
+    parser = OneLineErrors(
+        prog="python -m lit_ft report",
+        usage="python -m lit_ft report RUN [RUN ...] [--output FILE]",
+        description="Write the report.html of a run again; of several runs, one table that compares them.",
     )
     help_runs = "a run folder such as runs/sample/version_0, or a run's name for the newest one of that name"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=help_runs)

@@ -1,4 +1,4 @@
-"""The arguments of masked-LM training: TRL's SFTConfig, with what fits and without what would be ignored."""
+"""TRL's SFTConfig for masked-LM training: refuses fields that would be ignored, or break a promise."""
 
 from dataclasses import fields
 from difflib import get_close_matches
@@ -26,41 +26,41 @@ DEFAULTS: dict[str, Any] = {
 REQUIRED: dict[str, Any] = {
     "dataset_kwargs": {"skip_prepare_dataset": True},
     "remove_unused_columns": False,
-    "include_num_input_tokens_seen": "non_padding",  # survives a resume; TRL's own num_tokens does not
+    "include_num_input_tokens_seen": "non_padding",  # survives a resume, unlike TRL's own num_tokens
     "average_tokens_across_devices": True,
-    "restore_callback_states_from_checkpoint": False,  # would restore "stop" after a signal
-    "logging_nan_inf_filter": False,  # it hides what check_finite looks at, and waits for the GPU each batch
+    "restore_callback_states_from_checkpoint": False,  # else a run that a signal stopped would stop again
+    "logging_nan_inf_filter": False,  # it hides non-finite losses, and waits for the GPU in each batch
 }
 
-# SFTConfig's own fields are about causal models and chat data: here they would be ignored without a word.
+# SFTConfig's own fields are about causal models and chat data; here they would be silently ignored.
 CAUSAL_ONLY = ({f.name for f in fields(SFTConfig)} - {f.name for f in fields(TrainingArguments)}) | {
     "label_smoothing_factor",
     "use_liger_kernel",
 }
 CAUSAL_ONLY -= {"activation_offloading"}
-# Those of TrainingArguments that our trainer does without: they would be ignored without a word, too.
+# Fields of TrainingArguments that our trainer does not use; they would be silently ignored as well.
 CAUSAL_ONLY |= set(
     "batch_eval_metrics do_predict do_train eval_accumulation_steps eval_do_concat_batches "
     "eval_use_gather_object include_for_metrics label_names length_column_name liger_kernel_config "
     "prediction_loss_only use_cache".split()
 )
-# Those that would break what the run promises, unless they have their default -> why.
+# Fields that would break a promise of the run, unless they have their default -> why.
 BREAKING = {
-    "accelerator_config": "batches are shared among the processes as one process would have them",
+    "accelerator_config": "batches are shared so that the number of processes does not change the result",
     "auto_find_batch_size": "the run would have other steps than its settings say; lower --data.batch_size",
-    "bf16_full_eval": "it would turn the weights themselves to bfloat16; use --precision=bf16-mixed",
-    "dataloader_drop_last": "it would leave out rows, also of the evaluation",
-    "dataloader_in_order": "the batches would come in another order each time",
+    "bf16_full_eval": "it would cast the weights themselves to bfloat16; use --precision=bf16-mixed",
+    "dataloader_drop_last": "it would drop rows, also in evaluations",
+    "dataloader_in_order": "the order of the batches would differ from run to run",
     "debug": "use --on_nonfinite, which finds the step and its rows",
     "enable_jit_checkpoint": "SIGTERM and Ctrl-C save a checkpoint already",
-    "fp16_full_eval": "it would turn the weights themselves to float16; use --precision=bf16-mixed",
+    "fp16_full_eval": "it would cast the weights themselves to float16; use --precision=bf16-mixed",
     "ignore_data_skip": "a resumed run would train on rows a second time",
-    "local_rank": "torchrun says it",
-    "parallelism_config": "the model is not cut into parts",
-    "save_on_each_node": "one process writes the run",
-    "save_only_model": "no such checkpoint can be resumed; RUN/model holds the weights alone",
+    "local_rank": "torchrun sets it",
+    "parallelism_config": "the model is not split over devices",
+    "save_on_each_node": "only process 0 writes the run",
+    "save_only_model": "such a checkpoint cannot be resumed; RUN/model holds the weights alone",
 }
-# The fields that would send the run somewhere.
+# Prefixes of fields that would upload the run.
 SENDING = ("push_to_hub", "hub_", "trackio_", "project")
 METRICS = ("loss", "masked_accuracy", "perplexity")
 NEED_THE_MODEL = ("galore", "apollo", "lomo")  # optimizers that cannot be tried on a single weight
@@ -73,16 +73,16 @@ INSTEAD = {
 
 
 def check_devices(args: TrainingArguments) -> None:
-    """Refuse several GPUs in one process: torch's DataParallel would take them, and miscount the tokens."""
+    """Refuse several GPUs in one process: torch's DataParallel would use them and miscount the tokens."""
     if args.n_gpu > 1:
         raise UserError(
-            f"expected one GPU a process, found {args.n_gpu}; start with "
+            f"expected one GPU per process, found {args.n_gpu}; start with "
             f"`torchrun --nproc_per_node {args.n_gpu} -m lit_ft sft ...` or set CUDA_VISIBLE_DEVICES=0"
         )
 
 
 def check_hardware(args: TrainingArguments) -> None:
-    """Refuse what accelerate 1.15 would refuse once the run folder is made, or leave out without a word."""
+    """Refuse what accelerate 1.15 would refuse after the run folder is made, or silently ignore."""
     if args.fsdp and args.world_size == 1:
         raise UserError(
             f"expected several processes for trainer_args.fsdp={args.fsdp!r}, found one; start with "
@@ -95,12 +95,7 @@ def check_hardware(args: TrainingArguments) -> None:
 
 
 def check_value(name: str, value: Any) -> Any:
-    """The value as the field's type has it.
-
-    Args:
-        name: A field of SFTConfig.
-        value: From YAML or a flag, where the field is any value.
-    """
+    """The value of a field of SFTConfig in the field's type; YAML and flags give any value."""
     if value is False and name.endswith("_strategy"):  # as YAML reads a bare no
         value = "no"
     hint = next(f.type for f in fields(SFTConfig) if f.name == name)
@@ -114,7 +109,7 @@ def check_value(name: str, value: Any) -> Any:
 
 
 def check_metric(settings: dict[str, Any]) -> dict[str, Any]:
-    """`metric_for_best_model` under transformers' name, and which way it is better."""
+    """The settings with `metric_for_best_model` under transformers' name, and whether greater is better."""
     given = settings.get("metric_for_best_model")
     if given is None:
         return settings
@@ -122,12 +117,12 @@ def check_metric(settings: dict[str, Any]) -> dict[str, Any]:
     if name not in METRICS:
         known = ", ".join(f"val/{metric}" for metric in METRICS)
         raise UserError(f"expected one of {known} for trainer_args.metric_for_best_model, found {given!r}")
-    greater = {"greater_is_better": name == "masked_accuracy"}  # transformers asks only whether it is a loss
+    greater = {"greater_is_better": name == "masked_accuracy"}  # transformers only looks whether it is a loss
     return {**greater, **settings, "metric_for_best_model": f"eval_{name}"}
 
 
 def check_optimizer(args: TrainingArguments) -> None:
-    """Try optimizer and schedule on a single weight, so that what they refuse is known before any work."""
+    """Build optimizer and schedule for a single weight, so that their errors come before any work."""
     if any(part in str(args.optim) for part in NEED_THE_MODEL):
         return
     kind, options = Trainer.get_optimizer_cls_and_kwargs(args)
@@ -137,7 +132,7 @@ def check_optimizer(args: TrainingArguments) -> None:
 
 
 def check_loader(args: TrainingArguments) -> None:
-    """Try a loader on no rows, so that what it refuses is known before any work."""
+    """Build a loader, so that its errors come before any work."""
     DataLoader(
         [0],  # type: ignore[arg-type]
         num_workers=args.dataloader_num_workers,
@@ -148,11 +143,11 @@ def check_loader(args: TrainingArguments) -> None:
 
 
 def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
-    """SFTConfig for MaskedLMTrainer: `settings` over our DEFAULTS over TRL's.
+    """SFTConfig for MaskedLMTrainer: `settings` override our DEFAULTS, which override TRL's.
 
     Args:
-        output_dir: Where the checkpoints go.
-        settings: Fields of SFTConfig; one that is unknown, or means nothing to a masked LM, is refused.
+        output_dir: The folder of the checkpoints.
+        settings: Fields of SFTConfig; unknown ones and those without a meaning for a masked LM are refused.
     """
     known = {f.name: f.default for f in fields(SFTConfig) if f.init}
     for name in settings:
@@ -160,7 +155,7 @@ def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
             near = get_close_matches(name, known, n=1)
             hint = f", did you mean '{near[0]}'?" if near else ""
             raise UserError(f"expected fields of TRL's SFTConfig in trainer_args, found '{name}'{hint}")
-        if name.startswith(SENDING):  # without its value: it may be a token
+        if name.startswith(SENDING):  # without its value, which may be a token
             raise UserError(
                 f"trainer_args.{name}: nothing is sent anywhere; remove it, and upload RUN/model yourself"
             )
@@ -179,8 +174,6 @@ def training_arguments(output_dir: str, settings: dict[str, Any]) -> SFTConfig:
         "dataloader_pin_memory": torch.cuda.is_available(),  # without a GPU torch only warns
         "use_cpu": not torch.accelerator.is_available(),  # else transformers refuses bfloat16 on a CPU
     }
-    if (
-        "gradient_checkpointing" in settings
-    ):  # the older name, which transformers 5.23 drops where both are set
+    if "gradient_checkpointing" in settings:  # the older name, which transformers 5.23 drops if both are set
         defaults["activation_checkpointing"] = settings["gradient_checkpointing"]
     return SFTConfig(output_dir=output_dir, **{**defaults, **settings, **REQUIRED})

@@ -1,6 +1,7 @@
-"""One masked-LM run from its settings to its results: what `sft` does once the command line is read."""
+"""One masked-LM run from its settings to its results: `sft` after the command line is parsed."""
 
 import logging
+import os
 import re
 import signal
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate.utils import broadcast_object_list
-from transformers import PrinterCallback, ProgressCallback, TrainerState, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState, set_seed
 from trl import SFTConfig
 
 from lit_ft import runs
@@ -37,7 +38,6 @@ from lit_ft.masked_lm.masking import (
     check_masks,
     warn_of_words,
 )
-from lit_ft.masked_lm.results import leave_results
 from lit_ft.masked_lm.resume import (
     PREFIX,
     STATE,
@@ -47,7 +47,7 @@ from lit_ft.masked_lm.resume import (
     is_sealed,
     newest_checkpoint,
 )
-from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SftSettings, trainer_settings
+from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SftSettings, Trial, trainer_settings
 from lit_ft.masked_lm.stopping import StopOnSignal
 from lit_ft.masked_lm.tracking import FiguresFirst, MaskedLMProgress, TensorBoardWriter
 from lit_ft.masked_lm.trainer import MaskedLMTrainer
@@ -65,15 +65,15 @@ from lit_ft.speed.attention import attend_in_pieces
 
 
 def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
-    """Train, evaluate, and leave the run folder.
+    """Train, evaluate, and write the run folder.
 
     Args:
-        settings: As parsed and checked.
+        settings: The parsed and checked settings.
         resolved: The same as YAML, for `config.yaml`.
         given: The command line after `sft`.
 
     Returns:
-        The exit code: 0, or 128 and the number of the signal that ended the run early.
+        The exit code: 0, or 128 plus the number of the signal that ended the run early.
     """
     begun = time.monotonic()
     _quiet()
@@ -84,7 +84,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         if global_rank() == 0:
             run_owner.own(start.run)
         say(f"resuming at step {start.step} of {start.total} from {start.checkpoint}")
-    if settings.precision is None:  # a resumed run goes on as it began
+    if settings.precision is None:  # a resumed run keeps its precision
         device = device_type("cpu" if settings.trainer_args.get("use_cpu") else "auto")
         settings.precision = automatic_precision(device) if start is None else start.precision
         resolved = re.sub(
@@ -96,7 +96,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     told = global_rank(), max(1, number_of("WORLD_SIZE"))
     if told != (args.process_index, args.world_size):
         raise UserError(
-            f"expected process {told[0]} of {told[1]}, as RANK and WORLD_SIZE say, found "
+            f"expected process {told[0]} of {told[1]} from RANK and WORLD_SIZE, found "
             f"{args.process_index} of {args.world_size}; start with "
             "`torchrun --nproc_per_node N -m lit_ft sft ...`"
         )
@@ -130,12 +130,12 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         check_masks(rows.validation, collator.fixed())
         if settings.data.whole_words:
             warn_of_words(rows.train, collator)
-        set_seed(settings.seed_everything)  # a new head draws its weights
+        set_seed(settings.seed_everything)  # initialises the weights of a new head
         model, missing = pretrained.masked_lm()
     attend_in_pieces(model)
     host.prepare(model, args.device)
     if missing:
-        warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
+        warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they are initialised at random")
 
     if start is None:
         try_masked_lm(model, collator, rows.train, settings.data.layout, source)
@@ -156,8 +156,13 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         board,
         *([Probes(settings.probes, tokenizer, board)] if settings.probes else []),
     ]
+    train = rows.train
+    if trial := settings.trial:
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        train = train.select(range(min(len(train), trial.epoch_steps * batch)))
+        callbacks.append(SignalAtStep(trial))
     trainer = MaskedLMTrainer(
-        model, args, tokenizer, collator, rows.train, rows.validation, callbacks, settings.on_nonfinite
+        model, args, tokenizer, collator, train, rows.validation, callbacks, settings.on_nonfinite
     )
     trainer.on_full_disk = settings.on_full_disk
     for bar in (PrinterCallback, ProgressCallback):
@@ -172,6 +177,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
             else:
                 trainer.train(resume_from_checkpoint=None if start is None else source)
             if not stop.signals.agreed:
+                from lit_ft.masked_lm.results import leave_results  # imports matplotlib
+
                 leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
             else:
                 step = trainer.state.global_step
@@ -196,8 +203,22 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     return stop.signals.exit_code
 
 
+class SignalAtStep(TrainerCallback):
+    """Sends this process a trial's signal before an optimizer step, once."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self._sent = trial.signal == 0
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Send the signal."""
+        if state.global_step == self.trial.step and not self._sent:
+            self._sent = True
+            os.kill(os.getpid(), self.trial.signal)
+
+
 def _quiet() -> None:
-    """Leave our own lines, the bars and errors."""
+    """Show our own lines, the bars and errors, and nothing else."""
     quiet()
     silence_writer_threads()
     for name in ("accelerate", "trl", "torch.distributed"):
@@ -206,7 +227,7 @@ def _quiet() -> None:
 
 
 def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
-    """SFTConfig, its own complaints as one line; its folder is set once data and model are there."""
+    """Build SFTConfig, with its errors as one line; its folder is set when data and model are loaded."""
     values = trainer_settings(settings, resumed)
     try:
         args = training_arguments(str(runs.RUNS), values)
@@ -223,9 +244,9 @@ def _arguments(settings: SftSettings, resumed: bool) -> SFTConfig:
 
 
 def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
-    """Where training had ended already: its record; the weights came with the model.
+    """Take over the state of a training that had ended already; its weights are in the model.
 
-    transformers 5.23 (trainer.py, _run_epoch) would train one step more, where `max_steps` ended it.
+    transformers 5.23 (trainer.py, _run_epoch) would train one step too many if `max_steps` had ended it.
     """
     trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     trainer.state.is_world_process_zero = trainer.is_world_process_zero()
@@ -234,7 +255,7 @@ def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
 
 
 def _new_run(name: str, args: SFTConfig) -> Path:
-    """A new run folder: made by the first process, told to the others."""
+    """A new run folder: process 0 makes it and tells the others."""
     told: list[Any] = [None]
     if args.process_index == 0:
         folder = runs.new_run(name)

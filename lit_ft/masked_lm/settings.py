@@ -1,9 +1,11 @@
-"""The settings of `sft`. Their docstrings are its `--help`, so nothing heavy is imported here."""
+"""The settings of `sft`, whose docstrings are its `--help`. Imports no heavy library."""
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from lit_ft.errors import UserError
+from lit_ft.settings.bounds import ABOVE_0, BOUNDS, COUNT, SHARE, check_bounds
 from lit_ft.settings.flags import DEFAULT_SEED, FullDiskPolicy, NonFinitePolicy
 
 SAMPLE_CONFIG = "sample_sft.yaml"  # what an error names as needing no network
@@ -15,31 +17,32 @@ class DataSettings:
 
     Args:
         source: Where the texts come from: a dataset on the Hugging Face Hub such as `stanfordnlp/imdb`, a
-            local dataset folder, or `sample`, the embedded reviews. Not read where `train_path` is given.
-        subset: Name of the Hub dataset's subset (its configuration), where it has several.
+            local dataset folder, or `sample`, the embedded reviews. Not read if `train_path` is given.
+        subset: Name of the Hub dataset's subset (its configuration), if it has several.
         train_split: Name of the Hub dataset's split to train on.
         validation_split: Name of the Hub dataset's split to evaluate on. Without one, a part of the
             training texts is held out (`validation_share`).
-        train_path: File or glob to train on: .csv, .tsv, .jsonl, .json, .parquet, or .txt with a text a line.
-        validation_path: File or glob to evaluate on; else a part of the training texts is held out.
+        train_path: File or glob to train on: .csv, .tsv, .jsonl, .json, .parquet, or .txt with one text per
+            line.
+        validation_path: File or glob to evaluate on; by default a part of the training texts is held out.
         text_column: Name of the column that holds the text.
-        validation_share: Share of the training texts held out for evaluation, where no others are given.
+        validation_share: Share of the training texts held out for evaluation, if no other texts are given.
             Equal texts stay on one side.
-        split_seed: Chooses which texts are held out. Kept apart from the run's seed, so that runs with
+        split_seed: Chooses which texts are held out. It is separate from the run's seed, so that runs with
             different seeds are evaluated on the same texts.
         unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
             backslash and a quote become a quote.
         strip_html_breaks: Turn `<br />` into a line break.
-        on_empty: What to do with rows without text: leave them out (counted in a warning), or stop.
+        on_empty: What to do with rows without text: drop them (counted in a warning), or stop.
         layout: `pack` joins the texts and cuts them into full blocks, so that nothing is padded;
-            `truncate` keeps a text a row, cut at `max_tokens`, and groups rows of like length.
-        max_tokens: Tokens a block, or the longest row; special tokens included.
-        mask_probability: Share of the tokens to guess. Of these, 80 % are masked, 10 % replaced by a
-            random token, 10 % left as they are.
-        whole_words: Choose words and mask all pieces of each, instead of single pieces.
-        batch_size: Rows a training step, on each device.
-        eval_batch_size: Rows a step of an evaluation, on each device.
-        num_workers: Processes that prepare batches beside the training; 0 prepares them in it.
+            `truncate` keeps one text per row, cut at `max_tokens`, and groups rows of similar length.
+        max_tokens: Tokens per block, or of the longest row; special tokens included.
+        mask_probability: Share of the tokens to predict. Of these, 80 % are masked, 10 % replaced by a
+            random token, and 10 % left unchanged.
+        whole_words: Choose whole words and mask all their pieces, instead of single pieces.
+        batch_size: Rows per training step, on each device.
+        eval_batch_size: Rows per evaluation step, on each device.
+        num_workers: Processes that prepare batches during training; 0 prepares them in the training process.
     """
 
     source: str | None = None
@@ -71,14 +74,14 @@ class ModelSettings:
         pretrained: The model to start from: a Hub name such as `bert-base-cased` (`name@revision` pins it), a
             model folder, `sample` (a tiny BERT made on the spot), or `sft:NAME`, the model of the newest
             `sft` run of that name. A folder without a masked-LM head gets a new one.
-        allow_pickle: Take `pytorch_model.bin` where there is no `model.safetensors`. Only weights are read
-            from it, by torch's own reader; still, take a pickle only from those whom you trust.
-        learning_rate: AdamW's learning rate at its height.
-        weight_decay: AdamW's decoupled weight decay; biases and normalisation weights are left out.
-        warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its height,
-            before it falls linearly to 0 at the last step.
-        hidden_dropout: Dropout after the embeddings and in each layer; the model's own if not given.
-        attention_dropout: Dropout on attention weights; the model's own if not given. 0 is faster.
+        allow_pickle: Read `pytorch_model.bin` if there is no `model.safetensors`. Only weights are read from
+            it, by torch's restricted reader; still, use a pickle only from a source that you trust.
+        learning_rate: AdamW's peak learning rate.
+        weight_decay: AdamW's decoupled weight decay; it skips biases and normalisation weights.
+        warmup_share: Share of all optimizer steps in which the learning rate rises from 0 to its peak. It
+            then falls linearly to 0 at the last step.
+        hidden_dropout: Dropout after the embeddings and in each layer; default: the encoder's own.
+        attention_dropout: Dropout on attention weights; default: the encoder's own. 0 is faster.
     """
 
     pretrained: str = "sample"
@@ -91,6 +94,21 @@ class ModelSettings:
 
 
 @dataclass
+class Trial:
+    """What `verify-resume` has a run do to itself.
+
+    Attributes:
+        epoch_steps: Optimizer steps of an epoch: the training rows beyond them are not used.
+        signal: The number of a signal that the process sends itself; 0 for none.
+        step: Optimizer steps taken before that signal.
+    """
+
+    epoch_steps: int
+    signal: int = 0
+    step: int = 0
+
+
+@dataclass
 class SftSettings:
     """A masked-LM fine-tuning run.
 
@@ -99,25 +117,27 @@ class SftSettings:
         model: The model and its optimizer.
         seed_everything: The run's seed: a new head's weights, the order of the rows, their masks, dropout.
         name: The run's name; by default that of the first --config, or `default`.
-        ckpt_path: Go on from a checkpoint: `last` for the newest one of this name, or a checkpoint folder.
-        num_train_epochs: How often to go through the texts; may be a fraction.
-        max_steps: Optimizer steps after which to stop, whatever `num_train_epochs` says; -1 for no such end.
-        gradient_accumulation_steps: Batches an optimizer step.
+        ckpt_path: The checkpoint to resume from: `last` for the newest one of this name, or a checkpoint
+            folder.
+        num_train_epochs: Number of passes over the texts; may be a fraction.
+        max_steps: Stop after this many optimizer steps, whatever `num_train_epochs` says; -1 sets no limit.
+        gradient_accumulation_steps: Batches per optimizer step.
         precision: `32-true` computes in float32; `bf16-mixed` multiplies in bfloat16, with the weights in
-            float32. By default `bf16-mixed` where the hardware multiplies bfloat16 itself, else `32-true`.
+            float32. By default `bf16-mixed` if the hardware multiplies bfloat16 itself, else `32-true`.
         logging_steps: Optimizer steps between two points of the training curves.
-        eval_strategy: When to evaluate: every `eval_steps`, at each epoch's end, or only at the end of the
-            training (`no`), where an evaluation always takes place.
-        eval_steps: Optimizer steps between two evaluations, where `eval_strategy` is `steps`.
-        eval_on_start: Evaluate before the first step too, so that before and after are on record.
-        save_steps: Optimizer steps between two checkpoints; one is also saved at the end, and every 5 minutes
-            where that takes under 3 % of the time.
-        save_total_limit: How many checkpoints to keep, the newest ones.
-        probes: Texts with one or more [MASK]: after every evaluation the model's best candidates are
-            written to TensorBoard, at the end of the run to the console.
-        on_nonfinite: What to do where a step's loss or gradient is no number: stop, or skip the step and say
-            which rows it had; it stops all the same after 5 in a row, or where they are over 1 % of the run.
-        on_full_disk: What to do where a checkpoint cannot be written: stop, or go on with the one before it.
+        eval_strategy: When to evaluate during training: every `eval_steps`, at the end of each epoch, or not
+            at all (`no`). The run always ends with an evaluation.
+        eval_steps: Optimizer steps between two evaluations, if `eval_strategy` is `steps`.
+        eval_on_start: Also evaluate before the first step, for a comparison of before and after.
+        save_steps: Optimizer steps between two checkpoints. One is also saved at the end, and every 5 minutes
+            if saving takes under 3 % of the time.
+        save_total_limit: How many of the newest checkpoints to keep.
+        probes: Texts with one or more [MASK]. The model's best candidates are written to TensorBoard after
+            every evaluation, and to the console at the end of the run.
+        on_nonfinite: What to do if the loss or a gradient of a step is not finite: stop, or skip the step and
+            name its rows. With `skip` the run still stops after 5 such steps in a row, or when more than 1 %
+            of its steps were skipped.
+        on_full_disk: What to do if a checkpoint cannot be written: stop, or go on with the one before it.
         trainer_args: Any other field of TRL's SFTConfig, such as `{optim: adafactor}`.
     """
 
@@ -140,8 +160,19 @@ class SftSettings:
     on_nonfinite: NonFinitePolicy = "stop"
     on_full_disk: FullDiskPolicy = "stop"
     trainer_args: dict[str, Any] = field(default_factory=dict)
+    trial: Trial | None = field(default=None, init=False)  # of verify-resume; no setting
 
 
+# What `--help` explains of the settings; the rest is in `--help_all`.
+SHOWN = (
+    *("seed_everything", "name", "ckpt_path", "num_train_epochs", "max_steps"),
+    *("gradient_accumulation_steps", "precision", "eval_strategy", "eval_steps", "save_steps", "probes"),
+    *("data.source", "data.train_path", "data.validation_path", "data.text_column"),
+    *("data.validation_share", "data.layout", "data.max_tokens", "data.mask_probability"),
+    *("data.whole_words", "data.batch_size", "data.num_workers"),
+    *("model.pretrained", "model.learning_rate", "model.weight_decay", "model.warmup_share"),
+    *("model.attention_dropout", "trainer_args"),
+)
 # Setting -> field of SFTConfig, with fit's name where fit has one.
 TRAINER_FIELDS = {
     "data.batch_size": "per_device_train_batch_size",
@@ -162,7 +193,7 @@ TRAINER_FIELDS = {
     "save_steps": "save_steps",
     "save_total_limit": "save_total_limit",
 }
-# Fields of SFTConfig that other settings decide: not to be given in trainer_args.
+# Fields of SFTConfig that other settings decide, which trainer_args must not give.
 DECIDED = {
     **{name: f"--{setting}" for setting, name in TRAINER_FIELDS.items()},
     "output_dir": "--name",
@@ -174,23 +205,15 @@ DECIDED = {
     "report_to": "nothing: TensorBoard always gets the curves",
     "do_eval": "--eval_strategy",
 }
-BOUNDS: dict[str, tuple[float, float]] = {  # setting -> least value, and the one that it must stay below
-    "data.validation_share": (1e-9, 1),
-    "data.mask_probability": (1e-9, 1),
-    "data.batch_size": (1, 1e9),
-    "data.eval_batch_size": (1, 1e9),
-    "data.num_workers": (0, 1e9),
-    "model.learning_rate": (0, 1e9),
-    "model.weight_decay": (0, 1e9),
-    "model.warmup_share": (0, 1),
-    "model.hidden_dropout": (0, 1),
-    "model.attention_dropout": (0, 1),
-    "num_train_epochs": (1e-9, 1e9),
-    "gradient_accumulation_steps": (1, 1e9),
-    "logging_steps": (1, 1e9),
-    "eval_steps": (1, 1e9),
-    "save_steps": (1, 1e9),
-    "save_total_limit": (1, 1e9),
+SFT_BOUNDS = {
+    **BOUNDS,
+    "data.mask_probability": SHARE,
+    "num_train_epochs": (ABOVE_0, math.inf),
+    "gradient_accumulation_steps": COUNT,
+    "logging_steps": COUNT,
+    "eval_steps": COUNT,
+    "save_steps": COUNT,
+    "save_total_limit": COUNT,
 }
 
 
@@ -206,28 +229,22 @@ def all_keys() -> list[str]:
     """The key of every setting, such as `data.batch_size` or `name`."""
     groups = {"data": DataSettings, "model": ModelSettings}
     nested = [f"{group}.{f.name}" for group, cls in groups.items() for f in fields(cls)]
-    return nested + [f.name for f in fields(SftSettings) if f.name not in groups]
+    return nested + [f.name for f in fields(SftSettings) if f.init and f.name not in groups]
 
 
-def check_bounds(settings: SftSettings) -> None:
+def check_numbers(settings: SftSettings) -> None:
     """Refuse numbers that no run could use."""
-    for key, (least, below) in BOUNDS.items():
-        value = value_of(settings, key)
-        if value is None or least <= value < below:
-            continue
-        wanted = "above 0" if least == 1e-9 else f"of at least {least:g}"
-        wanted += f" and below {below:g}" if below < 1e9 else ""
-        raise UserError(f"expected {key} {wanted}, found {value}; set --{key}")
+    check_bounds({key: value_of(settings, key) for key in SFT_BOUNDS}, SFT_BOUNDS)
     if settings.max_steps < 1 and settings.max_steps != -1:
         raise UserError(f"expected max_steps of at least 1, or -1 for no limit, found {settings.max_steps}")
 
 
 def trainer_settings(settings: SftSettings, resumed: bool) -> dict[str, Any]:
-    """The fields of SFTConfig that the settings say.
+    """The fields of SFTConfig that follow from the settings.
 
     Args:
-        settings: As parsed and checked.
-        resumed: Whether the run goes on from a checkpoint.
+        settings: The parsed and checked settings.
+        resumed: Whether the run resumes from a checkpoint.
     """
     for name, value in settings.trainer_args.items():
         if name in DECIDED:
@@ -235,7 +252,7 @@ def trainer_settings(settings: SftSettings, resumed: bool) -> dict[str, Any]:
     values = {name: value_of(settings, key) for key, name in TRAINER_FIELDS.items()}
     values["bf16"] = settings.precision == "bf16-mixed"
     values["eval_on_start"] = settings.eval_on_start and not resumed  # transformers repeats it on a resume
-    # Packed rows are all of one length: nothing to group.
+    # Packed rows all have the same length: there is nothing to group.
     values["train_sampling_strategy"] = "random" if settings.data.layout == "pack" else "group_by_length"
-    values["disable_tqdm"] = False  # transformers goes by its log level, which is another matter
+    values["disable_tqdm"] = False  # transformers would decide by its log level
     return {**values, **settings.trainer_args}

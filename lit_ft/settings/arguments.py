@@ -1,4 +1,4 @@
-"""`--config NAME` in an argument list: which file it means, and which config runs when none is named."""
+"""`--config NAME` on a command line: the file that it means, and the config that runs by default."""
 
 import difflib
 import os
@@ -14,16 +14,21 @@ DEFAULT_CONFIGS = {
     ),
     "sft": ("imdb.yaml", "stanfordnlp/imdb and bert-base-cased; sample_sft.yaml needs no network"),
 }
-# Flags that name somebody's own data or model, if not with a value of the sample's.
+# Flags that name the user's own data or model, unless they have the sample's value.
 OWN: dict[str, str | None] = {
     f"--data.{split}_path": None for split in ("train", "validation", "test", "predict")
 }
 OWN |= {"--data.source": "sample", "--model.pretrained": "sample", "--data": None, "--model": None}
-TRAINING = ("fit", "check", "sft", "verify-resume")  # they need data; the others' is a checkpoint's
+TRAINING = (
+    "fit",
+    "check",
+    "sft",
+    "verify-resume",
+)  # they need data; the other commands take it from a checkpoint
 
 
 def configs_dir() -> Path:
-    """The folder of the packaged configs: inside an installed wheel, else beside the source package."""
+    """The folder of the packaged configs: inside an installed wheel, or beside the source package."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
@@ -38,8 +43,8 @@ def find_config(name: str) -> Path:
     """The config file that `--config NAME` means.
 
     Args:
-        name: A path, used as given if it is a file; else the name of a packaged config, with or without
-            `.yaml` (`configs/yelp.yaml` too, so that a command from the README works in any folder).
+        name: A path to a file, or the name of a packaged config, with or without `.yaml`. `configs/yelp.yaml`
+            is such a name too, so that a command from the README works in any folder.
     """
     given = Path(os.path.expanduser(name))
     if given.exists() and not given.is_dir():
@@ -56,7 +61,7 @@ def find_config(name: str) -> Path:
 
 
 def config_values(args: list[str]) -> list[tuple[int, int, str]]:
-    """Where `args` name configs: (index, number of arguments taken, value) for each, in order."""
+    """The configs in `args`, in order: (index, number of arguments taken, value) of each."""
     found, index = [], 0
     while index < len(args):
         flag, equals, value = args[index].partition("=")
@@ -73,7 +78,7 @@ def config_values(args: list[str]) -> list[tuple[int, int, str]]:
 
 
 def first_config_stem(args: list[str]) -> str | None:
-    """The stem of the first `--config` in `args`, which is a run's name where no `--name` is given."""
+    """The stem of the first `--config` in `args`, which names a run without `--name`."""
     values = config_values(args)
     return Path(values[0][2]).stem if values else None
 
@@ -90,37 +95,42 @@ def flag_value(args: list[str], flag: str) -> str | None:
 
 
 def names_own(args: list[str]) -> bool:
-    """Whether flags name data or a model: their settings are not the sample's, which is a toy."""
+    """Whether flags name data or a model, for which the settings of the toy sample are wrong."""
     given = {flag: flag_value(args, flag) for flag in OWN}
     return any(value not in (None, "null", OWN[flag]) for flag, value in given.items())
 
 
 def needs_default_config(command: str, args: list[str]) -> bool:
-    """Whether `command` runs its default config: none is named, and nothing else says what to run."""
+    """Whether `command` runs its default config: no config is named, and no flag says what to run."""
     if command not in DEFAULT_CONFIGS or config_values(args) or names_own(args):
         return False
-    if _asks_help(args):
+    if asks_help(args):
         return False
     if command in TRAINING:
         return True
-    # A checkpoint knows its own settings; with --name, best and last are looked up in that run's folder.
+    # A checkpoint has its own settings; with --name, best and last are looked up in the folder of that run.
     return flag_value(args, "--ckpt_path") in (None, "best", "last") and flag_value(args, "--name") is None
 
 
-def _asks_help(args: list[str]) -> bool:
-    return any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args)
+def asks_help(args: list[str]) -> bool:
+    """Whether a command line asks for a help text, of the command or of a class."""
+    return any(
+        arg in ("-h", "--help", "--help_all") or arg.partition("=")[0].endswith(".help") for arg in args
+    )
 
 
 def resolve_configs(command: str, args: list[str]) -> list[str]:
-    """`args` with every config's file, or the default one, in front: flags win wherever they stand."""
+    """`args` with the file of each config, or the default one, in front, so that flags always win."""
     args = list(args)
     of_sft = command == "verify-resume" and "sft" in args
     name, text = DEFAULT_CONFIGS.get("sft" if of_sft else command, ("", ""))
     if needs_default_config(command, args):
         sys.stderr.write(f"lit_ft: no --config given, using {name} ({text})\n")
         args[:0] = ["--config", name]
-    elif command in TRAINING and not config_values(args) and not _asks_help(args):
-        first = os.environ.get("LOCAL_RANK", "0") == "0"  # Lightning starts the others with the same flags
+    elif command in TRAINING and not config_values(args) and not asks_help(args):
+        first = (
+            os.environ.get("LOCAL_RANK", "0") == "0"
+        )  # Lightning starts the other ranks with the same flags
         told = f"your own data or model with the defaults of `{command} --help`, not with {name}'s settings"
         sys.stderr.write(f"lit_ft: no --config given: {told}\n" if first else "")
     configs: list[str] = []

@@ -1,4 +1,4 @@
-"""Leaf: one YAML config file read for its faults and its line numbers, which jsonargparse does not keep."""
+"""One YAML config file: its faults, and the line of each key, which jsonargparse does not keep."""
 
 import os
 import re
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from lit_ft.errors import UserError
-
-MOST_NODES = 100_000  # nine anchors, each a list of the last one nine times, are 400 million values
+from lit_ft.errors import UserError, unusable
 
 
 @dataclass
@@ -17,32 +15,30 @@ class ConfigFile:
     """A config file as the user named it.
 
     Attributes:
-        name: Its path.
-        lines: The line of each key (`data.batch_size`); 0 where a list holds the key several times.
-        groups: The top-level keys whose value is no mapping, with that value's node.
-        num_nodes: Its keys, values and lists, those behind an anchor as often as they are named.
-        misread: Key -> values without quotes that YAML takes for no text, as they are written: `no`, `010`.
+        name: The path of the file.
+        lines: The line of each key (`data.batch_size`); 0 if a list has the key several times.
+        values: Key -> its single value as it is written; None for null. Lists are not kept.
+        groups: The top-level keys whose value is not a mapping, with that value's node.
+        misread: Key -> unquoted values that YAML does not read as text, as they are written: `no`, `010`.
     """
 
     name: str
     lines: dict[str, int] = field(default_factory=dict)
+    values: dict[str, str | None] = field(default_factory=dict)
     groups: dict[str, yaml.Node] = field(default_factory=dict)
-    num_nodes: int = 0
     misread: dict[str, list[str]] = field(default_factory=dict)
 
     def place(self, key: str) -> str:
-        """Where `key` is written: `FILE, line N`."""
+        """The place of `key`: `FILE, line N`."""
         line = self.lines.get(key)
         return f"{self.name}, line {line}" if line else self.name
 
 
 def read_config(path: str) -> ConfigFile:
-    """Checks that `path` is one YAML mapping without repeated keys, and notes the line of each key."""
-    try:
+    """Read a config; refuses a file that is not one YAML mapping, or that repeats a key."""
+    advice = "write groups such as 'data:' and their keys, not nested deeper than can be read, and without"
+    with unusable(path, f"{advice} an anchor (&) inside itself"):
         return _read(path)
-    except RecursionError as ex:
-        what = "settings nested deeper than can be read, or an anchor (&) inside itself"
-        raise UserError(f"{path}: {what}; write groups such as 'data:' and their keys") from ex
 
 
 def _read(path: str) -> ConfigFile:
@@ -57,7 +53,7 @@ def _read(path: str) -> ConfigFile:
         line = f", line {mark.line + 1}" if mark else ""
         hint = "; YAML is indented with spaces, not tabs" if "'\\t'" in (ex.problem or "") else ""
         raise UserError(f"{path}{line}: not valid YAML: {ex.problem or ex}{hint}") from ex
-    except yaml.YAMLError as ex:  # a control character, which has no line
+    except yaml.YAMLError as ex:  # a control character; the error has no line
         raise UserError(f"{path}: not valid YAML: {str(ex).splitlines()[0]}") from ex
     if root is None:
         raise UserError(f"{path}: expected settings such as 'data:', found an empty file")
@@ -71,11 +67,6 @@ def _read(path: str) -> ConfigFile:
 
 
 def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
-    config.num_nodes += 1
-    if config.num_nodes > MOST_NODES:
-        line = node.start_mark.line + 1
-        what = f"more than {MOST_NODES:,} values, those behind anchors (&) counted as often as they are named"
-        raise UserError(f"{config.name}, line {line}: {what}; write the settings that are meant")
     if isinstance(node, yaml.ScalarNode) and is_misread(node):
         config.misread.setdefault(prefix.removesuffix("."), []).append(node.value)
     if isinstance(node, yaml.SequenceNode):
@@ -85,7 +76,7 @@ def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
         seen: dict[str, int] = {}
         for key_node, value in node.value:
             name, line = str(key_node.value), key_node.start_mark.line + 1
-            if name in seen and name != "<<":  # YAML's parsers keep the last one and say nothing
+            if name in seen and name != "<<":  # YAML's parsers silently keep the last one
                 twice = f"{name!r} is given twice (also in line {seen[name]})"
                 raise UserError(f"{config.name}, line {line}: {twice}")
             seen[name] = line
@@ -94,13 +85,15 @@ def _note_keys(node: yaml.Node, prefix: str, config: ConfigFile) -> None:
                 continue
             key = prefix + name
             config.lines[key] = 0 if key in config.lines else line
+            if isinstance(value, yaml.ScalarNode):
+                config.values[key] = None if value.tag.endswith(":null") else value.value
             _note_keys(value, key + ".", config)
 
 
 def is_misread(node: yaml.ScalarNode) -> bool:
-    """Whether a value stands without quotes and is no text to jsonargparse's YAML.
+    """Whether a value is unquoted and jsonargparse's YAML does not read it as text.
 
-    That leaves a date as text, and knows 1e5 without a point as a number.
+    That YAML reads a date as text, and 1e5 without a point as a number.
     """
     kind = node.tag.rpartition(":")[2]
     no_text = kind in ("bool", "int", "float", "null") or re.fullmatch(r"[-+]?[\d_]+[eE][-+]?\d+", node.value)
@@ -108,7 +101,7 @@ def is_misread(node: yaml.ScalarNode) -> bool:
 
 
 def misread_values(text: str) -> list[str]:
-    """The same of a flag's value, such as `[no, yes]`."""
+    """The misread values in a flag's value, such as `[no, yes]`."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
@@ -118,13 +111,13 @@ def misread_values(text: str) -> list[str]:
 
 
 def reading(value: str) -> str:
-    """What YAML 1.1 makes of a value without quotes: `true` of `yes`, `8` of `010`, `750` of `12:30`."""
+    """What YAML 1.1 reads an unquoted value as: `yes` as `true`, `010` as `8`, `12:30` as `750`."""
     read = yaml.safe_load(value)
     return "null" if read is None else str(read).lower()
 
 
 def is_odd_number(value: str) -> bool:
-    """Whether a number is not what it looks like: octal for its leading 0, or in base 60 for its colons."""
+    """Whether YAML reads a number differently than it looks: a leading 0 is octal, colons are base 60."""
     return re.fullmatch(r"[-+]?(0[0-7_]+|[\d_]+(:[0-5]?\d)+(\.\d*)?)", value) is not None
 
 
@@ -136,7 +129,7 @@ def shorten(value: str) -> str:
 
 
 def places_of(args: list[str]) -> dict[str, str]:
-    """Where each setting of a command line's `--config FILE`s is written, but for those that a flag gives."""
+    """The place of each setting in the `--config FILE`s of a command line, except those that a flag sets."""
     places: dict[str, str] = {}
     for flag, value in zip(args, args[1:], strict=False):
         if flag == "--config":

@@ -1,24 +1,31 @@
-"""The flags of a run rather than of its data, model or trainer, and what `--help` says first."""
+"""The flags of the run itself, not of its data, model or trainer, and what `--help` says first."""
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse import ArgumentParser
-
-from lit_ft import __version__
+from lit_ft import __version__, runs
 from lit_ft.console import warn
-from lit_ft.errors import UserError
+from lit_ft.settings.arguments import first_config_stem
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 NonFinitePolicy = Literal["stop", "skip"]
 FullDiskPolicy = Literal["stop", "go_on"]
 DEFAULT_SEED = 42
-CALIBRATE = (
-    "Divide the logits by the temperature that `fit` found on the validation texts: the probabilities then "
-    "say how often the model is right. The predicted classes stay the same."
-)
-OVERWRITE = (
-    "Replace whatever file stands at data.predict_output, but the one that is read. Else only an earlier "
-    "prediction of the same input is replaced."
-)
+OWN_FLAGS = {  # command -> its own switches, with their help
+    "predict": {
+        "calibrate": "Divide the logits by the temperature that `fit` found on the validation texts, so that "
+        "the probabilities say how often the model is right. The predicted classes stay the same.",
+        "overwrite": "Replace any file at data.predict_output, except the one that is read. By default only "
+        "an earlier prediction of the same input is replaced.",
+    },
+    "check": {
+        "json": "Print one JSON document instead of the tables.",
+        "strict": "Exit with code 1 if splits share texts, equal texts have different labels, or classes are "
+        "not classes: names that look the same, placeholders for a missing label, a header among the rows.",
+    },
+}
 RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
     "seed_everything": (
         int,
@@ -29,47 +36,47 @@ RUN_FLAGS: dict[str, tuple[Any, Any, str]] = {  # flag -> type, default, help
     "monitor": (
         str,
         "val/loss",
-        "The validation figure that chooses the best checkpoint, such as val/loss or val/accuracy.",
+        "The validation metric that chooses the best checkpoint, such as val/loss or val/accuracy.",
     ),
     "on_nonfinite": (
         NonFinitePolicy,
         "stop",
-        "What fit does where a step's loss or gradient is no number: stop, or skip the step, say which rows "
-        "it had, and count it; it stops all the same after 5 in a row, or and at over 1 % of a run.",
+        "What fit does if the loss or a gradient of a step is not finite: stop, or skip the step and name "
+        "its rows. With `skip` the run still stops after 5 such steps in a row, or when more than 1 % of its "
+        "steps were skipped.",
     ),
     "on_full_disk": (
         FullDiskPolicy,
         "stop",
-        "What fit does where a checkpoint cannot be written: stop, or go on with the one before it.",
+        "What fit does if a checkpoint cannot be written: stop, or go on with the one before it.",
     ),
     "ckpt_path": (
         str | None,
         None,
-        "In fit the checkpoint to go on from, none by default; else the one to measure, best by default. "
-        "A file, or best or last of the newest run of this name.",
+        "For fit the checkpoint to resume from, by default none; for the other commands the one to use, by "
+        "default best. A file, or best or last of the newest run of this name.",
     ),
 }
 
 
-def add_run_flags(parser: ArgumentParser) -> None:
+def add_run_flags(parser: "ArgumentParser") -> None:
     """Add `RUN_FLAGS`."""
     for flag, (kind, default, text) in RUN_FLAGS.items():
         parser.add_argument(f"--{flag}", type=kind, default=default, help=text)
 
 
-def check_seed(seed: int) -> None:
-    """Refuse what torch and numpy cannot take."""
-    if not 0 <= seed < 2**32:
-        raise UserError(f"expected --seed_everything from 0 to {2**32 - 1}, found {seed}")
+def run_name(given: str | None, args: list[str]) -> str:
+    """A run's name, checked: by default that of the first config, else `default`."""
+    return runs.check_name(given or first_config_stem(args) or "default")
 
 
 def warn_of_sample_encoder(config: Any, args: list[str], doing: str = "training") -> None:
-    """Say when somebody's own texts are about to meet the sample's encoder, which nobody asked for.
+    """Warn if the user's own texts meet the sample's encoder, which was not asked for.
 
     Args:
-        config: Of `fit`, `check` or `sft`.
+        config: The settings of `fit`, `check` or `sft`.
         args: The command line.
-        doing: What is done with the encoder.
+        doing: What the command does with the encoder, for the message.
     """
     own_texts = config.data.train_path or config.data.source not in (None, "sample")
     asked = any(arg.partition("=")[0] in ("--model.pretrained", "--model") for arg in args)
@@ -77,10 +84,16 @@ def warn_of_sample_encoder(config: Any, args: list[str], doing: str = "training"
         warn(f"{doing} `sample`, a tiny BERT with untrained weights: set --model.pretrained to another model")
 
 
-def introduction(command: str) -> dict[str, Any]:
-    """A parser's arguments: what stands above the flags, and on the first line of a `config.yaml`."""
+def introduction(command: str, shown: Sequence[str]) -> dict[str, Any]:
+    """A parser's arguments: what `--help` shows, and the first line of a `config.yaml`.
+
+    Args:
+        command: The command, such as `fit`.
+        shown: The settings that `--help` explains; `--help_all` explains all of them.
+    """
     return {
         "usage": f"python -m lit_ft {command} [--config NAME_OR_FILE] [--key value ...]",
         "description": f"The settings of {command}. Flags win over configs, later configs over earlier ones.",
+        "shown": shown,
         "dump_header": [f"python -m lit_ft {command} --config THIS_FILE, lit_ft {__version__}"],
     }

@@ -1,4 +1,4 @@
-"""The names and types of settings in messages: which key, type or class was meant."""
+"""The keys, types and classes of settings in error messages: what was expected, or meant."""
 
 import argparse
 import difflib
@@ -9,6 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
+HIDDEN = ("help", "help_all", "print_config", "print_shtab")  # flags that are no settings
+
 
 def valid_keys(parser: ArgumentParser) -> list[str]:
     """The keys that `parser` and its sub-commands accept, in the order of their help."""
@@ -16,22 +18,22 @@ def valid_keys(parser: ArgumentParser) -> list[str]:
     for action in parser._actions:
         for sub_parser in (getattr(action, "_name_parser_map", None) or {}).values():
             keys += valid_keys(sub_parser)
-        hidden = action.dest in ("help", "print_config", "print_shtab") or action.dest.endswith(".help")
+        hidden = action.dest in HIDDEN or action.help is argparse.SUPPRESS or action.dest.endswith(".help")
         if action.option_strings and not hidden and action.dest != argparse.SUPPRESS:
             keys.append(action.dest)
     return keys
 
 
 def like_group(group: str, keys: list[str]) -> str:
-    """`model` for `modle`; a group that resembles none stays as it is."""
+    """The nearest group, `model` for `modle`; a group unlike any other stays as it is."""
     groups = {k.rpartition(".")[0] for k in keys}
     return group if group in groups else (difflib.get_close_matches(group, groups, n=1) or [group])[0]
 
 
 def nearest(key: str, keys: list[str]) -> str | None:
-    """The key that was meant: a like name in the same group, the same name elsewhere, or a like key.
+    """The key that was meant: a similar name in the group, the same name elsewhere, or a similar key.
 
-    A short name also stands for the words that it begins: `lr` for `learning_rate`.
+    Initials count too: `lr` for `learning_rate`.
     """
     group, _, name = key.rpartition(".")
     group = like_group(group, keys)
@@ -46,7 +48,7 @@ def nearest(key: str, keys: list[str]) -> str | None:
         return initials[0]
     close = difflib.get_close_matches(key, namesakes or keys, n=1, cutoff=0.0 if namesakes else 0.75)
     found = close[0] if close else None
-    return None if found == group else found  # a group alone is no key to set; its keys are listed
+    return None if found == group else found  # a group cannot be set; its keys are listed instead
 
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
@@ -54,7 +56,7 @@ PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def typehint(parser: ArgumentParser, key: str) -> Any:
-    """The type of `key`, here or in a sub-command; None where it has none or does not exist."""
+    """The type of `key`, here or in a sub-command; None if it has none or does not exist."""
     for action in parser._actions:
         if action.dest == key:
             return getattr(action, "_typehint", None) or action.type
@@ -65,7 +67,7 @@ def typehint(parser: ArgumentParser, key: str) -> Any:
 
 
 def type_words(hint: Any) -> str:
-    """A type in words: `int | None` is "a whole number or null"; nothing for no type."""
+    """A type in words: `int | None` is "a whole number or null"; empty for no type."""
     if hint is None:
         return ""
     words: list[str] = []
@@ -97,18 +99,18 @@ def _one_type(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint))
 
 
-OTHER_PACKAGE = "pytorch_lightning."  # the same program under its old name, whose classes are not ours
+OTHER_PACKAGE = "pytorch_lightning."  # the old package of Lightning, whose classes are different ones
 EXAMPLES = ("EarlyStopping", "CSVLogger", "SimpleProfiler", "MixedPrecision")
 FORM = "{class_path: EarlyStopping, init_args: {monitor: val/loss}}"
 
 
 def class_problem(key: str, hint: Any, message: str) -> str | None:
-    """What a user has to know of a refused class; None where no class is wanted, or the message says none.
+    """What the user needs to know about a refused class; None if the message is not about a class.
 
     Args:
         key: The setting.
-        hint: Its type.
-        message: The parser's.
+        hint: The type of the setting.
+        message: The parser's message.
     """
     bases = list(_bases(hint))
     if not bases:
@@ -117,12 +119,12 @@ def class_problem(key: str, hint: Any, message: str) -> str | None:
     if found := re.search(r"Import path (\S+) does not correspond to a subclass of", message):
         if found[1].startswith(OTHER_PACKAGE):
             right = "lightning.pytorch." + found[1].removeprefix(OTHER_PACKAGE)
-            return f"found {found[1]}, of another package than the one that runs here; write {right}"
-        return f"expected a {kind}, found {found[1]}, which is none"
+            return f"found {found[1]}, which is from another package than the one in use; write {right}"
+        return f"expected a {kind}, found {found[1]}, which is not one"
     if re.search("unknown key [^;]*; there are no keys", message):
         if "class_path" not in message.partition("Given value:")[2]:
             return f"found settings without a class; name it first: --{key}=NAME, or in a file {FORM}"
-        return f"the settings of a class stand below init_args: {FORM}"
+        return f"the settings of a class go below init_args: {FORM}"
     if found := re.search("Expected a dot import path string: (.+)", message):
         return f"there is no {kind} {found[1]!r}; {_advice(found[1], bases)}"
     if found := re.search(r"Problem with given class_path '([^']+)':\s*(.+)", message):
@@ -144,7 +146,7 @@ def _bases(hint: Any) -> Iterator[type]:
 def _advice(name: str, bases: list[type]) -> str:
     classes = {c.__name__: c for base in bases for c in _below(base)}
     if name in classes and classes[name].__module__.startswith("lit_ft."):
-        return "fit adds its own one itself: leave it out"
+        return "fit adds it itself: leave it out"
     theirs = [known for known, c in classes.items() if c.__module__.startswith("lightning.")]
     small = {known.lower(): known for known in theirs}
     if close := difflib.get_close_matches(name.rpartition(".")[2].lower(), small, n=1, cutoff=0.75):

@@ -42,20 +42,20 @@ class Problem:
 
 @dataclass
 class Parsing:
-    """What one command line has read so far; the parsers of its parts share it."""
+    """What was read so far of one command line; the parsers of its parts share it."""
 
-    flags: dict[str, str] = field(default_factory=dict)  # flag -> its last value, as it was typed
+    flags: dict[str, str] = field(default_factory=dict)  # flag -> its last value, as typed
     files: list[ConfigFile] = field(default_factory=list)
     current: ConfigFile | None = None  # the file being read now
 
     def misread(self, key: str) -> list[str]:
-        """The values of a key that stand without quotes and are no text to YAML."""
+        """The unquoted values of a key that YAML does not read as text."""
         if self.current is not None:
             return self.current.misread.get(key, [])
         return misread_values(self.flags.get(f"--{key}", ""))
 
     def place(self, key: str) -> str:
-        """Where a key or the class that has it is set: ` (FILE, line N)`, or nothing where a flag set it."""
+        """The place where a key, or the class that has it, is set: ` (FILE, line N)`; empty for a flag."""
         if self.current is not None:
             return f" ({self.current.place(key) if key else self.current.name})"
         while "." in key and f"--{key}" not in self.flags:
@@ -70,15 +70,47 @@ NO_KEYS = "there are no keys"
 _parsing: ContextVar[Parsing | None] = ContextVar("_parsing", default=None)
 
 
+class HelpAll(argparse._HelpAction):
+    """`--help_all`: every setting, where `--help` shows those that matter."""
+
+    def __call__(self, parser: Any, *args: Any, **kwargs: Any) -> None:
+        parser.shown = ()
+        super().__call__(parser, *args, **kwargs)
+
+
 class OneLineErrors(ArgumentParser):
     """A parser whose errors are one line on stderr and exit code 2, never a usage text.
 
     Put it first: `class Parser(OneLineErrors, LightningArgumentParser)`.
+
+    Args:
+        shown: The settings that `--help` explains, while `--help_all` explains all; empty for no such split.
+        allow_abbrev: Off, because `--data.max_tok 64` is a mistake, as `max_tok` is in a file.
     """
 
-    def __init__(self, *args: Any, allow_abbrev: bool = False, **kwargs: Any) -> None:
-        # argparse takes `--data.max_tok 64` for `--data.max_tokens`, but in a file it is a mistake: in both.
+    def __init__(
+        self, *args: Any, shown: Sequence[str] = (), allow_abbrev: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, allow_abbrev=allow_abbrev, **kwargs)
+        self.shown = shown
+        if shown:
+            self.add_argument("--help_all", action=HelpAll, help="Explain every setting and exit.")
+
+    def format_help(self, *args: Any) -> str:
+        """The help of the settings in `shown`, from the same texts as that of all."""
+        if not self.shown:
+            return super().format_help(*args)
+        kept = {"help", "help_all", "config", *self.shown}
+        hidden = [(action, action.help) for action in self._actions if action.dest not in kept]
+        for action, _ in hidden:
+            action.help = argparse.SUPPRESS
+        self.epilog = "These are the settings that matter most; --help_all explains every setting."
+        try:
+            return super().format_help(*args)
+        finally:
+            self.epilog = None
+            for action, text in hidden:
+                action.help = text
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any
@@ -102,7 +134,7 @@ class OneLineErrors(ArgumentParser):
             _parsing.reset(token)
 
     def _refuse_odd_numbers(self, parser: ArgumentParser, state: Parsing) -> None:
-        """YAML 1.1 takes 010 for 8 and 1:30 for 90 without a word; where a text is expected it is refused."""
+        """Refuse 010 and 1:30 as numbers, which YAML 1.1 silently reads as 8 and 90."""
         written = [(f" ({c.place(key)})", key, c.misread[key]) for c in state.files for key in c.misread]
         written += [
             ("", flag.removeprefix("--"), misread_values(value)) for flag, value in state.flags.items()
@@ -116,7 +148,7 @@ class OneLineErrors(ArgumentParser):
                     self._leave(f"{key}: found {value}, which YAML reads as {read}; {meant}{place}", None)
 
     def _refuse_null(self, parser: ArgumentParser, found: Namespace, state: Parsing) -> None:
-        """jsonargparse takes null for a value that was not given, whatever the type."""
+        """Refuse null for a type without it: jsonargparse treats it as a value that was not given."""
         for key, default in ((action.dest, action.default) for action in parser._actions):
             words = type_words(typehint(parser, key))
             if words and "null" not in words and default is not None and found.get(key, 0) is None:
@@ -142,7 +174,7 @@ class OneLineErrors(ArgumentParser):
         except UserError:  # of a config that this one names
             raise
         except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as ex:
-            # yaml 6 lets Python's own errors through, as for `!!float x` and 2001-99-99
+            # yaml 6 lets Python's own errors through, for `!!float x` and 2001-99-99
             self._leave(f"{config.name}: not valid YAML: {ex}", ex)
         finally:
             state.current = None
@@ -172,7 +204,7 @@ def _flags(args: Sequence[str]) -> dict[str, str]:
 
 
 def _check_group(parser: ArgumentParser, config: ConfigFile, key: str, node: yaml.Node) -> None:
-    """Refuses `data: 3` and `data:` with nothing below, which jsonargparse lets through to a traceback."""
+    """Refuses `data: 3` and an empty `data:`, for which jsonargparse ends with a traceback."""
     if typehint(parser, key) is not None or not any(k.startswith(key + ".") for k in valid_keys(parser)):
         return
     found = "a list"
@@ -190,14 +222,14 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
         if not found[1] and key in valid_keys(parser):
             value = found[3] or "=VALUE"
             return Problem("", f"unexpected argument {shorten(key + (found[3] or ''))}; write --{key}{value}")
-        problem = _unknown(parser, key)
+        problem = _unknown(valid_keys(parser), key)
         if found[1] == "--" or problem.nearest:
             return problem
         return Problem("", f"unexpected argument {shorten(found[1] + key)}; settings are written --key=value")
     refused = r"(?:Group '(\w+)' does not accept option|Subcommand .+ does not accept option|Option) '(.+?)'"
     if found := re.match(refused, message):
         key = f"{found[1]}.{found[2]}" if found[1] else found[2]
-        return _unknown(getattr(ex, "subcommand_parser", None) or parser, key)
+        return _unknown(valid_keys(getattr(ex, "subcommand_parser", None) or parser), key)
     if found := re.match(r'Parser key "([^"]+)"(?: element \d+)?:\s*(.*)', message, re.DOTALL):
         key, rest = found[1], found[2]
         hint = typehint(parser, key)
@@ -221,6 +253,9 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
         return Problem(found[1], f"expected {expected}, found none (write --{found[1]}=VALUE)")
     if found := re.match(r"the following arguments are required: (.*)", message):
         subcommands = getattr(getattr(parser, "_subcommands_action", None), "choices", None) or ()
+        for action in parser._actions:
+            if action.dest == found[1] and not action.option_strings and not subcommands:
+                return Problem("", f"expected {action.metavar}, found none; usage: {parser.usage}")
         parts = [key.partition(".") for key in found[1].split(", ")]
         keys = [last if first in subcommands else first + dot + last for first, dot, last in parts]
         if not parser.exit_on_error:  # the parser of a class
@@ -232,8 +267,8 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
 
 
 def _found(key: str, expected: str, value: str, in_list: bool) -> str:
-    """The value for a message, as it was written; in a text's place with a word on quotes."""
-    value = re.split(r"\n\s*- ", value)[0]  # jsonargparse goes on with the other members of a Union
+    """The value for a message, as it was written; with advice on quotes if a text was expected."""
+    value = re.split(r"\n\s*- ", value)[0]  # jsonargparse continues with the other members of a Union
     misread = (_parsing.get() or Parsing()).misread(key)
     if not misread:
         return "null" if value == "None" else shorten(value)
@@ -245,7 +280,7 @@ def _found(key: str, expected: str, value: str, in_list: bool) -> str:
 
 
 def _inner_problem(ex: BaseException | None) -> Problem | None:
-    """The problem that the parser of a class met, where `ex` only says that no member of a Union fits."""
+    """The problem inside a class, if `ex` only says that no member of a Union fits."""
     while ex is not None:
         problem = getattr(ex, "problem", None)
         if isinstance(problem, Problem) and problem.key:
@@ -254,11 +289,15 @@ def _inner_problem(ex: BaseException | None) -> Problem | None:
     return None
 
 
-def _unknown(parser: ArgumentParser, key: str) -> Problem:
-    keys = valid_keys(parser)
+def unknown_key(keys: list[str], key: str, args: Sequence[str], files: list[ConfigFile]) -> str:
+    """The line for a key that is not among `keys`, as a parser of those would end with."""
+    return VALUE.sub("a secret", _sentence(_unknown(keys, key), Parsing(_flags(args), files)))
+
+
+def _unknown(keys: list[str], key: str) -> Problem:
     group = like_group(key.rpartition(".")[0], keys)
     names = [k for k in keys if k.rpartition(".")[0] == group] or sorted({k.partition(".")[0] for k in keys})
-    text = f"the keys there are {', '.join(names)}" if len(names) <= 30 else "see --help for the keys"
+    text = f"the keys there are {', '.join(names)}" if len(names) <= 30 else "see --help_all for the keys"
     text = text if names else NO_KEYS
     return Problem(key, text, nearest(key, keys), unknown=True)
 
@@ -269,7 +308,7 @@ def _sentence(problem: Problem, state: Parsing) -> str:
         place = state.place(key)
         return f"{key}: {problem.text}{place}" if key else problem.text + place
     advice = f"did you mean {problem.nearest}?" if problem.nearest else problem.text
-    for config in reversed(state.files):  # unknown keys of a file come up after all files were read
+    for config in reversed(state.files):  # unknown keys of a file are reported after all files were read
         if key in config.lines:
             return f"unknown key {key} in {config.place(key)}; {advice}"
     if f"--{key}" not in state.flags:  # from a checkpoint, or from a file for one group (--data FILE)
@@ -277,23 +316,3 @@ def _sentence(problem: Problem, state: Parsing) -> str:
     if problem.nearest:
         advice = f"did you mean --{problem.nearest}?"
     return f"unknown flag --{key}; {advice}"
-
-
-class PlainParser(argparse.ArgumentParser):
-    """A parser of `python -m lit_ft COMMAND`, whose errors name an example instead of the usage.
-
-    Args:
-        command: Of lit_ft.
-        description: What it does.
-        example: A command line that works.
-    """
-
-    def __init__(self, command: str, description: str, example: str) -> None:
-        super().__init__(
-            prog=f"python -m lit_ft {command}", description=f"{description} For example: {example}"
-        )
-        self.command, self.example = command, example
-
-    def error(self, message: str) -> NoReturn:
-        """argparse would print the usage first."""
-        raise UserError(f"{self.command}: {message}; for example {self.example}")

@@ -1,4 +1,4 @@
-"""Refuses tokens and passwords among the settings: config.yaml and checkpoints would keep them."""
+"""Refuses tokens and passwords among the settings, which config.yaml and checkpoints would store."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,22 +18,22 @@ VALUE = re.compile(r"\bhf_[A-Za-z0-9]{30,}|\b[a-z][a-z+]*://[^\s/@:]*:[^\s/@]+@"
 
 
 def refuse_secrets(settings: Any) -> None:
-    """Refuse a secret in parsed settings, nested mappings and lists; the line does not show it.
+    """Refuse a secret in parsed settings, also in nested mappings and lists, without showing it.
 
     Raises:
-        UserError: A key is named like a secret and has a value, or a value looks like one.
+        UserError: A key with a value is named like a secret, or a value looks like one.
     """
     for key, value in _leaves(settings, ""):
         if value not in (None, "") and (NAME.search(key) or VALUE.search(str(value))):
             raise UserError(
                 f"{key or 'the command line'}: found a secret, which config.yaml, checkpoints and reports "
-                "would keep; remove it, and set the environment variable that its library reads, such as "
+                "would store; remove it, and set the environment variable that its library reads, such as "
                 "HF_TOKEN, WANDB_API_KEY or COMET_API_KEY"
             )
 
 
 def refuse_secret_arguments(args: Sequence[str]) -> None:
-    """The same for a command line, before anything could repeat what stands there."""
+    """Refuse a secret on a command line, before any message could repeat it."""
     for position, arg in enumerate(args):
         flag, equals, value = arg.partition("=") if arg.startswith("--") else ("", "", arg)
         if not flag and position and args[position - 1].startswith("--"):
@@ -43,9 +43,9 @@ def refuse_secret_arguments(args: Sequence[str]) -> None:
             try:
                 parsed = yaml.safe_load(value)
             except (yaml.YAMLError, ValueError, RecursionError):
-                pass  # for the parser to refuse
+                pass  # the parser refuses it
         key = flag.removeprefix("--")
-        # A flag named like a secret is left to the parser, which knows whether there is such a setting.
+        # A flag named like a secret is left to the parser, which knows whether the setting exists.
         refuse_secrets({key: parsed} if isinstance(parsed, (dict, list)) or VALUE.search(value) else {})
 
 

@@ -7,7 +7,7 @@ from typing import Union, get_args
 import pytest
 from lightning import Trainer
 
-from lit_ft.classifier.parser import TRAINER_HELP, int_first, plain
+from lit_ft.classifier.parser import SHOWN, TRAINER_HELP, int_first, plain
 from lit_ft.commands.check import make_parser
 
 
@@ -29,7 +29,7 @@ def test_plain_text(text, expected):
 
 
 def test_help_of_fit(lit_ft):
-    code, out, _ = lit_ft("fit", "--help")
+    code, out, _ = lit_ft("fit", "--help_all")
     assert code == 0
     one_line = re.sub(r"\s+", " ", out)
     unbroken = "".join(out.split())
@@ -37,7 +37,19 @@ def test_help_of_fit(lit_ft):
     assert not [mark for mark in marks if mark in unbroken]
     for text in TRAINER_HELP.values():
         assert text.split(".")[0] in one_line  # each still names an argument of the Trainer
-    assert "one: here or in max_steps. (type: Optional[int], default: 3)" in one_line
+    assert "an end is required, here or in max_steps. (type: Optional[int], default: 3)" in one_line
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_short_help(command, lit_ft):
+    """Every setting that is named is there, those of a fit are 25 to 30, and the last line leads to all."""
+    code, out, _ = lit_ft(command, "--help")
+    assert code == 0
+    explained = re.findall(r"^  (?:-. \w+, )?--([\w.]+)", out, flags=re.MULTILINE)
+    assert set(explained) == {"config", "help_all", *SHOWN[command]}
+    assert len(explained) == len(set(explained))
+    assert 25 <= len(SHOWN["fit"]) <= 30 and len(SHOWN[command]) <= 32
+    assert out.endswith("--help_all explains every setting.\n")
 
 
 def test_one_batch_is_not_a_whole_epoch(monkeypatch):

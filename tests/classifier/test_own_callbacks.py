@@ -93,21 +93,21 @@ REFUSED = {
         [{"class": "GradientAccumulationScheduler", "scheduling": {"0": 2}}],
         "set --trainer.accumulate_grad_batches",
     ),
-    "backbone": ([{"class": "BackboneFinetuning"}], "no part called backbone"),
+    "backbone": ([{"class": "BackboneFinetuning"}], "no attribute backbone"),
     "pruning": ([{"class": "ModelPruning", "pruning_fn": "l1_unstructured"}], "prune model/ afterwards"),
     "spikes": ([{"class": "SpikeDetection"}], "--on_nonfinite=skip"),
     "ours": (
         [{"class": "lit_ft.classifier.tracking.Throughput"}],
-        "fit adds its own Throughput itself; leave it out",
+        "fit adds Throughput itself; leave it out",
     ),
-    "typo": ([early(monitor="val_loss")], "'val_loss', which nobody measures; did you mean val/loss?"),
-    "unknown": ([early(monitor="bleu")], "'bleu', which nobody measures; there are val/loss, "),
+    "typo": ([early(monitor="val_loss")], "'val_loss', which is not measured; did you mean val/loss?"),
+    "unknown": ([early(monitor="bleu")], "'bleu', which is not measured; there are val/loss, "),
     "checkpoint's typo": (
         [{"class": "ModelCheckpoint", "monitor": "val/acuracy"}],
         "did you mean val/accuracy?",
     ),
     "twice": ([early(), early(patience=1)], "found EarlyStopping of val/loss twice"),
-    "no time": ([{"class": "Timer", "duration": "00:00:00:00"}], "above 0, found no time"),
+    "no time": ([{"class": "Timer", "duration": "00:00:00:00"}], "above 0, found 0"),
     "mode": ([early(mode="up")], "EarlyStopping: `mode` can be min, max, got up"),
 }
 
@@ -125,12 +125,12 @@ TOGETHER = {
         "--trainer.logger=false",
         "DeviceStatsMonitor needs a logger",
     ),
-    "two clocks": ("Timer", "--trainer.max_time=00:01:00:00", "found a Timer beside --trainer.max_time"),
+    "two clocks": ("Timer", "--trainer.max_time=00:01:00:00", "found a Timer and --trainer.max_time"),
     "no bar": ("TQDMProgressBar", "--trainer.enable_progress_bar=false", "found `TQDMProgressBar`"),
     "flag twice": (
         "Timer",
         "--trainer.callbacks=LearningRateMonitor",
-        "write --trainer.callbacks+= for others",
+        "write --trainer.callbacks+= to add another",
     ),
 }
 
@@ -144,14 +144,14 @@ def test_what_does_not_go_together(callback, flag, words, lit_ft, fit_args):
 @pytest.mark.parametrize("flag", ["limit_val_batches=0", "check_val_every_n_epoch=3"])
 def test_a_figure_of_validations_that_do_not_take_place(flag, lit_ft, fit_args):
     line = one_line(lit_ft("fit", *fit_args, given(early()), f"--trainer.{flag}"))
-    assert f"no validation takes place under --trainer.{flag}" in line
+    assert f"there is no validation with --trainer.{flag}" in line
     assert not Path("runs").exists()
 
 
 def test_a_mode_that_is_the_wrong_way_round_is_told(lit_ft, fit_args):
     code, _, err = lit_ft("fit", *fit_args, given(early(monitor="val/accuracy")))
     assert code == 0
-    assert "mode min, but val/accuracy is better the higher it is; set mode: max" in err
+    assert "mode min, but val/accuracy is better when it is higher; set mode: max" in err
 
 
 # ---- errors -------------------------------------------------------------------------------------

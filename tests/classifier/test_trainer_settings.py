@@ -11,13 +11,13 @@ from conftest import lasting, one_line
 from lightning import Callback
 
 REFUSED = {
-    "--trainer.log_every_n_steps=-1": "expected --trainer.log_every_n_steps of at least 0, found -1",
+    "--trainer.log_every_n_steps=-1": "expected trainer.log_every_n_steps of at least 0, found -1",
     "--trainer.accumulate_grad_batches=-1": "expected --trainer.accumulate_grad_batches above 0, found -1",
     "--trainer.check_val_every_n_epoch=0": "expected --trainer.check_val_every_n_epoch above 0, found 0",
     "--trainer.val_check_interval=0": "expected --trainer.val_check_interval above 0, found 0",
     "--trainer.val_check_interval=-0.5": "expected --trainer.val_check_interval above 0, found -0.5",
-    "--trainer.gradient_clip_val=-1": "expected --trainer.gradient_clip_val of at least 0, found -1",
-    "--trainer.num_sanity_val_steps=-2": "expected --trainer.num_sanity_val_steps of at least -1, found -2",
+    "--trainer.gradient_clip_val=-1": "expected trainer.gradient_clip_val of at least 0, found -1",
+    "--trainer.num_sanity_val_steps=-2": "expected trainer.num_sanity_val_steps of at least -1, found -2",
     "--trainer.max_time=00:00:00:00": "expected --trainer.max_time (DD:HH:MM:SS) above 0",
     "--trainer.max_time=5": "Expected a string in the format DD:HH:MM:SS",
     "--trainer.min_epochs=5": "expected --trainer.min_epochs of at most 2 (trainer.max_epochs), found 5",
@@ -88,8 +88,8 @@ SAME = {  # settings of which no figure of a run depends
     "--trainer.devices=1": "",
     "--trainer.enable_progress_bar=true": "",
     "--trainer.gradient_clip_val=0": "",
-    "--trainer.gradient_clip_algorithm=value": "does nothing without a --trainer.gradient_clip_val",
-    "--trainer.default_root_dir=elsewhere": "trainer.default_root_dir moves nothing",
+    "--trainer.gradient_clip_algorithm=value": "has no effect without --trainer.gradient_clip_val",
+    "--trainer.default_root_dir=elsewhere": "trainer.default_root_dir has no effect",
 }
 
 

@@ -143,7 +143,7 @@ def test_table_has_the_figures_of_the_json(check):
     assert f'train row 16 (label 1) = test row 3 (label 1): "{sentence(15)}"' in out
     assert "train row 17 (label 2) ~ test row 4 (label 2): " in out
     assert "  2 texts in 4 rows (2 exactly equal): 1 within train, 1 only between splits" in out
-    assert "not named, left out: predict" in out
+    assert "not named, skipped: predict" in out
     assert out.endswith(
         "verdict: 1 validation row also in train, 3 test rows also in train, 1 test row also in validation, "
         "2 texts with different labels\n"
@@ -375,7 +375,7 @@ def test_many_classes_are_shown_in_part(check, work):
     write_csv(work / "few.csv", [("class 01", "x")])
     code, out, err = check("--data.test_path", "few.csv", train="many.csv", dev="few.csv")
     assert code == 0, err
-    assert "class 19" in out and "class 20" not in out and "and 10 classes more, shown by --json" in out
+    assert "class 19" in out and "class 20" not in out and "and 10 more classes, shown by --json" in out
 
 
 def test_fit_warns_in_one_line(lit_ft, check, fit_args):

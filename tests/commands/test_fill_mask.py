@@ -153,15 +153,21 @@ def test_default_model_is_the_newest_masked_lm_run(folders, tmp_path, capsys, mo
         ([TEXT, "--model", "{root}/maskless"], "tokenizer with a mask token, found none in .*/maskless"),
         (["the " * 80 + "[MASK]", "--model", "{root}/bert"], "at most 64 tokens, found 83 in 'the the"),
         (["the " * 80 + "[MASK]", "--model", "{root}/roberta"], "at most 64 tokens, found"),
-        ([TEXT, "--top_k", "0"], "whole number from 1 up, found '0'"),
-        ([], "required: TEXT"),
-        ([TEXT, "--topk=3", "--modle", "x"], "unrecognized arguments"),
+        ([TEXT, "--top_k", "0"], "top_k of at least 1, found 0"),
     ],
 )
 def test_errors_are_one_line(folders, args, message):
     with pytest.raises(UserError, match=message) as error:
         main("fill-mask", [arg.replace("{root}", str(folders)) for arg in args])
     one_line(error)
+
+
+def test_a_mistyped_flag_and_no_text(lit_ft):
+    for args, line in (
+        ([TEXT, "--topk=3"], "unknown flag --topk; did you mean --top_k?"),
+        ([], 'expected TEXT, found none; usage: python -m lit_ft fill-mask "This is a [MASK] movie!"'),
+    ):
+        assert lit_ft("fill-mask", *args) == (2, "", f"lit_ft: error: {line}\n")
 
 
 def test_hub_name_without_network_is_one_line(monkeypatch):

@@ -17,7 +17,7 @@ def test_a_config_of_fit(fit_args, work):
     done = run_cli("verify-resume", *fit_args, cwd=work, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
-    assert lines[1] == "24 optimizer steps; once more, killed (SIGKILL) after 9"
+    assert lines[1] == "24 optimizer steps; again, killed (SIGKILL) after 9"
     assert lines[-1].startswith("bit-identical: ") and " points of curves, " in lines[-1]
     assert "Traceback" not in done.stderr
     assert not list(Path("runs").iterdir())
@@ -29,8 +29,8 @@ def test_a_config_of_sft(work):
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
     assert lines[1:3] == [
-        "16 optimizer steps; once more, killed (SIGKILL) after 6",
-        "gone on with, stopped (SIGTERM) after 12",
+        "16 optimizer steps; again, killed (SIGKILL) after 6",
+        "resumed, stopped (SIGTERM) after 12",
     ]
     assert lines[-1].startswith("bit-identical: ") and " points of curves, " in lines[-1]
     assert "Traceback" not in done.stderr and not list(Path("runs").iterdir())
@@ -43,7 +43,8 @@ def test_a_run_that_goes_on_otherwise(lit_ft, sft_args, monkeypatch):
 
     def run(call: list[str], *expected: int, loud: bool = False) -> None:
         name = call[-1]
-        if "--ckpt_path" not in call and "signal_sft" not in call[2]:
+        kills = any('"signal": 9' in part for part in call)
+        if "--ckpt_path" not in call and not kills:
             assert main([*call[3:], "--max_steps=5"]) == 0
         elif "--ckpt_path" not in call:
             assert main([*call[3:], "--max_steps=5", "--seed_everything=2"]) == 0
@@ -109,10 +110,11 @@ def test_two_masked_lm_runs(lit_ft, sft_args):
 def test_the_command_lines(fit_args, sft_args):
     sft = shortened([*sft_args, "--data.batch_size", "4"])  # small.yaml is the masked LM's now
     call = sft.call("a", resume=True, stop=(signal.SIGKILL, 5))
-    assert call[:2] == [sys.executable, "-c"] and "signal_sft(9, 5)" in call[2] and call[3] == "sft"
+    assert call[:4] == [sys.executable, "-m", "lit_ft", "sft"]
+    assert '--trial={"epoch_steps": 5, "signal": 9, "step": 5}' in call
     assert call[-4:] == ["--ckpt_path", "last", "--name", "a"] and "--max_steps=16" in call
     assert not any("eval_strategy" in part for part in call)  # that is the config's
-    assert "signal_sft" not in sft.call("a")[2]
+    assert '--trial={"epoch_steps": 5, "signal": 0, "step": 0}' in sft.call("a")
     Path("fit.yaml").write_text("data:\n  source: sample\ntrainer:\n  max_steps: 9\n")
     fit = shortened(["--config", "fit.yaml"])
     assert fit.args == ["--config", "fit.yaml"]
@@ -133,27 +135,19 @@ def test_the_command_lines(fit_args, sft_args):
     assert json.loads(callback.partition("+=")[2])["init_args"] == {"number": 15, "step": 7}
 
 
-def test_signal_in_an_sft(lit_ft, sft_args, monkeypatch):
-    from lit_ft.commands import signal_at
-    from lit_ft.masked_lm.trainer import MaskedLMTrainer
-
-    monkeypatch.setattr(MaskedLMTrainer, "training_step", MaskedLMTrainer.training_step)
-    signal_at.signal_sft(signal.SIGTERM, 3)
-    code, out, err = lit_ft("sft", *sft_args)
-    assert code == 128 + signal.SIGTERM and "stopped by SIGTERM at step 4" in err, err
-
-
-def test_an_sft_with_short_epochs(lit_ft, sft_args, monkeypatch):
+def test_signal_in_an_sft_and_short_epochs(lit_ft, sft_args):
     from test_resume import curves
 
-    from lit_ft.commands import signal_at
-    from lit_ft.masked_lm.trainer import MaskedLMTrainer
-
-    monkeypatch.setattr(MaskedLMTrainer, "__init__", MaskedLMTrainer.__init__)
-    signal_at.shorten_sft(3)
     flags = ["--data.batch_size", "4", "--gradient_accumulation_steps", "2", "--max_steps", "8"]
-    code, _, err = lit_ft("sft", *sft_args, *flags, "--name", "short")
+    stop = {"epoch_steps": 3, "signal": int(signal.SIGTERM), "step": 4}
+    code, _, err = lit_ft("sft", *sft_args, *flags, "--name", "short", "--trial", json.dumps(stop))
+    assert code == 128 + signal.SIGTERM and "stopped by SIGTERM at step 5" in err, err
+    trial = json.dumps({"epoch_steps": 3})
+    code, _, err = lit_ft(
+        "sft", *sft_args, *flags, "--name", "short", "--ckpt_path", "last", "--trial", trial
+    )
     assert code == 0 and [step for step, _ in curves("short")["val/loss"]] == [0, 3, 6, 8], err
+    assert "trial" not in Path("runs/short/version_0/config.yaml").read_text()
 
 
 @pytest.mark.parametrize("flag", ["--name", "--ckpt_path=last"])

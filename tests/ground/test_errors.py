@@ -104,7 +104,7 @@ SETTINGS = [
     (["--trainer.limit_train_batches", "0.05"], "leaves a batch, found 0.05"),
     (["--trainer.accumulate_grad_batches", "0"], "--trainer.accumulate_grad_batches above 0, found 0"),
     (["--trainer.val_check_interval", "00:00:00:05"], "found a time"),
-    (["--model.learning_rate", ".inf"], "finite model.learning_rate of at least 0, found inf"),
+    (["--model.learning_rate", ".inf"], "model.learning_rate of at least 0, and finite, found inf"),
     (["data.batch_size=3"], "write --data.batch_size=3"),
     (["--modle.lr", "3"], "did you mean --model.learning_rate?"),
     (["--modle.zzz", "3"], "the keys there are model.pretrained, model.allow_pickle, model.learning_rate"),
@@ -140,10 +140,6 @@ CONFIGS = [
     ("config: {data: 3}\n", "line 1: a config names no further config"),
     ("data: &a\n  source: *a\n", "an anchor (&) inside itself"),
     ("a: " + "[" * 5000, "nested deeper than can be read"),
-    (
-        "a: &a [x]\n" + "".join(f"{n}: &{n} [{f'*{chr(ord(n) - 1)}, ' * 9}]\n" for n in "bcdefghi"),
-        "100,000 values",
-    ),
 ]
 
 
@@ -198,7 +194,7 @@ def test_a_folder_is_no_checkpoint(lit_ft, fit_args, encoder):
 def test_cache_folder_that_cannot_be(folder, lit_ft, fit_args, monkeypatch):
     monkeypatch.setenv("LIT_FT_CACHE", folder)
     line = one_line(lit_ft("fit", *fit_args))
-    assert f"expected a cache folder that can be written, found {folder}" in line and "LIT_FT_CACHE" in line
+    assert f"expected a writable cache folder, found {folder}" in line and "LIT_FT_CACHE" in line
     assert not Path("runs").exists()
 
 

@@ -187,7 +187,7 @@ def test_loads_a_dataset_and_names_what_exists(stand_in, tmp_path):
         and "'@'" in lines[6]
     )
     assert (
-        "dataset 'me/reveiws': it is neither a local folder nor a name" in lines[7] and stand_in in lines[7]
+        "dataset 'me/reveiws': it is neither a local folder nor visible" in lines[7] and stand_in in lines[7]
     )
     assert "dataset 'me/gated': it is gated" in lines[8] and "hf auth login" in lines[8]
     assert len(lines) == 9
@@ -249,7 +249,7 @@ def test_models(stand_in, tmp_path):
             f"UserError: {name}: expected model.safetensors, the Hub does not have it, but perhaps a pickle; "
             "use another model, or set --model.allow_pickle true"
         )
-    assert "could not load model 'me/reviews@v9'" in lines[8] and "not in that revision" in lines[8]
+    assert "could not load model 'me/reviews@v9'" in lines[8] and "not that revision" in lines[8]
 
 
 IMPORTS = "from transformers import AutoTokenizer\nimport datasets\n"
@@ -335,7 +335,7 @@ def test_other_errors(tmp_path):
 
     busy = OSError("Server Error\nfor url ...")
     busy.response = SimpleNamespace(status_code=503)  # the libraries try five times, 26 s, before they raise
-    assert "answers with status 503; try again later" in line(busy)
+    assert "answered with status 503; try again later" in line(busy)
     assert "No space left on device (/cache)" in line(OSError(28, "No space left on device", "/cache"))
     assert (
         line(ValueError("first.\n\nsecond"))

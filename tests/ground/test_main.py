@@ -37,7 +37,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, list[st
         monkeypatch.setenv(name, "set by the test")
 
     def install(work: Callable[[str, list[str]], int]) -> None:
-        module = types.SimpleNamespace(main=work, check_hub=lambda args: None)
+        module = types.SimpleNamespace(main=work, check=lambda command, args: None)
         monkeypatch.setattr(entry.importlib, "import_module", lambda name: module)
 
     return install
@@ -275,6 +275,19 @@ def test_a_closed_pipe_is_quiet(lines: int) -> None:
     os.close(read_end)
     assert started.communicate(timeout=60)[1] == ""
     assert started.returncode == 141
+
+
+def test_public_names() -> None:
+    """From the package, wherever their modules stand; nothing heavy until one is used."""
+    import lit_ft
+
+    code = "import sys, lit_ft; print('torch' in sys.modules)"
+    done = python("-c", code)
+    assert done.returncode == 0 and done.stdout == "False\n", done.stderr
+    for name in lit_ft.__all__:
+        assert getattr(lit_ft, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'BertClassifer'"):
+        lit_ft.BertClassifer  # noqa: B018
 
 
 def test_both_ways_to_start_it() -> None:

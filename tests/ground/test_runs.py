@@ -125,7 +125,7 @@ def test_names_of_files_that_are_no_utf8():
 @pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": 1', b"\xff", b"[" * 100_000])
 def test_damaged_metrics_are_one_line(content):
     Path("metrics.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"^metrics.json cannot be used \(.*put a sound copy in its place"):
+    with pytest.raises(UserError, match=r"^metrics.json cannot be used \(.*replace it by an intact copy"):
         runs.read_metrics(Path("."))
     with pytest.raises(UserError):
         runs.add_metrics(Path("."), {"a": 1})

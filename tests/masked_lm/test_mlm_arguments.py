@@ -33,9 +33,9 @@ def test_arguments_override_trl(tmp_path):
         ({"completion_only_loss": True}, "completion_only_loss=True means nothing"),
         ({"remove_unused_columns": True}, "remove_unused_columns=True"),
         ({"prediction_loss_only": True}, "prediction_loss_only=True means nothing to masked-LM training"),
-        ({"save_only_model": True}, "save_only_model=True: no such checkpoint can be resumed"),
+        ({"save_only_model": True}, "save_only_model=True: such a checkpoint cannot be resumed"),
         ({"ignore_data_skip": True}, "a resumed run would train on rows a second time; remove it"),
-        ({"dataloader_in_order": False}, "in another order each time"),
+        ({"dataloader_in_order": False}, "would differ from run to run"),
         ({"accelerator_config": {"split_batches": True}}, "{'split_batches': True}: batches are shared"),
     ],
 )

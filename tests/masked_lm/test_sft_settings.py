@@ -1,5 +1,6 @@
 """The settings of `sft`: every one is explained, checked, and arrives where it is used."""
 
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from lit_ft.errors import UserError
 from lit_ft.masked_lm.arguments import CAUSAL_ONLY, REQUIRED, training_arguments
 from lit_ft.masked_lm.settings import (
     DECIDED,
+    SHOWN,
     TRAINER_FIELDS,
     SftSettings,
     all_keys,
@@ -108,6 +110,15 @@ def test_every_setting_is_explained():
     actions = {action.dest: action for action in make_parser()._actions}
     for key in all_keys():
         assert key in actions and len(actions[key].help or "") > 15, key
+
+
+def test_short_help(lit_ft):
+    code, out, _ = lit_ft("sft", "--help")
+    explained = re.findall(r"^  --([\w.]+)", out, flags=re.MULTILINE)
+    assert code == 0 and set(explained) == {"config", "help_all", *SHOWN} and 25 <= len(SHOWN) <= 30
+    assert out.endswith("--help_all explains every setting.\n")
+    full = lit_ft("sft", "--help_all")[1]
+    assert set(all_keys()) <= set(re.findall(r"^  --([\w.]+)", full, flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,8 @@ def test_a_comparison_replaces_comparisons_only(lit_ft, fit_args, work, monkeypa
     [
         (["nowhere"], "expected a finished run or a run's name, found 'nowhere'; there is none under runs"),
         (["runs/x/version_7"], "found 'runs/x/version_7'"),
-        ([], "the following arguments are required: RUN; for example python -m lit_ft report"),
-        (["a", "--format", "pdf"], "unrecognized arguments: --format pdf"),
+        ([], "expected RUN, found none; usage: python -m lit_ft report RUN"),
+        (["a", "--format", "pdf"], "unknown flag --format; the keys there are output"),
     ],
 )
 def test_mistakes_get_one_line(lit_ft, work, args, message):

@@ -167,17 +167,18 @@ def test_flags(fit, args: str, line: str) -> None:
         ),
         (
             "trainer:\n  callbacks:\n  - class_path: pytorch_lightning.callbacks.EarlyStopping",
-            "trainer.callbacks: found pytorch_lightning.callbacks.EarlyStopping, of another package than the "
-            "one that runs here; write lightning.pytorch.callbacks.EarlyStopping (a.yaml, line 2)",
+            "trainer.callbacks: found pytorch_lightning.callbacks.EarlyStopping, which is from another "
+            "package than the one in use; write lightning.pytorch.callbacks.EarlyStopping (a.yaml, line 2)",
         ),
         (
             "trainer:\n  callbacks:\n  - class_path: EarlyStopping\n    monitor: x",
-            "trainer.callbacks: the settings of a class stand below init_args: {class_path: EarlyStopping, "
+            "trainer.callbacks: the settings of a class go below init_args: {class_path: EarlyStopping, "
             "init_args: {monitor: val/loss}} (a.yaml, line 2)",
         ),
         (
             "trainer:\n  callbacks:\n  - class_path: json.JSONDecoder",
-            "trainer.callbacks: expected a Callback, found json.JSONDecoder, which is none (a.yaml, line 2)",
+            "trainer.callbacks: expected a Callback, found json.JSONDecoder, which is not one "
+            "(a.yaml, line 2)",
         ),
         (
             "trainer:\n  callbacks: [EarlyStopping]",

@@ -135,7 +135,7 @@ REFUSED = [
     ("fit", "limit_val_batches=0.3", "_val_batches that leaves a batch, found 0.3 of the 1 to validate on"),
     ("fit", "limit_train_batches=0.01", "--trainer.limit_train_batches that leaves a batch"),
     ("fit", "overfit_batches=2 --trainer.limit_val_batches=3", "leave it out, or --trainer.limit_val_b"),
-    ("fit", "val_check_interval=0.0", "found 0.0; to leave validation out set --trainer.limit_val_batches=0"),
+    ("fit", "val_check_interval=0.0", "found 0.0; to skip validation set --trainer.limit_val_batches=0"),
     ("fit", "check_val_every_n_epoch=0", "check_val_every_n_epoch above 0, found 0"),
     ("fit", "accumulate_grad_batches=-1", "accumulate_grad_batches above 0, found -1"),
     ("fit", "min_epochs=5", "--trainer.min_epochs of at most 2 (trainer.max_epochs), found 5"),

@@ -314,7 +314,7 @@ def test_classes_of_the_config_that_contradict_each_other(lit_ft, fit_args, enco
 def test_a_share_in_percent(lit_ft, fit_args):
     """v7labs/darwin-py#309 (is it 20 or 0.2?): the line says which."""
     line = one_line(lit_ft("fit", *fit_args, "--data.validation_share", "20"))
-    assert "between 0 and 1" in line and "20" in line
+    assert "above 0 and below 1" in line and "20" in line
 
 
 def test_more_epochs_for_a_run_that_has_ended(lit_ft, fit_args, work):

@@ -434,7 +434,7 @@ def archive(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("craft", "message"),
     [
-        (script, "it is read by a script of its own, which is never run here; take its data files"),
+        (script, "it is read by its own script, which is never run here; use its data files"),
         (frames, "No (supported) data files found in texts"),
         (archive, "its pickle holds more than weights (nothing of it was run)"),
     ],

@@ -1,0 +1,152 @@
+"""Before torch is imported: unknown keys, missing files and columns, and a Hub that does not answer.
+
+The libraries take seconds to import, so that these mistakes are told first. What is uncertain here, such as a
+file for a whole group or the settings of a checkpoint, is left to the command, which checks everything again.
+"""
+
+import ast
+import csv
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lit_ft import hub
+from lit_ft.console import quiet
+from lit_ft.data.file_errors import find_files
+from lit_ft.data.headers import clean_names
+from lit_ft.errors import UserError
+from lit_ft.launcher import global_rank
+from lit_ft.settings.arguments import asks_help, config_values, flag_value
+from lit_ft.settings.config_file import ConfigFile, read_config
+from lit_ft.settings.flags import OWN_FLAGS, RUN_FLAGS
+from lit_ft.settings.secrets import refuse_secret_arguments
+
+SAMPLE_CONFIG = "sample.yaml"
+NO_SETTINGS = ("config", "print_config", "print_shtab")  # flags that set nothing
+READ = {  # command -> the splits that it reads
+    "fit": ("train", "validation"),
+    "check": ("train", "validation", "test", "predict"),
+    "validate": ("validation",),
+    "test": ("test",),
+    "predict": ("predict",),
+}
+DEFAULTS = {"data.text_column": "text", "data.label_column": "label"}
+
+
+def check(command: str, args: list[str]) -> None:
+    """Refuse what needs no library to be seen, then say that the libraries are being loaded.
+
+    Args:
+        command: `fit`, `validate`, `test`, `predict` or `check`.
+        args: The command line after it, with every config resolved to a file.
+
+    Raises:
+        UserError: In the words that the command itself would use.
+    """
+    refuse_secret_arguments(args)
+    configs = [] if asks_help(args) else [read_config(path) for _, _, path in config_values(args)]
+    if not asks_help(args):
+        check_keys(command, args, configs)
+        if (settings := known_settings(args, configs)) is not None:
+            check_settings(command, settings)
+    tell_loading(command, args)
+
+
+def check_settings(command: str, settings: Mapping[str, str | None]) -> None:
+    """Refuse missing files and columns and, for a new run, what only an unreachable Hub has."""
+    paths = {f"--data.{split}_path": settings.get(f"data.{split}_path") for split in READ[command]}
+    new = command in ("fit", "check")  # the others have their columns from a checkpoint
+    columns = [settings.get(key) or default for key, default in DEFAULTS.items()] if new else []
+    for flag, path in paths.items():
+        check_files(flag, path, columns[:1] if "predict" in flag else columns)
+    if command == "fit" and not settings.get("ckpt_path"):
+        source = None if settings.get("data.train_path") else settings.get("data.source")
+        wanted = {"model": settings.get("model.pretrained"), "dataset": source}
+        hub.check_cached({kind: name for kind, name in wanted.items() if name}, SAMPLE_CONFIG)
+
+
+def check_files(flag: str, path: str | None, columns: Sequence[str]) -> None:
+    """Refuse a path that names no file, and a csv that lacks a column: the text, then the label."""
+    files = find_files([path], flag) if path else []
+    if path and columns and any(_lacks(file, columns) for file in files):
+        from lit_ft.data.corpus import read_files  # imports datasets, but not torch
+        from lit_ft.data.source import check_columns
+
+        label = columns[1] if len(columns) > 1 else None
+        with quiet():
+            check_columns(read_files(path, flag=flag, labelled=label is not None), columns[0], label, path)
+
+
+def _lacks(file: str, columns: Sequence[str]) -> bool:
+    """Whether the first line of a csv may lack a column; whoever reads the whole file knows for certain."""
+    suffix = Path(file).suffix.lower()
+    if suffix not in (".csv", ".tsv"):
+        return False
+    with open(file, encoding="utf-8-sig", errors="replace", newline="") as lines:
+        header = next(csv.reader([lines.readline()], delimiter="\t" if suffix == ".tsv" else ","), [])
+    return not set(columns) <= set(clean_names(header))
+
+
+def check_keys(command: str, args: list[str], configs: Sequence[ConfigFile]) -> None:
+    """Refuse a key that no setting of the command has; deeper ones, such as a callback's, are its own."""
+    keys = known_keys(command)
+    given = [arg[2:].partition("=")[0].rstrip("+") for arg in args if arg.startswith("--") and arg != "--"]
+    for config in configs:
+        groups = {key.rpartition(".")[0] for key in config.lines}
+        given += [key for key in config.lines if key not in groups and "<<" not in key]
+    known = {*keys, *NO_SETTINGS}
+    for key in given:
+        if ".".join(key.split(".")[:2]) not in known:
+            from lit_ft.settings.parser import unknown_key
+
+            raise UserError(unknown_key(keys, key, args, list(configs)))
+
+
+def known_keys(command: str) -> list[str]:
+    """The keys of a command's settings in the order of its help, read from the constructors' source."""
+    package = Path(__file__).resolve().parents[1]
+    lightning = importlib.util.find_spec("lightning")
+    folders = (lightning.submodule_search_locations or []) if lightning else []
+    keys = ["config", *OWN_FLAGS.get(command, ()), *RUN_FLAGS]
+    for group, path, name in (
+        ("data", package / "classifier/data.py", "YelpDataModule"),
+        ("model", package / "classifier/model.py", "BertClassifier"),
+        *(("trainer", Path(folder) / "pytorch/trainer/trainer.py", "Trainer") for folder in folders),
+    ):
+        keys += [group, *(f"{group}.{argument}" for argument in _arguments_of(path, name))]
+    return keys
+
+
+def _arguments_of(path: Path, name: str) -> list[str]:
+    """The arguments of a class's constructor."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                    return [argument.arg for argument in (*method.args.args, *method.args.kwonlyargs)][1:]
+    raise AssertionError(f"{path} has no class {name} with a constructor")
+
+
+def known_settings(args: list[str], configs: Sequence[ConfigFile]) -> dict[str, str | None] | None:
+    """Key -> value as it was written; None if a group comes from a file, or nothing is to be run."""
+    found: dict[str, str | None] = {}
+    for config in configs:
+        if {"data", "model"} & config.groups.keys() or any("<<" in key for key in config.lines):
+            return None
+        found |= config.values
+    for arg in args:
+        flag = arg.partition("=")[0]
+        if flag in ("--data", "--model", "--print_config"):
+            return None
+        if flag.startswith("--") and (value := flag_value(args, flag)) is not None:
+            found[flag.removeprefix("--")] = None if value == "null" else value
+    return found
+
+
+def tell_loading(command: str, args: list[str]) -> None:
+    """One line on standard error, by process 0, before the seconds in which nothing else can be shown."""
+    if global_rank() == 0 and "torch" not in sys.modules:
+        names = [Path(path).name for _, _, path in config_values(args)]
+        with_configs = f" with {', '.join(names)}" if names else ""
+        print(f"lit_ft: {command}{with_configs}: loading libraries ...", file=sys.stderr, flush=True)
