@@ -35,6 +35,7 @@ from lit_ft.data.token_facts import WORTH_A_WORD
 from lit_ft.models.checks import check_max_tokens, max_positions
 from lit_ft.models.load import load_config, load_tokenizer
 from lit_ft.models.names import needs_hub
+from lit_ft.report.tables import aligned
 from lit_ft.settings.arguments import first_config_stem
 from lit_ft.settings.flags import add_run_flags, check_seed, introduction, warn_of_sample_encoder
 
@@ -263,7 +264,7 @@ def _splits(report: Report) -> list[str]:
         "  normalised: equal but for case, punctuation and spacing, the exact ones included",
     ]
     missing = [f"  not named, left out: {', '.join(report.not_named)}"] if report.not_named else []
-    return ["SPLITS", *_aligned(rows, left=(0, 5)), *legend, *missing]
+    return ["SPLITS", *aligned(rows, left=(0, 5), indent="  "), *legend, *missing]
 
 
 def _repeated(found: Duplicates) -> str:
@@ -279,7 +280,7 @@ def _class_balance(report: Report) -> list[str]:
         rows.append([label, *(f"{count:,}  {share:6.1%}" for count, share in shares)])
     hidden = len(names) - SHOWN_CLASSES
     more = [f"  and {hidden:,} classes more, shown by --json"] if hidden > 0 else []
-    return ["CLASS BALANCE", *_aligned(rows), *more]
+    return ["CLASS BALANCE", *aligned(rows, indent="  "), *more]
 
 
 def _labels(report: Report) -> list[str]:
@@ -295,7 +296,7 @@ def _leakage(report: Report) -> list[str]:
     for leak in report.leakage:
         counts = [f"{leak.exact_rows:,}", f"{leak.normalised_rows:,}", f"{leak.share:.2%}"]
         rows.append([leak.second, leak.first, *counts])
-    lines += _aligned(rows, left=(0, 1))
+    lines += aligned(rows, left=(0, 1), indent="  ")
     if any(leak.second == "predict" for leak in report.leakage):
         lines.append("  what predict shares is shown, but is no leakage: nothing is measured on it")
     for leak in report.leakage:
@@ -351,7 +352,7 @@ def _token_lengths(report: Report) -> list[str]:
         figures = [f"{found.mean:.0f}", f"{found.median:.0f}", f"{found.p95:.0f}", f"{found.max:,}", unknown]
         rows.append([name, texts, *figures])
     sampled = any(split.tokens.sampled for split in report.splits.values())
-    lines = [f"TOKEN LENGTHS with the tokenizer of {report.pretrained}", *_aligned(rows)]
+    lines = [f"TOKEN LENGTHS with the tokenizer of {report.pretrained}", *aligned(rows, indent="  ")]
     for name, split in report.splits.items():
         found = split.tokens
         for count, what in (
@@ -374,20 +375,7 @@ def _limits(report: Report) -> list[str]:
             name = ""  # said once
     return [
         "MAX_TOKENS: what each would cut, and cost",
-        *_aligned(rows, left=(0, 1)),
+        *aligned(rows, left=(0, 1), indent="  "),
         f"  cost: tokens that the model computes, 1.00 with data.max_tokens={report.max_tokens} as set;",
         "  the time of training is about proportional to it",
     ]
-
-
-def _aligned(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> list[str]:
-    """Rows of cells as lines; the first is the header, columns but `left` end at the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return lines

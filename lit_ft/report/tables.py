@@ -46,6 +46,25 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
 
 
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: str = "") -> list[str]:
+    """Rows of cells as lines of plain text. A row may be short.
+
+    Args:
+        rows: The first may be a header.
+        left: The columns that are flush left.
+        indent: Before each line.
+    """
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    lines = []
+    for row in rows:
+        cells = [
+            text.ljust(width) if i in left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append(f"{indent}{'  '.join(cells)}".rstrip())
+    return lines
+
+
 MOST_LISTED = 50  # classes whose rows are listed
 
 
