@@ -17,9 +17,10 @@ from lit_ft.data.splits import Split
 from lit_ft.launcher import global_rank
 from lit_ft.machine import hardware, library_versions
 from lit_ft.report import figures
-from lit_ft.report.analysis import MOST_IN_MATRIX, calibration_of, per_class, softmax, summarise
-from lit_ft.report.tables import corpus_table, table
-from lit_ft.report.tensorboard import CLASSIFIER_LAYOUT, flat, write_hparams
+from lit_ft.report.analysis import MOST_IN_MATRIX, softmax, summarise
+from lit_ft.report.scores import CLASSIFIER
+from lit_ft.report.tables import corpus_table, flat, table
+from lit_ft.report.tensorboard import begin, command_text
 
 HPARAMS = (
     "model.pretrained model.learning_rate model.weight_decay model.warmup_share model.hidden_dropout "
@@ -27,7 +28,7 @@ HPARAMS = (
     "data.batch_size data.token_budget data.group_by_length trainer.max_epochs trainer.max_steps "
     "trainer.precision trainer.accumulate_grad_batches trainer.gradient_clip_val seed_everything"
 ).split()
-BEST = ("accuracy", "macro_f1", "loss")
+BEST = [score.name for score in CLASSIFIER if score.hparams]
 FINAL = [f"{prefix}/{name}" for prefix in ("best", "test") for name in BEST]
 MOST_CURVES = 20  # classes that get a PR curve
 
@@ -66,17 +67,14 @@ class Dashboard(Callback):
         """Arrange the page and write what is known before the first step."""
         if (writer := writer_of(trainer)) is None:
             return
-        writer.add_custom_scalars(CLASSIFIER_LAYOUT)
         weights = {"model.class_weights": self.settings["model"]["class_weights"]}  # by name: a mapping
-        write_hparams(writer, flat(self.settings) | weights, HPARAMS, FINAL)
-        step = trainer.global_step
         on = hardware(trainer.strategy.root_device.type, trainer.world_size)
-        facts = [("command", self.command), ("hardware", on), *library_versions().items()]
-        writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)
-        datamodule = trainer.datamodule
+        step, datamodule = trainer.global_step, trainer.datamodule
         names = datamodule.labels.names
         corpus = corpus_facts(datamodule.splits, datamodule.hparams, len(names))
-        writer.add_text("data/summary", corpus_table(corpus, names), step)
+        texts = command_text(self.command, on, library_versions())
+        texts["data/summary"] = corpus_table(corpus, names)
+        begin(writer, "classifier", flat(self.settings) | weights, HPARAMS, FINAL, texts, step)
         if step == 0:
             drawn = figures.token_lengths(corpus["train"]["histogram"], datamodule.hparams["max_tokens"])
             writer.add_figure("data/token_lengths", drawn, 0)
@@ -150,12 +148,11 @@ def draw_evaluation(
         names: Display names of the classes, (C,).
         step: Of the weights.
     """
-    writer.add_figure(f"{prefix}/reliability", figures.reliability_diagram(*calibration_of(summary)), step)
-    if counts is not None:
-        classes = per_class(summary["class_counts"])
-        writer.add_figure(f"{prefix}/confusion_matrix", figures.confusion_matrix(counts, names), step)
-        writer.add_figure(f"{prefix}/classes", figures.class_bars(classes, names), step)
-    else:
+    evaluation = {**summary, "confusion": counts, "names": names}
+    for chart in figures.EVALUATION:
+        if (drawn := chart.draw(evaluation)) is not None:
+            writer.add_figure(f"{prefix}/{chart.tag}", drawn, step)
+    if counts is None:
         rows = [(names[true], names[said], count) for true, said, count in summary["confusions"]]
         shown = table(("true", "predicted", "rows"), rows)
         note = f"No picture of {len(names):,} classes (of up to {MOST_IN_MATRIX}): the most frequent mistakes"

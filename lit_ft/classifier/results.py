@@ -21,7 +21,8 @@ from lit_ft.models.names import shown_name
 from lit_ft.report.analysis import summarise
 from lit_ft.report.model_card import write_model_card
 from lit_ft.report.page import write_report
-from lit_ft.report.scores import SCALARS
+from lit_ft.report.results import write_results
+from lit_ft.report.scores import CLASSIFIER, console
 
 MOST_LETTERS = 600  # of a text in a report: one screen of a phone
 
@@ -86,17 +87,20 @@ def leave_results(
     else:
         say("no validation took place: model/ holds the last weights")
     _keep_test(run, facts)
-    # The figures first: an export or a picture that fails costs none of them.
-    runs.add_metrics(run, metrics, without=lambda tag: tag.startswith("test/") and _test_step(run) != step)
-    runs.add_facts(run, facts)
     # Not `temperature`: transformers 5.23 (configuration_utils.py, save_pretrained) takes that for a setting
     # of text generation, and refuses to save the config.
-    model.net.config.calibration_temperature = checkpoint["temperature"] or 1.0
+    net = model.net
+    net.config.calibration_temperature = checkpoint["temperature"] or 1.0
     cut = settings["max_tokens"], settings["truncation"]
-    export_model(run, model.net, weights_of(checkpoint), datamodule.tokenizer, *cut)
-    write_model_card(run)
-    history.draw(run / runs.LOSS_CURVE)
-    write_report(run)
+    write_results(
+        run,
+        metrics,
+        facts,
+        lambda: export_model(run, net, weights_of(checkpoint), datamodule.tokenizer, *cut),
+        history.train,
+        history.validation,
+        without=lambda tag: tag.startswith("test/") and _test_step(run) != step,
+    )
     say_where(run)
 
 
@@ -151,7 +155,7 @@ def record_evaluation(
         runs.add_metrics(run, {f"{stem}/{tag}": value for tag, value in metrics.items()})
         say(f"metrics: {run / runs.METRICS}, under {stem}/{prefix}/..., as {why}")
         return
-    runs.add_metrics(run, metrics)
+    whole = runs.add_metrics(run, metrics)
     names = datamodule.labels.names
     summary = summarise(
         outcomes.logits, outcomes.labels, outcomes.predicted, outcomes.index, model.temperature or 1.0
@@ -161,8 +165,8 @@ def record_evaluation(
     say(f"metrics: {run / runs.METRICS}")
     if prefix == "test":
         logger, step = RunLogger(run), metrics["test/step"]
-        shown = {tag: value for tag, value in metrics.items() if tag.removeprefix("test/") in SCALARS}
-        logger.log_metrics(shown, step)
+        tags = [f"test/{score.name}" for score in console(CLASSIFIER)]
+        logger.log_metrics({tag: metrics[tag] for tag in tags if tag in metrics}, step)
         confusion = metrics.get("test/confusion_matrix")
         draw_evaluation(logger.experiment, prefix, outcomes, summary, confusion, names, step)
         logger.finalize("success")
@@ -175,10 +179,10 @@ def record_evaluation(
             say(f"{prefix}/... was of {_named(before)}, and is now of {_named(now[name])}")
         facts["evaluations"][prefix] = with_texts(summary, split)
         facts["splits"] |= now
-        runs.add_facts(run, facts)
+        facts = runs.add_facts(run, facts)
         if (run / runs.MODEL).is_dir():  # else it was removed, as it takes room
-            write_model_card(run)
-        path = write_report(run)
+            write_model_card(run, whole, facts)
+        path = write_report(run, whole, facts)
     say(f"report:  {path}")
 
 
@@ -219,6 +223,6 @@ def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
 def print_table(prefix: str, metrics: dict[str, Any], title: str) -> None:
     """A line a figure."""
     say(f"\n{title}")
-    for tag in (f"{prefix}/{name}" for name in SCALARS):
-        if tag in metrics:
-            say(f"  {tag:<16} {metrics[tag]:.4f}")
+    for score in console(CLASSIFIER):
+        if (tag := f"{prefix}/{score.name}") in metrics:
+            say(f"  {tag:<16} {metrics[tag]:.{score.digits}f}")

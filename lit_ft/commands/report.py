@@ -57,10 +57,10 @@ def main(command: str, args: list[str]) -> int:
     if len(folders) == 1:
         if options.output:
             raise UserError("report: --output names the file of a comparison; one run's is in its folder")
-        from lit_ft.report.page import write_report
+        from lit_ft.report.page import read_run, write_report
 
         with unusable(f"the run {folders[0]}", "give another one, or train it again"):
-            path = write_report(folders[0])
+            path = write_report(folders[0], *read_run(folders[0]))
         say(f"report: {path}")
         return 0
     from lit_ft.report.comparison import as_text, compare, write_comparison

@@ -3,6 +3,7 @@
 N rows, C classes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,7 @@ def summarise(
     }
 
 
-def calibration_of(summary: dict[str, Any]) -> tuple[dict[str, list[dict[str, float]]], str]:
+def calibration_of(summary: Mapping[str, Any]) -> tuple[dict[str, list[dict[str, float]]], str]:
     """The curves and the title of a reliability diagram."""
     before, after = summary["reliability"], summary["reliability_calibrated"]
     errors = f"{calibration_error(before):.3f}, {calibration_error(after):.3f} after scaling"

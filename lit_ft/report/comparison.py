@@ -9,9 +9,8 @@ import yaml
 from lit_ft import runs
 from lit_ft.errors import UserError
 from lit_ft.report.page import render
-from lit_ft.report.scores import RESULTS, SPLITS
-from lit_ft.report.tables import number
-from lit_ft.report.tensorboard import flat
+from lit_ft.report.scores import SPLITS, compared_tags
+from lit_ft.report.tables import aligned, flat, number
 
 ALIKE = ("name", "data.predict_output", "trainer.default_root_dir")  # no setting of an experiment
 
@@ -32,7 +31,7 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
     keys = dict.fromkeys(key for config in configs for key in config if key not in ALIKE)
     rows = [(key, [config.get(key) for config in configs]) for key in keys]
     rows = [(key, values) for key, values in rows if len(set(map(repr, values))) > 1]
-    tags = [tag for tag in RESULTS if any(tag in figures for figures in metrics)]
+    tags = [tag for tag in compared_tags() if any(tag in figures for figures in metrics)]
     results = [(tag, [figures.get(tag) for figures in metrics]) for tag in tags]
     for prefix, split in SPLITS.items():  # a figure is compared with one of the same texts only
         if any(f"{prefix}/accuracy" in figures for figures in metrics):
@@ -63,10 +62,4 @@ def as_text(compared: dict[str, Any]) -> str:
     rows += [[name, *values] for name, values in compared["settings"]] or [["no setting differs"]]
     rows += [[""]]
     rows += [[tag, *(number(value) for value in values)] for tag, values in compared["results"]]
-    count = len(compared["runs"]) + 1
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(count)]
-    lines = []
-    for name, *values in rows:
-        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=False)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
-    return "\n".join(lines)
+    return "\n".join(aligned(rows))

@@ -5,7 +5,8 @@ They are drawn small, 4 inches wide, with letters to match: TensorBoard shows th
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from lit_ft.report.analysis import calibration_of, per_class
 
 # A class name in a script that matplotlib's font lacks shows as boxes, in the pictures only.
 warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
@@ -33,6 +36,11 @@ STYLE: dict[Any, Any] = {
 }
 
 
+# `analysis.summarise` of an evaluation, with the `names` of its classes (C,) and its `confusion` matrix,
+# (C true, C predicted), which is None beyond `MOST_IN_MATRIX` classes.
+Evaluation = Mapping[str, Any]
+
+
 def _axes() -> tuple[Figure, Any]:
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     return figure, figure.subplots()
@@ -45,8 +53,11 @@ def _name_ticks(axis: Any, names: Sequence[str], **style: Any) -> None:
     axis.set_ticks(range(0, len(names), step), shown, **style)
 
 
-def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
-    """Shares of each true class, with the counts in the cells; counts are (C true, C predicted)."""
+def confusion_matrix(evaluation: Evaluation) -> Figure | None:
+    """Shares of each true class, with the counts in the cells; None if there are too many classes."""
+    names, counts = evaluation["names"], evaluation["confusion"]
+    if counts is None:
+        return None
     with matplotlib.rc_context({**STYLE, "axes.spines.left": False, "axes.spines.bottom": False}):
         figure, axes = _axes()
         matrix = np.asarray(counts, dtype=np.float64)
@@ -68,13 +79,9 @@ def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> F
         return figure
 
 
-def reliability_diagram(curves: dict[str, list[dict[str, float]]], title: str) -> Figure:
-    """Accuracy over confidence, with the share of the rows below; 'before' and 'after' may stand together.
-
-    Args:
-        curves: Label -> bins of `analysis.reliability`.
-        title: With the calibration error.
-    """
+def reliability_diagram(evaluation: Evaluation) -> Figure:
+    """Accuracy over confidence, before and after temperature scaling, with the share of the rows below."""
+    curves, title = calibration_of(evaluation)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
         upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -96,8 +103,11 @@ def reliability_diagram(curves: dict[str, list[dict[str, float]]], title: str) -
         return figure
 
 
-def class_bars(classes: Sequence[dict[str, float]], names: Sequence[str]) -> Figure:
-    """Precision, recall and F1 of each class, from `analysis.per_class`."""
+def class_bars(evaluation: Evaluation) -> Figure | None:
+    """Precision, recall and F1 of each class; None if there are too many classes."""
+    if evaluation["confusion"] is None:
+        return None
+    names, classes = evaluation["names"], per_class(evaluation["class_counts"])
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
         places = np.arange(len(names))
@@ -111,6 +121,31 @@ def class_bars(classes: Sequence[dict[str, float]], names: Sequence[str]) -> Fig
         axes.set_axisbelow(True)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         return figure
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture of one evaluation.
+
+    Attributes:
+        tag: In TensorBoard, after `val/` or `test/`.
+        alt: What it shows, in words, for the report.
+        draw: Returns None if there is nothing to draw.
+        in_report: Whether the report has it, too.
+    """
+
+    tag: str
+    alt: str
+    draw: Callable[[Evaluation], Figure | None]
+    in_report: bool = True
+
+
+# To add a chart, write its function and add a row: TensorBoard and the report draw them all, in this order.
+EVALUATION = (
+    Chart("confusion_matrix", "confusion matrix", confusion_matrix),
+    Chart("reliability", "reliability diagram", reliability_diagram),
+    Chart("classes", "precision, recall and F1 by class", class_bars, in_report=False),
+)
 
 
 def token_lengths(histogram: dict[str, list[float]], max_tokens: int) -> Figure:

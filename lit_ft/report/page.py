@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lit_ft import runs
 from lit_ft.errors import UserError
 from lit_ft.report import figures
-from lit_ft.report.analysis import MOST_IN_MATRIX, calibration_of, per_class
-from lit_ft.report.scores import FIGURES, SPLITS, WORDS
+from lit_ft.report.analysis import MOST_IN_MATRIX, per_class
+from lit_ft.report.scores import CLASSIFIER, CURVES, MASKED_LM, SPLITS
 from lit_ft.report.tables import cell, duration, number, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -38,21 +38,11 @@ def picture(svg: bytes) -> str:
 
 
 MOST_LISTED = 200  # classes that get a line of figures
-# Title, y axis, and label -> tag of the curves that are drawn where the run has them.
-CURVES = (
-    ("Loss", "loss", {"training": "train/loss", "validation": "val/loss"}),
-    ("Accuracy and macro F1", "", {"accuracy": "val/accuracy", "macro F1": "val/macro_f1"}),
-    ("Masked tokens guessed right", "share",
-     {"training": "train/masked_accuracy", "validation": "val/masked_accuracy"}),
-    ("Learning rate", "", {"learning rate": "train/learning_rate"}),
-    ("Gradient norm, before clipping", "", {"gradient norm": "train/grad_norm"}),
-    ("Real tokens a second", "", {"tokens a second": "train/tokens_per_second"}),
-)  # fmt: skip
 MOST_POINTS = 400  # of a curve: more than the picture has room for
 
 
-def write_report(run: Path) -> Path:
-    """Write a run's `report.html` and return its path.
+def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metrics and facts of a finished run.
 
     Raises:
         UserError: The folder holds no run, or one that has not ended.
@@ -68,6 +58,11 @@ def write_report(run: Path) -> Path:
             f"expected a finished run in {run}, with {runs.METRICS} and {runs.FACTS}, found "
             f"{'no such folder' if not run.is_dir() else 'none'}; give a folder such as runs/NAME/version_0"
         )
+    return metrics, facts
+
+
+def write_report(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> Path:
+    """Write a run's `report.html` from what is in its `metrics.json` and `report.json`; returns its path."""
     config = run / runs.CONFIG
     common = {
         "run": f"{run.absolute().parent.name}/{run.name}",
@@ -77,7 +72,7 @@ def write_report(run: Path) -> Path:
         "curves": draw_curves(read_curves(run)),
     }
     if facts["kind"] == "masked_lm":
-        page = render("masked_lm.html.j2", **common)
+        page = render("masked_lm.html.j2", **common, scores=MASKED_LM)
     else:
         page = render("classifier.html.j2", **common, **_classifier_values(facts, metrics))
     runs.write(run / runs.REPORT, page)
@@ -87,7 +82,7 @@ def write_report(run: Path) -> Path:
 def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
     names = facts["labels"]
     evaluations = {}
-    for prefix in WORDS:
+    for prefix, split in SPLITS.items():
         if prefix in facts["evaluations"]:
             evaluation = dict(facts["evaluations"][prefix])
             classes = per_class(evaluation["class_counts"])
@@ -95,12 +90,13 @@ def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[s
             if len(names) > MOST_LISTED:  # those that are worst, as of the texts
                 order = sorted(order, key=lambda c: classes[c]["f1"])[:MOST_LISTED]
             evaluation["classes"] = [(names[c], classes[c]) for c in order]
-            counts = metrics.get(f"{prefix}/confusion_matrix")
-            drawn = None if counts is None else figures.as_svg(figures.confusion_matrix(counts, names))
-            evaluation["confusion"] = None if drawn is None else picture(drawn)
-            diagram = figures.reliability_diagram(*calibration_of(evaluation))
-            evaluation["calibration"] = picture(figures.as_svg(diagram))
-            evaluation["where"] = facts["splits"][SPLITS[prefix]]["where"]
+            evaluation["confusion"] = metrics.get(f"{prefix}/confusion_matrix")
+            evaluation["charts"] = [
+                (chart.alt, picture(figures.as_svg(drawn)))
+                for chart in figures.EVALUATION
+                if chart.in_report and (drawn := chart.draw({**evaluation, "names": names})) is not None
+            ]
+            evaluation["where"] = facts["splits"][split]["where"]
             evaluations[prefix] = evaluation
     histogram = facts["splits"].get("train", {}).get("histogram")
     lengths = figures.token_lengths(histogram, facts["max_tokens"]) if histogram else None
@@ -108,8 +104,8 @@ def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[s
         "names": names,
         "evaluations": evaluations,
         "main": next(iter(evaluations), None),
-        "words": WORDS,
-        "figures_shown": [f for f in FIGURES if any(f"{prefix}/{f[0]}" in metrics for prefix in evaluations)],
+        "words": SPLITS,
+        "scores": [s for s in CLASSIFIER if any(f"{prefix}/{s.name}" in metrics for prefix in evaluations)],
         "most_in_matrix": MOST_IN_MATRIX,
         "lengths": picture(figures.as_svg(lengths)) if lengths else None,
     }
@@ -124,12 +120,13 @@ def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def draw_curves(found: dict[str, list[tuple[int, float]]]) -> list[tuple[str, str]]:
-    """Title and picture of each of `CURVES` that has points."""
+    """Heading and picture of each of `CURVES` that has points."""
     drawn = []
-    for title, ylabel, tags in CURVES:
-        lines = {label: _thin(found[tag]) for label, tag in tags.items() if found.get(tag)}
-        if lines:
-            drawn.append((title, picture(figures.as_svg(figures.curves(lines, title, ylabel)))))
+    for curve in CURVES:
+        lines = {label: _thin(found[tag]) for label, tag in curve.lines.items() if found.get(tag)}
+        if curve.heading and lines:
+            svg = figures.as_svg(figures.curves(lines, curve.heading, curve.ylabel))
+            drawn.append((curve.heading, picture(svg)))
     return drawn
 
 

@@ -65,6 +65,15 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: s
     return lines
 
 
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under their flags: `{"data": {"seed": 1}}` -> `{"data.seed": 1}`."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        nested = isinstance(value, dict) and value
+        found |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return found
+
+
 MOST_LISTED = 50  # classes whose rows are listed
 
 

@@ -101,7 +101,7 @@ REFUSED = {
         "fit adds its own Throughput itself; leave it out",
     ),
     "typo": ([early(monitor="val_loss")], "'val_loss', which nobody measures; did you mean val/loss?"),
-    "unknown": ([early(monitor="bleu")], "'bleu', which nobody measures; there are val/loss, "),
+    "unknown": ([early(monitor="bleu")], "'bleu', which nobody measures; there are val/accuracy, "),
     "checkpoint's typo": (
         [{"class": "ModelCheckpoint", "monitor": "val/acuracy"}],
         "did you mean val/accuracy?",

@@ -202,11 +202,11 @@ def test_the_card_names_what_is_on_the_hub(
     kept |= {"splits": {"train": train, "validation": {**train, "where": "held out of train"}, "test": test}}
     kept |= {"evaluations": {"val": {"rows": 2}}, "command": "fit", "versions": {}, "hardware": "CPU"}
     runs.add_facts(tmp_path, kept)
-    write_model_card(tmp_path)
+    write_model_card(tmp_path, runs.read_metrics(tmp_path), runs.read_facts(tmp_path))
     data = ModelCard.load(tmp_path / "model/README.md").data
     assert data.base_model == base and data.datasets == datasets
     assert {result.dataset_type for result in data.eval_results} == {datasets[0] if datasets else "local"}
     runs.add_facts(tmp_path, {"evaluations": {"test": {"rows": 2}}})  # of a file, whatever was trained on
-    write_model_card(tmp_path)
+    write_model_card(tmp_path, runs.read_metrics(tmp_path), runs.read_facts(tmp_path))
     data = ModelCard.load(tmp_path / "model/README.md").data
     assert [(result.dataset_type, result.metric_value) for result in data.eval_results] == [("local", 0.25)]

@@ -11,6 +11,8 @@ import yaml
 from conftest import review, write_csv
 from huggingface_hub import ModelCard
 
+from lit_ft import runs
+
 RUN = Path("runs/small/version_0")
 NASTY = '<script>alert(1)</script> & "quoted" <img src=x onerror=alert(2)> {{ 7 * 7 }} $x^2$ | a_b*c'
 
@@ -279,7 +281,7 @@ def test_names_of_files_and_folders_are_data(lit_ft, fit_args, work, encoder):
     facts = json.loads((RUN / "report.json").read_text())
     facts["command"] += "\n```\n<script>alert(4)</script>"  # a name may hold line breaks
     (RUN / "report.json").write_text(json.dumps(facts))
-    write_model_card(RUN)
+    write_model_card(RUN, runs.read_metrics(RUN), runs.read_facts(RUN))
     shown, _, command = (RUN / "model/README.md").read_text().partition("```bash\n")
     assert "<img" not in shown and "&#60;img" in shown
     assert command.splitlines()[1] == "```" and "<" not in command.partition("\n```\n")[2]
