@@ -1,4 +1,4 @@
-"""What `fit`, `validate` and `test` leave in the run folder, and say at the end."""
+"""What `fit`, `validate` and `test` write into the run folder, and print at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,15 @@ def leave_results(
     provenance: dict[str, Any],
     seconds: float,
 ) -> None:
-    """Write `metrics.json`, `loss.png`, `model/` and `report.html` of a fit, and say where they are.
+    """Write `metrics.json`, `loss.png`, `model/` and `report.html` of a fit, and print where they are.
 
     Args:
-        tracking: Of the fit.
-        trainer: Which has ended.
-        model: Its weights are the last step's.
-        datamodule: With the splits that were read.
+        tracking: The callbacks of the fit.
+        trainer: The finished trainer.
+        model: The model, with the weights of the last step.
+        datamodule: The splits.
         provenance: From `machine.provenance`.
-        seconds: The whole command took so far.
+        seconds: The time since the command started.
     """
     run = tracking.run
     assert model.net is not None and datamodule.labels is not None
@@ -109,7 +109,7 @@ def _test_step(run: Path) -> int | None:
 
 
 def _keep_test(run: Path, facts: dict[str, Any]) -> None:
-    """Take a test over that was made before the fit went on, where it is of the very same weights."""
+    """Keep the test made before the fit was resumed, if it measured these same weights."""
     if _test_step(run) != facts["step"]:
         return
     before = runs.read_facts(run)
@@ -127,21 +127,21 @@ def record_evaluation(
     checkpoint: Path,
     trained: dict[str, Any],
 ) -> None:
-    """Show what `validate` or `test` measured, and add it to the run that the checkpoint belongs to.
+    """Print what `validate` or `test` measured, and add it to the run of the checkpoint.
 
-    Card, report and `val/...`, `test/...` are of the weights in `model/`, read as they were trained; figures
-    of others are kept under tags of their own. TensorBoard gets the test's figures at the checkpoint's step;
-    the validation's it has from `fit`. The Trainer would log both at step 0, a second point in the validation
-    curves.
+    The card, the report and the tags `val/...` and `test/...` belong to the weights in `model/`, on texts
+    read as in training. Metrics of other weights or settings get tags of their own. TensorBoard gets the
+    test's metrics at the checkpoint's step; those of validation it has from `fit`. The Trainer would log both
+    at step 0, as a second point in the validation curves.
 
     Args:
-        run: Of the checkpoint, None where it lies elsewhere.
+        run: The run folder of the checkpoint, or None.
         prefix: `val` or `test`.
-        model: That was measured.
-        datamodule: With the split.
-        metrics: Tag -> figure, the confusion matrix and the step included.
-        checkpoint: Where the weights came from.
-        trained: The settings of the data that the checkpoint keeps.
+        model: The evaluated model.
+        datamodule: The evaluated split.
+        metrics: Tag -> value, including the confusion matrix and the step.
+        checkpoint: The checkpoint file.
+        trained: The `data` settings in the checkpoint.
     """
     assert datamodule.labels is not None
     print_table(prefix, metrics, str(checkpoint))
@@ -170,9 +170,9 @@ def record_evaluation(
         confusion = metrics.get("test/confusion_matrix")
         draw_evaluation(logger.experiment, prefix, outcomes, summary, confusion, names, step)
         logger.finalize("success")
-    if not facts:  # of a fit that was killed before its end
+    if not facts:  # the fit was killed, or still runs
         return
-    with unusable(f"{run / runs.FACTS}", "the figures are in metrics.json all the same"):
+    with unusable(f"{run / runs.FACTS}", "the figures are in metrics.json anyway"):
         now = corpus_facts({name: split}, datamodule.hparams, len(names))
         before = facts["splits"].get(name)
         if before and before["fingerprint"] != now[name]["fingerprint"]:
@@ -198,11 +198,11 @@ def _not_of_the_model(
     datamodule: YelpDataModule,
     trained: dict[str, Any],
 ) -> str | None:
-    """Why figures are not those of `model/`: other weights, or texts that were read otherwise."""
+    """Why metrics are not those of `model/`: other weights, or texts read with other settings; or None."""
     if facts and facts.get("step") != step:
         return f"model/, its card and the report are of step {facts.get('step')}, these of step {step}"
     kept = "best" if any((run / runs.CHECKPOINTS).glob("best*.ckpt")) else "last"
-    if not facts and not checkpoint.stem.startswith(kept):  # the fit has not come to its end
+    if not facts and not checkpoint.stem.startswith(kept):  # the fit is unfinished
         return f"the run's own figures are those of {kept}.ckpt"
     for key in READING:
         if datamodule.hparams[key] != trained[key]:
@@ -211,7 +211,7 @@ def _not_of_the_model(
 
 
 def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
-    """A summary whose entries carry their text, shortened, and their row in the source."""
+    """The summary with the text (shortened) and the source row of each entry."""
 
     def entry(found: dict[str, Any]) -> dict[str, Any]:
         row = split.texts[found["index"]]
@@ -221,8 +221,9 @@ def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
 
 
 def print_table(prefix: str, metrics: dict[str, Any], title: str) -> None:
-    """A line a figure."""
+    """Print one line per score."""
     say(f"\n{title}")
-    for score in console(CLASSIFIER):
-        if (tag := f"{prefix}/{score.name}") in metrics:
-            say(f"  {tag:<16} {metrics[tag]:.{score.digits}f}")
+    digits = {f"{prefix}/{score.name}": score.digits for score in console(CLASSIFIER)}
+    width = max(16, *map(len, digits))
+    for tag in (tag for tag in digits if tag in metrics):
+        say(f"  {tag:<{width}} {metrics[tag]:.{digits[tag]}f}")

@@ -1,4 +1,4 @@
-"""What a masked-LM run leaves in its folder, and says at the end."""
+"""What `sft` writes into the run folder, and prints at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,16 @@ def leave_results(
     provenance: dict[str, Any],
     seconds: float,
 ) -> None:
-    """Evaluate, then write `metrics.json`, `loss.png`, `model/`, `report.html`, and say what came out.
+    """Evaluate, write `metrics.json`, `loss.png`, `model/` and `report.html`, and print the results.
 
     Args:
-        trainer: Which has ended.
-        settings: Of the run.
+        trainer: The finished trainer.
+        settings: The settings of the run.
         folder: The run folder.
-        tokenizer: Saved with the model.
-        rows: That were trained and evaluated on.
+        tokenizer: The tokenizer, saved with the model.
+        rows: The rows that were trained and evaluated on.
         provenance: From `machine.provenance`.
-        seconds: The whole command took so far.
+        seconds: The time since the command started.
     """
     evaluated = [entry["step"] for entry in trainer.state.log_history if "val/loss" in entry]
     if trainer.state.global_step not in evaluated[-1:]:
@@ -90,9 +90,9 @@ def leave_results(
 
 
 def _step_of_weights(trainer: MaskedLMTrainer) -> int:
-    """The last step, or that of the best checkpoint where its weights were loaded at the end.
+    """The last step, or that of the best checkpoint if its weights were loaded at the end.
 
-    transformers 5.23 (trainer.py, _save_checkpoint) counts as best only a step that was evaluated and saved.
+    transformers 5.23 (trainer.py, _save_checkpoint): only a step that was evaluated and saved can be best.
     """
     best = trainer.state.best_model_checkpoint
     if trainer.args.load_best_model_at_end and best is not None:
@@ -107,6 +107,6 @@ def _print_results(metrics: dict[str, Any], folder: Path) -> None:
         was = "" if before is None else f"   (before: {before:.{score.digits}f})"
         say(f"  {tag:<20} {metrics[tag]:.{score.digits}f}{was}")
     speed = metrics.get("train/tokens_per_second")
-    median = f", {speed:,.0f} a second (median)" if speed is not None else ""
+    median = f", {speed:,.0f} per second (median)" if speed is not None else ""
     say(f"  tokens trained on    {metrics['train/tokens_seen']:,}{median}")
     say_where(folder)

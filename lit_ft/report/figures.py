@@ -1,6 +1,6 @@
-"""Leaf: every picture, once: for TensorBoard, for `report.html`, and `loss.png`.
+"""The pictures of TensorBoard and `report.html`, and `loss.png`. C classes.
 
-They are drawn small, 4 inches wide, with letters to match: TensorBoard shows them 330 pixels wide. C classes.
+They are 4 inches wide with letters to match, because TensorBoard shows them 330 pixels wide.
 """
 
 import io
@@ -17,16 +17,16 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lit_ft.report.analysis import calibration_of, per_class
 
-# A class name in a script that matplotlib's font lacks shows as boxes, in the pictures only.
+# Letters that matplotlib's font lacks show as boxes, in the pictures only.
 warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
-matplotlib.rcParams["text.parse_math"] = False  # '$' in a name is no formula
-matplotlib.rcParams["text.usetex"] = False  # nor is it one where a matplotlibrc of the user's asks for TeX
+matplotlib.rcParams["text.parse_math"] = False  # a '$' in a class name starts no formula
+matplotlib.rcParams["text.usetex"] = False  # even if the user's matplotlibrc asks for TeX
 
-MOST_MARKED = 30  # points of a curve that are marked one by one; more would be a caterpillar
-MOST_COUNTED = 12  # classes up to which a cell has room for its count
-MOST_NAMED = 30  # classes up to which an axis has room for their names
+MOST_MARKED = 30  # points of a curve that get a marker each; more would run together
+MOST_COUNTED = 12  # classes; beyond, a cell has no room for its count
+MOST_NAMED = 30  # class names that an axis has room for
 SIZE = (4.0, 3.3)  # inches
-DPI = 150  # twice what TensorBoard shows, so that it stays sharp when it is scaled
+DPI = 150  # twice what TensorBoard shows, so that enlarged pictures stay sharp
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#8a8f98"
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -47,14 +47,14 @@ def _axes() -> tuple[Figure, Any]:
 
 
 def _name_ticks(axis: Any, names: Sequence[str], **style: Any) -> None:
-    """Class names at an axis, where there is room."""
+    """Class names along an axis, or every n-th one if there are too many."""
     step = -(-len(names) // MOST_NAMED)
     shown = [name if len(name) <= 14 else name[:13] + "\u2026" for name in names][::step]
     axis.set_ticks(range(0, len(names), step), shown, **style)
 
 
 def confusion_matrix(evaluation: Evaluation) -> Figure | None:
-    """Shares of each true class, with the counts in the cells; None if there are too many classes."""
+    """The share of each true class, with counts in the cells; None if there are too many classes."""
     names, counts = evaluation["names"], evaluation["confusion"]
     if counts is None:
         return None
@@ -149,11 +149,11 @@ EVALUATION = (
 
 
 def token_lengths(histogram: dict[str, list[float]], max_tokens: int) -> Figure:
-    """How long the texts are, and where they are cut.
+    """The lengths of the texts, and where they are cut.
 
     Args:
         histogram: `edges` (K + 1,) in tokens and `counts` (K,).
-        max_tokens: The cut.
+        max_tokens: Longer texts are cut to this length.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
@@ -169,7 +169,7 @@ def token_lengths(histogram: dict[str, list[float]], max_tokens: int) -> Figure:
 def curves(
     lines: dict[str, Sequence[tuple[float, float]]], title: str, ylabel: str, xlabel: str = "step"
 ) -> Figure:
-    """Label -> points (x, y), in one picture."""
+    """Lines in one picture, given as label -> points (x, y)."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
         for (label, points), style, colour in zip(
@@ -185,9 +185,10 @@ def curves(
 
 
 def as_svg(figure: Figure) -> bytes:
-    """The figure as SVG with its letters as outlines: it looks the same everywhere, and sharp on paper."""
+    """The figure as SVG with letters as outlines: it looks the same everywhere, and prints sharp."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "lit_ft"}):  # same figure, same bytes
+    # With a fixed salt the same figure gives the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "lit_ft"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
@@ -199,7 +200,7 @@ def draw_losses(
 
     Args:
         path: A .png file.
-        train: Points with `epoch`, which may be a fraction, and `loss`.
+        train: Points with `epoch` (may be a fraction) and `loss`.
         validation: Points with `epoch` and `val/loss`.
     """
     figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")

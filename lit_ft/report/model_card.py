@@ -1,4 +1,4 @@
-"""`model/README.md`: the facts of a run as a model card in the Hub's format."""
+"""`model/README.md`: the model card, in the Hub's format."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from lit_ft.report.tables import cell, class_rows, duration, number, table
 def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write the card beside the exported weights, from what is in `metrics.json` and `report.json`."""
     masked = facts["kind"] == "masked_lm"
-    # A run that went on after its test has figures of that test, but nothing was tested of its new weights.
+    # A run that was resumed after its test may keep that test's figures, but its new weights are untested.
     prefixes = [p for p in SPLITS if f"{p}/loss" in metrics and (masked or p in facts["evaluations"])]
     main = next(iter(prefixes), None)
     if masked:
@@ -49,7 +49,7 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
         else result,
         corpus=_corpus(facts),
         training=_training(metrics, facts),
-        command=facts["command"].replace("\n", " "),  # a line of its own could end the code block
+        command=facts["command"].replace("\n", " "),  # a line break could end the code block
         versions=", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     )
     runs.write(run / runs.MODEL / "README.md", card)
@@ -66,7 +66,7 @@ def _use(masked: bool) -> str:
 
 def _advice(facts: dict[str, Any]) -> str:
     lines = [f"Texts are cut to {facts['max_tokens']} tokens ({facts['truncation']})."]
-    if facts["temperature"] is not None:  # that of `config.json`, whatever was measured since
+    if facts["temperature"] is not None:  # of `config.json`, not of a later evaluation
         lines.append(
             f"For calibrated probabilities divide the logits by {facts['temperature']:.3f} "
             "(`calibration_temperature` in `config.json`)."
@@ -103,7 +103,7 @@ def _metadata(run: Path, metrics: dict[str, Any], facts: dict[str, Any], main: s
 
 
 def _hub_dataset(facts: dict[str, Any], split: str) -> str | None:
-    """The dataset on the Hub that a split came from; what was held out came from where the rest did."""
+    """The Hub dataset that a split came from; held-out rows came from that of the training split."""
     found = facts["splits"][split]
     if not found["from_hub"]:
         return None

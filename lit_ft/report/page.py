@@ -1,4 +1,4 @@
-"""`report.html` from the files of a run, through the templates, with every foreign text escaped."""
+"""`report.html`: the templates filled from a run's files, with every text that is not ours escaped."""
 
 import base64
 import logging
@@ -21,7 +21,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of the package with these values; escaped where the template is HTML."""
+    """Fill a template of the package; values are escaped in HTML templates."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: name is None or ".html" in name,
@@ -33,25 +33,25 @@ def render(template: str, **values: Any) -> str:
 
 
 def picture(svg: bytes) -> str:
-    """An SVG as the address of an <img>: no script in it could run there."""
+    """An SVG as the address of an <img>, where no script in it can run."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"
 
 
-MOST_LISTED = 200  # classes that get a line of figures
-MOST_POINTS = 400  # of a curve: more than the picture has room for
+MOST_LISTED = 200  # classes that get a row of the table
+MOST_POINTS = 400  # of a curve; the picture has no room for more
 
 
 def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metrics and facts of a finished run.
 
     Raises:
-        UserError: The folder holds no run, or one that has not ended.
+        UserError: The folder holds no run, or an unfinished one.
     """
     metrics, facts = runs.read_metrics(run), runs.read_facts(run)
     if metrics and not facts:
         raise UserError(
-            f"the fit of {run} has not come to its end: go on with --ckpt_path last; {runs.METRICS} has what "
-            "was measured"
+            f"the fit of {run} is unfinished: resume with the same command and --ckpt_path last; "
+            f"{runs.METRICS} has its figures so far"
         )
     if not metrics or "kind" not in facts:
         raise UserError(
@@ -62,7 +62,7 @@ def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def write_report(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> Path:
-    """Write a run's `report.html` from what is in its `metrics.json` and `report.json`; returns its path."""
+    """Write a run's `report.html` from the contents of `metrics.json` and `report.json`; returns its path."""
     config = run / runs.CONFIG
     common = {
         "run": f"{run.absolute().parent.name}/{run.name}",
@@ -87,7 +87,7 @@ def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[s
             evaluation = dict(facts["evaluations"][prefix])
             classes = per_class(evaluation["class_counts"])
             order = list(range(len(names)))
-            if len(names) > MOST_LISTED:  # those that are worst, as of the texts
+            if len(names) > MOST_LISTED:  # the worst ones
                 order = sorted(order, key=lambda c: classes[c]["f1"])[:MOST_LISTED]
             evaluation["classes"] = [(names[c], classes[c]) for c in order]
             evaluation["confusion"] = metrics.get(f"{prefix}/confusion_matrix")
@@ -112,15 +112,15 @@ def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[s
 
 
 def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Tag -> points (step, value), as TensorBoard shows them: without what a resume has hidden."""
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every point that a resume hides
+    """Tag -> points (step, value), without the points that a resume purged."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every purged point
     keep_no = dict.fromkeys(("images", "audio", "histograms", "compressedHistograms"), 1)
     events = EventAccumulator(str(run), size_guidance={**keep_no, "tensors": 1, "scalars": 0}).Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def draw_curves(found: dict[str, list[tuple[int, float]]]) -> list[tuple[str, str]]:
-    """Heading and picture of each of `CURVES` that has points."""
+    """The heading and picture of each of `CURVES` that has points."""
     drawn = []
     for curve in CURVES:
         lines = {label: _thin(found[tag]) for label, tag in curve.lines.items() if found.get(tag)}
@@ -131,7 +131,7 @@ def draw_curves(found: dict[str, list[tuple[int, float]]]) -> list[tuple[str, st
 
 
 def _thin(points: Sequence[tuple[int, float]]) -> Sequence[tuple[float, float]]:
-    """At most MOST_POINTS: means of equal stretches, so that a curve's noise does not alias."""
+    """At most MOST_POINTS points: means of equal parts, so that a curve's noise does not alias."""
     if len(points) <= MOST_POINTS:
         return points
     parts = np.array_split(np.asarray(points, dtype=np.float64), MOST_POINTS)

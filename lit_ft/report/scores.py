@@ -52,7 +52,7 @@ CLASSIFIER = (
     Score("ece", "calibration error", f"expected, {CALIBRATION_BINS} bins",
           higher_is_better=False, console=2),
     Score("ece_calibrated", "after temperature scaling", higher_is_better=False),
-    Score("temperature", "temperature", "above 1: the model is too sure", compared=("val",)),
+    Score("temperature", "temperature", "above 1: the model is overconfident", compared=("val",)),
 )  # fmt: skip
 
 MASKED_LM = (
@@ -123,9 +123,9 @@ CURVES = (
     Curve("Optimizer", "learning rate", {"learning rate": "train/learning_rate"}, "Learning rate"),
     Curve("Optimizer", "gradient norm, before clipping", {"gradient norm": "train/grad_norm"},
           "Gradient norm, before clipping"),
-    Curve("Throughput", "real tokens a second", {"tokens a second": "train/tokens_per_second"},
-          "Real tokens a second"),
-    Curve("Throughput", "samples a second", {"samples a second": "train/samples_per_second"}),
+    Curve("Throughput", "real tokens per second", {"tokens per second": "train/tokens_per_second"},
+          "Real tokens per second"),
+    Curve("Throughput", "samples per second", {"samples per second": "train/samples_per_second"}),
     Curve("Throughput", "share of computed tokens that are real", {"real": "train/real_share"}),
     Curve("Memory", "peak, in GB", {"peak": "train/peak_memory_gb"}),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What `fit` and `sft` write to TensorBoard in the same way: the layout, the settings, the event files."""
+"""What `fit` and `sft` both write to TensorBoard: layout, settings, command; and the order of event files."""
 
 import time
 from collections.abc import Sequence
@@ -63,11 +63,11 @@ def _plain(value: Any) -> bool | int | float | str:
 
 
 def wait_for_turn(folder: Path) -> None:
-    """Wait, for a second at most, until a new event file will be read after those that are there.
+    """Wait, for a second at most, until a new event file sorts after the existing ones.
 
-    TensorBoard reads a folder's files in the order of their names: first the second of their start, then the
-    host, the process and a count, all as text (`tensorboard.summary.writer.event_file_writer`). Of two that
-    began within one second the file of the resumed run may come first; what it should hide would be shown.
+    TensorBoard reads the files of a folder in the order of their names: the second in which they were opened,
+    then host, process and a count, all as text (`tensorboard.summary.writer.event_file_writer`). If two were
+    opened within one second, that of the resumed run may sort first, and would not purge the older points.
     """
     now = time.time()
     if list(folder.glob(f"events.out.tfevents.{int(now):010d}.*")):

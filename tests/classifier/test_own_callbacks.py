@@ -213,7 +213,7 @@ def test_an_error_of_lightning_s_callback(lit_ft, fit_args):
 
 def test_weights_that_join_later_have_no_schedule(lit_ft, fit_args):
     line = one_line(lit_ft("fit", *fit_args, given({"class": f"{__name__}.Unfreezes"})))
-    assert "gave the optimizer more weights in the middle of a run" in line
+    assert "added weights to the optimizer in the middle of a run" in line
 
 
 def test_a_figure_of_the_user_s_own(lit_ft, fit_args):
