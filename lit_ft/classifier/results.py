@@ -146,14 +146,14 @@ def record_evaluation(
     assert datamodule.labels is not None
     print_table(prefix, metrics, str(checkpoint))
     if run is None:
-        say("the checkpoint is in no run folder: metrics.json not written")
+        say("the checkpoint is not in a run folder, so metrics.json was not written")
         return
     facts, outcomes = runs.read_facts(run), model.outcomes[prefix]
     metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels)}
     if why := _not_of_the_model(run, facts, metrics[f"{prefix}/step"], checkpoint, datamodule, trained):
         stem = checkpoint.stem
         runs.add_metrics(run, {f"{stem}/{tag}": value for tag, value in metrics.items()})
-        say(f"metrics: {run / runs.METRICS}, under {stem}/{prefix}/..., as {why}")
+        say(f"metrics: {run / runs.METRICS}, under {stem}/{prefix}/..., because {why}")
         return
     whole = runs.add_metrics(run, metrics)
     names = datamodule.labels.names
@@ -176,7 +176,7 @@ def record_evaluation(
         now = corpus_facts({name: split}, datamodule.hparams, len(names))
         before = facts["splits"].get(name)
         if before and before["fingerprint"] != now[name]["fingerprint"]:
-            say(f"{prefix}/... was of {_named(before)}, and is now of {_named(now[name])}")
+            say(f"{prefix}/... was measured on {_named(before)}, now on {_named(now[name])}")
         facts["evaluations"][prefix] = with_texts(summary, split)
         facts["splits"] |= now
         facts = runs.add_facts(run, facts)

@@ -61,10 +61,8 @@ def test_figures_of_other_weights_are_kept_apart(lit_ft, fit_args, work):
     for command, prefix in (("test", "test"), ("validate", "val")):
         code, out, err = lit_ft(command, *fit_args, "--ckpt_path", "last")
         assert code == 0, err
-        assert (
-            f"under last/{prefix}/..., as model/, its card and the report are of step 5, these of step 20"
-            in out
-        )
+        why = "because model/, its card and the report are of step 5, these of step 20"
+        assert f"under last/{prefix}/..., {why}" in out
         assert metrics()[f"last/{prefix}/step"] == 20 and f"last/{prefix}/accuracy" in metrics()
     assert {tag: metrics()[tag] for tag in fitted} == fitted and not under("test/")
     code, out, _ = lit_ft("test", *fit_args, "--data.max_tokens", "12")
@@ -76,7 +74,7 @@ def test_figures_of_other_weights_are_kept_apart(lit_ft, fit_args, work):
     write_csv(work / "other.csv", [(i % 5 + 1, review(i % 5 + 1, i)) for i in range(20)])
     _, out, _ = lit_ft("test", *fit_args, "--data.test_path", "other.csv")
     assert re.search(
-        r"test/\.\.\. was of test.csv \(30 texts, .*\), and is now of other.csv \(20 texts, ", out
+        r"test/\.\.\. was measured on test.csv \(30 texts, .*\), now on other.csv \(20 texts, ", out
     )
     assert metrics()["test/rows"] == 20
     assert "on 20 texts (other.csv) in 5 classes" in (RUN / "report.html").read_text()
