@@ -121,9 +121,13 @@ def read_metrics(run: Path) -> dict[str, Any]:
 
 def add_metrics(
     run: Path, metrics: dict[str, Any], without: Callable[[str], bool] = lambda tag: False
-) -> None:
-    """Merge values into the run's `metrics.json`, without the old tags that `without` names."""
-    _merge(run / METRICS, metrics, without)
+) -> dict[str, Any]:
+    """Merge values into the run's `metrics.json`, without the old tags that `without` names.
+
+    Returns:
+        What the file holds now.
+    """
+    return _merge(run / METRICS, metrics, without)
 
 
 def read_facts(run: Path) -> dict[str, Any]:
@@ -131,9 +135,9 @@ def read_facts(run: Path) -> dict[str, Any]:
     return _read(run / FACTS)
 
 
-def add_facts(run: Path, facts: dict[str, Any]) -> None:
-    """Merge into the run's `report.json`: what a report shows in addition to the metrics."""
-    _merge(run / FACTS, facts)
+def add_facts(run: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Merge into the run's `report.json` what a report shows beside the metrics; returns the whole."""
+    return _merge(run / FACTS, facts)
 
 
 def write(path: Path, text: str) -> None:
@@ -168,13 +172,16 @@ def _read(path: Path) -> dict[str, Any]:
         return values
 
 
-def _merge(path: Path, values: dict[str, Any], without: Callable[[str], bool] = lambda tag: False) -> None:
+def _merge(
+    path: Path, values: dict[str, Any], without: Callable[[str], bool] = lambda tag: False
+) -> dict[str, Any]:
     kept = {tag: value for tag, value in _read(path).items() if not without(tag)}
-    merged = dict(sorted({**kept, **values}.items()))
+    merged: dict[str, Any] = _sound(dict(sorted({**kept, **values}.items())))
     # A list of plain values is one line, a matrix one line per row. Only a list begins with `[` and a line
     # break: in a string the break would be escaped.
-    text = re.sub(r"\[\n[^][{}]*\]", _in_one_line, json.dumps(_sound(merged), indent=2))
+    text = re.sub(r"\[\n[^][{}]*\]", _in_one_line, json.dumps(merged, indent=2))
     write(path, text + "\n")
+    return merged
 
 
 def _in_one_line(found: re.Match[str]) -> str:

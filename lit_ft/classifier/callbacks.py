@@ -13,7 +13,7 @@ from lit_ft.classifier.nonfinite import FiniteSteps
 from lit_ft.classifier.stopping import Preemption
 from lit_ft.classifier.tracking import LossHistory, Throughput
 from lit_ft.errors import UserError
-from lit_ft.report.scores import HIGHER_IS_BETTER, ORDERED, SCALARS
+from lit_ft.report.scores import CLASSIFIER, console
 from lit_ft.settings.flags import NonFinitePolicy
 
 
@@ -42,14 +42,14 @@ class Tracking:
         callbacks: Sequence[Callback] = (),
         checkpoint: dict[str, Any] | None = None,
     ) -> None:
-        known = [f"val/{name}" for name in SCALARS if ordered or name not in ORDERED]
+        scores = {f"val/{score.name}": score for score in console(CLASSIFIER)}
+        known = [tag for tag, score in scores.items() if ordered or not score.ordered]
         if monitor not in known:
-            unordered = monitor.removeprefix("val/") in ORDERED
-            why = ", which needs labels that are whole numbers; these are names" if unordered else ""
+            why = ", which needs labels that are whole numbers; these are names" if monitor in scores else ""
             raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}{why}")
         self.run = run
         self.monitor = monitor
-        mode = "max" if monitor.removeprefix("val/") in HIGHER_IS_BETTER else "min"
+        mode = "max" if scores[monitor].higher_is_better else "min"
         folder = run / runs.CHECKPOINTS
         self.finite = FiniteSteps(on_nonfinite)
         self.history = LossHistory()

@@ -1,4 +1,4 @@
-"""What a fit shows in TensorBoard beyond its curves: pictures, mistakes, corpus, settings.
+"""What `fit` shows in TensorBoard besides its curves: pictures, mistakes, corpus, settings.
 
 N rows of the validation split, C classes.
 """
@@ -18,9 +18,10 @@ from lit_ft.errors import shorten
 from lit_ft.launcher import global_rank
 from lit_ft.machine import hardware, library_versions
 from lit_ft.report import figures
-from lit_ft.report.analysis import MOST_IN_MATRIX, calibration_of, per_class, softmax, summarise
-from lit_ft.report.tables import corpus_table, table
-from lit_ft.report.tensorboard import CLASSIFIER_LAYOUT, flat, write_hparams
+from lit_ft.report.analysis import MOST_IN_MATRIX, softmax, summarise
+from lit_ft.report.scores import CLASSIFIER
+from lit_ft.report.tables import corpus_table, flat, table
+from lit_ft.report.tensorboard import begin, command_text
 
 HPARAMS = (
     "model.pretrained model.learning_rate model.weight_decay model.warmup_share model.hidden_dropout "
@@ -28,29 +29,29 @@ HPARAMS = (
     "data.batch_size data.token_budget data.group_by_length trainer.max_epochs trainer.max_steps "
     "trainer.precision trainer.accumulate_grad_batches trainer.gradient_clip_val seed_everything"
 ).split()
-BEST = ("accuracy", "macro_f1", "loss")
+BEST = [score.name for score in CLASSIFIER if score.hparams]
 FINAL = [f"{prefix}/{name}" for prefix in ("best", "test") for name in BEST]
 MOST_CURVES = 20  # classes that get a PR curve
 
 
 def writer_of(trainer: Any) -> SummaryWriter | None:
-    """The open TensorBoard file of a run; None on other processes, or where the user has other loggers."""
+    """The run's open TensorBoard file; None on processes other than 0, or if the user set other loggers."""
     found = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
     return found[0].experiment if found and global_rank() == 0 else None
 
 
 class Dashboard(Callback):
-    """Draws each validation, and keeps what the report will say of the best and of the newest one.
+    """Draws each validation, and keeps the summaries of the best and the newest one for the report.
 
     Args:
-        settings: The run's, as plain nested values.
-        command: The command line that was given.
-        history: The metrics of each validation, to know the best.
-        best_is_high: Whether the monitored figure is better the higher it is.
-        monitor: The validation figure that chooses the best checkpoint.
+        settings: The settings of the run, as plain nested values.
+        command: The command line.
+        history: The metrics of each validation.
+        monitor: The validation metric that chooses the best checkpoint.
+        best_is_high: Whether a higher value of it is better.
 
     Attributes:
-        summaries: Step -> `analysis.summarise` of the validation at that step, and its `confusion` matrix.
+        summaries: Step -> `analysis.summarise` of that validation, with its `confusion` matrix.
     """
 
     def __init__(
@@ -64,26 +65,23 @@ class Dashboard(Callback):
         self.summaries: dict[int, dict[str, Any]] = {}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Arrange the page and write what is known before the first step."""
+        """Lay out the page, and write what is known before the first step."""
         if (writer := writer_of(trainer)) is None:
             return
-        writer.add_custom_scalars(CLASSIFIER_LAYOUT)
         weights = {"model.class_weights": self.settings["model"]["class_weights"]}  # by name: a mapping
-        write_hparams(writer, flat(self.settings) | weights, HPARAMS, FINAL)
-        step = trainer.global_step
         on = hardware(trainer.strategy.root_device.type, trainer.world_size)
-        facts = [("command", self.command), ("hardware", on), *library_versions().items()]
-        writer.add_text("run/command_and_versions", table(("what", "value"), facts), step)
-        datamodule = trainer.datamodule
+        step, datamodule = trainer.global_step, trainer.datamodule
         names = datamodule.labels.names
         corpus = corpus_facts(datamodule.splits, datamodule.text_source, len(names))
-        writer.add_text("data/summary", corpus_table(corpus, names), step)
+        texts = command_text(self.command, on, library_versions())
+        texts["data/summary"] = corpus_table(corpus, names)
+        begin(writer, "classifier", flat(self.settings) | weights, HPARAMS, FINAL, texts, step)
         if step == 0:
             drawn = figures.token_lengths(corpus["train"]["histogram"], datamodule.hparams["max_tokens"])
             writer.add_figure("data/token_lengths", drawn, 0)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Sum up the validation, and show it."""
+        """Summarise the validation, and draw it."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or "val" not in pl_module.outcomes:
             return
         outcomes: Outcomes = pl_module.outcomes["val"]
@@ -104,30 +102,30 @@ class Dashboard(Callback):
             writer.add_text("val/worst_mistakes", shown, trainer.global_step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Write the figures that the HPARAMS tab shows of the best checkpoint, before the file is closed."""
+        """Write the best checkpoint's metrics for the HPARAMS tab, before the file is closed."""
         best, writer = self._best(), writer_of(trainer)
         if best is not None and writer is not None:
             for name in BEST:
                 writer.add_scalar(f"best/{name}", best[f"val/{name}"], int(best["step"]))
 
     def _best(self) -> dict[str, float] | None:
-        """The validation whose checkpoint is `best`, of those so far."""
+        """The validation so far whose checkpoint is `best`."""
         points = [point for point in self.history.validation if self.monitor in point]
         sign = -1 if self.best_is_high else 1
-        # Of equals ModelCheckpoint keeps the first, and so does min().
+        # Among equal values ModelCheckpoint keeps the first, and so does min().
         return min(points, key=lambda point: sign * point[self.monitor], default=None)
 
     def _kept(self) -> dict[int, dict[str, Any]]:
-        """The summary of the best validation so far, where it is not the present one."""
+        """The summary of the best validation so far, unless that is the current one."""
         step = int(best["step"]) if (best := self._best()) else -1
         return {step: self.summaries[step]} if step in self.summaries else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Row numbers and probabilities of the summaries; no text of the corpus enters a checkpoint."""
+        """The summaries: row numbers and probabilities, but no texts."""
         return {"summaries": [[step, summary] for step, summary in self.summaries.items()]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` stood."""
+        """Restore the summaries."""
         self.summaries = {step: summary for step, summary in state_dict["summaries"]}
 
 
@@ -140,26 +138,25 @@ def draw_evaluation(
     names: Sequence[str],
     step: int,
 ) -> None:
-    """The pictures of one evaluation.
+    """Draw one evaluation.
 
     Args:
-        writer: Of the run folder.
+        writer: The run's event file.
         prefix: `val` or `test`.
-        outcomes: Of its rows.
-        summary: `analysis.summarise` of them.
-        counts: The confusion matrix, (C true, C predicted); None of so many classes that none is kept.
-        names: Display names of the classes, (C,).
-        step: Of the weights.
+        outcomes: The predictions.
+        summary: `analysis.summarise` of the outcomes.
+        counts: The confusion matrix, (C true, C predicted); None if there are too many classes.
+        names: The display names of the classes, (C,).
+        step: The step of the weights.
     """
-    writer.add_figure(f"{prefix}/reliability", figures.reliability_diagram(*calibration_of(summary)), step)
-    if counts is not None:
-        classes = per_class(summary["class_counts"])
-        writer.add_figure(f"{prefix}/confusion_matrix", figures.confusion_matrix(counts, names), step)
-        writer.add_figure(f"{prefix}/classes", figures.class_bars(classes, names), step)
-    else:
+    evaluation = {**summary, "confusion": counts, "names": names}
+    for chart in figures.EVALUATION:
+        if (drawn := chart.draw(evaluation)) is not None:
+            writer.add_figure(f"{prefix}/{chart.tag}", drawn, step)
+    if counts is None:
         rows = [(names[true], names[said], count) for true, said, count in summary["confusions"]]
         shown = table(("true", "predicted", "rows"), rows)
-        note = f"No picture of {len(names):,} classes (of up to {MOST_IN_MATRIX}): the most frequent mistakes"
+        note = f"No picture for {len(names):,} classes (at most {MOST_IN_MATRIX}). Most frequent mistakes:"
         writer.add_text(f"{prefix}/confusions", f"{note}\n\n{shown}", step)
     probabilities = softmax(outcomes.logits)
     for c, name in list(enumerate(names))[:MOST_CURVES]:
@@ -169,7 +166,7 @@ def draw_evaluation(
 def mistake_rows(
     entries: Sequence[dict[str, Any]], split: Split, names: Sequence[str], most: int
 ) -> list[tuple[str, str, str, float]]:
-    """Text, true and predicted class, and confidence of rows in a summary."""
+    """The text, true class, predicted class and confidence of each entry of a summary."""
     return [
         (
             shorten(split.texts[entry["index"]]["text"], most),

@@ -1,4 +1,4 @@
-"""The loss: class weights, and one mean over all processes. B rows a batch, C classes."""
+"""The loss: class weights, and one mean over all processes. B rows per batch, C classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -16,20 +16,20 @@ def weights_of(
     label_names: Sequence[str],
     class_counts: Sequence[int] | None,
 ) -> torch.Tensor:
-    """The weight of each class, (C,): 1 where nothing is set.
+    """The weight of each class, (C,); all 1 if nothing is set.
 
     Args:
         setting: `model.class_weights`.
-        label_names: Display names of the classes, (C,).
-        class_counts: Training rows of each class, (C,), for `balanced`.
+        label_names: The display names of the classes, (C,).
+        class_counts: The number of training rows of each class, (C,), for `balanced`.
 
     Raises:
-        UserError: For weights that are not one of 0 or more for each class, or that leave nothing to learn.
+        UserError: There is not one weight of 0 or more for each class, or nothing would be learned.
     """
     num_labels = len(label_names)
     if setting == "balanced":
         assert class_counts is not None
-        counts = np.maximum(class_counts, 1)  # a class without rows has no loss to weigh
+        counts = np.maximum(class_counts, 1)  # a class without rows has no loss to weight
         return torch.tensor(sum(class_counts) / (len(counts) * counts), dtype=torch.float32)
     if setting is None:
         return torch.ones(num_labels)
@@ -52,7 +52,7 @@ def weights_of(
 
 
 def _in_order(setting: Mapping[Any, float], label_names: Sequence[str]) -> list[float]:
-    """Weights by name in the order of the classes. YAML makes numbers of keys such as 1, and true of true."""
+    """Weights by name in the order of the classes. YAML reads a key such as 1 as a number, true as a bool."""
     by_name: dict[str, float] = {}
     places = {whole_number(name): name for name in label_names if whole_number(name) is not None}
     for key, weight in setting.items():
@@ -61,12 +61,12 @@ def _in_order(setting: Mapping[Any, float], label_names: Sequence[str]) -> list[
         if name not in label_names:
             quotes = "; write it in quotes" if not isinstance(key, str) else ""
             raise UserError(
-                f"expected model.class_weights of the classes {_listed(label_names)}, found one of {key!r}, "
+                f"expected model.class_weights of the classes {_listed(label_names)}, found {key!r}, "
                 f"which is none of them{quotes}"
             )
         if name in by_name:
             raise UserError(
-                f"expected one weight of each class in model.class_weights, found two of {name!r}"
+                f"expected one weight for each class in model.class_weights, found two for {name!r}"
             )
         by_name[name] = weight
     if missing := [name for name in label_names if name not in by_name]:
@@ -94,16 +94,16 @@ def cross_entropy(
 
     the weighted empirical risk (King and Zeng 2001, "Logistic Regression in Rare Events Data", on weighting)
     over smoothed labels (Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7). torch 2.13
-    (nn.CrossEntropyLoss) with both arguments weighs the smoothed part by each class's weight instead, so that
-    every row pulls towards the rarest class: with 3 % of it, balanced weights and eps = 0.1, all rows were
-    predicted to be of that class.
+    (nn.CrossEntropyLoss) with both arguments weights the smoothed part by each class's weight instead, so
+    every row pulls towards the rarest class: with a class of 3 % of the rows, balanced weights and eps = 0.1,
+    all rows were predicted to be of that class.
 
     Args:
         logits: (B, C).
         labels: (B,) int64.
-        weights: Of each class, (C,); None weighs all rows the same.
-        smoothing: eps, the share of a label's probability that all classes share.
-        reduction: `sum` leaves the division out, for who divides by more than this batch's weight.
+        weights: The weight of each class, (C,); None weights all rows the same.
+        smoothing: eps, the share of a label's probability that is spread over all classes.
+        reduction: `sum` skips the division, if the caller divides by something else than this batch's weight.
     """
     if weights is None:
         return F.cross_entropy(logits, labels, reduction=reduction, label_smoothing=smoothing)
@@ -125,25 +125,25 @@ def mean_over_processes(
 ) -> torch.Tensor:
     """The mean loss () of all processes' rows; its gradient is this process's part.
 
-    DDP takes the mean of the processes' gradients. One with fewer rows, or rows of lighter classes, would
-    count too much if it divided by its own weight: all divide by the mean weight of a process. Likewise
-    among batches of different sizes: row i's part of a step's gradient is w_i g_i / c, where c is what the
-    step divides by, the same in whichever batch it comes only if c is the same for all batches. With the
-    mean batch's weight for c the mean step is as large as ever.
+    DDP averages the gradients of the processes. If each divided by its own weight, a process with fewer rows,
+    or rows of lighter classes, would count too much: all divide by the mean weight of a process. The same
+    holds for batches of different sizes: every row counts the same only if all batches divide by one
+    constant. With the mean batch's weight as that constant, the mean step is as large as without it.
 
     Args:
         total: The sum of this process's losses, ().
-        labels: Of its rows, (B,) int64.
-        weights: Of each class, (C,), where the losses are weighted.
-        world_size: Number of processes.
-        step_weight: What every step divides by, over all processes; by default its own rows' weight.
+        labels: The labels of its rows, (B,) int64.
+        weights: The weight of each class, (C,); None if the losses are not weighted.
+        world_size: The number of processes.
+        step_weight: The constant that every step divides by, over all processes; None divides by the weight
+            of the step's own rows.
     """
-    total = total.float()  # bfloat16 knows no 301
+    total = total.float()  # bfloat16 cannot hold 301
     weight = total.new_full((), len(labels)) if weights is None else weights[labels].sum().float()
     sums = torch.stack([total.detach(), weight])
     if world_size > 1:
-        torch.distributed.all_reduce(sums)  # Lightning's `reduce` would wait for the device
-    own = sums[1] + (sums[1] == 0)  # where all rows are of classes of weight 0: a loss of 0, not 0 / 0
+        torch.distributed.all_reduce(sums)  # Lightning's `reduce` would synchronise with the device
+    own = sums[1] + (sums[1] == 0)  # only rows of weight 0: a loss of 0, not 0 / 0
     gradient_only = (total - total.detach()) * world_size / (step_weight or own)
-    # One value on all processes: what looks at it (is it a number?) then decides the same on all of them.
+    # The same value on all processes, so that a check for NaN decides the same on all of them.
     return sums[0] / own + gradient_only

@@ -1,4 +1,7 @@
-"""What a classifier is measured by: torchmetrics, streaming. B rows a batch, N rows of a split, C classes."""
+"""The metrics of a classifier, as streaming torchmetrics.
+
+B rows per batch, N rows of a split, C classes. Every metric has a row in `report/scores.py`.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +28,13 @@ from lit_ft.report.analysis import (
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What the model said of every row of a split, in the order of `index`.
+    """What the model predicted for each row of a split, in the order of `index`.
 
     Attributes:
         logits: (N, C) float32.
         labels: (N,) int64.
         predicted: The likeliest class, (N,) int64.
-        index: The rows' places in their table, (N,) int64.
+        index: The position of each row in its table, (N,) int64.
     """
 
     logits: np.ndarray
@@ -41,10 +44,10 @@ class Outcomes:
 
 
 class KeptOutcomes(Metric):
-    """Keeps C floats and two numbers a row, over all processes: no text, nothing of a token."""
+    """Keeps C floats and two integers per row, over all processes; no texts and no token-level outputs."""
 
     full_state_update = False
-    logits: Any  # lists of tensors; one tensor each after a gathering
+    logits: Any  # lists of tensors; a tensor each after they were gathered
     labels: Any
     index: Any
 
@@ -54,25 +57,25 @@ class KeptOutcomes(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
-        """Take up a batch: (B, C), (B,) int64, (B,) int64."""
+        """Add a batch: (B, C), (B,) int64, (B,) int64."""
         self.logits.append(logits.detach().float())
         self.labels.append(labels)
         self.index.append(index)
 
     def compute(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits (N, C), labels (N,) and index (N,), in the order of the rows, whatever the batches were."""
+        """Logits (N, C), labels (N,) and index (N,) in the order of the rows, not of the batches."""
         logits, labels, index = (
-            torch.cat(values) if isinstance(values, list) else values  # a gathering makes tensors of them
+            torch.cat(values) if isinstance(values, list) else values  # tensors once they were gathered
             for values in (self.logits, self.labels, self.index)
         )
         order = index.argsort(stable=True)
         return logits[order], labels[order], index[order]
 
     def outcomes(self) -> Outcomes:
-        """The same as arrays; of a single row torchmetrics takes the dimensions away."""
+        """The same as arrays. Of a single row torchmetrics squeezes the dimensions away."""
         logits, labels, index = (values.cpu() for values in self.compute())
         logits = logits.reshape(index.numel(), -1)
-        predicted = logits.softmax(-1).argmax(-1)  # of probabilities that are equal the first, as the metrics
+        predicted = logits.softmax(-1).argmax(-1)  # the first of equal ones, as the metrics do
         return Outcomes(
             logits.numpy(), labels.reshape(-1).numpy(), predicted.numpy(), index.reshape(-1).numpy()
         )
@@ -82,7 +85,7 @@ class StarsError(MeanAbsoluteError):
     """Mean absolute distance, in classes, between the likeliest class and the label."""
 
     def update(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take up probabilities (B, C) float and labels (B,) int64."""
+        """Add probabilities (B, C) float and labels (B,) int64."""
         super().update(probabilities.argmax(-1).float(), labels.float())
 
 
@@ -91,8 +94,8 @@ class ClassifierMetrics(torch.nn.Module):
 
     Args:
         num_labels: C.
-        prefix: Tags start with it: `val/` gives `val/accuracy`.
-        ordered: Whether the classes have an order, as whole numbers have: else there is none of `ORDERED`.
+        prefix: The start of the tags: `val/` gives `val/accuracy`.
+        ordered: Whether the classes have an order, as whole numbers do; if not, there is no MAE or kappa.
     """
 
     def __init__(self, num_labels: int, prefix: str, ordered: bool = True) -> None:
@@ -116,7 +119,7 @@ class ClassifierMetrics(torch.nn.Module):
     def update(
         self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, index: torch.Tensor
     ) -> None:
-        """Take up a batch: its mean loss (), logits (B, C), labels and places in the table (B,) int64."""
+        """Add a batch: its mean loss (), logits (B, C), labels and positions in the table (B,) int64."""
         probabilities = logits.float().softmax(-1)
         self.loss.update(loss, weight=len(labels))
         self.scores.update(probabilities, labels)
@@ -125,14 +128,14 @@ class ClassifierMetrics(torch.nn.Module):
     def compute(
         self, temperature: float | None = None
     ) -> tuple[dict[str, Any], list[list[int]] | None, Outcomes, float]:
-        """What was taken up, over all processes.
+        """The metrics of all batches so far, over all processes.
 
         Args:
-            temperature: To calibrate with; None fits it on these rows, which are validation's.
+            temperature: The temperature to calibrate with; None fits it on these rows (of validation).
 
         Returns:
-            The scalars under their tags, the confusion matrix (C true, C predicted; None of many
-            classes), the outcomes, and the temperature.
+            The scalars under their tags, the confusion matrix (C true, C predicted; None if there are too
+            many classes), the outcomes and the temperature.
         """
         outcomes = self.outcomes.outcomes()
         if temperature is None:
@@ -149,7 +152,7 @@ class ClassifierMetrics(torch.nn.Module):
         return tags, matrix, outcomes, temperature
 
     def reset(self) -> None:
-        """Forget everything taken up."""
+        """Forget all batches."""
         self.loss.reset()
         self.scores.reset()
         self.outcomes.reset()

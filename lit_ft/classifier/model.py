@@ -1,6 +1,6 @@
-"""`BertClassifier`: an encoder with a classifier head; one shared step, metrics, AdamW with linear decay.
+"""`BertClassifier`: an encoder with a classifier head, its steps and metrics, AdamW with linear decay.
 
-B rows a batch, T tokens after padding, C classes.
+B rows per batch, T tokens after padding, C classes.
 """
 
 import copy
@@ -33,7 +33,7 @@ from lit_ft.speed.first_token import compute_first_token_only
 from lit_ft.speed.unpadded import ALIGNED, Logits, compiled_logits
 
 Batch = dict[str, torch.Tensor]
-ADAMW_EPS, FLOAT16_EPS = 1e-8, 1e-4  # torch's own; one that float16 can hold
+ADAMW_EPS, FLOAT16_EPS = 1e-8, 1e-4  # torch's default; one that float16 can hold
 
 
 class BertClassifier(LightningModule):
@@ -83,12 +83,12 @@ class BertClassifier(LightningModule):
         self.pretrained: Pretrained | None = None  # the encoder to start from, once it was looked up
         self.net: PreTrainedModel | None = None
         self.confusion: dict[str, list[list[int]] | None] = {}
-        self.outcomes: dict[str, Outcomes] = {}  # of the newest evaluation: "val", "test"
+        self.outcomes: dict[str, Outcomes] = {}  # "val", "test" -> the newest evaluation
         self.calibrate = False  # whether predict_step divides the logits by the temperature
         self._logits_to_train: Logits = self._logits
-        self.step_tokens: int | None = None  # that each training step computes, where padding does not decide
-        self.step_weight: float | None = None  # what each step's loss is divided by; None: its own rows
-        self.from_hub = False  # whether the encoder came from the Hub: a folder may be called the same
+        self.step_tokens: int | None = None  # computed per training step, if padding does not decide it
+        self.step_weight: float | None = None  # the loss of each step is divided by it; None: by its own rows
+        self.from_hub = False  # whether the encoder came from the Hub: a folder may have the same name
         self.temperature: float | None = None  # fitted at each validation, kept in the checkpoint
 
     # ---- building ------------------------------------------------------------------------------
@@ -120,10 +120,10 @@ class BertClassifier(LightningModule):
         """Load the encoder under a new head.
 
         Args:
-            label_names: Display names, lowest label first, (C,).
-            class_counts: Training rows of each class, (C,), for `class_weights: balanced`.
-            ordered: Whether the labels have an order, as whole numbers have.
-            tokenizer: Whose padding token the batches hold.
+            label_names: The display names, lowest label first, (C,).
+            class_counts: The number of training rows of each class, (C,), for `class_weights: balanced`.
+            ordered: Whether the labels have an order, as whole numbers do.
+            tokenizer: The tokenizer, whose padding token the batches contain.
         """
         h = self.hparams
         encoder = self.pretrained or self.start_from(
@@ -142,8 +142,8 @@ class BertClassifier(LightningModule):
         self.from_hub = needs_hub(h["pretrained"])
 
     def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, ordered: bool) -> None:
-        # from_pretrained returns a model in eval mode, and Lightning 2.6 leaves modes as they are: without
-        # this line a run would train with no dropout, and its resumption with it.
+        # from_pretrained returns a model in eval mode, and Lightning 2.6 does not change that: without this
+        # line a run would train without dropout, and a resumed run with it.
         self.net = net.train()
         attend_in_pieces(net)
         compute_first_token_only(net)
@@ -154,7 +154,7 @@ class BertClassifier(LightningModule):
         self.test_metrics = ClassifierMetrics(num_labels, "test/", ordered)
 
     def configure_model(self) -> None:
-        """Build from the trainer's data module, where nobody has built the model yet."""
+        """Build the model from the trainer's data module, unless it is built already."""
         if self.net is None and self._trainer is not None:
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             labels, counts = datamodule.labels, datamodule.class_counts()
@@ -163,7 +163,7 @@ class BertClassifier(LightningModule):
             try_classifier(self.net, datamodule, self.hparams["pretrained"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the encoder's config, so that the checkpoint alone is enough to build the model."""
+        """Add the encoder's config, so that the model can be built from the checkpoint alone."""
         assert self.net is not None
         checkpoint["num_training_steps"] = num_training_steps(self.trainer)
         checkpoint["temperature"] = self.temperature
@@ -206,7 +206,7 @@ class BertClassifier(LightningModule):
         return self(**inputs)
 
     def on_fit_start(self) -> None:
-        """Learn the weight of a mean batch, where batches differ in rows; prepare what the device decides."""
+        """Compute the weight of a mean batch, if batches differ in rows; prepare for the device."""
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         counts = self.class_weights.new_tensor(datamodule.class_counts())  # (C,)
         weights = self.class_weights if self.hparams["class_weights"] else torch.ones_like(counts)
@@ -232,13 +232,13 @@ class BertClassifier(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the learning rate that the coming step takes."""
-        # As a tensor on the CPU: Lightning would take a number to the GPU, and wait for it.
+        """Log the learning rate of the coming step."""
+        # A tensor on the CPU: Lightning would copy a number to the GPU, and wait for it.
         self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
 
     def _measure(self, batch: Batch, metrics: ClassifierMetrics) -> None:
-        # The plain cross-entropy: figures of runs with other weights or smoothing stay comparable, and a
-        # weighted mean of batches would depend on who is in a batch with whom.
+        # The plain cross-entropy, so that runs with other weights or smoothing stay comparable. A weighted
+        # mean of batches would depend on which rows share a batch.
         logits = self._logits(batch)
         loss = F.cross_entropy(logits.float(), batch["labels"])
         metrics.update(loss, logits, batch["labels"], batch["index"])
@@ -252,7 +252,7 @@ class BertClassifier(LightningModule):
         self._measure(batch, self.test_metrics)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics; what they are calibrated with is fitted while training only."""
+        """Log the validation metrics; the temperature is fitted during `fit` only."""
         fits = self.trainer.state.fn == "fit" or self.temperature is None
         self.temperature = self._log_metrics(self.val_metrics, None if fits else self.temperature)
 
@@ -279,17 +279,17 @@ class BertClassifier(LightningModule):
     # ---- optimizer -----------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW and a linear LambdaLR that moves with every optimizer step."""
+        """AdamW, and a linear LambdaLR that advances with every optimizer step."""
         h = self.hparams
         groups = parameter_groups(self, h["weight_decay"], h["decay_all"])
-        # The fused kernel would unscale float16's gradients itself, after they were clipped (lightning 2.6.6,
+        # The fused kernel would unscale float16 gradients itself, after they were clipped (lightning 2.6.6,
         # plugins/precision/amp.py, clip_gradients).
         precision = self.trainer.precision
         fused = precision != "16-mixed"
         # 1e-8 is 0 in float16, and so is the square of a gradient below 2e-4: 0 / 0.
         eps = FLOAT16_EPS if precision == "16-true" else ADAMW_EPS
         optimizer = torch.optim.AdamW(groups, lr=h["learning_rate"], eps=eps, fused=fused)
-        # The fused kernel's mark, for which Lightning refuses to clip, also under bf16-mixed, unscaled.
+        # Or Lightning would refuse to clip with the fused kernel, even in bf16-mixed, which scales nothing.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         total = num_training_steps(self.trainer)
         factor = linear_decay(total, min(int(total * h["warmup_share"]), max(total - 1, 0)))
@@ -297,21 +297,21 @@ class BertClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """The schedule's next step; it knows the weights that train from the first one."""
+        """Advance the schedule, which knows only the parameter groups of the first step."""
         if len(scheduler.optimizer.param_groups) != len(scheduler.base_lrs):
             raise UserError(
-                "trainer.callbacks: a callback gave the optimizer more weights in the middle of a run, "
-                "for which there is no schedule; have it freeze weights for the whole run, or none"
+                "trainer.callbacks: a callback added weights to the optimizer in the middle of a run, and "
+                "there is no schedule for them; let it freeze weights for the whole run, or none"
             )
         super().lr_scheduler_step(scheduler, metric)
 
 
 def compiled_steps(net: PreTrainedModel, datamodule: Any) -> tuple[Logits, int]:
-    """`compiled_logits` of a YelpDataModule's training batches, and the tokens that each step computes."""
+    """`compiled_logits` for the training batches of a YelpDataModule, and the tokens per step."""
     before, own, after = template_of(datamodule.tokenizer).types
     if any([*before, own, *after]) and "token_type_ids" in datamodule.tokenizer.model_input_names:
         raise UserError(
-            "model.compile expects token types of 0, found a tokenizer that gives others; "
+            "model.compile expects token types of 0, found a tokenizer that sets others; "
             "set --model.compile=false and --data.padding=longest"
         )
     most, rows = datamodule.unpadded_step()

@@ -1,4 +1,4 @@
-"""What AdamW decays, the learning rate as a function of the step, and how many steps a run has."""
+"""AdamW's parameter groups, the learning rate schedule, and the number of steps of a run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +11,16 @@ NORM_NAMES = ("norm", "layernorm", "layer_norm", "ln")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict]:
-    """Split the trainable parameters into those that weight decay shrinks and those that it leaves.
+    """Split the trainable parameters into those with weight decay and those without.
 
-    Biases and normalisation weights only shift and scale; decaying them pulls the network towards a
-    constant without making it simpler, so BERT's authors leave them out (Devlin et al. 2019, appendix
-    A.2 and the released optimization.py).
+    Biases and normalisation weights only shift and scale. Decaying them pulls the network towards a constant
+    without making it simpler, so BERT's authors exclude them (Devlin et al. 2019, appendix A.2 and the
+    released optimization.py).
 
     Args:
-        model: The network; its parameters keep the order of `model.parameters()` within each group.
-        weight_decay: The decoupled weight decay of AdamW.
-        decay_all: Decay every parameter, as `torch.optim.AdamW(model.parameters())` does.
+        model: The network. Within each group its parameters keep their order.
+        weight_decay: AdamW's decoupled weight decay.
+        decay_all: Whether to decay every parameter, as `torch.optim.AdamW(model.parameters())` does.
 
     Returns:
         Parameter groups for a torch optimizer.
@@ -39,16 +39,16 @@ def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> 
 
 
 def linear_decay(num_training_steps: int, num_warmup_steps: int) -> Callable[[int], float]:
-    """The factor on the learning rate: up from 0 during the warm-up, then down to 0 at the last step.
+    """The factor on the learning rate: it rises from 0 during warm-up, then falls to 0 at the last step.
 
-    Without a warm-up this is the course's `1 - step / num_training_steps`.
+    Without warm-up this is `1 - step / num_training_steps`.
 
     Args:
-        num_training_steps: Optimizer steps of the whole run.
-        num_warmup_steps: Optimizer steps of the warm-up, fewer than `num_training_steps`.
+        num_training_steps: The optimizer steps of the whole run.
+        num_warmup_steps: The optimizer steps of the warm-up, fewer than `num_training_steps`.
 
     Returns:
-        A function from the number of optimizer steps taken to a factor in [0, 1], for `LambdaLR`.
+        A function from the number of optimizer steps so far to a factor in [0, 1], for `LambdaLR`.
     """
     assert 0 <= num_warmup_steps < max(num_training_steps, 1)
 
@@ -61,15 +61,15 @@ def linear_decay(num_training_steps: int, num_warmup_steps: int) -> Callable[[in
 
 
 def num_training_steps(trainer: Any) -> int:
-    """Optimizer steps of the whole run, on each process.
+    """The optimizer steps of the whole run.
 
-    Not `trainer.estimated_stepping_batches`: that builds the train loader before a checkpoint's loop
-    state is read, and the place in the epoch is then never restored (Lightning 2.6.6, fit_loop.py,
-    setup_data returns early).
+    Not `trainer.estimated_stepping_batches`: it builds the train loader before a checkpoint's loop state is
+    read, so the position in the epoch is never restored (Lightning 2.6.6, fit_loop.py, setup_data returns
+    early).
     """
     check_end(trainer)
     batches = limited(trainer.datamodule.num_train_batches(), trainer.limit_train_batches)
-    steps_an_epoch = -(-batches // trainer.accumulate_grad_batches)  # an epoch's last step may be short
+    steps_an_epoch = -(-batches // trainer.accumulate_grad_batches)  # the last one may be short
     epochs, max_steps = trainer.max_epochs, trainer.max_steps
     if epochs in (None, -1):
         return max_steps
@@ -78,16 +78,16 @@ def num_training_steps(trainer: Any) -> int:
 
 
 def limited(batches: int, limit: int | float) -> int:
-    """The batches that a limit of the Trainer leaves: so many, or a share (Lightning, data_connector.py)."""
+    """The batches that a limit of the Trainer, a number or a share, leaves (Lightning, data_connector.py)."""
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def resumes_exactly(trainer: Any) -> bool:
-    """Whether a checkpoint saved in this `on_train_batch_end` goes on as if nothing had happened.
+    """Whether a run resumed from a checkpoint saved in this `on_train_batch_end` equals an uninterrupted one.
 
-    Not in the middle of an accumulation window, whose gradients no checkpoint holds. Nor where a validation
-    or the epoch's end follows: Lightning 2.6.6 (fit_loop.py, `reset`; training_epoch_loop.py, `advance`)
-    takes those for done when it resumes.
+    It does not in the middle of an accumulation window, whose gradients no checkpoint holds. Nor does it if
+    a validation or the end of the epoch is next: Lightning 2.6.6 (fit_loop.py, `reset`;
+    training_epoch_loop.py, `advance`) skips those when it resumes.
     """
     loop = trainer.fit_loop.epoch_loop
     if loop._should_accumulate() or loop._is_training_done:
@@ -96,17 +96,17 @@ def resumes_exactly(trainer: Any) -> bool:
 
 
 def check_end(trainer: Any) -> None:
-    """Refuse a run without an end: its learning rate could not fall to 0 there."""
+    """Refuse a run without an end: the learning rate could not fall to 0."""
     if trainer.max_epochs in (None, -1) and trainer.max_steps in (None, -1):
         raise UserError("a linear decay needs an end: set --trainer.max_epochs or --trainer.max_steps")
 
 
 def check_schedule(trainer: Any, datamodule: Any) -> None:
-    """Refuse what Lightning would refuse only in the middle of things, after files were written.
+    """Refuse settings that Lightning would refuse too late, after files were written.
 
     Args:
-        trainer: With its settings.
-        datamodule: Set up for a fit; not attached to the trainer yet.
+        trainer: The trainer, before it starts.
+        datamodule: The data module, set up for `fit` and not attached to the trainer yet.
     """
     check_end(trainer)
     for name in ("max_epochs", "max_steps", "accumulate_grad_batches", "limit_train_batches"):
@@ -115,7 +115,7 @@ def check_schedule(trainer: Any, datamodule: Any) -> None:
     if getattr(trainer, "_val_check_time_interval", None) is not None:
         raise UserError(
             "expected --trainer.val_check_interval as a number of batches or a share of an epoch, found a "
-            "time: a resumed run would validate at other steps; last.ckpt is saved by the clock anyway"
+            "time: a resumed run would validate at other steps; last.ckpt is saved every few minutes anyway"
         )
     num_train_rows = sum(datamodule.class_counts())
     if num_train_rows < trainer.world_size:
@@ -143,13 +143,7 @@ def check_schedule(trainer: Any, datamodule: Any) -> None:
 
 
 def check_evaluation(trainer: Any, datamodule: Any, command: str) -> None:
-    """Refuse a `validate` or `test` that would measure nothing.
-
-    Args:
-        trainer: With its settings.
-        datamodule: Set up for the command; not attached to the trainer yet.
-        command: `validate` or `test`.
-    """
+    """Refuse a `validate` or `test` (the `command`) that would measure nothing."""
     split, kind = ("validation", "val") if command == "validate" else ("test", "test")
     _check_limit(trainer, kind, datamodule.num_evaluation_batches(split, trainer.world_size))
 
@@ -165,16 +159,10 @@ def limit_in_words(trainer: Any, kind: str) -> str:
 
 
 def _check_limit(trainer: Any, kind: str, batches: int) -> int:
-    """The batches that a limit leaves of so many; refuses one that leaves none.
-
-    Args:
-        trainer: With its settings.
-        kind: `train`, `val` or `test`.
-        batches: Of the split, on each process.
-    """
+    """The batches of `train`, `val` or `test` (the `kind`) that its limit leaves; refuses a limit to none."""
     limit = getattr(trainer, f"limit_{kind}_batches")
     flag = limit_in_words(trainer, kind).partition("=")[0]
-    # Lightning 2.6.6 (trainer/setup.py) passes this one on as it is: 2.0 as twice an epoch.
+    # Lightning 2.6.6 (trainer/setup.py) does not check this one: 2.0 would be twice an epoch.
     if flag == "trainer.overfit_batches" and isinstance(limit, float) and limit > 1:
         raise UserError(f"expected --{flag} of at most 1.0 as a share, found {limit}; write {limit:.0f}")
     left = limited(batches, limit)

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_ft.console import warn
 from lit_ft.errors import UserError
-from lit_ft.report.scores import HIGHER_IS_BETTER, SCALARS
+from lit_ft.report.scores import CLASSIFIER
 
 REFUSED: dict[type[Callback], str] = {
     LearningRateFinder: "the schedule keeps its initial rate; set --model.learning_rate",
@@ -41,7 +41,7 @@ REFUSED: dict[type[Callback], str] = {
 }
 NEED_A_LOGGER = (LearningRateMonitor, DeviceStatsMonitor, ThroughputMonitor)
 TRAINING = ("train/loss", "train/grad_norm", "train/learning_rate")
-VALIDATION = tuple(f"val/{name}" for name in (*SCALARS, "ece_calibrated", "temperature"))
+VALIDATION = {f"val/{score.name}": score for score in CLASSIFIER}
 
 
 def as_list(callbacks: Any) -> list[Callback]:
@@ -139,6 +139,7 @@ def _check_monitors(callbacks: Sequence[Callback], settings: Any) -> None:
 
 
 def _mode(figure: str) -> str | None:
-    if figure.removeprefix("val/") in HIGHER_IS_BETTER:
-        return "max"
-    return "min" if figure.endswith(("loss", "mae", "ece", "ece_calibrated")) else None
+    better = VALIDATION[figure].higher_is_better if figure in VALIDATION else None
+    if better is None:
+        return "min" if figure == "train/loss" else None
+    return "max" if better else "min"

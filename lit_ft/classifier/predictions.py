@@ -1,4 +1,4 @@
-"""`predictions.csv`: the input's rows in the input's order, with what the model says of each."""
+"""`predictions.csv`: the rows of the input in their order, each with its prediction."""
 
 import csv
 import itertools
@@ -20,20 +20,20 @@ from lit_ft.errors import UserError
 
 CHUNK_ROWS = 1000  # rows of the input read at a time
 PREDICTED, PROBABILITY = "predicted", "probability_"
-OURS = "lit_ft_"  # before the name of a column that the input has already
+OURS = "lit_ft_"  # prefix of a column name that the input already has
 OVERWRITE = "set --data.predict_output to another file, or --overwrite true"
 
 
 class PredictionWriter(Callback):
-    """Writes predictions as they come; the file appears under its name only when it is complete.
+    """Writes predictions as they come; the file gets its name only when it is complete.
 
-    Batches of like length arrive out of order, but only within a stretch (batching.GROUP_BATCHES): the
-    writer holds back no more rows than that. Each process writes one stretch of the input to a part
-    file; the first one joins them.
+    Batches of similar length arrive out of order, but only within a group (batching.GROUP_BATCHES), so the
+    writer holds back no more rows than that. Each process writes its share of the input to a part file;
+    process 0 joins them.
 
     Args:
         path: The file to write.
-        label_names: Display names of the classes, (C,).
+        label_names: The display names of the classes, (C,).
     """
 
     def __init__(self, path: Path, label_names: tuple[str, ...]) -> None:
@@ -42,11 +42,11 @@ class PredictionWriter(Callback):
         self._waiting: dict[int, np.ndarray] = {}  # index in the split -> probabilities (C,)
 
     def _part(self, rank: int) -> Path:
-        # Not by the file's own name, which may be as long as a file system takes.
+        # Not the file's own name, which may be as long as the file system allows.
         return self.path.with_name(f".predictions-{crc32(os.fsencode(self.path.name)):08x}.part{rank}")
 
     def columns(self, input_columns: list[str]) -> list[str]:
-        """Names of the added columns; one that the input already has gets a prefix, then a number, too."""
+        """The names of the added columns; a name that is taken gets a prefix, then a number as well."""
         added = [PREDICTED, "confidence", *(f"{PROBABILITY}{name}" for name in self.label_names)]
         taken, names = {*input_columns}, []
         for name in added:
@@ -64,7 +64,7 @@ class PredictionWriter(Callback):
         mine = shares[trainer.global_rank]
         self._own = range(int(mine[0]), int(mine[-1]) + 1) if len(mine) else range(0)
         self._next = self._own.start if len(mine) else num_rows
-        # Input rows without text stand between those of the split; each part ends where the next begins.
+        # Between the rows of the split are input rows without text. Each part ends where the next begins.
         ends = [int(self._split.source_rows[share[0]]) - 1 for share in shares[1:] if len(share)]
         bounds = [0, *ends, *([len(self._split.table)] * (trainer.world_size - len(ends)))]
         self._row, self._end = bounds[trainer.global_rank], bounds[trainer.global_rank + 1]
@@ -79,7 +79,7 @@ class PredictionWriter(Callback):
             self._writer.writerow([*names, *self.columns(names)])
 
     def write_header(self, split: Split) -> None:
-        """All there is to write of an input without rows."""
+        """Write the header only, for an input without rows."""
         self._split = split
         self._open(0)
         self._file.close()
@@ -88,16 +88,16 @@ class PredictionWriter(Callback):
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Take up a batch: `index` (B,), `probabilities` (B, C); write what is next in order."""
+        """Add a batch: `index` (B,), `probabilities` (B, C); write the rows that are next in order."""
         probabilities = outputs["probabilities"].cpu().numpy()
         for index, row in zip(outputs["index"].tolist(), probabilities, strict=True):
-            if index in self._own:  # not so where no row is left for this process
+            if index in self._own:  # false if no row was left for this process
                 self._waiting[index] = row
         if len(self._waiting) >= CHUNK_ROWS:
             self._write_ready()
 
     def _write_ready(self, last: bool = False) -> None:
-        """Write input rows up to the first whose prediction has not come yet."""
+        """Write the input rows up to the first one whose prediction is missing."""
         source_rows = self._split.source_rows
         stop = self._next
         while stop in self._waiting:
@@ -117,7 +117,7 @@ class PredictionWriter(Callback):
             self._row = chunk_end
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
-        """Write the rest; the first process joins the parts."""
+        """Write the rest; process 0 joins the parts."""
         self._write_ready(last=True)
         assert not self._waiting
         self._file.close()
@@ -133,44 +133,44 @@ class PredictionWriter(Callback):
         trainer.strategy.barrier("predictions joined")
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Leave no part behind."""
+        """Remove the part file."""
         if hasattr(self, "_file"):
             self._file.close()
             self._part(trainer.global_rank).unlink(missing_ok=True)
 
 
 def check_output(path: Path, table: Dataset, inputs: list[str], run: Path | None, overwrite: bool) -> Path:
-    """Refuse a place where no file can be written, or a file that this must not replace.
+    """Refuse a path that cannot be written, or a file that must not be replaced.
 
     Args:
         path: The file to write.
-        table: The rows that are read.
-        inputs: The files that they come from.
-        run: The checkpoint's run folder, where it lies in one.
-        overwrite: Whether any file may be replaced that is not read.
+        table: The input rows.
+        inputs: The input files.
+        run: The run folder of the checkpoint, or None.
+        overwrite: Whether any file but the input may be replaced.
 
     Returns:
-        The file itself, where `path` is a link.
+        The path with links resolved.
     """
     what = "data.predict_output"
     if path.is_dir():
         raise UserError(f"expected a file for {what}, found the folder {path}; name a .csv in it")
-    # Renaming onto /dev/null would put a file in its place; /dev/stdout may lead to one.
+    # Renaming onto /dev/null would replace the device by a file; /dev/stdout may lead to a file.
     if path.exists() and not (path.is_file() and path.parent != Path("/dev")):
         raise UserError(f"expected a file for {what}, found the device or pipe {path}; name a .csv")
     if str(path).startswith("~") and not Path(path.parts[0]).exists():
-        raise UserError(f"{what}={path}: there is no user of that name; mend it")
+        raise UserError(f"{what}={path}: there is no user of that name; correct it")
     if path.suffix.lower() != ".csv":
         raise UserError(
-            f"expected a .csv for {what}, found {path}; predict writes no other format: set "
+            f"expected a .csv for {what}, found {path}; predict writes no other format; set "
             f"--{what}={path.with_suffix('.csv')}"
         )
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise UserError(f"expected a folder for {what}={path}, found that {folder} is a file")
-    # The same file may have other names: by links, on a disk that does not tell capitals apart.
+    # The same file may have several names: by links, or on a file system that ignores case.
     if path.exists() and any(path.samefile(name) for name in inputs):
-        raise UserError(f"{what}={path} is the file that is read; name another one")
+        raise UserError(f"{what}={path} is the input file; name another one")
     target = path.resolve()
     if not overwrite:
         _refuse_to_replace(path, target, table, run)
@@ -181,15 +181,15 @@ def _refuse_to_replace(path: Path, target: Path, table: Dataset, run: Path | Non
     own = None if run is None else run.resolve()
     other = next((folder for folder in target.parents if runs.is_run(folder) and folder != own), None)
     if other is not None:
-        raise UserError(f"{path} lies in the folder of another run, {runs.shown(other)}; {OVERWRITE}")
+        raise UserError(f"{path} is in the folder of another run, {runs.shown(other)}; {OVERWRITE}")
     if own is not None and own / runs.MODEL in target.parents:
-        raise UserError(f"{path} lies in model/, which is written anew as a whole; {OVERWRITE}")
+        raise UserError(f"{path} is in model/, which is replaced as a whole; {OVERWRITE}")
     if target.exists() and not is_prediction_of(target, table):
-        raise UserError(f"{path} is there, and is no prediction of the same input; {OVERWRITE}")
+        raise UserError(f"{path} exists, and is no prediction of the same input; {OVERWRITE}")
 
 
 def is_prediction_of(path: Path, table: Dataset) -> bool:
-    """Whether a file is what `predict` writes of these rows: their columns and values, and then its own."""
+    """Whether a file is a prediction of these rows: their columns and values, then those of `predict`."""
     names = list(table.column_names)
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.field_size_limit(1 << 30)
@@ -214,27 +214,29 @@ def is_prediction_of(path: Path, table: Dataset) -> bool:
 def prediction_writer(
     settings: Any, run: Path | None, checkpoint: Path | None, model: Any, datamodule: Any
 ) -> PredictionWriter:
-    """The writer of a `predict`.
+    """The callback of `predict` that writes the predictions.
 
     Args:
-        settings: Of the command.
-        run: The checkpoint's run folder, where it lies in one.
-        checkpoint: The file.
-        model: The classifier, which may be asked for calibrated probabilities.
-        datamodule: With the labels and the rows.
+        settings: The settings of the command.
+        run: The run folder of the checkpoint, or None.
+        checkpoint: The checkpoint file.
+        model: The classifier; it knows whether to calibrate, and the temperature.
+        datamodule: The labels and the rows.
 
     Raises:
-        UserError: Some rows would get no prediction, or there is no place to write to.
+        UserError: Some rows would get no prediction, or the output cannot be written.
     """
     output = settings.data.predict_output
     if settings.trainer.limit_predict_batches is not None or settings.trainer.fast_dev_run:
         raise UserError(
-            "predict writes every row: leave out --trainer.limit_predict_batches and fast_dev_run"
+            "predict writes every row: remove --trainer.limit_predict_batches and --trainer.fast_dev_run"
         )
     if output is None and run is None:
-        raise UserError(f"{checkpoint} is in no run folder: set --data.predict_output to a .csv file")
+        raise UserError(f"{checkpoint} is not in a run folder: set --data.predict_output to a .csv file")
     if model.calibrate and model.temperature is None:
-        raise UserError(f"{checkpoint} was saved without a validation: leave out --calibrate")
+        raise UserError(
+            f"{checkpoint} was saved without a validation, so it has no temperature: remove --calibrate"
+        )
     path = Path(os.path.expanduser(output)) if output else run / "predictions.csv"  # type: ignore[operator]
     inputs = find_files([settings.data.predict_path], "--data.predict_path")
     table = datamodule.splits["predict"].table

@@ -1,4 +1,4 @@
-"""What `fit`, `validate` and `test` leave in the run folder, and say at the end."""
+"""What `fit`, `validate` and `test` write into the run folder, and print at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from lit_ft.models.names import shown_name
 from lit_ft.report.analysis import summarise
 from lit_ft.report.model_card import write_model_card
 from lit_ft.report.page import write_report
-from lit_ft.report.scores import SCALARS
+from lit_ft.report.results import write_results
+from lit_ft.report.scores import CLASSIFIER, console
 
 MOST_LETTERS = 600  # of a text in a report: one screen of a phone
 
@@ -35,15 +36,15 @@ def leave_results(
     provenance: dict[str, Any],
     seconds: float,
 ) -> None:
-    """Write `metrics.json`, `loss.png`, `model/` and `report.html` of a fit, and say where they are.
+    """Write `metrics.json`, `loss.png`, `model/` and `report.html` of a fit, and print where they are.
 
     Args:
-        tracking: Of the fit.
-        trainer: Which has ended.
-        model: Its weights are the last step's.
-        datamodule: With the splits that were read.
+        tracking: The callbacks of the fit.
+        trainer: The finished trainer.
+        model: The model, with the weights of the last step.
+        datamodule: The splits.
         provenance: From `machine.provenance`.
-        seconds: The whole command took so far.
+        seconds: The time since the command started.
     """
     run = tracking.run
     assert model.net is not None and datamodule.labels is not None
@@ -87,17 +88,20 @@ def leave_results(
     else:
         say("no validation took place: model/ holds the last weights")
     _keep_test(run, facts)
-    # The figures first: an export or a picture that fails costs none of them.
-    runs.add_metrics(run, metrics, without=lambda tag: tag.startswith("test/") and _test_step(run) != step)
-    runs.add_facts(run, facts)
     # Not `temperature`: transformers 5.23 (configuration_utils.py, save_pretrained) takes that for a setting
     # of text generation, and refuses to save the config.
-    model.net.config.calibration_temperature = checkpoint["temperature"] or 1.0
+    net = model.net
+    net.config.calibration_temperature = checkpoint["temperature"] or 1.0
     cut = settings["max_tokens"], settings["truncation"]
-    export_model(run, model.net, weights_of(checkpoint), datamodule.tokenizer, *cut)
-    write_model_card(run)
-    history.draw(run / runs.LOSS_CURVE)
-    write_report(run)
+    write_results(
+        run,
+        metrics,
+        facts,
+        lambda: export_model(run, net, weights_of(checkpoint), datamodule.tokenizer, *cut),
+        history.train,
+        history.validation,
+        without=lambda tag: tag.startswith("test/") and _test_step(run) != step,
+    )
     say_where(run)
 
 
@@ -106,7 +110,7 @@ def _test_step(run: Path) -> int | None:
 
 
 def _keep_test(run: Path, facts: dict[str, Any]) -> None:
-    """Take a test over that was made before the fit went on, where it is of the very same weights."""
+    """Keep the test made before the fit was resumed, if it measured these same weights."""
     if _test_step(run) != facts["step"]:
         return
     before = runs.read_facts(run)
@@ -124,35 +128,35 @@ def record_evaluation(
     checkpoint: Path,
     trained: dict[str, Any],
 ) -> None:
-    """Show what `validate` or `test` measured, and add it to the run that the checkpoint belongs to.
+    """Print what `validate` or `test` measured, and add it to the run of the checkpoint.
 
-    Card, report and `val/...`, `test/...` are of the weights in `model/`, read as they were trained; figures
-    of others are kept under tags of their own. TensorBoard gets the test's figures at the checkpoint's step;
-    the validation's it has from `fit`. The Trainer would log both at step 0, a second point in the validation
-    curves.
+    The card, the report and the tags `val/...` and `test/...` belong to the weights in `model/`, on texts
+    read as in training. Metrics of other weights or settings get tags of their own. TensorBoard gets the
+    test's metrics at the checkpoint's step; those of validation it has from `fit`. The Trainer would log both
+    at step 0, as a second point in the validation curves.
 
     Args:
-        run: Of the checkpoint, None where it lies elsewhere.
+        run: The run folder of the checkpoint, or None.
         prefix: `val` or `test`.
-        model: That was measured.
-        datamodule: With the split.
-        metrics: Tag -> figure, the confusion matrix and the step included.
-        checkpoint: Where the weights came from.
-        trained: The settings of the data that the checkpoint keeps.
+        model: The evaluated model.
+        datamodule: The evaluated split.
+        metrics: Tag -> value, including the confusion matrix and the step.
+        checkpoint: The checkpoint file.
+        trained: The `data` settings in the checkpoint.
     """
     assert datamodule.labels is not None
     print_table(prefix, metrics, str(checkpoint))
     if run is None:
-        say("the checkpoint is in no run folder: metrics.json not written")
+        say("the checkpoint is not in a run folder, so metrics.json was not written")
         return
     facts, outcomes = runs.read_facts(run), model.outcomes[prefix]
     metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels)}
     if why := _not_of_the_model(run, facts, metrics[f"{prefix}/step"], checkpoint, datamodule, trained):
         stem = checkpoint.stem
         runs.add_metrics(run, {f"{stem}/{tag}": value for tag, value in metrics.items()})
-        say(f"metrics: {run / runs.METRICS}, under {stem}/{prefix}/..., as {why}")
+        say(f"metrics: {run / runs.METRICS}, under {stem}/{prefix}/..., because {why}")
         return
-    runs.add_metrics(run, metrics)
+    whole = runs.add_metrics(run, metrics)
     names = datamodule.labels.names
     summary = summarise(
         outcomes.logits, outcomes.labels, outcomes.predicted, outcomes.index, model.temperature or 1.0
@@ -162,24 +166,24 @@ def record_evaluation(
     say(f"metrics: {run / runs.METRICS}")
     if prefix == "test":
         logger, step = RunLogger(run), metrics["test/step"]
-        shown = {tag: value for tag, value in metrics.items() if tag.removeprefix("test/") in SCALARS}
-        logger.log_metrics(shown, step)
+        tags = [f"test/{score.name}" for score in console(CLASSIFIER)]
+        logger.log_metrics({tag: metrics[tag] for tag in tags if tag in metrics}, step)
         confusion = metrics.get("test/confusion_matrix")
         draw_evaluation(logger.experiment, prefix, outcomes, summary, confusion, names, step)
         logger.finalize("success")
-    if not facts:  # of a fit that was killed before its end
+    if not facts:  # the fit was killed, or still runs
         return
-    with unusable(f"{run / runs.FACTS}", "the figures are in metrics.json all the same"):
+    with unusable(f"{run / runs.FACTS}", "the figures are in metrics.json anyway"):
         now = corpus_facts({name: split}, datamodule.text_source, len(names))
         before = facts["splits"].get(name)
         if before and before["fingerprint"] != now[name]["fingerprint"]:
-            say(f"{prefix}/... was of {_named(before)}, and is now of {_named(now[name])}")
+            say(f"{prefix}/... was measured on {_named(before)}, now on {_named(now[name])}")
         facts["evaluations"][prefix] = with_texts(summary, split)
         facts["splits"] |= now
-        runs.add_facts(run, facts)
+        facts = runs.add_facts(run, facts)
         if (run / runs.MODEL).is_dir():  # else it was removed, as it takes room
-            write_model_card(run)
-        path = write_report(run)
+            write_model_card(run, whole, facts)
+        path = write_report(run, whole, facts)
     say(f"report:  {path}")
 
 
@@ -195,11 +199,11 @@ def _not_of_the_model(
     datamodule: YelpDataModule,
     trained: dict[str, Any],
 ) -> str | None:
-    """Why figures are not those of `model/`: other weights, or texts that were read otherwise."""
+    """Why metrics are not those of `model/`: other weights, or texts read with other settings; or None."""
     if facts and facts.get("step") != step:
         return f"model/, its card and the report are of step {facts.get('step')}, these of step {step}"
     kept = "best" if any((run / runs.CHECKPOINTS).glob("best*.ckpt")) else "last"
-    if not facts and not checkpoint.stem.startswith(kept):  # the fit has not come to its end
+    if not facts and not checkpoint.stem.startswith(kept):  # the fit is unfinished
         return f"the run's own figures are those of {kept}.ckpt"
     for key in READING:
         if datamodule.hparams[key] != trained[key]:
@@ -208,7 +212,7 @@ def _not_of_the_model(
 
 
 def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
-    """A summary whose entries carry their text, shortened, and their row in the source."""
+    """The summary with the text (shortened) and the source row of each entry."""
 
     def entry(found: dict[str, Any]) -> dict[str, Any]:
         row = split.texts[found["index"]]
@@ -218,8 +222,9 @@ def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
 
 
 def print_table(prefix: str, metrics: dict[str, Any], title: str) -> None:
-    """A line a figure."""
+    """Print one line per score."""
     say(f"\n{title}")
-    for tag in (f"{prefix}/{name}" for name in SCALARS):
-        if tag in metrics:
-            say(f"  {tag:<16} {metrics[tag]:.4f}")
+    digits = {f"{prefix}/{score.name}": score.digits for score in console(CLASSIFIER)}
+    width = max(16, *map(len, digits))
+    for tag in (tag for tag in digits if tag in metrics):
+        say(f"  {tag:<{width}} {metrics[tag]:.{digits[tag]}f}")

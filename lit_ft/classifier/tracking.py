@@ -12,7 +12,6 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lit_ft import runs
 from lit_ft.machine import speed_figures
-from lit_ft.report.figures import draw_losses
 from lit_ft.report.tensorboard import wait_for_turn
 from lit_ft.speed.host import OnItsWay
 
@@ -86,10 +85,6 @@ class LossHistory(Callback):
         """Restore the history."""
         self.train, self.validation = list(state_dict["train"]), list(state_dict["validation"])
         self._sum, self._num_samples = state_dict["sum"], state_dict["num_samples"]
-
-    def draw(self, path: Path) -> None:
-        """Draw both losses over the epochs."""
-        draw_losses(path, self.train, self.validation)
 
 
 COUNTS = ("samples", "tokens", "computed_tokens")

@@ -36,6 +36,7 @@ from lit_ft.data.token_facts import WORTH_A_WORD
 from lit_ft.models.checks import check_max_tokens, max_positions
 from lit_ft.models.load import Pretrained
 from lit_ft.models.names import needs_hub
+from lit_ft.report.tables import aligned
 from lit_ft.settings.bounds import check_bounds
 from lit_ft.settings.flags import OWN_FLAGS, add_run_flags, introduction, run_name, warn_of_sample_encoder
 
@@ -257,7 +258,7 @@ def _splits(report: Report) -> list[str]:
         "  normalised: equal except for case, punctuation and spacing; includes the exact ones",
     ]
     missing = [f"  not named, skipped: {', '.join(report.not_named)}"] if report.not_named else []
-    return ["SPLITS", *_aligned(rows, left=(0, 5)), *legend, *missing]
+    return ["SPLITS", *aligned(rows, left=(0, 5), indent="  "), *legend, *missing]
 
 
 def _repeated(found: Duplicates) -> str:
@@ -273,7 +274,7 @@ def _class_balance(report: Report) -> list[str]:
         rows.append([label, *(f"{count:,}  {share:6.1%}" for count, share in shares)])
     hidden = len(names) - SHOWN_CLASSES
     more = [f"  and {hidden:,} more classes, shown by --json"] if hidden > 0 else []
-    return ["CLASS BALANCE", *_aligned(rows), *more]
+    return ["CLASS BALANCE", *aligned(rows, indent="  "), *more]
 
 
 def _labels(report: Report) -> list[str]:
@@ -289,7 +290,7 @@ def _leakage(report: Report) -> list[str]:
     for leak in report.leakage:
         counts = [f"{leak.exact_rows:,}", f"{leak.normalised_rows:,}", f"{leak.share:.2%}"]
         rows.append([leak.second, leak.first, *counts])
-    lines += _aligned(rows, left=(0, 1))
+    lines += aligned(rows, left=(0, 1), indent="  ")
     if any(leak.second == "predict" for leak in report.leakage):
         lines.append("  texts shared with predict are no leakage: nothing is measured on it")
     for leak in report.leakage:
@@ -345,7 +346,7 @@ def _token_lengths(report: Report) -> list[str]:
         figures = [f"{found.mean:.0f}", f"{found.median:.0f}", f"{found.p95:.0f}", f"{found.max:,}", unknown]
         rows.append([name, texts, *figures])
     sampled = any(split.tokens.sampled for split in report.splits.values())
-    lines = [f"TOKEN LENGTHS with the tokenizer of {report.pretrained}", *_aligned(rows)]
+    lines = [f"TOKEN LENGTHS with the tokenizer of {report.pretrained}", *aligned(rows, indent="  ")]
     for name, split in report.splits.items():
         found = split.tokens
         for count, what in (
@@ -368,20 +369,7 @@ def _limits(report: Report) -> list[str]:
             name = ""  # shown once
     return [
         "MAX_TOKENS: what each limit would cut, and cost",
-        *_aligned(rows, left=(0, 1)),
+        *aligned(rows, left=(0, 1), indent="  "),
         f"  cost: tokens that the model computes, 1.00 with data.max_tokens={report.max_tokens} as set;",
         "  training time is about proportional to it",
     ]
-
-
-def _aligned(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> list[str]:
-    """Rows of cells as lines; the first is the header; columns not in `left` are aligned to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return lines

@@ -18,14 +18,14 @@ def _parse(args: Sequence[str]) -> Namespace:
         usage="python -m lit_ft report RUN [RUN ...] [--output FILE]",
         description="Write the report.html of a run again; of several runs, one table that compares them.",
     )
-    help_runs = "a run folder such as runs/sample/version_0, or a run's name for the newest one of that name"
+    help_runs = "a run folder such as runs/sample/version_0, or a name for the newest run of that name"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=help_runs)
-    parser.add_argument("--output", help="file of a comparison (default: runs/comparison.html)")
+    parser.add_argument("--output", help="the file of the comparison (default: runs/comparison.html)")
     return parser.parse_args(args)
 
 
 def find_run(name: str) -> Path:
-    """The run folder that a path or a run's name means."""
+    """The run folder at a path, or the newest finished one of a name."""
     folder = Path(os.path.expanduser(name))
     if folder.is_dir() and (folder / runs.METRICS).is_file():
         return folder
@@ -39,7 +39,7 @@ def find_run(name: str) -> Path:
 
 
 def _output(name: str) -> Path:
-    """The file to write a comparison to: a new one, or an earlier comparison."""
+    """The file for a comparison; only an earlier comparison is replaced."""
     path = Path(os.path.expanduser(name))
     if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
         found = f"the folder {path}" if path.is_dir() else str(path)
@@ -47,8 +47,8 @@ def _output(name: str) -> Path:
     if path.exists() and not path.is_file():
         raise UserError(f"expected a file for --output, found the device or pipe {path}; name a .html")
     if path.is_file() and b"runs compared</title>" not in path.read_bytes()[:10_000]:
-        raise UserError(f"{path} is there, and is no comparison of runs; set --output to another file")
-    return path.resolve()  # what a link leads to is written, not the link
+        raise UserError(f"{path} exists, and is no comparison of runs; set --output to another file")
+    return path.resolve()  # writes the target of a link, not the link
 
 
 def main(command: str, args: list[str]) -> int:
@@ -57,11 +57,13 @@ def main(command: str, args: list[str]) -> int:
     folders = [find_run(name) for name in options.runs]
     if len(folders) == 1:
         if options.output:
-            raise UserError("report: --output names the file of a comparison; one run's is in its folder")
-        from lit_ft.report.page import write_report
+            raise UserError(
+                "report: --output is for a comparison of several runs; one run's report is in its folder"
+            )
+        from lit_ft.report.page import read_run, write_report
 
         with unusable(f"the run {folders[0]}", "give another one, or train it again"):
-            path = write_report(folders[0])
+            path = write_report(folders[0], *read_run(folders[0]))
         say(f"report: {path}")
         return 0
     from lit_ft.report.comparison import as_text, compare, write_comparison

@@ -1,4 +1,4 @@
-"""What a masked LM puts in place of [MASK]: for `fill-mask`, and for probe sentences during training."""
+"""The tokens that a masked LM predicts for [MASK]: for `fill-mask`, and for probes during training."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,12 @@ from lit_ft.report.tables import cell, table
 if TYPE_CHECKING:
     from transformers import FillMaskPipeline, PreTrainedTokenizerBase
 
-MASK = (
-    "[MASK]"  # accepted for every model, also where its own mask token is another, such as RoBERTa's <mask>
-)
+MASK = "[MASK]"  # accepted for every model, even if its own mask token is another, such as RoBERTa's <mask>
 EXAMPLE = 'python -m lit_ft fill-mask "This is a [MASK] movie!"'
 
 
 class Candidate(TypedDict):
-    """One token for one mask."""
+    """A token predicted for a mask."""
 
     token: str
     id: int
@@ -42,7 +40,7 @@ def with_own_mask(text: str, tokenizer: "PreTrainedTokenizerBase", most_tokens: 
     """The text with the model's own mask token.
 
     Raises:
-        UserError: It has no mask; or more than `most_tokens`, what the model takes.
+        UserError: It has no mask, or more than `most_tokens` tokens, the model's limit.
     """
     own = text.replace(MASK, str(tokenizer.mask_token))
     if str(tokenizer.mask_token) not in own:
@@ -67,7 +65,7 @@ def fill(filler: "FillMaskPipeline", text: str, top_k: int) -> list[list[Candida
     assert tokenizer is not None
     own = with_own_mask(text, tokenizer, max_positions(filler.model.config, filler.model))
     answer: Any = filler(own, top_k=min(top_k, filler.model.config.vocab_size))
-    # For one mask transformers leaves the outer list out.
+    # For a single mask transformers omits the outer list.
     masks = [answer] if isinstance(answer[0], dict) else answer
     return [
         [Candidate(token=c["token_str"].strip(), id=c["token"], confidence=c["score"]) for c in candidates]
@@ -76,7 +74,7 @@ def fill(filler: "FillMaskPipeline", text: str, top_k: int) -> list[list[Candida
 
 
 def print_candidates(texts: Sequence[str], filled: Sequence[list[list[Candidate]]]) -> None:
-    """The course's line for each candidate; a heading only where there is more than one text or mask."""
+    """Print a line per candidate; headings only if there is more than one text or mask."""
     for i, (text, masks) in enumerate(zip(texts, filled, strict=True)):
         if len(texts) > 1:
             print(("\n" if i else "") + text)
@@ -91,12 +89,12 @@ TOP_K = 5
 
 
 class Probes(TrainerCallback):
-    """After every evaluation, writes the candidates for each text as a table, tag `probes/...`.
+    """After every evaluation, writes the candidates for each text to TensorBoard, tag `probes/...`.
 
     Args:
         texts: Texts with one or more [MASK].
-        tokenizer: The model's.
-        board: Where to write.
+        tokenizer: The tokenizer of the model.
+        board: The TensorBoard writer.
     """
 
     def __init__(
@@ -114,7 +112,7 @@ class Probes(TrainerCallback):
         model: PreTrainedModel | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write a table a text, on the first process only."""
+        """Write a table per text, on process 0 only."""
         if not state.is_world_process_zero:
             return
         assert model is not None
@@ -128,7 +126,7 @@ class Probes(TrainerCallback):
 
 
 def check_probes(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
-    """Refuse a text without a mask, or one that is too long for the model."""
+    """Refuse a text that has no mask, or is too long for the model."""
     limit = max_positions(config) if texts else None
     for text in texts:
         try:
@@ -140,7 +138,7 @@ def check_probes(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, confi
 def fill_probes(
     texts: Sequence[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> list[list[list[Candidate]]]:
-    """For each text, for each of its masks, the candidates, best first; the model is left as it was."""
+    """The candidates for each mask of each text, best first; the model is unchanged afterwards."""
     with _at_rest(model):
         filler: Any = pipeline(
             "fill-mask",
@@ -154,9 +152,9 @@ def fill_probes(
 
 @contextmanager
 def _at_rest(model: PreTrainedModel) -> Iterator[None]:
-    """The model without dropout, in float32: what `fill-mask` will show of it."""
+    """Run the model without dropout, in float32, as `fill-mask` will."""
     mode = model.training
-    # accelerate 1.15 (accelerator.py, prepare_model) lays its bfloat16 over `forward` as an attribute.
+    # accelerate 1.15 (accelerator.py, prepare_model) wraps `forward` for bfloat16, as an attribute.
     wrapped = model.__dict__.pop("forward", None)
     model.eval()
     try:
@@ -168,7 +166,7 @@ def _at_rest(model: PreTrainedModel) -> Iterator[None]:
 
 
 def table_of(text: str, masks: Sequence[Sequence[Candidate]]) -> str:
-    """The candidates as a Markdown table, a column a mask."""
+    """The candidates as a Markdown table, with a column per mask."""
     heads = ["[MASK]"] if len(masks) == 1 else [f"[MASK] {i}" for i in range(1, len(masks) + 1)]
     rows = [[f"{c['token']} ({c['confidence']:.3f})" for c in row] for row in zip(*masks, strict=True)]
     return f"{cell(text)}\n\n{table(heads, rows)}"

@@ -57,7 +57,7 @@ from lit_ft.models.load import Pretrained, quiet, set_dropout
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.processes import is_lost, leave_lost, refuse_taken_port
 from lit_ft.reliability.signals import interrupted
-from lit_ft.report.tables import table
+from lit_ft.report.tensorboard import command_text
 from lit_ft.settings.arguments import configs_dir
 from lit_ft.settings.config_file import places_of
 from lit_ft.speed import host
@@ -146,8 +146,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         run_owner.note_job(folder, settled)
     command, seed = command_line(["sft", *given], configs_dir()), settings.seed_everything
     origin = provenance(command, seed, args.device.type, args.world_size)
-    about = [(key, origin[key]) for key in ("command", "hardware")]
-    texts = {"run/command_and_versions": table(("what", "value"), [*about, *origin["versions"].items()])}
+    texts = command_text(command, origin["hardware"], origin["versions"])
     stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)
     callbacks = [
         FiguresFirst(),

@@ -15,7 +15,9 @@ from transformers.trainer_callback import ExportableState
 from lit_ft.console import bar_pace
 from lit_ft.errors import unusable
 from lit_ft.machine import speed_figures
-from lit_ft.report.tensorboard import MASKED_LM_LAYOUT, flat, wait_for_turn, write_hparams
+from lit_ft.report.scores import MASKED_LM
+from lit_ft.report.tables import flat
+from lit_ft.report.tensorboard import begin, wait_for_turn
 
 
 def masked_figures(nll: float, correct: float, masked: float) -> dict[str, float]:
@@ -177,7 +179,7 @@ HPARAMS = (
     "model.attention_dropout data.layout data.max_tokens data.mask_probability data.whole_words "
     "data.batch_size num_train_epochs max_steps gradient_accumulation_steps precision seed_everything"
 ).split()
-FINAL = ("val/loss", "val/perplexity", "val/masked_accuracy")
+FINAL = [f"val/{score.name}" for score in MASKED_LM if score.hparams]
 
 
 class FiguresFirst(TrainerCallback):
@@ -246,11 +248,8 @@ class TensorBoardWriter(TrainerCallback):
     ) -> None:
         """Open the file while `global_step` is still the checkpoint's; write layout, settings and texts."""
         if state.is_world_process_zero:
-            writer = self.writer(state)
-            writer.add_custom_scalars(MASKED_LM_LAYOUT)
-            write_hparams(writer, flat(self.settings), HPARAMS, FINAL)
-            for tag, text in self.texts.items():
-                writer.add_text(tag, text, state.global_step)
+            settings, step = flat(self.settings), state.global_step
+            begin(self.writer(state), "masked_lm", settings, HPARAMS, FINAL, self.texts, step)
 
     def on_log(
         self,

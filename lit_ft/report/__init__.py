@@ -1,5 +1,6 @@
-"""From the files of a run to figures, pages, model cards and TensorBoard.
+"""Turns the results of a run into figures, pages, model cards and TensorBoard.
 
 Read `scores` (which figures there are), `analysis` (what is computed from predictions), `figures` (the
-pictures), `tables`, `page`, `comparison`, `model_card`, `tensorboard`. Imports the ground only; no Lightning.
+pictures), `tables`, `page`, `model_card`, `results` (all that a run leaves), `comparison`, `tensorboard`.
+Imports the ground only; no Lightning.
 """

@@ -1,17 +1,18 @@
-"""Leaf: what the probabilities of one evaluation say beyond its figures. numpy only.
+"""What the probabilities of one evaluation show beyond its scores. numpy only.
 
 N rows, C classes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2
-TEMPERATURES = (0.1, 10.0)  # beyond these a model is right, or wrong, on nearly every validation row
-NUM_SHOWN = 20  # worst mistakes, probable label errors, and most frequent confusions that are kept
-MOST_IN_MATRIX = 100  # classes up to which a confusion matrix is kept: 1,500 classes have 2,250,000 cells
-ROWS_AT_ONCE = 256  # of probabilities: with a thousand classes they stay in the processor's cache
+TEMPERATURES = (0.1, 10.0)  # outside these a model is right, or wrong, on nearly every validation row
+NUM_SHOWN = 20  # how many worst mistakes, probable label errors and frequent confusions are kept
+MOST_IN_MATRIX = 100  # classes; more get no confusion matrix: 1,500 classes have 2,250,000 cells
+ROWS_AT_ONCE = 256  # with a thousand classes their probabilities still fit in the processor's cache
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -22,13 +23,13 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T that makes `softmax(logits / T)` likeliest (Guo et al. 2017, section 4.2).
+    """The T that maximises the likelihood of `softmax(logits / T)` (Guo et al. 2017, section 4.2).
 
-    The loss is convex in b = 1 / T; its derivative, mean(sum_c p_c z_c - z_label), is 0 where the logits that
-    the model expects are those of the labels. Found by halving, on a logarithmic scale.
+    The loss is convex in b = 1 / T. Its derivative is mean(sum_c p_c z_c - z_label), so at the minimum the
+    mean expected logit equals the mean logit of the labels. Found by bisection on a logarithmic scale.
 
     Args:
-        logits: (N, C), of rows that were not trained on.
+        logits: (N, C) of rows that were not trained on.
         labels: (N,) int64.
 
     Returns:
@@ -43,7 +44,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         for start in range(0, len(z), ROWS_AT_ONCE):
             part = z[start : start + ROWS_AT_ONCE]
             expected[start : start + len(part)] = (softmax(part, float(np.exp(middle))) * part).sum(-1)
-        # Expected above given: too sure of what is large, so the temperature is too low.
+        # Expected above given: the model is too sure, so the temperature is too low.
         low, high = (middle, high) if expected.mean() > given else (low, middle)
     return float(np.exp((low + high) / 2))
 
@@ -51,16 +52,16 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def reliability(
     probabilities: np.ndarray, labels: np.ndarray, num_bins: int = CALIBRATION_BINS
 ) -> list[dict[str, float]]:
-    """How often the model is right where it is so sure: one entry for each bin that has rows.
+    """The accuracy at each level of confidence: one entry for each bin that has rows.
 
     Args:
         probabilities: (N, C).
         labels: (N,) int64.
-        num_bins: Equal stretches of the confidence from 0 to 1, cut as torchmetrics 1.9 cuts them
+        num_bins: Equal intervals of the confidence from 0 to 1, with the edges of torchmetrics 1.9
             (functional/classification/calibration_error.py).
 
     Returns:
-        `low` and `high` of the bin, mean `confidence`, `accuracy` and `count` of its rows.
+        The bin's `low` and `high`, and the mean `confidence`, `accuracy` and `count` of its rows.
     """
     confidence = probabilities.max(-1)
     correct = probabilities.argmax(-1) == labels
@@ -82,17 +83,14 @@ def reliability(
 
 
 def calibration_error(bins: list[dict[str, float]]) -> float:
-    """The expected calibration error of `reliability`: the mean gap, weighted by rows."""
+    """The expected calibration error from `reliability`: the mean gap, weighted by rows."""
     total = sum(entry["count"] for entry in bins)
     gaps = (entry["count"] * abs(entry["confidence"] - entry["accuracy"]) for entry in bins)
     return sum(gaps) / max(total, 1)
 
 
 def count_confusions(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> list[list[int]] | None:
-    """How many rows of each class (C true) were taken for which (C predicted).
-
-    None for more than `MOST_IN_MATRIX` classes.
-    """
+    """The confusion matrix, (C true, C predicted); None for more than `MOST_IN_MATRIX` classes."""
     if num_classes > MOST_IN_MATRIX:
         return None
     counts = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
@@ -100,7 +98,7 @@ def count_confusions(labels: np.ndarray, predicted: np.ndarray, num_classes: int
 
 
 def frequent_confusions(labels: np.ndarray, predicted: np.ndarray) -> list[list[int]]:
-    """The `NUM_SHOWN` most frequent mistakes, as true class, predicted class and number of rows."""
+    """The `NUM_SHOWN` most frequent mistakes: true class, predicted class, number of rows."""
     wrong = labels != predicted
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
     first = np.argsort(-counts, kind="stable")[:NUM_SHOWN]
@@ -108,19 +106,16 @@ def frequent_confusions(labels: np.ndarray, predicted: np.ndarray) -> list[list[
 
 
 def class_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, list[int]]:
-    """How many rows each class has (`rows`), how many were taken for it (`predicted`), and how many are both.
+    """For each class the number of its `rows`, of rows `predicted` as it, and of those that are `right`.
 
-    Args:
-        labels: (N,) int64.
-        predicted: (N,) int64.
-        num_classes: C.
+    `labels` and `predicted` are (N,) int64.
     """
     classes = {"rows": labels, "predicted": predicted, "right": labels[labels == predicted]}
     return {key: np.bincount(values, minlength=num_classes).tolist() for key, values in classes.items()}
 
 
 def per_class(counts: dict[str, list[int]]) -> list[dict[str, float]]:
-    """Precision, recall, F1 and the number of rows of each class, from its `class_counts`."""
+    """Precision, recall, F1 and number of rows of each class, from `class_counts`."""
     right, rows, predicted = (
         np.asarray(counts[key], dtype=np.float64) for key in ("right", "rows", "predicted")
     )
@@ -134,7 +129,7 @@ def per_class(counts: dict[str, list[int]]) -> list[dict[str, float]]:
 
 
 def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int = NUM_SHOWN) -> np.ndarray:
-    """The wrongly classified rows whose label the model thinks least likely, worst first; at most `count`."""
+    """At most `count` misclassified rows, those first whose label the model finds least likely."""
     wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
     given = probabilities[wrong, labels[wrong]]
     return wrong[np.argsort(given, kind="stable")[:count]]
@@ -143,9 +138,9 @@ def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int = N
 def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Rows whose label is probably wrong, likeliest first: confident learning (Northcutt et al. 2021).
 
-    A row is one where another class is likelier, and at least as likely as that class usually is where it is
-    the label (section 3.1 of the paper: its threshold is the class's mean probability). They are ranked by
-    the margin between the label's probability and the likeliest class's.
+    Another class is likelier, and at least as likely as on average over the rows of that class (section 3.1
+    of the paper: the threshold is the class's mean probability). Rows are ranked by the margin between the
+    probabilities of the label and of the likeliest class.
     """
     num_classes = probabilities.shape[1]
     usual = np.array([_mean(probabilities[labels == c, c]) for c in range(num_classes)])
@@ -157,19 +152,19 @@ def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else np.inf  # a class without rows has no usual confidence
+    return float(values.mean()) if len(values) else np.inf  # a class without rows has no mean: never reached
 
 
 def summarise(
     logits: np.ndarray, labels: np.ndarray, predicted: np.ndarray, index: np.ndarray, temperature: float
 ) -> dict[str, Any]:
-    """All that a report shows of one evaluation, as plain values; no text.
+    """Everything that a report shows of one evaluation, as plain values without texts.
 
     Args:
         logits: (N, C).
         labels: (N,) int64.
         predicted: (N,) int64.
-        index: The rows' places in their table, (N,) int64.
+        index: The position of each row in its table, (N,) int64.
         temperature: From `fit_temperature`.
     """
     plain, calibrated = softmax(logits), softmax(logits, temperature)
@@ -201,8 +196,8 @@ def summarise(
     }
 
 
-def calibration_of(summary: dict[str, Any]) -> tuple[dict[str, list[dict[str, float]]], str]:
-    """The curves and the title of a reliability diagram."""
+def calibration_of(summary: Mapping[str, Any]) -> tuple[dict[str, list[dict[str, float]]], str]:
+    """The curves and the title of the reliability diagram."""
     before, after = summary["reliability"], summary["reliability_calibrated"]
     errors = f"{calibration_error(before):.3f}, {calibration_error(after):.3f} after scaling"
     return {"before": before, "after scaling": after}, f"Calibration error {errors}"

@@ -1,4 +1,4 @@
-"""Several runs side by side: what was set differently, then what came out."""
+"""Several runs side by side: the settings that differ, then the results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,18 +9,17 @@ import yaml
 from lit_ft import runs
 from lit_ft.errors import UserError
 from lit_ft.report.page import render
-from lit_ft.report.scores import RESULTS, SPLITS
-from lit_ft.report.tables import number
-from lit_ft.report.tensorboard import flat
+from lit_ft.report.scores import SPLITS, compared_tags
+from lit_ft.report.tables import aligned, flat, number
 
-ALIKE = ("name", "data.predict_output", "trainer.default_root_dir")  # no setting of an experiment
+IGNORED = ("name", "data.predict_output", "trainer.default_root_dir")  # they do not change the results
 
 
 def compare(folders: Sequence[Path]) -> dict[str, Any]:
-    """Names of the runs, the differing settings, and the results, a value a run each.
+    """The names of the runs, the settings that differ and the results, each with one value per run.
 
     Raises:
-        UserError: One of them is no finished run.
+        UserError: A folder holds no finished run.
     """
     configs, metrics, facts = [], [], []
     for run in folders:
@@ -29,12 +28,12 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
         configs.append(flat(yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8"))))
         metrics.append(runs.read_metrics(run))
         facts.append(runs.read_facts(run))
-    keys = dict.fromkeys(key for config in configs for key in config if key not in ALIKE)
+    keys = dict.fromkeys(key for config in configs for key in config if key not in IGNORED)
     rows = [(key, [config.get(key) for config in configs]) for key in keys]
     rows = [(key, values) for key, values in rows if len(set(map(repr, values))) > 1]
-    tags = [tag for tag in RESULTS if any(tag in figures for figures in metrics)]
+    tags = [tag for tag in compared_tags() if any(tag in figures for figures in metrics)]
     results = [(tag, [figures.get(tag) for figures in metrics]) for tag in tags]
-    for prefix, split in SPLITS.items():  # a figure is compared with one of the same texts only
+    for prefix, split in SPLITS.items():  # scores are comparable only if they were measured on the same texts
         if any(f"{prefix}/accuracy" in figures for figures in metrics):
             found = [run.get("splits", {}).get(split, {}).get("where") for run in facts]
             results.append((f"{prefix}/where", found))
@@ -50,7 +49,7 @@ def _shown(value: Any) -> str:
 
 
 def write_comparison(compared: dict[str, Any], path: Path) -> None:
-    """Write `compare`'s table as a page."""
+    """Write the table of `compare` as an HTML page."""
     tag, values = next(iter(compared["results"]), ("", []))
     known = [value for value in values if value is not None]
     summary = f"{tag} from {number(min(known))} to {number(max(known))}." if known else ""
@@ -58,15 +57,9 @@ def write_comparison(compared: dict[str, Any], path: Path) -> None:
 
 
 def as_text(compared: dict[str, Any]) -> str:
-    """`compare`'s table for a terminal."""
+    """The table of `compare` for a terminal."""
     rows = [["", *compared["runs"]]]
     rows += [[name, *values] for name, values in compared["settings"]] or [["no setting differs"]]
     rows += [[""]]
     rows += [[tag, *(number(value) for value in values)] for tag, values in compared["results"]]
-    count = len(compared["runs"]) + 1
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(count)]
-    lines = []
-    for name, *values in rows:
-        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=False)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
-    return "\n".join(lines)
+    return "\n".join(aligned(rows))

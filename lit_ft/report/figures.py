@@ -1,11 +1,12 @@
-"""Leaf: every picture, once: for TensorBoard, for `report.html`, and `loss.png`.
+"""The pictures of TensorBoard and `report.html`, and `loss.png`. C classes.
 
-They are drawn small, 4 inches wide, with letters to match: TensorBoard shows them 330 pixels wide. C classes.
+They are 4 inches wide with letters to match, because TensorBoard shows them 330 pixels wide.
 """
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# A class name in a script that matplotlib's font lacks shows as boxes, in the pictures only.
-warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
-matplotlib.rcParams["text.parse_math"] = False  # '$' in a name is no formula
-matplotlib.rcParams["text.usetex"] = False  # nor is it one where a matplotlibrc of the user's asks for TeX
+from lit_ft.report.analysis import calibration_of, per_class
 
-MOST_MARKED = 30  # points of a curve that are marked one by one; more would be a caterpillar
-MOST_COUNTED = 12  # classes up to which a cell has room for its count
-MOST_NAMED = 30  # classes up to which an axis has room for their names
+# Letters that matplotlib's font lacks show as boxes, in the pictures only.
+warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+matplotlib.rcParams["text.parse_math"] = False  # a '$' in a class name starts no formula
+matplotlib.rcParams["text.usetex"] = False  # even if the user's matplotlibrc asks for TeX
+
+MOST_MARKED = 30  # points of a curve that get a marker each; more would run together
+MOST_COUNTED = 12  # classes; beyond, a cell has no room for its count
+MOST_NAMED = 30  # class names that an axis has room for
 SIZE = (4.0, 3.3)  # inches
-DPI = 150  # twice what TensorBoard shows, so that it stays sharp when it is scaled
+DPI = 150  # twice what TensorBoard shows, so that enlarged pictures stay sharp
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#8a8f98"
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -33,20 +36,28 @@ STYLE: dict[Any, Any] = {
 }
 
 
+# `analysis.summarise` of an evaluation, with the `names` of its classes (C,) and its `confusion` matrix,
+# (C true, C predicted), which is None beyond `MOST_IN_MATRIX` classes.
+Evaluation = Mapping[str, Any]
+
+
 def _axes() -> tuple[Figure, Any]:
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     return figure, figure.subplots()
 
 
 def _name_ticks(axis: Any, names: Sequence[str], **style: Any) -> None:
-    """Class names at an axis, where there is room."""
+    """Class names along an axis, or every n-th one if there are too many."""
     step = -(-len(names) // MOST_NAMED)
     shown = [name if len(name) <= 14 else name[:13] + "\u2026" for name in names][::step]
     axis.set_ticks(range(0, len(names), step), shown, **style)
 
 
-def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
-    """Shares of each true class, with the counts in the cells; counts are (C true, C predicted)."""
+def confusion_matrix(evaluation: Evaluation) -> Figure | None:
+    """The share of each true class, with counts in the cells; None if there are too many classes."""
+    names, counts = evaluation["names"], evaluation["confusion"]
+    if counts is None:
+        return None
     with matplotlib.rc_context({**STYLE, "axes.spines.left": False, "axes.spines.bottom": False}):
         figure, axes = _axes()
         matrix = np.asarray(counts, dtype=np.float64)
@@ -68,13 +79,9 @@ def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str]) -> F
         return figure
 
 
-def reliability_diagram(curves: dict[str, list[dict[str, float]]], title: str) -> Figure:
-    """Accuracy over confidence, with the share of the rows below; 'before' and 'after' may stand together.
-
-    Args:
-        curves: Label -> bins of `analysis.reliability`.
-        title: With the calibration error.
-    """
+def reliability_diagram(evaluation: Evaluation) -> Figure:
+    """Accuracy over confidence, before and after temperature scaling, with the share of the rows below."""
+    curves, title = calibration_of(evaluation)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
         upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -96,8 +103,11 @@ def reliability_diagram(curves: dict[str, list[dict[str, float]]], title: str) -
         return figure
 
 
-def class_bars(classes: Sequence[dict[str, float]], names: Sequence[str]) -> Figure:
-    """Precision, recall and F1 of each class, from `analysis.per_class`."""
+def class_bars(evaluation: Evaluation) -> Figure | None:
+    """Precision, recall and F1 of each class; None if there are too many classes."""
+    if evaluation["confusion"] is None:
+        return None
+    names, classes = evaluation["names"], per_class(evaluation["class_counts"])
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
         places = np.arange(len(names))
@@ -113,12 +123,37 @@ def class_bars(classes: Sequence[dict[str, float]], names: Sequence[str]) -> Fig
         return figure
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A picture of one evaluation.
+
+    Attributes:
+        tag: In TensorBoard, after `val/` or `test/`.
+        alt: What it shows, in words, for the report.
+        draw: Returns None if there is nothing to draw.
+        in_report: Whether the report has it, too.
+    """
+
+    tag: str
+    alt: str
+    draw: Callable[[Evaluation], Figure | None]
+    in_report: bool = True
+
+
+# To add a chart, write its function and add a row: TensorBoard and the report draw them all, in this order.
+EVALUATION = (
+    Chart("confusion_matrix", "confusion matrix", confusion_matrix),
+    Chart("reliability", "reliability diagram", reliability_diagram),
+    Chart("classes", "precision, recall and F1 by class", class_bars, in_report=False),
+)
+
+
 def token_lengths(histogram: dict[str, list[float]], max_tokens: int) -> Figure:
-    """How long the texts are, and where they are cut.
+    """The lengths of the texts, and where they are cut.
 
     Args:
         histogram: `edges` (K + 1,) in tokens and `counts` (K,).
-        max_tokens: The cut.
+        max_tokens: Longer texts are cut to this length.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
@@ -134,7 +169,7 @@ def token_lengths(histogram: dict[str, list[float]], max_tokens: int) -> Figure:
 def curves(
     lines: dict[str, Sequence[tuple[float, float]]], title: str, ylabel: str, xlabel: str = "step"
 ) -> Figure:
-    """Label -> points (x, y), in one picture."""
+    """Lines in one picture, given as label -> points (x, y)."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
         for (label, points), style, colour in zip(
@@ -150,9 +185,10 @@ def curves(
 
 
 def as_svg(figure: Figure) -> bytes:
-    """The figure as SVG with its letters as outlines: it looks the same everywhere, and sharp on paper."""
+    """The figure as SVG with letters as outlines: it looks the same everywhere, and prints sharp."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "lit_ft"}):  # same figure, same bytes
+    # With a fixed salt the same figure gives the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "lit_ft"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
@@ -164,7 +200,7 @@ def draw_losses(
 
     Args:
         path: A .png file.
-        train: Points with `epoch`, which may be a fraction, and `loss`.
+        train: Points with `epoch` (may be a fraction) and `loss`.
         validation: Points with `epoch` and `val/loss`.
     """
     figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")

@@ -1,4 +1,4 @@
-"""`model/README.md`: the facts of a run as a model card in the Hub's format."""
+"""`model/README.md`: the model card, in the Hub's format."""
 
 from pathlib import Path
 from typing import Any
@@ -7,16 +7,15 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from lit_ft import runs
 from lit_ft.report.page import render
-from lit_ft.report.scores import FIGURES, HUB_METRICS, MLM_FIGURES, SPLITS, WORDS
+from lit_ft.report.scores import SCORES, SPLITS
 from lit_ft.report.tables import cell, class_rows, duration, number, table
 
 
-def write_model_card(run: Path) -> None:
-    """Write the card beside the exported weights, from the run's own files."""
-    metrics, facts = runs.read_metrics(run), runs.read_facts(run)
+def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Write the card beside the exported weights, from what is in `metrics.json` and `report.json`."""
     masked = facts["kind"] == "masked_lm"
-    # A run that went on after its test has figures of that test, but nothing was tested of its new weights.
-    prefixes = [p for p in WORDS if f"{p}/loss" in metrics and (masked or p in facts["evaluations"])]
+    # A run that was resumed after its test may keep that test's figures, but its new weights are untested.
+    prefixes = [p for p in SPLITS if f"{p}/loss" in metrics and (masked or p in facts["evaluations"])]
     main = next(iter(prefixes), None)
     if masked:
         before = metrics.get("initial/perplexity")
@@ -27,10 +26,12 @@ def write_model_card(run: Path) -> None:
     else:
         rows = facts["evaluations"][main]["rows"]
         accuracy = number(metrics[f"{main}/accuracy"], 3)
-        result = f"Accuracy {accuracy} on {rows:,} {WORDS[main]} texts"
+        result = f"Accuracy {accuracy} on {rows:,} {SPLITS[main]} texts"
         result += f" ({cell(facts['splits'][SPLITS[main]]['where'])}), {len(facts['labels'])} classes."
-    known = MLM_FIGURES if masked else FIGURES
-    shown = [figure for figure in known if any(f"{p}/{figure[0]}" in metrics for p in prefixes)]
+    scores = SCORES[facts["kind"]]
+    headline = "perplexity" if masked else "accuracy"
+    shown = [s for s in scores if any(f"{p}/{s.name}" in metrics for p in prefixes)]
+    shown.sort(key=lambda score: score.name != headline)
     card = render(
         "model_card.md.j2",
         metadata=_metadata(run, metrics, facts, main).to_yaml().strip(),
@@ -41,14 +42,14 @@ def write_model_card(run: Path) -> None:
         use=_use(masked),
         advice="" if masked else _advice(facts),
         results=table(
-            ("", *(WORDS[p] for p in prefixes)),
-            [[what, *(number(metrics.get(f"{p}/{key}")) for p in prefixes)] for key, what, _ in shown],
+            ("", *(SPLITS[p] for p in prefixes)),
+            [[s.words, *(number(metrics.get(f"{p}/{s.name}"), s.digits) for p in prefixes)] for s in shown],
         )
         if prefixes
         else result,
         corpus=_corpus(facts),
         training=_training(metrics, facts),
-        command=facts["command"].replace("\n", " "),  # a line of its own could end the code block
+        command=facts["command"].replace("\n", " "),  # a line break could end the code block
         versions=", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     )
     runs.write(run / runs.MODEL / "README.md", card)
@@ -65,7 +66,7 @@ def _use(masked: bool) -> str:
 
 def _advice(facts: dict[str, Any]) -> str:
     lines = [f"Texts are cut to {facts['max_tokens']} tokens ({facts['truncation']})."]
-    if facts["temperature"] is not None:  # that of `config.json`, whatever was measured since
+    if facts["temperature"] is not None:  # of `config.json`, not of a later evaluation
         lines.append(
             f"For calibrated probabilities divide the logits by {facts['temperature']:.3f} "
             "(`calibration_temperature` in `config.json`)."
@@ -82,13 +83,13 @@ def _metadata(run: Path, metrics: dict[str, Any], facts: dict[str, Any], main: s
             task_type=task,
             dataset_type=measured_on or "local",
             dataset_name=measured_on or "local files",
-            dataset_split=WORDS[main],
-            metric_type=metric,
-            metric_value=metrics[f"{main}/{name}"],
-            metric_name=name,
+            dataset_split=SPLITS[main],
+            metric_type=score.hub,
+            metric_value=metrics[f"{main}/{score.name}"],
+            metric_name=score.name,
         )
-        for name, metric in HUB_METRICS.items()
-        if main and metrics.get(f"{main}/{name}") is not None
+        for score in SCORES[facts["kind"]]
+        if main and score.hub and metrics.get(f"{main}/{score.name}") is not None
     ]
     return ModelCardData(
         base_model=facts["pretrained"].partition("@")[0] if facts["from_hub"] else None,
@@ -102,7 +103,7 @@ def _metadata(run: Path, metrics: dict[str, Any], facts: dict[str, Any], main: s
 
 
 def _hub_dataset(facts: dict[str, Any], split: str) -> str | None:
-    """The dataset on the Hub that a split came from; what was held out came from where the rest did."""
+    """The Hub dataset that a split came from; held-out rows came from that of the training split."""
     found = facts["splits"][split]
     if not found["from_hub"]:
         return None

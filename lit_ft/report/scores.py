@@ -1,35 +1,131 @@
-"""The figures: their names, order and words, and which of them are better the higher they are."""
+"""Every figure of an evaluation, as one table for each command, and the curves that are drawn over the steps.
 
-ORDERED = ("mae", "kappa")  # they take the distance between classes: of names it would be the alphabet's
-SCALARS = ("loss", "accuracy", "macro_f1", *ORDERED, "ece")  # in the order in which they are shown
-HIGHER_IS_BETTER = ("accuracy", "macro_f1", "kappa")
+To add a metric, add its torchmetrics object to `classifier/metrics.py` and one row here.
+"""
 
-WORDS = {"test": "test", "val": "validation"}  # the test first: it is the result
-SPLITS = {"test": "test", "val": "validation"}  # their splits in report.json
-FIGURES = (
-    ("accuracy", "accuracy", "share of texts classified as labelled"),
-    ("macro_f1", "macro F1", "mean over the classes"),
-    ("mae", "mean absolute error", "in classes, such as stars"),
-    ("kappa", "kappa", "quadratic-weighted agreement"),
-    ("loss", "loss", "mean cross-entropy"),
-    ("ece", "calibration error", "expected, 15 bins"),
-    ("ece_calibrated", "after temperature scaling", ""),
-    ("temperature", "temperature", "above 1: the model is too sure"),
-)
+from dataclasses import dataclass
 
-# Results in this order; whichever of them a run has.
-RESULTS = (
-    "test/accuracy test/macro_f1 test/mae test/kappa test/loss test/ece test/ece_calibrated test/rows "
-    "val/accuracy val/macro_f1 val/mae val/kappa val/loss val/ece val/ece_calibrated val/temperature "
-    "val/rows "
-    "val/perplexity val/masked_accuracy initial/perplexity train/epoch_loss train/loss train/seconds "
-    "fit/seconds sft/seconds train/tokens train/tokens_seen train/tokens_per_second train/real_share "
-    "train/peak_memory_gb"
+from lit_ft.report.analysis import CALIBRATION_BINS
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of an evaluation. Every score is shown in the report and the model card, in this order.
+
+    Attributes:
+        name: Its tags are `val/NAME` and `test/NAME`.
+        words: Its name for a person.
+        note: What it means, in a few words.
+        digits: Decimal places.
+        higher_is_better: None if neither high nor low is better.
+        ordered: Whether it needs labels with an order. It measures the distance between classes, and the
+            order of names would be the alphabet's.
+        hub: Its name among the Hub's metrics; "" leaves it out of the card's metadata.
+        console: Lines of the terminal's table are sorted by this number; 0 is not shown there and cannot be
+            monitored.
+        hparams: Whether TensorBoard's HPARAMS tab shows it.
+        compared: The evaluations whose values `report A B` shows.
+    """
+
+    name: str
+    words: str
+    note: str = ""
+    digits: int = 4
+    higher_is_better: bool | None = None
+    ordered: bool = False
+    hub: str = ""
+    console: int = 0
+    hparams: bool = False
+    compared: tuple[str, ...] = ("test", "val")
+
+
+CLASSIFIER = (
+    Score("accuracy", "accuracy", "share of texts classified as labelled",
+          higher_is_better=True, hub="accuracy", console=2, hparams=True),
+    Score("macro_f1", "macro F1", "mean over the classes",
+          higher_is_better=True, hub="f1", console=2, hparams=True),
+    Score("mae", "mean absolute error", "in classes, such as stars",
+          higher_is_better=False, ordered=True, hub="mae", console=2),
+    Score("kappa", "kappa", "quadratic-weighted agreement",
+          higher_is_better=True, ordered=True, console=2),
+    Score("loss", "loss", "mean cross-entropy", higher_is_better=False, console=1, hparams=True),
+    Score("ece", "calibration error", f"expected, {CALIBRATION_BINS} bins",
+          higher_is_better=False, console=2),
+    Score("ece_calibrated", "after temperature scaling", higher_is_better=False),
+    Score("temperature", "temperature", "above 1: the model is overconfident", compared=("val",)),
+)  # fmt: skip
+
+MASKED_LM = (
+    Score("loss", "loss", "of a masked token",
+          higher_is_better=False, console=1, hparams=True, compared=("val",)),
+    Score("perplexity", "masked perplexity",
+          higher_is_better=False, hub="perplexity", console=3, hparams=True, compared=("val", "initial")),
+    Score("masked_accuracy", "guessed right",
+          higher_is_better=True, console=2, hparams=True, compared=("val",)),
+)  # fmt: skip
+
+SCORES = {"classifier": CLASSIFIER, "masked_lm": MASKED_LM}  # by the `kind` in report.json
+SPLITS = {"test": "test", "val": "validation"}  # tag -> split, the test first: it is the result
+# What else a comparison shows: the cost of the run, and its training loss.
+RUN_TAGS = (
+    "train/epoch_loss train/loss train/seconds fit/seconds sft/seconds train/tokens train/tokens_seen "
+    "train/tokens_per_second train/real_share train/peak_memory_gb"
 ).split()
 
-HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "mae": "mae", "perplexity": "perplexity"}
-MLM_FIGURES = (
-    ("perplexity", "masked perplexity", ""),
-    ("loss", "loss", ""),
-    ("masked_accuracy", "guessed right", ""),
-)
+
+def console(scores: tuple[Score, ...]) -> list[Score]:
+    """The scores of the terminal's table, in its order; these can be monitored."""
+    return sorted((score for score in scores if score.console), key=lambda score: score.console)
+
+
+def compared_tags() -> list[str]:
+    """The tags of a comparison, in its order, for runs of both commands."""
+    tags = []
+    for scores, prefixes in ((CLASSIFIER, SPLITS), (MASKED_LM, ("val", "initial"))):
+        for prefix in prefixes:
+            tags += [f"{prefix}/{score.name}" for score in scores if prefix in score.compared]
+            tags += [f"{prefix}/rows"] if scores is CLASSIFIER else []
+    return list(dict.fromkeys([*tags, *RUN_TAGS]))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A chart over the steps, in TensorBoard's custom scalars and, if it has a heading, in the report.
+
+    Attributes:
+        category: The section of TensorBoard's page.
+        title: Of the chart in TensorBoard.
+        lines: Label -> tag.
+        heading: Of the chart in the report; "" leaves it out.
+        ylabel: Of the chart in the report.
+        kinds: The commands that draw it in TensorBoard.
+    """
+
+    category: str
+    title: str
+    lines: dict[str, str]
+    heading: str = ""
+    ylabel: str = ""
+    kinds: tuple[str, ...] = tuple(SCORES)
+
+
+CURVES = (
+    Curve("Loss", "training and validation", {"training": "train/loss", "validation": "val/loss"},
+          "Loss", "loss"),
+    Curve("Accuracy", "accuracy and macro F1", {"accuracy": "val/accuracy", "macro F1": "val/macro_f1"},
+          "Accuracy and macro F1", kinds=("classifier",)),
+    Curve("Accuracy", "calibration error, before and after",
+          {"before": "val/ece", "after": "val/ece_calibrated"}, kinds=("classifier",)),
+    Curve("Masked tokens", "share guessed right",
+          {"training": "train/masked_accuracy", "validation": "val/masked_accuracy"},
+          "Masked tokens guessed right", "share", kinds=("masked_lm",)),
+    Curve("Masked tokens", "perplexity", {"validation": "val/perplexity"}, kinds=("masked_lm",)),
+    Curve("Optimizer", "learning rate", {"learning rate": "train/learning_rate"}, "Learning rate"),
+    Curve("Optimizer", "gradient norm, before clipping", {"gradient norm": "train/grad_norm"},
+          "Gradient norm, before clipping"),
+    Curve("Throughput", "real tokens per second", {"tokens per second": "train/tokens_per_second"},
+          "Real tokens per second"),
+    Curve("Throughput", "samples per second", {"samples per second": "train/samples_per_second"}),
+    Curve("Throughput", "share of computed tokens that are real", {"real": "train/real_share"}),
+    Curve("Memory", "peak, in GB", {"peak": "train/peak_memory_gb"}),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Markdown tables, numbers, shares and durations as text."""
+"""Tables in Markdown and plain text; numbers, shares and durations as text."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table whose cells show as they were typed."""
+    """A Markdown table whose cells show exactly as they are."""
     lines = [heads, ["---"] * len(heads), *([cell(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def cell(value: Any) -> str:
-    """A value as Markdown that is neither markup nor HTML, whatever it holds; one line."""
+    """A value as one line of Markdown, with everything escaped that could be markup or HTML."""
     if isinstance(value, (int, float)):
         value = f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
     text = " ".join(str(value).split())
@@ -20,7 +20,7 @@ def cell(value: Any) -> str:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A figure for people: whole ones with commas, others with so many digits after the point."""
+    """A number for people: thousands separators for whole ones, else this many decimal places."""
     if value is None:
         return "\u2013"
     if isinstance(value, str):
@@ -36,7 +36,7 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them."""
+    """Seconds in words: 3 h 5 min."""
     if seconds is None:
         return "\u2013"
     whole = round(seconds)
@@ -46,15 +46,43 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
 
 
-MOST_LISTED = 50  # classes whose rows are listed
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: str = "") -> list[str]:
+    """Rows of cells as lines of plain text. A row may be short.
+
+    Args:
+        rows: The first may be a header.
+        left: The columns that are flush left.
+        indent: Before each line.
+    """
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    lines = []
+    for row in rows:
+        cells = [
+            text.ljust(width) if i in left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append(f"{indent}{'  '.join(cells)}".rstrip())
+    return lines
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under their flags: `{"data": {"seed": 1}}` -> `{"data.seed": 1}`."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        nested = isinstance(value, dict) and value
+        found |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return found
+
+
+MOST_LISTED = 50  # classes; more are only counted
 
 
 def corpus_table(corpus: dict[str, Any], names: Sequence[str]) -> str:
-    """The facts of the splits as Markdown."""
+    """A table of the facts of each split, in Markdown."""
     splits = list(corpus)
     lines: list[list[Any]] = []
     for key, what in (
-        ("where", "source"), ("rows", "texts"), ("empty_rows", "left out, empty"), ("tokens", "tokens"),
+        ("where", "source"), ("rows", "texts"), ("empty_rows", "skipped, empty"), ("tokens", "tokens"),
         ("mean", "mean tokens"), ("median", "median"), ("p95", "95th percentile"), ("max", "longest"),
         ("cut_rows", "texts cut"), ("cut_tokens", "tokens cut"), ("fingerprint", "fingerprint"),
     ):  # fmt: skip
@@ -64,12 +92,12 @@ def corpus_table(corpus: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def class_rows(corpus: dict[str, Any], names: Sequence[str]) -> list[list[Any]]:
-    """The rows of each class in each split, of the first `MOST_LISTED`; and how many classes are left out."""
+    """The number of rows of each class in each split; after `MOST_LISTED` classes how many more there are."""
     shown = names[:MOST_LISTED]
     lines: list[list[Any]] = [
         [f"class {name}", *(split["class_counts"][c] for split in corpus.values())]
         for c, name in enumerate(shown)
     ]
     if len(names) > len(shown):
-        lines.append([f"and {len(names) - len(shown):,} classes more", *([""] * len(corpus))])
+        lines.append([f"and {len(names) - len(shown):,} more classes", *([""] * len(corpus))])
     return lines

@@ -1,4 +1,4 @@
-"""What `fit` and `sft` write to TensorBoard in the same way: the layout, the settings, the event files."""
+"""What `fit` and `sft` both write to TensorBoard: layout, settings, command; and the order of event files."""
 
 import time
 from collections.abc import Sequence
@@ -8,65 +8,54 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-Layout = dict[str, dict[str, list[Any]]]
-
-# Category -> chart -> tags. TensorBoard merges the layouts of all runs that it shows.
-_OPTIMIZER: Layout = {
-    "Optimizer": {
-        "learning rate": ["Multiline", ["train/learning_rate"]],
-        "gradient norm, before clipping": ["Multiline", ["train/grad_norm"]],
-    },
-    "Throughput": {
-        "real tokens a second": ["Multiline", ["train/tokens_per_second"]],
-        "samples a second": ["Multiline", ["train/samples_per_second"]],
-        "share of computed tokens that are real": ["Multiline", ["train/real_share"]],
-    },
-    "Memory": {"peak, in GB": ["Multiline", ["train/peak_memory_gb"]]},
-}
-_LOSS: Layout = {"Loss": {"training and validation": ["Multiline", ["train/loss", "val/loss"]]}}
-CLASSIFIER_LAYOUT: Layout = {
-    **_LOSS,
-    "Accuracy": {
-        "accuracy and macro F1": ["Multiline", ["val/accuracy", "val/macro_f1"]],
-        "calibration error, before and after": ["Multiline", ["val/ece", "val/ece_calibrated"]],
-    },
-    **_OPTIMIZER,
-}
-MASKED_LM_LAYOUT: Layout = {
-    **_LOSS,
-    "Masked tokens": {
-        "share guessed right": ["Multiline", ["train/masked_accuracy", "val/masked_accuracy"]],
-        "perplexity": ["Multiline", ["val/perplexity"]],
-    },
-    **_OPTIMIZER,
-}
+from lit_ft.report.scores import CURVES
+from lit_ft.report.tables import table
 
 
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under their flags: `{"data": {"seed": 1}}` -> `{"data.seed": 1}`."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        nested = isinstance(value, dict) and value
-        found |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+def layout(kind: str) -> dict[str, dict[str, list[Any]]]:
+    """Category -> chart -> tags of a command. TensorBoard merges the layouts of all runs that it shows."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for curve in CURVES:
+        if kind in curve.kinds:
+            found.setdefault(curve.category, {})[curve.title] = ["Multiline", list(curve.lines.values())]
     return found
 
 
-def write_hparams(
-    writer: SummaryWriter, settings: dict[str, Any], names: Sequence[str], metrics: Sequence[str]
+def begin(
+    writer: SummaryWriter,
+    kind: str,
+    settings: dict[str, Any],
+    names: Sequence[str],
+    metrics: Sequence[str],
+    texts: dict[str, str],
+    step: int,
 ) -> None:
-    """Enter the run into the HPARAMS tab, which shows the last value of each metric's own curve.
+    """Write what is known before the first step: the layout of the curves, the settings and texts.
 
-    Not Lightning's `log_hyperparams`, which gives each metric a point of its own at step 0.
+    The HPARAMS tab shows the last value of each metric's own curve. Lightning's `log_hyperparams` would give
+    each metric a point of its own at step 0.
 
     Args:
-        writer: Of the run folder.
-        settings: As of `flat`.
-        names: The settings that matter.
-        metrics: Tags.
+        writer: The open event file.
+        kind: `classifier` or `masked_lm`.
+        settings: Flag -> value, from `tables.flat`.
+        names: The settings that the HPARAMS tab shows.
+        metrics: The tags that it shows.
+        texts: Tag -> Markdown.
+        step: 0, or the step of the checkpoint that the run resumes from.
     """
+    writer.add_custom_scalars(layout(kind))
     shown = {name: _plain(settings[name]) for name in names if settings.get(name) is not None}
     for summary in hparams(shown, dict.fromkeys(metrics, 0.0)):
         writer._get_file_writer().add_summary(summary)
+    for tag, text in texts.items():
+        writer.add_text(tag, text, step)
+
+
+def command_text(command: str, hardware: str, versions: dict[str, str]) -> dict[str, str]:
+    """Tag and Markdown of the command that was given, and what it runs on."""
+    rows = [("command", command), ("hardware", hardware), *versions.items()]
+    return {"run/command_and_versions": table(("what", "value"), rows)}
 
 
 def _plain(value: Any) -> bool | int | float | str:
@@ -74,11 +63,11 @@ def _plain(value: Any) -> bool | int | float | str:
 
 
 def wait_for_turn(folder: Path) -> None:
-    """Wait, for a second at most, until a new event file will be read after those that are there.
+    """Wait, for a second at most, until a new event file sorts after the existing ones.
 
-    TensorBoard reads a folder's files in the order of their names: first the second of their start, then the
-    host, the process and a count, all as text (`tensorboard.summary.writer.event_file_writer`). Of two that
-    began within one second the file of the resumed run may come first; what it should hide would be shown.
+    TensorBoard reads the files of a folder in the order of their names: the second in which they were opened,
+    then host, process and a count, all as text (`tensorboard.summary.writer.event_file_writer`). If two were
+    opened within one second, that of the resumed run may sort first, and would not purge the older points.
     """
     now = time.time()
     if list(folder.glob(f"events.out.tfevents.{int(now):010d}.*")):

@@ -35,8 +35,8 @@ def test_weights(setting, names, expected):
     "setting, part",
     [
         ({"neg": 1}, "found none of pos"),
-        ({"neg": 1, "pos": 1, "neutral": 2}, "the classes neg, pos, found one of 'neutral', which is none"),
-        ({False: 1, "pos": 2}, "found one of False, which is none of them; write it in quotes"),
+        ({"neg": 1, "pos": 1, "neutral": 2}, "the classes neg, pos, found 'neutral', which is none"),
+        ({False: 1, "pos": 2}, "found False, which is none of them; write it in quotes"),
         ({"neg": 1, "pos": -1}, "model.class_weights of 0 or more"),
         ({}, "found none of neg, pos"),
         ([], "expected 2 model.class_weights (neg, pos), found 0"),
@@ -49,7 +49,7 @@ def test_weights_that_are_none(setting, part):
 
 
 def test_two_weights_of_one_class():
-    with pytest.raises(UserError, match="found two of '1'"):
+    with pytest.raises(UserError, match="found two for '1'"):
         weights_of({1: 2.0, "1.0": 3.0, 2: 1}, ("1", "2"), None)
 
 

@@ -101,7 +101,7 @@ REFUSED = {
         "fit adds Throughput itself; leave it out",
     ),
     "typo": ([early(monitor="val_loss")], "'val_loss', which is not measured; did you mean val/loss?"),
-    "unknown": ([early(monitor="bleu")], "'bleu', which is not measured; there are val/loss, "),
+    "unknown": ([early(monitor="bleu")], "'bleu', which is not measured; there are val/accuracy, "),
     "checkpoint's typo": (
         [{"class": "ModelCheckpoint", "monitor": "val/acuracy"}],
         "did you mean val/accuracy?",
@@ -213,7 +213,7 @@ def test_an_error_of_lightning_s_callback(lit_ft, fit_args):
 
 def test_weights_that_join_later_have_no_schedule(lit_ft, fit_args):
     line = one_line(lit_ft("fit", *fit_args, given({"class": f"{__name__}.Unfreezes"})))
-    assert "gave the optimizer more weights in the middle of a run" in line
+    assert "added weights to the optimizer in the middle of a run" in line
 
 
 def test_a_figure_of_the_user_s_own(lit_ft, fit_args):

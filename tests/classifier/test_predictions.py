@@ -69,7 +69,7 @@ def test_only_a_prediction_of_the_same_rows_is_renewed(here, table):
     }
     for what, path in others.items():
         assert not is_prediction_of(path, table), what
-        with pytest.raises(UserError, match=f"{path} is there, and is no prediction of the same input; "):
+        with pytest.raises(UserError, match=f"{path} exists, and is no prediction of the same input; "):
             check_output(path, table, [], None, overwrite=False)
         assert check_output(path, table, [], None, overwrite=True) == here / path
     Path("g.csv").write_bytes(b"\xff\x00\xfe")
@@ -82,7 +82,7 @@ def test_the_input_is_known_under_all_its_names(here, table):
     os.link(data, "hard.csv")
     (here / "folder").mkdir()
     for name in ("data[1].csv", "link.csv", "hard.csv", "folder/../data[1].csv", str(data)):
-        with pytest.raises(UserError, match="is the file that is read"):
+        with pytest.raises(UserError, match="is the input file"):
             check_output(Path(name), table, [str(data)], None, overwrite=True)
 
 
@@ -140,7 +140,7 @@ def test_predict_on_the_command_line(lit_ft, fit_args, work, monkeypatch):
     write_csv(work / "other.csv", [("fine",), ("great",)], ("text",))
     line = one_line(predict("other.csv"))
     assert line == (
-        f"{run}/predictions.csv is there, and is no prediction of the same input; "
+        f"{run}/predictions.csv exists, and is no prediction of the same input; "
         "set --data.predict_output to another file, or --overwrite true"
     )
     assert (run / "predictions.csv").read_bytes() == before
@@ -157,9 +157,7 @@ def test_predict_on_the_command_line(lit_ft, fit_args, work, monkeypatch):
     shutil.copy("other.csv", home / "new[1].csv")
     code, out, err = predict("~/new[1].csv", "~/out [1].csv")
     assert code == 0 and (home / "out [1].csv").is_file() and not Path("~").exists(), err
-    assert "is the file that is read" in one_line(
-        predict("~/new[1].csv", "~/new[1].csv", "--overwrite", "true")
-    )
+    assert "is the input file" in one_line(predict("~/new[1].csv", "~/new[1].csv", "--overwrite", "true"))
     shutil.copytree(run, home / "run")
     checkpoint = ["--ckpt_path", "~/run/checkpoints/best.ckpt"]
     args = ["predict", "--data.predict_path", "other.csv", *checkpoint]

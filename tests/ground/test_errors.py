@@ -264,7 +264,7 @@ def test_settings_that_a_checkpoint_decides(checkpoint, lit_ft, fit_args):
 def test_outputs_that_cannot_be(checkpoint, lit_ft, fit_args):
     flags = ["predict", *fit_args, "--data.predict_path", "test.csv", "--data.predict_output"]
     before = Path("test.csv").read_bytes()
-    assert "is the file that is read" in one_line(lit_ft(*flags, "test.csv"))
+    assert "is the input file" in one_line(lit_ft(*flags, "test.csv"))
     assert "test.csv is a file" in one_line(lit_ft(*flags, "test.csv/out.csv"))
     assert "the folder runs" in one_line(lit_ft(*flags, "runs"))
     os.mkfifo("pipe")

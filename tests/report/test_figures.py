@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from lit_ft.report import figures
-from lit_ft.report.analysis import per_class, reliability
+from lit_ft.report.analysis import reliability
 
 
 def texts_of(figure: Figure) -> list[str]:
@@ -20,12 +20,13 @@ def texts_of(figure: Figure) -> list[str]:
 def test_any_number_of_classes(num_labels):
     counts = np.random.default_rng(0).integers(0, 2000, (num_labels, num_labels))
     names = [f"class number {i}" for i in range(num_labels)]
-    written = texts_of(figures.confusion_matrix(counts.tolist(), names))
+    sums = {"rows": counts.sum(1), "predicted": counts.sum(0), "right": np.diag(counts)}
+    evaluation = {"names": names, "confusion": counts.tolist(), "class_counts": sums}
+    written = texts_of(figures.confusion_matrix(evaluation))
     shown = sum(f"{count:,}" in written for count in counts.ravel())
     assert shown == num_labels**2 if num_labels <= 12 else shown < 20
     assert any("class number" in text for text in written)
-    sums = {"rows": counts.sum(1), "predicted": counts.sum(0), "right": np.diag(counts)}
-    figures.as_svg(figures.class_bars(per_class(sums), names))
+    figures.as_svg(figures.class_bars(evaluation))
 
 
 def test_names_are_no_markup():
@@ -33,7 +34,7 @@ def test_names_are_no_markup():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
-        figure = figures.confusion_matrix(np.eye(4, dtype=int).tolist(), names)
+        figure = figures.confusion_matrix({"names": names, "confusion": np.eye(4, dtype=int).tolist()})
         written = texts_of(figure)
         svg = figures.as_svg(figure)
     assert {"$x^$", "<b>&</b>", "a name that i\u2026"} <= set(written)
@@ -49,4 +50,5 @@ def test_the_same_figure_gives_the_same_bytes():
 def test_one_row():
     bins = reliability(np.array([[0.7, 0.3]]), np.array([0]))
     assert len(bins) == 1
-    assert "Calibration" in texts_of(figures.reliability_diagram({"before": bins}, "Calibration"))
+    evaluation = {"reliability": bins, "reliability_calibrated": bins}
+    assert "Calibration error 0.300, 0.300 after scaling" in texts_of(figures.reliability_diagram(evaluation))

@@ -11,6 +11,8 @@ import yaml
 from conftest import review, write_csv
 from huggingface_hub import ModelCard
 
+from lit_ft import runs
+
 RUN = Path("runs/small/version_0")
 NASTY = '<script>alert(1)</script> & "quoted" <img src=x onerror=alert(2)> {{ 7 * 7 }} $x^2$ | a_b*c'
 
@@ -165,8 +167,8 @@ def test_a_comparison_replaces_comparisons_only(lit_ft, fit_args, work, monkeypa
         assert code == 0 and out.endswith("report: home/out[1].html\n") and not Path("~").exists()
     (work / "link.html").symlink_to(RUN / "report.html")
     for name, said in {
-        str(RUN / "report.html"): "is there, and is no comparison of runs; set --output",
-        "link.html": "is there, and is no comparison of runs; set --output",
+        str(RUN / "report.html"): "exists, and is no comparison of runs; set --output",
+        "link.html": "exists, and is no comparison of runs; set --output",
         "train.csv": "expected a .html for --output, found train.csv",
         "table.xlsx": "expected a .html for --output, found table.xlsx",
         "home": "found the folder home",
@@ -217,7 +219,7 @@ def test_a_run_without_validation_cannot_calibrate(lit_ft, fit_args, work):
     assert code == 0, err
     args = ["--data.predict_path", "test.csv", "--ckpt_path", "last", "--calibrate", "true"]
     code, _, err = lit_ft("predict", *fit_args, *args)
-    assert code == 2 and "was saved without a validation: leave out --calibrate" in err
+    assert code == 2 and "so it has no temperature: remove --calibrate" in err
     assert yaml.safe_load((RUN / "config.yaml").read_text())["name"] == "small"
 
 
@@ -279,7 +281,7 @@ def test_names_of_files_and_folders_are_data(lit_ft, fit_args, work, encoder):
     facts = json.loads((RUN / "report.json").read_text())
     facts["command"] += "\n```\n<script>alert(4)</script>"  # a name may hold line breaks
     (RUN / "report.json").write_text(json.dumps(facts))
-    write_model_card(RUN)
+    write_model_card(RUN, runs.read_metrics(RUN), runs.read_facts(RUN))
     shown, _, command = (RUN / "model/README.md").read_text().partition("```bash\n")
     assert "<img" not in shown and "&#60;img" in shown
     assert command.splitlines()[1] == "```" and "<" not in command.partition("\n```\n")[2]
