@@ -1,6 +1,7 @@
 """`report.html`: the templates filled from a run's files, with every text that is not ours escaped."""
 
 import base64
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ from lit_ft.report.tables import cell, duration, number, percent
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill a template of the package; values are escaped in HTML templates."""
+@functools.cache
+def _environment() -> Environment:
+    """The templates, compiled once a process."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: name is None or ".html" in name,
@@ -29,7 +31,12 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=False,
     )
     environment.filters.update(number=number, percent=percent, duration=duration, cell=cell)
-    return environment.get_template(template).render(**values)
+    return environment
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of the package; values are escaped in HTML templates."""
+    return _environment().get_template(template).render(**values)
 
 
 def picture(svg: bytes) -> str:
