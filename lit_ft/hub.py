@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlparse
 
-from lit_ft.errors import UserError, chain
+from lit_ft.errors import UserError, chain, shorten
 
 _offline_by_probe = False
 UNREACHABLE = {
@@ -184,7 +184,7 @@ def _explain(error: BaseException, what: str, sample_config: str) -> str | None:
     if names & {"OSError", "ValueError", "DatasetsError", "SafetensorError", "HTTPError"}:
         error = error.__cause__ or error if "DatasetGenerationError" in names else error
         line = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split()).rstrip(".")
-        return f"{start} {line if len(line) <= 200 else line[:197] + '...'}; check it, or {way_out}"
+        return f"{start} {shorten(line, 200)}; check it, or {way_out}"
     return None
 
 

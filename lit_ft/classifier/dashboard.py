@@ -14,6 +14,7 @@ from lit_ft.classifier.metrics import Outcomes
 from lit_ft.classifier.tracking import LossHistory
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.splits import Split
+from lit_ft.errors import shorten
 from lit_ft.launcher import global_rank
 from lit_ft.machine import hardware, library_versions
 from lit_ft.report import figures
@@ -178,8 +179,3 @@ def mistake_rows(
         )
         for entry in entries
     ]
-
-
-def shorten(text: str, most: int) -> str:
-    """The text, or its beginning."""
-    return text if len(text) <= most else text[: most - 1].rstrip() + "\u2026"

@@ -7,7 +7,7 @@ from lightning import Trainer
 
 from lit_ft import runs
 from lit_ft.classifier.callbacks import Tracking
-from lit_ft.classifier.dashboard import draw_evaluation, shorten
+from lit_ft.classifier.dashboard import draw_evaluation
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.resume import READING, open_checkpoint
@@ -16,7 +16,7 @@ from lit_ft.console import say
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Split
-from lit_ft.errors import unusable
+from lit_ft.errors import shorten, unusable
 from lit_ft.models.export import export_model, say_where, weights_of
 from lit_ft.models.names import shown_name
 from lit_ft.report.analysis import summarise

@@ -20,7 +20,7 @@ from lit_ft.data.corpus import READER_VERSION, disk_error, read_files, read_hub
 from lit_ft.data.files import BATCH_ROWS
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
 from lit_ft.data.reading import Reading
-from lit_ft.errors import UserError, first_line, quoted
+from lit_ft.errors import UserError, first_line, quoted, shorten
 from lit_ft.sample.reviews import sample_dataset
 
 SplitName = Literal["train", "validation", "test", "predict"]
@@ -254,8 +254,7 @@ def _check_type(table: datasets.Dataset, kind: str, name: str, where: str) -> No
             row = max(found, 0) + 1
     if row is not None:
         held = table[row - 1][name]
-        shown = held if isinstance(held, str) else repr(held)
-        shown = shown if len(shown) <= 40 else shown[:37] + "..."
+        shown = shorten(held if isinstance(held, str) else repr(held), 40)
         raise UserError(
             f"expected a {kind} in column '{name}' of {where}, found {shown} in row {row}; set "
             f"--data.{kind}_column to a column of plain values"

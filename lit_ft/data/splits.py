@@ -16,7 +16,7 @@ from lit_ft.data.label_column import LabelColumn, LabelType
 from lit_ft.data.label_findings import LabelFinding, findings
 from lit_ft.data.labels import LabelMapping
 from lit_ft.data.source import SplitName, TextSource
-from lit_ft.data.token_facts import rows_of, token_facts, warn_of_tokens
+from lit_ft.data.token_facts import token_facts, warn_of_tokens
 from lit_ft.data.tokens import (
     ENCODED,
     EncodedRows,
@@ -26,7 +26,7 @@ from lit_ft.data.tokens import (
     measure_cut,
     template_of,
 )
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, rows_in_words
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Trunc
     template = template_of(tokenizer)
     facts = token_facts(encoded, texts, tokenizer, template)
     if len(facts.without_token) and not template.size:  # the model would have nothing to read
-        rows_without = rows_of(read.source_rows[facts.without_token])
+        rows_without = rows_in_words(read.source_rows[facts.without_token])
         raise UserError(f"expected a token in each text of {where}, found none in {rows_without}; remove it")
     warn_of_tokens(facts, tokenizer, texts, read.source_rows, where)
     special = {
-        i: f"{rows_of(read.source_rows[places])} of {where}" for i, places in facts.special.items()
+        i: f"{rows_in_words(read.source_rows[places])} of {where}" for i, places in facts.special.items()
     }
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)

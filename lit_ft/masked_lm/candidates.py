@@ -16,7 +16,7 @@ from transformers import (
     pipeline,
 )
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, shorten
 from lit_ft.masked_lm.tracking import TensorBoardWriter
 from lit_ft.models.checks import max_positions
 from lit_ft.report.tables import cell, table
@@ -47,20 +47,16 @@ def with_own_mask(text: str, tokenizer: "PreTrainedTokenizerBase", most_tokens: 
     own = text.replace(MASK, str(tokenizer.mask_token))
     if str(tokenizer.mask_token) not in own:
         raise UserError(
-            f"expected {MASK} in every text, found none in {shorten(text)!r}; for example {EXAMPLE}"
+            f"expected {MASK} in every text, found none in {shorten(text, 60)!r}; for example {EXAMPLE}"
         )
     if most_tokens is not None:
         found = len(tokenizer(own, verbose=False)["input_ids"])
         if found > most_tokens:
             raise UserError(
-                f"expected at most {most_tokens} tokens, found {found} in {shorten(text)!r}; shorten the text"
+                f"expected at most {most_tokens} tokens, found {found} in {shorten(text, 60)!r}; "
+                "shorten the text"
             )
     return own
-
-
-def shorten(text: str) -> str:
-    """A text for an error message."""
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def fill(filler: "FillMaskPipeline", text: str, top_k: int) -> list[list[Candidate]]:

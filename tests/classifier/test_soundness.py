@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 
 from lit_ft.classifier import nonfinite as soundness
 from lit_ft.classifier.nonfinite import FiniteSteps
-from lit_ft.errors import UserError, rows_in_words
+from lit_ft.errors import UserError
 from lit_ft.reliability import nonfinite as skips
 from lit_ft.reliability.nonfinite import Skips
 
@@ -240,8 +240,3 @@ def test_bounds_of_skipping():
     assert run.add(num_training_steps=2_000)  # 1 % of them are more
     run.in_a_row = skips.MOST_IN_A_ROW
     assert not run.add(num_training_steps=2_000)
-
-
-def test_rows_in_words():
-    assert rows_in_words([7], "a.csv") == "row 7 of a.csv"
-    assert rows_in_words([9, 2, 5], "a.csv", most=2) == "rows 2, 5 and 1 more of a.csv"
