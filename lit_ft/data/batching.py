@@ -1,4 +1,4 @@
-"""Rows of token ids to batches: which rows go together, in which order, and how far they are padded."""
+"""Rows of token ids -> batches: which rows go together, in which order, padded to which length."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,45 +9,44 @@ from torch.utils.data import DataLoader, Sampler
 
 from lit_ft.errors import UserError
 
-# Batches whose reviews are sorted together. Fewer would pad more, more would make neighbours in time
-# too alike in length; 50 is what Hugging Face's LengthGroupedSampler takes.
+# Batches' worth of rows that are sorted together. Fewer would pad more; more would make consecutive batches
+# too similar in length. 50 is the value of Hugging Face's LengthGroupedSampler.
 GROUP_BATCHES = 50
 
 
 class GroupedBatchSampler(Sampler[list[int]]):
-    """Shuffled batches of reviews of like length; the same plan for the same seed and epoch.
+    """Shuffled batches of rows of similar length. The plan is a function of the seed and the epoch.
 
-    Each epoch draws a new permutation, sorts stretches of `GROUP_BATCHES` batches by length, cuts them
-    into batches and shuffles the batches. Every row comes exactly once an epoch; every epoch has equally
-    many batches, so that the learning-rate schedule and a resumed run can rely on the count. Every batch
-    but one is full, so every sample weighs the same in the gradient.
+    Each epoch draws a new permutation, sorts stretches of `GROUP_BATCHES` batches by length, cuts them into
+    batches and shuffles the batches. Every row comes exactly once per epoch. Every epoch has the same number
+    of batches, which the learning-rate schedule and a resumed run rely on. All batches but one are full, so
+    every sample has the same weight in the gradient.
 
-    W processes of batch size B follow the plan of one process of batch size W x B and share each of its
-    batches, so that they take the same steps. Only where fewer than W rows are left for an epoch's last
-    batch, the batch before it gives it some: no process is ever without a row.
+    W processes with batch size B follow the plan of one process with batch size W x B and split each of its
+    batches, so that they take the same steps. If fewer than W rows are left for the last batch, the batch
+    before it gives some up: no process is ever without a row.
 
-    With a `token_budget` all rows are sorted, those of equal width in an order of the epoch's own, and cut
-    where the budget ends. Batches differ in rows then: who divides each one's loss by `rows_per_batch`, not
-    by its own rows, has every sample weigh the same.
+    With a `token_budget` all rows are sorted, rows of equal width in random order, and cut where the budget
+    ends. Batches then differ in rows: divide each one's loss by `rows_per_batch`, not by its own rows, to
+    give every sample the same weight.
 
     Attributes:
         repeats: Whether every epoch follows the first one's plan, for `overfit_batches`.
-        told_length: What `len` says, where the rows are a part of a split: Lightning takes the share of it
-            that its limit asks for.
+        told_length: The value of `len` if the rows are a part of a split: Lightning applies its limit to it.
 
     Args:
         lengths: Tokens of each row, (N,).
-        batch_size: Rows a batch, on each rank; with a budget, the most.
+        batch_size: Rows per batch on each rank; with a budget, the maximum.
         seed: Together with the epoch it fixes the plan; alone it fixes `random_rows`.
         group_by_length: False gives plain random batches.
-        shuffle: False starts from the rows' own order and leaves the batches in theirs.
+        shuffle: False keeps the given order of the rows and batches.
         rank: This process among `world_size`.
         world_size: Number of processes that share an epoch.
-        token_budget: The most tokens a batch, padding included, on each rank.
+        token_budget: Maximum tokens per batch on each rank, padding included.
         width_multiple: A batch's padded length is a multiple of this.
-        most_tokens: A batch's padded length is at most this.
-        near: With a budget and without `shuffle`: sort stretches as without a budget, not all rows, so that a
-            row comes near its place.
+        most_tokens: Maximum padded length of a batch.
+        near: With a budget and without `shuffle`: sort stretches instead of all rows, so that rows stay near
+            their place.
     """
 
     def __init__(
@@ -74,8 +73,8 @@ class GroupedBatchSampler(Sampler[list[int]]):
         self.world_size = world_size
         self.token_budget = token_budget
         self._widths = widths_of(self.lengths, width_multiple, most_tokens)
-        self._stretch = GROUP_BATCHES * batch_size * world_size  # rows that are sorted together
-        self._starts: np.ndarray | None = None  # of a budget's batches, the same in every epoch
+        self._stretch = GROUP_BATCHES * batch_size * world_size  # rows sorted together
+        self._starts: np.ndarray | None = None  # starts of a budget's batches, equal in every epoch
         if token_budget is not None:
             check_rows(len(self.lengths), world_size)
             self._stretch = self._stretch if near and not shuffle else max(len(self.lengths), 1)
@@ -85,7 +84,7 @@ class GroupedBatchSampler(Sampler[list[int]]):
         self.repeats = False
         self.told_length: int | None = None
         self.epoch = 0
-        self.start = 0  # batches of this rank to pass over: set by a resume, used once
+        self.start = 0  # batches to skip: set by a resume, used once
 
     @property
     def sampler(self) -> "GroupedBatchSampler":
@@ -99,11 +98,11 @@ class GroupedBatchSampler(Sampler[list[int]]):
             self.epoch, self.start = epoch, 0
 
     def rng(self, epoch: int) -> np.random.Generator:
-        """What an epoch's plan is drawn with."""
+        """The generator of an epoch's plan."""
         return np.random.default_rng((self.seed, 0 if self.repeats else epoch))
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """One epoch's batches in order, each of all ranks' rows."""
+        """One epoch's batches in order, each with the rows of all ranks."""
         num_rows, rng = len(self.lengths), self.rng(epoch)
         order = rng.permutation(num_rows) if self.shuffle else np.arange(num_rows)
         grouped = self.group_by_length or self._starts is not None
@@ -117,21 +116,20 @@ class GroupedBatchSampler(Sampler[list[int]]):
             count = num_batches(num_rows, self.batch_size, self.world_size)
             starts = np.arange(count) * self.batch_size * self.world_size
             starts[-1:] = np.minimum(starts[-1:], num_rows - self.world_size)
-        batches = np.split(order, starts[1:])[: len(starts)]  # without a row there is no batch
+        batches = np.split(order, starts[1:])[: len(starts)]  # no rows, no batches
         if self.shuffle and grouped:
             batches = [batches[i] for i in rng.permutation(len(batches))]
         return batches
 
     def random_rows(self, count: int) -> np.ndarray:
-        """Rows drawn at random that make up so many batches, fewer than all: (M,) int64, ascending.
+        """Random rows that fill `count` batches, fewer than all: (M,) int64, ascending.
 
-        Whoever takes only some batches takes these rows', not the first batches of all rows: those hold the
-        longest texts.
+        For evaluations on a part of the rows: the first batches of all rows hold the longest texts.
         """
         order = np.random.default_rng(self.seed).permutation(len(self.lengths))
         if self._starts is None:
             return np.sort(order[: count * self.batch_size * self.world_size])
-        low, high = self.world_size, len(order)  # the most rows that fit: `low` do, `high` do not
+        low, high = self.world_size, len(order)  # bisection: `low` rows fit, `high` do not
         while high - low > 1:
             middle = (low + high) // 2
             fits = len(self._budget_starts(self._widths[order[:middle]])) <= count
@@ -139,13 +137,13 @@ class GroupedBatchSampler(Sampler[list[int]]):
         return np.sort(order[:low])
 
     def _budget_starts(self, widths: np.ndarray) -> np.ndarray:
-        """Where the batches of rows of these widths begin, once they are sorted."""
+        """Starts of the batches of rows of these widths, once sorted."""
         assert self.token_budget is not None
         falling = np.sort(widths)[::-1]
         return starts_of_batches(falling, self.token_budget, self.batch_size, self.world_size)
 
     def __len__(self) -> int:
-        # The full length also when resuming: Lightning counts the passed-over batches as done.
+        # The full length also when resuming: Lightning counts the skipped batches as done.
         if self.told_length is not None:
             return self.told_length
         if self._starts is not None:
@@ -154,33 +152,33 @@ class GroupedBatchSampler(Sampler[list[int]]):
 
     @property
     def rows_per_batch(self) -> float | None:
-        """The mean over a budget's batches, each of all ranks' rows; None where all but one are equal."""
+        """Mean rows per batch over all ranks, with a budget; None if all batches but one are equal."""
         return None if self._starts is None else len(self.lengths) / max(len(self), 1)
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0
-        for batch in self.plan(self.epoch)[start:]:  # the shares' sizes differ by one row at most
+        for batch in self.plan(self.epoch)[start:]:  # shares differ by at most one row
             yield np.array_split(batch, self.world_size)[self.rank].tolist()
 
 
 def num_batches(num_rows: int, batch_size: int, world_size: int) -> int:
-    """Batches an epoch, on each of `world_size` processes, none of which may be without a row."""
+    """Batches per epoch on each of `world_size` processes, each of which needs a row in every batch."""
     check_rows(num_rows, world_size)
     return min(-(-num_rows // (batch_size * world_size)), num_rows // world_size)
 
 
 def check_rows(num_rows: int, world_size: int) -> None:
-    """Refuse fewer rows than processes, none of which may be without one."""
+    """Refuse fewer rows than processes."""
     if num_rows < world_size > 1:
         raise UserError(f"{num_rows} rows are too few for {world_size} processes: lower --trainer.devices")
 
 
 class ResumableLoader(DataLoader):
-    """A DataLoader over a GroupedBatchSampler that can say, and take up again, where it stands.
+    """A DataLoader over a GroupedBatchSampler that can save and restore its position.
 
-    Counted are the batches handed out, not those that workers have prefetched. An own generator is
-    passed on because a DataLoader otherwise draws its base seed from the global random state, and a
-    resumed run would then draw once more than an uninterrupted one.
+    It counts the batches handed out, not those that workers have prefetched. Pass it a generator of its own:
+    a DataLoader otherwise draws its base seed from the global random state, and a resumed run would draw once
+    more than an uninterrupted one.
     """
 
     batch_sampler: GroupedBatchSampler
@@ -198,11 +196,11 @@ class ResumableLoader(DataLoader):
         return counted()
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and the batches of it that were handed out."""
+        """The epoch and the number of its batches handed out so far."""
         return {"epoch": self.batch_sampler.epoch, "batches": self._handed_out}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches that were handed out; after an epoch's last, with the next epoch."""
+        """Resume after the batches handed out; after an epoch's last one, with the next epoch."""
         sampler = self.batch_sampler
         sampler.epoch, sampler.start = state["epoch"], state["batches"]
         if sampler.start >= len(sampler):
@@ -219,18 +217,18 @@ def pad(
     width: int | None = None,
     side: str = "right",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fill B rows up to one width T, and mark what is not padding.
+    """Pad B rows to one length T.
 
     Args:
-        rows: Ids or labels of each row.
+        rows: Ids or labels.
         value: The padding.
-        multiple: T is the longest row's length, rounded up to a multiple of this,
-        most: but not past this.
-        width: T itself.
-        side: `right` or `left`.
+        multiple: Round T up to a multiple of this.
+        most: Maximum T.
+        width: T itself, instead of the longest row's.
+        side: Side of the padding, `right` or `left`.
 
     Returns:
-        The rows, (B, T) int64, and a mask, (B, T) bool.
+        The rows, (B, T) int64, and which values are not padding, (B, T) bool.
     """
     lengths = np.array([len(row) for row in rows])
     width = width or int(widths_of(lengths, multiple, most).max())
@@ -242,17 +240,17 @@ def pad(
 
 
 class PaddingCollator:
-    """Rows of unpadded ids -> one batch of Hugging Face's keys.
+    """Rows of unpadded ids -> one batch with Hugging Face's keys.
 
     Args:
-        pad_token_id: The id that fills up `input_ids`.
-        pad_multiple: The batch's T is rounded up to a multiple of this, but not past `max_tokens`.
-        max_tokens: The most tokens a row has.
+        pad_token_id: The padding of `input_ids`.
+        pad_multiple: T is rounded up to a multiple of this, up to `max_tokens`.
+        max_tokens: Maximum tokens per row.
         pad_length: Pad to exactly this many tokens instead of to the longest row.
         token_type_ids: Whether the model takes token types.
-        types: Token types of a row's first tokens, of its text, of its last ones: the tokenizer's.
+        types: The tokenizer's token types: of the tokens before the text, of its own, and after it.
         pad_type: The token type of padding.
-        padding_side: Where rows are filled up.
+        padding_side: Side of the padding.
     """
 
     def __init__(
@@ -295,7 +293,7 @@ class PaddingCollator:
         return batch
 
     def _types_of(self, mask: np.ndarray) -> np.ndarray:
-        """Where the tokens are, (B, T) bool -> token types (B, T) int64."""
+        """Mask of tokens, (B, T) bool -> token types, (B, T) int64."""
         before, own, after = self.types
         types = np.full(mask.shape, self.pad_type, dtype=np.int64)
         if any([self.pad_type, own, *before, *after]):  # BERT's are 0 everywhere
@@ -305,7 +303,7 @@ class PaddingCollator:
 
 
 def widths_of(lengths: np.ndarray, multiple: int, most: int | None = None) -> np.ndarray:
-    """Tokens of each row in a batch of its like, (N,): rounded up to `multiple`, but not past `most`."""
+    """Padded length of each row in a batch of equally long ones, (N,): a multiple, up to `most`."""
     widths = -(-lengths // multiple) * multiple
     return widths if most is None else np.minimum(widths, most)
 
@@ -313,23 +311,23 @@ def widths_of(lengths: np.ndarray, multiple: int, most: int | None = None) -> np
 def starts_of_batches(
     widths: np.ndarray, token_budget: int, most_rows: int, world_size: int = 1
 ) -> np.ndarray:
-    """Where each batch begins among rows sorted by width, longest first, (K,).
+    """Start of each batch among rows sorted by width, longest first, (K,).
 
-    It depends on the widths alone, not on which row has which: an order drawn anew among rows of equal width
-    gives equally many batches, which the learning-rate schedule and a resumed run rely on.
+    It depends on the widths alone: a new order of the rows of equal width gives the same number of batches,
+    which the learning-rate schedule and a resumed run rely on.
 
     Args:
-        widths: Of the sorted rows, (N,); falling.
-        token_budget: The most tokens, padding included, that a process computes for a batch; a row that is
-            longer stands alone.
-        most_rows: The most rows of a batch, on each process.
+        widths: Widths of the sorted rows, (N,), descending.
+        token_budget: Maximum tokens per batch and process, padding included; a longer row gets a batch of
+            its own.
+        most_rows: Maximum rows per batch and process.
         world_size: Processes that share each batch.
     """
     starts, i = [], 0
     while i < len(widths):
         starts.append(i)
         i += world_size * max(min(token_budget // int(widths[i]), most_rows), 1)
-    # No process may be without a row: what is too little for all takes some of the batch before, or joins it.
+    # Every process needs a row: a last batch with too few takes some from the one before, or joins it.
     last = len(widths) - world_size
     if len(starts) > 1 and starts[-1] > last:
         starts[-1] = last
@@ -338,22 +336,22 @@ def starts_of_batches(
     return np.array(starts, dtype=np.int64)
 
 
-# Of the longest, that a budget must have room for: with up to so many rows a batch none of them has more, and
-# all ranks have some, however few rows there are.
+# A token budget must hold at least this many rows of maximum length; otherwise a rank could get an empty
+# batch.
 LEAST_ROWS = 4
 
 
 class StratifiedBatchSampler(GroupedBatchSampler):
-    """As GroupedBatchSampler, but a batch has one row of each K rows of like length, drawn anew each epoch.
+    """A GroupedBatchSampler whose batches take one row from each stratum of K rows of similar length.
 
-    So a batch has every length about as often as the whole epoch has: the sums of two batches' tokens differ
-    by less than the longest row. K is the fewest with which no batch can have more than the budget, the same
-    in every epoch.
+    Every batch then has about the epoch's distribution of lengths: the tokens of two batches differ by less
+    than the longest row. Each epoch draws which row of a stratum a batch takes. K is the smallest number with
+    which no batch can exceed the budget, the same in every epoch.
 
     Args:
         lengths: Tokens of each row, (N,).
-        batch_size: The most rows a batch, on each rank.
-        token_budget: The most tokens a batch, on each rank; at least `LEAST_ROWS` of the longest row.
+        batch_size: Maximum rows per batch on each rank.
+        token_budget: Maximum tokens per batch on each rank; at least `LEAST_ROWS` times the longest row.
         seed: Together with the epoch it fixes the plan.
         rank: This process among `world_size`.
         world_size: Number of processes that share an epoch.
@@ -375,12 +373,12 @@ class StratifiedBatchSampler(GroupedBatchSampler):
         steps = -(-max(-(-int(falling.sum()) // token_budget), -(-len(falling) // batch_size)) // world_size)
         while _most_tokens(falling, steps * world_size) > token_budget:
             steps += 1
-        self._num_batches = steps * world_size  # of all ranks
-        self.tokens_per_batch = _most_tokens(falling, self._num_batches)  # the most, on each rank
+        self._num_batches = steps * world_size  # over all ranks
+        self.tokens_per_batch = _most_tokens(falling, self._num_batches)  # maximum, on each rank
         self.most_rows = -(-len(falling) // max(self._num_batches, 1))
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """One epoch's batches in order, each of all ranks' rows."""
+        """One epoch's batches in order, each with the rows of all ranks."""
         num_rows = len(self.lengths)
         rng = self.rng(epoch)
         order = rng.permutation(num_rows)
@@ -388,7 +386,7 @@ class StratifiedBatchSampler(GroupedBatchSampler):
         strata = np.full((self.most_rows, self._num_batches), -1)
         strata.ravel()[:num_rows] = order
         batches = [column[column >= 0] for column in rng.permuted(strata, axis=1).T]
-        # The shares of a step's ranks, larger ones first: there np.array_split cuts them apart again.
+        # The ranks' shares of a step, larger ones first: np.array_split cuts them apart there.
         steps = (batches[i : i + self.world_size] for i in range(0, len(batches), self.world_size))
         return [np.concatenate(sorted(step, key=len, reverse=True)) for step in steps]
 
@@ -397,10 +395,10 @@ class StratifiedBatchSampler(GroupedBatchSampler):
 
     @property
     def rows_per_batch(self) -> float:
-        """The mean over batches, each of all ranks' rows."""
+        """Mean rows per batch, over all ranks."""
         return len(self.lengths) / max(len(self), 1)
 
 
 def _most_tokens(falling: np.ndarray, num_batches: int) -> int:
-    """What a batch with the longest row of each stratum has."""
+    """Tokens of a batch with the longest row of each stratum."""
     return int(falling[::num_batches].sum()) if num_batches else 0

@@ -1,4 +1,4 @@
-"""Files, or a dataset of the Hub, as a memory-mapped table of all their columns."""
+"""Files or a Hub dataset -> a memory-mapped table with all their columns."""
 
 import hashlib
 import itertools
@@ -16,20 +16,20 @@ from lit_ft.data.reading import Reading
 from lit_ft.errors import UserError, first_line, quoted
 from lit_ft.hub import hub_errors
 
-READER_VERSION = 2  # part of every cache key: raise it when a file would be read differently
+READER_VERSION = 2  # part of every cache key: raise it when the same file is read differently
 
 
 def read_files(paths: str | list[str], *, flag: str, labelled: bool = False) -> datasets.Dataset:
-    """Reads files of one format into one memory-mapped table, cached by their content.
+    """Read files of one format into one memory-mapped table, cached by content.
 
     Args:
-        paths: files or globs, `.csv`, `.tsv`, `.jsonl`, `.json` (lines or one list), `.parquet` or `.txt` (a
-            text a line, column `text`). Several are read one after the other, those of a glob by name.
-        flag: the flag that named them, such as `--data.train_path`, for the errors.
-        labelled: whether labels are read next, where a header among the rows is seen and said.
+        paths: Files or globs: `.csv`, `.tsv`, `.jsonl`, `.json` (lines or one list), `.parquet` or `.txt`
+            (one text per line, column `text`), read in this order, the files of a glob sorted by name.
+        flag: The flag that gave them, for error messages, such as `--data.train_path`.
+        labelled: Whether labels are read next. They then report a header among the rows.
 
     Returns:
-        All columns of the files. Values of all formats but parquet are strings, as they were written.
+        All columns. Values are strings as written in the file, except in parquet files.
     """
     files = find_files([paths] if isinstance(paths, str) else paths, flag)
     suffix, *others = sorted({Path(file).suffix.lower() for file in files})
@@ -41,14 +41,14 @@ def read_files(paths: str | list[str], *, flag: str, labelled: bool = False) -> 
 
 
 def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.Dataset:
-    """One table of files of one kind; says what was recognised in them."""
+    """One table from files of one format; reports what was recognised in them."""
     content = _content_key(files)
     late_columns: tuple[str, ...] = ()
     while True:
         try:
             with quiet_datasets():
                 builder = Files(
-                    config_id=content,  # neither name nor date of a file counts, only what it holds
+                    config_id=content,  # only the content counts, not a file's name or date
                     paths=tuple(files),
                     suffix=suffix,
                     flag=flag,
@@ -68,8 +68,8 @@ def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.
                 raise disk_error(cause) from None
             elif suffix == ".parquet":
                 raise UserError(
-                    f"{quoted(files, 3)} hold columns of types that `datasets` cannot read or that differ "
-                    f"between the files ({first_line(cause or error)}); convert them, or set {flag}"
+                    f"{quoted(files, 3)}: column types that `datasets` cannot read, or that differ between "
+                    f"the files ({first_line(cause or error)}); convert them, or set {flag}"
                 ) from None
             else:
                 raise
@@ -85,19 +85,19 @@ def read_hub(
     sample_config: str = "sample.yaml",
     labelled: bool = False,
 ) -> datasets.Dataset:
-    """Loads a split of a dataset of the Hugging Face Hub, or of a folder of data files.
+    """Load a split of a Hugging Face Hub dataset or of a folder of data files.
 
     Args:
-        source: name on the Hub, `name@revision`, or a folder.
-        subset: the dataset's configuration; needed where it has several.
-        split: such as `train`, or a slice such as `train[:1000]`.
-        sample_config: the config that an error names as the one that needs no network.
-        labelled: as for `read_files`.
+        source: Hub name, `name@revision`, or a folder.
+        subset: The dataset's configuration; needed if it has several.
+        split: Such as `train`, or a slice such as `train[:1000]`.
+        sample_config: The config that needs no network, named when the Hub cannot be reached.
+        labelled: As in `read_files`.
     """
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     if source.endswith("@") and not Path(source).is_dir():
         raise UserError(
-            f"expected name@revision, such as stanfordnlp/imdb@main, found '{source}'; mend the name"
+            f"expected name@revision, such as stanfordnlp/imdb@main, found '{source}'; correct the name"
         )
     asked = (name, subset, revision)
     with hub_errors(f"dataset '{source}'", sample_config), quiet_datasets(bars=True):
@@ -138,7 +138,7 @@ def _builder(source: str, name: str, subset: str | None, revision: str) -> datas
         if "same data file format for all splits" in str(error):
             raise UserError(
                 f"expected files of one format in {source}, found several; set --data.train_path, "
-                "--data.validation_path and --data.test_path to those of each split"
+                "--data.validation_path and --data.test_path to each split's files"
             ) from None
         known = re.findall(r"'([^']+)'", str(error).partition("vailable")[2])
         if "BuilderConfig" not in str(error) and "Config name is missing" not in str(error):
@@ -150,14 +150,14 @@ def _builder(source: str, name: str, subset: str | None, revision: str) -> datas
 
 
 def _checked(files: list[str]) -> list[str]:
-    """The files, each looked at as those of a path are; what was unpacked has no suffix to hold it to."""
+    """The files, checked like those of a path; unpacked files have no suffix to check."""
     named = [file for file in files if Path(file).suffix.lower() in SUFFIXES]
     find_files(named, "--data.source")
     return files
 
 
 def _slices(tables: dict[str, datasets.Dataset], split: str) -> datasets.Dataset:
-    """What `train[:1000]` or `train+test` asks for of these splits."""
+    """The rows that `train[:1000]` or `train+test` selects from these splits."""
     lengths = {name: len(table) for name, table in tables.items()}
     parts = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
     taken = []
@@ -169,7 +169,7 @@ def _slices(tables: dict[str, datasets.Dataset], split: str) -> datasets.Dataset
 
 
 def class_names(table: datasets.Dataset, column: str = "label") -> list[str] | None:
-    """The names that a Hub dataset or a parquet file declares for labels 0 to C-1, or None."""
+    """The names that a Hub dataset or parquet file declares for labels 0 to C-1, or None."""
     feature = table.features.get(column)
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
@@ -184,7 +184,7 @@ def _content_key(files: list[str]) -> str:
 
 
 def disk_error(error: OSError) -> UserError:
-    """An error while the cache is written: a full disk, a folder that may not be written."""
+    """The error of a cache that cannot be written: disk full, no permission."""
     folder = datasets.config.HF_DATASETS_CACHE
     what = error.strerror or first_line(error)
     return UserError(

@@ -1,6 +1,6 @@
-"""Duplicates, leakage between splits and conflicting labels, which training cannot see.
+"""Duplicates, leakage between splits and conflicting labels, which training does not notice. N rows.
 
-Texts are compared as 64-bit hashes, so that 650,000 rows take 10 MB and no text is kept.
+Texts are compared as 64-bit hashes: 650,000 rows take 10 MB, and no text is kept.
 """
 
 import functools
@@ -23,18 +23,18 @@ SHOWN_CHARACTERS = 80  # of an example's text
 
 @dataclass(frozen=True)
 class AuditSplit:
-    """One split to look through."""
+    """One split to check."""
 
     name: str
     exact: np.ndarray  # (N,) uint64, of the texts as they are
     normalised: np.ndarray  # (N,) uint64, of the normalised texts
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
-    texts: pa.ChunkedArray  # of the table that the rows are from
-    positions: np.ndarray  # (N,) int64: their places in `texts`, ascending
+    texts: pa.ChunkedArray  # of the table that contains the rows
+    positions: np.ndarray  # (N,) int64: the rows in `texts`, ascending
     labels: np.ndarray | None  # (N,) int64
 
     def take(self, positions: np.ndarray, name: str) -> "AuditSplit":
-        """The rows at these places of this split, as a split of its own."""
+        """The rows at these positions, as a split of their own."""
         return AuditSplit(
             name,
             self.exact[positions],
@@ -51,12 +51,12 @@ class Duplicates:
     """Texts that occur more than once in a split."""
 
     texts: int
-    surplus_rows: int  # that would go if each text were kept once
+    surplus_rows: int  # rows beyond the first of each text
 
 
 @dataclass(frozen=True)
 class Occurrence:
-    """A place where a text stands."""
+    """A row that contains a text."""
 
     split: str
     row: int
@@ -65,23 +65,23 @@ class Occurrence:
 
 @dataclass(frozen=True)
 class Example:
-    """A text that stands in several places, shortened; equal there as it is, or only normalised."""
+    """A text that occurs several times, shortened."""
 
-    exact: bool
+    exact: bool  # equal as it is, not only normalised
     occurrences: list[Occurrence]
     text: str
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Rows of the split `second` whose text `first` has, too."""
+    """Rows of the split `second` whose text is also in `first`."""
 
     first: str
     second: str
     exact_rows: int
-    normalised_rows: int  # the exact ones among them
+    normalised_rows: int  # including the exact ones
     share: float  # `normalised_rows` of the rows of `second`
-    examples: list[Example]  # one for each text, at most MAX_EXAMPLES of either kind
+    examples: list[Example]  # one per text, at most MAX_EXAMPLES of either kind
 
 
 @dataclass(frozen=True)
@@ -89,26 +89,21 @@ class Conflicts:
     """Equal texts that have different labels."""
 
     exact_texts: int
-    normalised_texts: int  # the exact ones among them
-    rows: int  # that have one of these texts
-    within: dict[str, int]  # texts that have different labels in this split alone
+    normalised_texts: int  # including the exact ones
+    rows: int  # with one of these texts
+    within: dict[str, int]  # texts with different labels in this split alone
     across: int  # texts whose labels differ only between splits
-    examples: list[Example]  # one for each text, with an occurrence for each label
+    examples: list[Example]  # one per text, with one occurrence per label
 
 
 def duplicates(keys: np.ndarray) -> Duplicates:
-    """Counts what occurs more than once; keys (N,)."""
+    """Count the keys, (N,), that occur more than once."""
     counts = np.unique(keys, return_counts=True)[1]
     return Duplicates(int((counts > 1).sum()), int(len(keys) - len(counts)))
 
 
 def leakage(splits: Sequence[AuditSplit], label_names: Sequence[str]) -> list[Leak]:
-    """What each pair of splits shares, in the order of the splits.
-
-    Args:
-        splits: The one that is trained on comes first.
-        label_names: Names of the classes, for the examples.
-    """
+    """The texts that each pair of splits shares, in the order of the splits; training comes first."""
     return [_leak(first, second, label_names) for first, second in combinations(splits, 2)]
 
 
@@ -128,12 +123,7 @@ def _leak(first: AuditSplit, second: AuditSplit, label_names: Sequence[str]) -> 
 
 
 def conflicts(splits: Sequence[AuditSplit], label_names: Sequence[str]) -> Conflicts:
-    """Texts with different labels, within the labelled splits and between them.
-
-    Args:
-        splits: Those without labels are left out.
-        label_names: Names of the classes, for the examples.
-    """
+    """Equal texts with different labels, within the labelled splits and between them."""
     labelled = [split for split in splits if split.labels is not None]
     all_exact = np.concatenate([split.exact for split in labelled])
     all_normalised = np.concatenate([split.normalised for split in labelled])
@@ -165,7 +155,7 @@ def conflicts(splits: Sequence[AuditSplit], label_names: Sequence[str]) -> Confl
 
 
 def conflicting(keys: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """Whether rows have a text that has another label elsewhere: keys and labels (N,) -> bool (N,)."""
+    """Which rows' texts have another label elsewhere: keys and labels (N,) -> bool (N,)."""
     assert labels is not None
     if not len(keys):
         return np.zeros(0, bool)
@@ -179,7 +169,7 @@ def conflicting(keys: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
 
 
 def warning_line(train: np.ndarray, labels: np.ndarray, validation: np.ndarray) -> str | None:
-    """What `fit` says of exact copies, None where there is nothing to say: the cheap part of `check`.
+    """The warning of `fit` about exact copies, the cheap part of `check`; None without any.
 
     Args:
         train: `exact_keys` of the training texts, (N,).
@@ -195,7 +185,7 @@ def warning_line(train: np.ndarray, labels: np.ndarray, validation: np.ndarray) 
 
 
 def _first_of_each(keys: np.ndarray, mask: np.ndarray) -> list[int]:
-    """Where each key first occurs among the rows of the mask, ascending; at most MAX_EXAMPLES."""
+    """The first row of each key in the mask, ascending; at most MAX_EXAMPLES."""
     rows = np.flatnonzero(mask)
     firsts = np.sort(np.unique(keys[rows], return_index=True)[1])
     return rows[firsts[:MAX_EXAMPLES]].tolist()
@@ -212,10 +202,10 @@ def _example(exact: bool, places: list[tuple[AuditSplit, int]], label_names: Seq
 
 
 def normalise(text: str) -> str:
-    """The text without what a copy often loses: case, width and ligatures (NFKC), punctuation, spacing.
+    """The text without what often differs between copies: case, NFKC forms, punctuation, spacing.
 
-    Punctuation counts as a space, so that "good,fast" is "good fast"; symbols such as $, + and emoji stay.
-    A text of nothing but punctuation keeps it.
+    Punctuation counts as a space, so that "good,fast" equals "good fast". Symbols such as $, + and emoji
+    stay, and so does the punctuation of a text that has nothing else.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(folded.translate(_punctuation()).split() or folded.split())

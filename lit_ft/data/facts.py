@@ -1,4 +1,4 @@
-"""What a report says of a split: how many texts, of which classes, how long, and what the cut loses."""
+"""Figures of a split for reports: number of texts, classes, lengths, tokens lost by the cut. N texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 def length_facts(full: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
-    """Facts of token counts, (N,) each: before the cut to `max_tokens`, and after it."""
-    most = int(np.percentile(full, 99.5)) + 1  # the rare giant would squeeze all others into one bar
+    """Facts of token counts, (N,) each, before and after the cut to `max_tokens`."""
+    most = int(np.percentile(full, 99.5)) + 1  # a rare outlier would squeeze all others into one bar
     counts, edges = np.histogram(np.minimum(full, most), bins=min(NUM_BARS, most), range=(0, most))
     return {
         "rows": len(full),
@@ -34,7 +34,7 @@ def length_facts(full: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
 
 
 def _typical(lengths: np.ndarray) -> dict[str, Any]:
-    """What sums lengths up, (N,)."""
+    """Summary statistics of lengths, (N,)."""
     return {
         "mean": float(lengths.mean()),
         "median": float(np.median(lengths)),
@@ -44,7 +44,7 @@ def _typical(lengths: np.ndarray) -> dict[str, Any]:
 
 
 def corpus_facts(splits: Mapping[SplitName, Split], source: TextSource, num_labels: int) -> dict:
-    """The facts of each of a classifier's splits that was read, as plain values."""
+    """The facts of each split that a classifier has read, as plain values."""
     found: dict[str, Any] = {}
     for name in filter(splits.__contains__, ORDER):
         split = splits[name]
@@ -58,32 +58,32 @@ def corpus_facts(splits: Mapping[SplitName, Split], source: TextSource, num_labe
 
 
 def row_facts(texts: Dataset, rows: Dataset) -> dict[str, Any]:
-    """The facts of a masked LM's split: its texts, and the rows that were made of them."""
+    """The facts of a masked LM's split: its texts, and the rows made from them."""
     lengths = row_lengths(rows)
     tokens = int(lengths.sum())
     counts = {"texts": len(texts), "rows": len(lengths), "tokens": tokens, "mean": tokens / len(lengths)}
     return {**counts, "fingerprint": content_hash(texts)}
 
 
-LIMITS = (128, 256, 512)  # shown beside the `max_tokens` that is set
-SAMPLE_ROWS = 50_000  # a share of 1 % is then known to 0.1 % (two standard errors), 5 % to 0.2 %
+LIMITS = (128, 256, 512)  # shown beside the present `max_tokens`
+SAMPLE_ROWS = 50_000  # measures a share of 1 % to 0.1 % (two standard errors), 5 % to 0.2 %
 SAMPLE_SEED = 0
 BATCH_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What one `max_tokens` does to a split."""
+    """The effect of one `max_tokens` on a split."""
 
     max_tokens: int
-    cut_texts: float  # share of the texts that are longer
-    lost_tokens: float  # share of the tokens that the cut takes away
-    cost: float  # tokens computed, relative to the `max_tokens` that is set
+    cut_texts: float  # share of texts that are longer
+    lost_tokens: float  # share of tokens that are cut off
+    cost: float  # tokens computed, relative to the present `max_tokens`
 
 
 @dataclass(frozen=True)
 class TokenLengths:
-    """The lengths of a split's texts in tokens, special tokens included."""
+    """Lengths of a split's texts in tokens, special tokens included."""
 
     measured: int  # texts
     sampled: bool  # whether they are a random sample of the split
@@ -91,9 +91,9 @@ class TokenLengths:
     median: float
     p95: float
     max: int
-    unknown: float | None  # share of the texts' tokens, None where the tokenizer has no unknown token
-    lost_letters: float  # share of the letters and digits that are in no token
-    special_texts: int  # texts that hold a special token of the tokenizer
+    unknown: float | None  # share of tokens; None if the tokenizer has no unknown token
+    lost_letters: float  # share of letters and digits that are in no token
+    special_texts: int  # texts that contain a special token of the tokenizer
     empty_texts: int  # texts without a token
     limits: list[Limit]
 
@@ -107,15 +107,15 @@ def measure_lengths(
     padded: bool,
     description: str,
 ) -> TokenLengths:
-    """Tokenise a split, or a random sample of it where it is large, and count.
+    """Tokenise a split, or a random sample of a large one, and count.
 
     Args:
-        texts: The column that the rows are from.
-        positions: Their places in it, ascending.
+        texts: The column of texts.
+        positions: The split's rows in it, ascending.
         tokenizer: A fast one.
-        max_tokens: What is set, to which the cost of the others is relative.
-        limits: The `max_tokens` to compare.
-        padded: Whether each text is padded to `max_tokens`, so that it costs the same whatever its length.
+        max_tokens: The present setting; costs are relative to it.
+        limits: The values of `max_tokens` to compare.
+        padded: Whether each text is padded to `max_tokens` and costs the same whatever its length.
         description: Label of the progress bar.
     """
     sampled = len(positions) > SAMPLE_ROWS

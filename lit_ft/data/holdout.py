@@ -1,67 +1,61 @@
-"""Leaf: which rows of the training data are held out for validation. N rows, C classes."""
+"""Which rows of the training data are held out for validation. N rows, C classes."""
 
 import numpy as np
 
 from lit_ft.errors import UserError
 
-LEAST_ROWS = 2  # that may be held out of however few
-MOST_OVER = 2  # times the share that was asked for may be held out, so that every class has a row
+LEAST_ROWS = 2  # held out at least, however few there are
+MOST_OVER = 2  # up to twice the share may be held out, so that every class has a row
 
 
 def stratified_split(
     labels: np.ndarray, share: float, seed: int, keys: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Holds a part of training out for validation, of each class about the same share; no text in both parts.
+    """Hold out a share of the training rows for validation, about the same share of each class.
 
-    A class with two different texts or more has a row in either part, unless that would hold out more than
-    twice what was asked for: then the rows go to the classes that are due most of one. Rows with equal keys
-    stay together, unless no class has two different texts; copies of a text that are more than a class is to
-    give stay in training.
+    A class with at least two different texts gets a row in both parts. If that would hold out more than twice
+    the share, the rows go to the classes with the largest remainders instead. Rows with equal keys stay
+    together, unless no class has two different texts. A text with more copies than its class has to give
+    stays in training.
 
     Args:
         labels: Classes, int64 (N,).
-        share: Of the rows, for validation.
+        share: Share of the rows to hold out.
         seed: The same seed gives the same split.
-        keys: Equal for rows of equal text, (N,); None where all differ.
+        keys: Equal for rows with equal texts, (N,); None if all differ.
 
     Returns:
-        The indices of training and of validation, each ascending.
+        The indices of training and of validation, both ascending.
 
     Raises:
-        UserError: No class can give a row and keep one.
+        UserError: No class has a row to spare.
     """
     if not 0 < share < 1:
         raise UserError(f"expected a share between 0 and 1, found {share}; set --data.validation_share=0.05")
     counts = np.bincount(labels)
     if not (counts >= 2).any():
         raise UserError(
-            f"expected two rows or more of some class to hold one out for validation, found {len(labels)} "
+            f"expected a class with at least two rows, to hold one out for validation, found {len(labels)} "
             "rows with at most one of each; give more rows or set --data.validation_path"
         )
     asked = max(round(len(labels) * share), LEAST_ROWS)
-    each = np.minimum(counts // 2, 1).sum() <= MOST_OVER * asked  # class that can is to have a row
+    each = np.minimum(counts // 2, 1).sum() <= MOST_OVER * asked  # class that can give a row gives one
     quota = _quota(counts, share, each, seed)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    firsts = np.cumsum(counts) - counts  # where each class begins in `grouped`
+    firsts = np.cumsum(counts) - counts  # start of each class in `grouped`
     held_out = np.empty(0, np.int64)
     if keys is not None and len(np.unique(keys)) < len(keys):
         by_class = [grouped[first : first + count] for first, count in zip(firsts, counts, strict=True)]
         held_out = _whole_texts(labels, by_class, quota, keys, MOST_OVER * asked if each else asked)
-    if not len(held_out):  # all texts differ; or no class has two, and what is measured are copies
+    if not len(held_out):  # all texts differ; or no class has two, and copies are held out
         rank = np.arange(len(labels)) - np.repeat(firsts, counts)
         held_out = grouped[rank < quota[labels[grouped]]]
     return np.setdiff1d(np.arange(len(labels)), held_out), np.sort(held_out)
 
 
 def shown_share(labels: np.ndarray, held_out: np.ndarray, share: float) -> str:
-    """What was asked for, and where what was held out differs from it.
-
-    Args:
-        labels: Classes of all rows, int64 (N,).
-        held_out: Of the rows held out, (M,).
-        share: `data.validation_share`.
-    """
+    """The share that was asked for, and how the held-out rows, (M,) of the labels (N,), differ from it."""
     found, classes = len(held_out) / len(labels), len(np.unique(labels))
     without = classes - len(np.unique(held_out))
     parts = [f"data.validation_share={share}"]
@@ -73,15 +67,15 @@ def shown_share(labels: np.ndarray, held_out: np.ndarray, share: float) -> str:
 
 
 def _quota(counts: np.ndarray, share: float, each: bool, seed: int) -> np.ndarray:
-    """How many rows each class is to give, (C,); with `each`, one at least of those that have two."""
+    """How many rows each class gives, (C,); with `each`, at least one if it has two."""
     most = np.maximum(counts - 1, 0)
     least = np.minimum(1, most) if each else 0
     quota = np.clip(np.floor(counts * share).astype(np.int64), least, most)
-    # the rows still missing to the whole share go to the classes that lost most by rounding down
+    # the rows still missing go to the classes that lost most by rounding down
     short = max(round(counts.sum() * share), 1) - int(quota.sum())
     if short > 0:
         lost = np.where(quota < most, counts * share - quota, -np.inf)
-        # Many classes lost as much as each other where not each has one: no order of theirs is to choose.
+        # Without `each` many classes lost equally much: choose at random, not by their order.
         ties = np.arange(len(counts)) if each else np.random.default_rng((seed, 1)).permutation(len(counts))
         best = np.lexsort((ties, -lost))[:short]
         quota[best[lost[best] > 0]] += 1
@@ -91,24 +85,24 @@ def _quota(counts: np.ndarray, share: float, each: bool, seed: int) -> np.ndarra
 def _whole_texts(
     labels: np.ndarray, by_class: list[np.ndarray], quota: np.ndarray, keys: np.ndarray, most: int
 ) -> np.ndarray:
-    """The rows to hold out where some have equal texts; none where no class can give a text and keep one.
+    """The rows to hold out if some texts are equal; none if no class can give a text and keep one.
 
     Args:
         labels: Classes, (N,).
-        by_class: The rows of each class, in the order in which they are drawn.
-        quota: How many rows each class is to give, (C,).
-        keys: Equal for rows of equal text, (N,).
-        most: Rows that may be held out so that a class has one.
+        by_class: The rows of each class, in random order.
+        quota: How many rows each class gives, (C,).
+        keys: Equal for rows with equal texts, (N,).
+        most: Rows that may be held out so that every class has one.
     """
     _, text_of, sizes = np.unique(keys, return_inverse=True, return_counts=True)
-    members, ends = np.argsort(text_of, kind="stable"), np.cumsum(sizes)  # each text's rows side by side
+    members, ends = np.argsort(text_of, kind="stable"), np.cumsum(sizes)  # the rows of each text, contiguous
     due, left = quota.copy(), np.array([len(rows) for rows in by_class])
     taken = np.zeros(len(sizes), bool)
     lowest = np.minimum.reduceat(labels[members], ends - sizes)
     of_one_class = lowest == np.maximum.reduceat(labels[members], ends - sizes)
 
     def take(text: int, always: bool) -> bool:
-        """Hold a text out if its classes come nearer to their quota by it, and keep another one."""
+        """Hold a text out if that brings its classes closer to their quotas and leaves each a text."""
         if taken[text]:
             return False
         own = labels[members[ends[text] - sizes[text] : ends[text]]]
@@ -125,9 +119,9 @@ def _whole_texts(
         for text in text_of[by_class[c]]:
             if due[c] <= 0:
                 break
-            if not of_one_class[text] or sizes[text] < 2 * due[c]:  # else never nearer
+            if not of_one_class[text] or sizes[text] < 2 * due[c]:  # else never closer
                 take(text, always=False)
-    # Where a class's texts all have more copies than it is to give: the one with the fewest, if that is few.
+    # If all texts of a class have more copies than its quota: take the one with the fewest, if that is few.
     for c in [*np.flatnonzero(quota), *np.flatnonzero(quota == 0)]:
         if not taken[text_of[by_class[c]]].any() and (quota[c] or not taken.any()):
             for text in sorted(text_of[by_class[c]], key=lambda text: sizes[text]):

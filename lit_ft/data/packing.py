@@ -1,4 +1,4 @@
-"""Texts -> rows for masked-LM training: a text a row, cut; or all texts joined and cut into full blocks."""
+"""Texts -> rows for masked-LM training: one cut text per row, or all joined and cut into full blocks."""
 
 from typing import Literal
 
@@ -28,10 +28,11 @@ Layout = Literal["pack", "truncate"]
 
 PACKING_VERSION = 1  # part of the cache key: raise it when the result for the same input changes
 
-# A shorter rest than this share of a block is dropped: its row would be mostly padding.
+# A last block shorter than this share of a full one is dropped: its row would be mostly padding.
 SHORTEST_TAIL = 1 / 4
 
-# Texts joined at a time. Each batch ends in a tail, so few large ones; 10,000 reviews are some 10 MB of ids.
+# Texts joined at a time. Each batch ends in a short block, so batches are large: 10,000 reviews have 10 MB of
+# ids.
 JOINED_TEXTS = 10_000
 
 FEATURES = Features({"input_ids": List(Value("int32"))})
@@ -48,13 +49,13 @@ def lay_out(
     """Token ids of the texts, as rows for training.
 
     Args:
-        table: Has the column `text`, and perhaps `row`, its place in the source.
+        table: Has the column `text`, and perhaps `row`, the text's row in the source.
         tokenizer: A fast one.
         layout: `pack` joins the texts with the separator and cuts them into blocks of `max_tokens`, so that
-            nothing is padded; `truncate` keeps a text a row and loses what is longer than `max_tokens`.
-        max_tokens: The most ids a row may have, special tokens included.
+            nothing is padded; `truncate` keeps one text per row and cuts it to `max_tokens`.
+        max_tokens: Longest row in tokens, special tokens included.
         description: Label of the progress bar.
-        where: The texts in a warning.
+        where: The texts, in warnings.
 
     Returns:
         Rows of `input_ids` (int32 list, special tokens included, unpadded), memory-mapped and cached by
@@ -67,7 +68,7 @@ def lay_out(
     encoded, _ = encode(texts, tokenizer, max_tokens, "head", description)
     facts = _look_at_tokens(encoded, table, tokenizer, template_of(tokenizer), where)
     rows = encoded.select_columns(["input_ids"])
-    if len(facts.without_token):  # they have nothing to guess, and a model without a template would fail
+    if len(facts.without_token):  # nothing to guess; without special tokens a model would fail
         kept = np.setdiff1d(np.arange(len(rows)), facts.without_token)
         if not len(kept):
             raise UserError(f"expected texts with a token, found none in {where}; set another model")
@@ -84,7 +85,7 @@ def _pack(
     separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     if separator is None:
         raise UserError(
-            "expected a tokenizer with a separator token, to join texts with, found none in "
+            "expected a tokenizer with a separator token to join texts with, found none in "
             f"{type(tokenizer).__name__}; set --data.layout=truncate"
         )
     room = template.room(block)
@@ -120,21 +121,21 @@ def _pack(
 def blocks_of(
     flat: np.ndarray, lengths: np.ndarray, separator: int, room: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Join texts with a separator between them and cut the whole.
+    """Join texts with a separator between them, then cut.
 
     Args:
-        flat: The ids of all texts, one after the other.
+        flat: The ids of all texts, concatenated.
         lengths: Tokens of each text, (texts,).
-        separator: The id to put between two texts.
-        room: Tokens a block.
+        separator: The id between two texts.
+        room: Tokens per block.
 
     Returns:
-        The full blocks, (blocks, room), and the rest, shorter than `room`.
+        The full blocks, (blocks, room), and the remaining tokens, fewer than `room`.
     """
-    lengths = lengths[lengths > 0].astype(np.int64)  # an empty text would leave two separators in a row
+    lengths = lengths[lengths > 0].astype(np.int64)  # an empty text would give two separators in a row
     if not len(lengths):
         return np.empty((0, room), np.int32), np.empty(0, np.int32)
-    # Text k moves right by the k separators before it.
+    # Text k is shifted right by the k separators before it.
     position = np.arange(len(flat)) + np.repeat(np.arange(len(lengths)), lengths)
     joined = np.full(len(flat) + len(lengths) - 1, separator, dtype=np.int32)
     joined[position] = flat
@@ -143,7 +144,7 @@ def blocks_of(
 
 
 def _ids_of(texts: Dataset, tokenizer: PreTrainedTokenizerBase, description: str) -> Dataset:
-    """The ids of every text, uncut, without special tokens: cached on its own, for any block size."""
+    """The ids of every text, uncut, without special tokens: cached separately, for any block size."""
     backend = fast_backend(tokenizer)
     reading = Hasher.hash(backend.to_str()), backend.encode_special_tokens
     fingerprint = Hasher.hash((PACKING_VERSION, texts._fingerprint, *reading))
@@ -162,7 +163,7 @@ def _ids_of(texts: Dataset, tokenizer: PreTrainedTokenizerBase, description: str
 def _look_at_tokens(
     tokens: Dataset, table: Dataset, tokenizer: PreTrainedTokenizerBase, template: Template | None, where: str
 ) -> TokenFacts:
-    """Say what the tokenizer does not know, or reads as special tokens."""
+    """Warn of what the tokenizer does not know, or reads as special tokens."""
     facts = token_facts(tokens, table, tokenizer, template)
     source_rows = table["row"][:] if "row" in table.column_names else range(1, len(table) + 1)
     warn_of_tokens(facts, tokenizer, table, np.asarray(source_rows), where)
@@ -170,11 +171,11 @@ def _look_at_tokens(
 
 
 def _describe(tokens: Dataset, packed: Dataset, block: int, specials: int) -> str:
-    """One line for the console: what the packing made and what it dropped."""
+    """One line for the console: rows made and tokens dropped."""
     num_texts = int((row_lengths(tokens) > 0).sum())
     num_batches = -(-len(tokens) // JOINED_TEXTS)
-    total = int(row_lengths(tokens).sum()) + num_texts - num_batches  # separators stand between texts
+    total = int(row_lengths(tokens).sum()) + num_texts - num_batches  # with the separators between texts
     kept = int(row_lengths(packed).sum()) - specials * len(packed)
     dropped = max(total - kept, 0)
     line = f"{num_texts:,} texts packed into {len(packed):,} rows of {block} tokens"
-    return f"{line}; a rest of {dropped:,} tokens, too short for a row, was dropped" if dropped else line
+    return f"{line}; {dropped:,} tokens, too few for a row, were dropped" if dropped else line

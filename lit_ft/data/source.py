@@ -1,4 +1,4 @@
-"""`TextSource`: which texts a run reads, with their columns checked and their texts cleaned."""
+"""`TextSource`: the texts that a run reads, with columns checked and texts cleaned."""
 
 import json
 import os
@@ -34,16 +34,16 @@ VERBS: dict[SplitName, str] = {
 
 @dataclass(frozen=True)
 class TextSource:
-    """Which texts a run reads, and how they are cleaned: the data settings of either wing.
+    """Which texts a run reads and how it cleans them, from the data settings of either wing.
 
     Attributes:
         source: A dataset on the Hub, a local dataset folder, or `sample`.
         subset: The dataset's configuration.
-        splits: Names of the dataset's splits.
-        paths: Files or globs, which win over `source`.
+        splits: The dataset's name for each split.
+        paths: The file or glob of each split, which takes precedence over `source`.
         text_column: Name of the column of texts; numbers become text.
         label_column: Name of the column of labels; None if no split has labels.
-        on_empty: What to do with a text that is missing or only space.
+        on_empty: What to do with a text that is missing or blank.
         unescape: Turn a backslash and an n into a line break, a backslash and a quote into a quote.
         strip_html_breaks: Turn `<br />` into a line break.
         sample_config: The config that needs no network, named when the Hub cannot be reached.
@@ -62,7 +62,7 @@ class TextSource:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], sample_config: str = "sample.yaml") -> "TextSource":
-        """The source of the `data` settings, by name; a setting that they lack has its default."""
+        """From the `data` settings by name; a missing setting keeps its default."""
         own = {f.name: settings[f.name] for f in fields(cls) if f.name in settings}
         splits: dict[SplitName, str | None] = {split: settings.get(f"{split}_split") for split in VERBS}
         paths: dict[SplitName, str | None] = {split: settings.get(f"{split}_path") for split in VERBS}
@@ -71,8 +71,8 @@ class TextSource:
     def origin(self, split: SplitName) -> Literal["files", "sample", "source"] | None:
         """Where a split comes from; None if the settings name no data for it.
 
-        A path of its own wins. If the training data comes from files, nothing comes from the source: a model
-        is never tested on somebody else's data by accident.
+        A path takes precedence. If the training data comes from files, no split comes from `source`: a model
+        must not be tested on other data by accident.
         """
         if self.paths.get(split):
             return "files"
@@ -83,17 +83,17 @@ class TextSource:
         return "source" if self.splits.get(split) else None
 
     def asks_hub(self, split: SplitName) -> bool:
-        """Whether reading a split asks the Hub."""
+        """Whether reading a split accesses the Hub."""
         return self.origin(split) == "source" and not Path(os.path.expanduser(str(self.source))).is_dir()
 
     def facts(self, split: SplitName) -> dict[str, Any]:
-        """What a report says of a split's origin."""
+        """A split's origin, for reports."""
         named = self.origin(split) is not None
         where = (self.paths.get(split) or self.source) if named else "held out of train"
         return {"where": where, "from_hub": self.asks_hub(split if named else "train")}
 
     def read(self, split: SplitName) -> tuple[datasets.Dataset, str]:
-        """The rows of a split with every column, and what to call it in messages.
+        """A split with all its columns, and its name for messages.
 
         Raises:
             UserError: The settings name no data for this split, or it cannot be read.
@@ -121,7 +121,7 @@ class TextSource:
         )
 
     def read_texts(self, split: SplitName) -> tuple[datasets.Dataset, datasets.Dataset, str]:
-        """The cleaned texts of a split as `select` gives them, the table they are from, and its name."""
+        """A split's texts as returned by `select`, the table they come from, and its name for messages."""
         table, where = self.read(split)
         texts = self.select(table, where, labelled=split != "predict")
         if num_dropped := len(table) - len(texts):
@@ -130,12 +130,12 @@ class TextSource:
         return texts, table, where
 
     def select(self, table: datasets.Dataset, where: str, labelled: bool = True) -> datasets.Dataset:
-        """Pick and clean the columns that training needs; written once, then read from the cache.
+        """Select and clean the columns that training needs; later calls read them from the cache.
 
         Args:
-            table: What `read` returned.
-            where: Its name for the errors, such as `reviews.csv`.
-            labelled: Whether to take the labels, too.
+            table: From `read`.
+            where: Its name for error messages, such as `reviews.csv`.
+            labelled: Whether to include the labels.
 
         Returns:
             The columns `text` (str), `row` (int, counted from 1 in the source) and `label` (as found: int,
@@ -162,7 +162,7 @@ class TextSource:
                 first = row[pc.index(keep, False).as_py()]
                 raise UserError(
                     f"expected a text in each row of column '{self.text_column}' of {where}, found none in "
-                    f"row {first}; mend the row or set --data.on_empty=drop"
+                    f"row {first}; fix the row or set --data.on_empty=drop"
                 )
             columns = {"text": text, "row": row}
             if label_column is not None:
@@ -187,7 +187,7 @@ class TextSource:
                     batch_size=BATCH_ROWS,
                     remove_columns=table.column_names,
                     features=datasets.Features(features),
-                    # by settings: `datasets` would hash the function's code, and the bar with it
+                    # from the settings: `datasets` would hash the function's code and its progress bar
                     new_fingerprint=xxhash.xxh3_128_hexdigest(json.dumps(settings).encode()),
                 )
         except OSError as error:
@@ -201,7 +201,7 @@ class TextSource:
 
 
 def check_columns(table: datasets.Dataset, text_column: str, label_column: str | None, where: str) -> None:
-    """Raises where a column is missing or cannot hold texts or labels."""
+    """Raise if a column is missing or its type cannot hold texts or labels."""
     wanted = {"label": label_column, "text": text_column}
     wanted = {kind: name for kind, name in wanted.items() if name is not None}
     missing = [kind for kind, name in wanted.items() if name not in table.column_names]
@@ -211,16 +211,16 @@ def check_columns(table: datasets.Dataset, text_column: str, label_column: str |
         expected = " and ".join(f"'{name}'" for name in wanted.values())
         flags = " ".join(f"--data.{kind}_column={shlex.quote(guesses.get(kind, 'NAME'))}" for kind in missing)
         plural, advice = "s" if len(wanted) > 1 else "", f"set {flags}"
-        without = " (its first line is a row, too: there is no header)" if reading.has("no header") else ""
+        without = " (there is no header: the first line is data)" if reading.has("no header") else ""
         if len(table.column_names) == 1 and set(",;\t|") & set(table.column_names[0]):
             advice = (
-                "each line seems to stand in quotes as a whole, which makes it one value: write quotes "
-                f"around single values only, else {advice}"
+                "each line seems to be quoted as a whole, which makes it a single value: quote the values, "
+                f"not the lines, else {advice}"
             )
         elif _may_lack_a_header(table):
             header = ",".join("" if name is None else name for name in (label_column, text_column) if name)
             advice = (
-                f"if that is a row and no header, write a header such as {header} above it, else {advice}"
+                f"if that is data and not a header, add a header such as {header} above it, else {advice}"
             )
         raise UserError(
             f"expected column{plural} {expected} in {where}, found {quoted(table.column_names)}{without}; "
@@ -231,9 +231,9 @@ def check_columns(table: datasets.Dataset, text_column: str, label_column: str |
 
 
 def label_feature(feature: object) -> datasets.Value | datasets.ClassLabel:
-    """The type that labels keep: whole numbers, fractions, strings, or declared class names.
+    """The type in which labels are kept: int64, float64, string or declared class names.
 
-    Truth values become `true` and `false`; numbers of 64 bits without a sign, which may be too large, text.
+    Booleans become `true` and `false`; unsigned 64-bit integers, which may be too large, become strings.
     """
     if isinstance(feature, datasets.ClassLabel):
         return feature
@@ -245,7 +245,7 @@ def label_feature(feature: object) -> datasets.Value | datasets.ClassLabel:
 
 def _check_type(table: datasets.Dataset, kind: str, name: str, where: str) -> None:
     feature = table.features[name]
-    # a JSON file's column is text in the table; its reader notes where it held more than that
+    # a JSON file's columns are strings in the table; its reader notes rows with nested values
     row = Reading.of(table).nested.get(name)
     if row is None and not isinstance(feature, datasets.ClassLabel):
         type_ = feature.pa_type if isinstance(feature, datasets.Value) else None
@@ -271,7 +271,7 @@ def _may_lack_a_header(table: datasets.Dataset) -> bool:
 
 
 def _guess(table: datasets.Dataset, names: list[str]) -> dict[str, str]:
-    """Likely columns of texts and labels: by name, else the longest and the least varied values."""
+    """The likely text and label columns: by name, else the longest and the least varied values."""
     by_name = {name.lower(): name for name in reversed(names)}
     rows = table[: min(len(table), 100)]
     text = next((by_name[name] for name in LIKELY_TEXT if name in by_name), None)

@@ -1,4 +1,4 @@
-"""One split of a corpus on its way from files or the Hub to token ids and classes."""
+"""One split of a corpus, from its source to token ids and classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ from lit_ft.errors import UserError, rows_in_words
 
 @dataclass(frozen=True)
 class LabelRules:
-    """How the labels of training become classes, if the settings say so: see `LabelMapping.fit`."""
+    """The settings for turning training labels into classes: see `LabelMapping.fit`."""
 
     label_type: LabelType = "auto"
     base: int | None = None
@@ -40,15 +40,15 @@ class LabelRules:
 
 @dataclass
 class Texts:
-    """One split as it was read and checked. N rows that have a text."""
+    """One split, read and checked. N rows that have a text."""
 
     split: SplitName
     texts: Dataset  # columns `text`, `row`, and `label` as found
     labels: np.ndarray | None  # (N,) int64
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
-    table: Dataset  # every column and row as it was read
+    table: Dataset  # as read: every column and row
     where: str  # its name in messages
-    label_findings: list[LabelFinding] = field(default_factory=list)  # if the mapping was made of them
+    label_findings: list[LabelFinding] = field(default_factory=list)  # if it made the mapping
 
 
 @dataclass
@@ -58,14 +58,14 @@ class Split:
     rows: EncodedRows
     labels: np.ndarray | None  # (N,) int64
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
-    table: Dataset  # every column as it was read
-    fingerprint: str  # of the texts and classes that were read
-    texts: Dataset  # `text` as the model reads it, and `row`; at the places that batches call `index`
+    table: Dataset  # as read: every column
+    fingerprint: str  # of all texts and classes read
+    texts: Dataset  # `text` as the model reads it, and `row`; a batch's `index` is a position here
     keys: np.ndarray  # (N,) uint64: a hash of each text
-    special: dict[int, str]  # of each special token in a text: in which, before any `take`
+    special: dict[int, str]  # special token -> the texts that contain it, in words; before any `take`
 
     def take(self, positions: np.ndarray) -> "Split":
-        """The rows at these places of this split."""
+        """The rows at these positions of this split."""
         labels = None if self.labels is None else self.labels[positions]
         return replace(
             self,
@@ -79,26 +79,26 @@ class Split:
 def read_texts(
     source: TextSource, split: SplitName, labels: LabelMapping | None, rules: LabelRules
 ) -> tuple[Texts, LabelMapping | None]:
-    """Read and check a split; says what the user should know about it.
+    """Read and check a split, and report its findings on the console.
 
     Args:
         source: Where the texts come from.
-        split: Which one; `predict` has no labels.
-        labels: The mapping, None if this split, `train`, makes it.
-        rules: How it makes it.
+        split: `predict` has no labels.
+        labels: The label mapping; None to make it from this split, `train`.
+        rules: How to make it.
 
     Returns:
-        The texts, and the mapping.
+        The texts and the label mapping.
     """
     texts, table, where = source.read_texts(split)
     source_rows = np.asarray(texts.with_format("numpy")["row"][:])
     classes, found, name = None, [], source.label_column
     if split != "predict" and name is not None:
         column = LabelColumn(texts.with_format("arrow")["label"][:], source_rows, name)
-        declared = class_names(table, name)  # of labels from 0 on
+        declared = class_names(table, name)  # the names of labels 0, 1, ...
         if labels is None:
             if split != "train":
-                raise UserError("the classes come from training data or a checkpoint: set --ckpt_path")
+                raise UserError("the classes come from training data or a checkpoint; set --ckpt_path")
             labels = LabelMapping.fit(
                 column,
                 base=rules.base,
@@ -117,7 +117,7 @@ def read_texts(
 
 
 def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Truncation) -> Split:
-    """Tokenise a split; says what the cut loses, and what the tokenizer does not know."""
+    """Tokenise a split, and report what is cut off and what the tokenizer does not know."""
     texts, classes, where = read.texts, read.labels, read.where
     content, description = content_hash(texts), f"tokenising {read.split}"
     encoded, cached = encode(texts, tokenizer, max_tokens, truncation, description, content)
@@ -126,7 +126,7 @@ def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Trunc
     say(f"{read.split}: {len(texts):,} rows of {where}, {how}; {lost}")
     template = template_of(tokenizer)
     facts = token_facts(encoded, texts, tokenizer, template)
-    if len(facts.without_token) and not template.size:  # the model would have nothing to read
+    if len(facts.without_token) and not template.size:  # the model would get an empty row
         rows_without = rows_in_words(read.source_rows[facts.without_token])
         raise UserError(f"expected a token in each text of {where}, found none in {rows_without}; remove it")
     warn_of_tokens(facts, tokenizer, texts, read.source_rows, where)
@@ -140,7 +140,7 @@ def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Trunc
 
 
 def without_rows(columns: list[str]) -> Split:
-    """The split of a file that has a header alone."""
+    """The split of a file that has only a header."""
     encoded = Dataset.from_dict({"input_ids": [], "full_length": []}, ENCODED)
     none = np.zeros(0, dtype=np.int64)
     texts = Dataset.from_dict({"text": [], "row": []})
@@ -151,24 +151,26 @@ def without_rows(columns: list[str]) -> Split:
 def hold_out(
     texts: Dataset, labels: np.ndarray | None, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which texts to train on and which to hold out for validation, both ascending; no text is in both.
+    """Positions of the texts to train on and of those to hold out for validation, ascending.
+
+    Equal texts stay on one side.
 
     Args:
         texts: The column `text`, (N,).
-        labels: Their classes, (N,), each of which is held out by about the same share; None without labels.
+        labels: Classes, (N,), to hold out the same share of each; None without labels.
         share: Of the texts.
-        seed: The same seed gives the same texts.
+        seed: The same seed gives the same split.
     """
     keys = normalised_keys(texts.data.column("text"), "comparing texts")
     if labels is None:
         labels = np.zeros(len(texts), np.int64)
         if len(texts) < 2:
             raise UserError(
-                f"expected two texts or more, to hold one out for validation, found {len(texts)}; give more "
+                f"expected at least two texts, to hold one out for validation, found {len(texts)}; give more "
                 "texts or set --data.validation_path"
             )
         if len(np.unique(keys)) == 1:
-            warn("all texts are equal: those held out are copies of those trained on")
+            warn("all texts are equal: those held out are copies of training texts")
     kept, held_out = stratified_split(labels, share, seed, keys)
     shown = shown_share(labels, labels[held_out], share)
     say(f"validation: {len(held_out):,} texts held out of train ({shown})")
@@ -176,42 +178,42 @@ def hold_out(
 
 
 def warn_of_copies(train: Split, validation: Split) -> None:
-    """Says in one line what makes the validation figure better, or the training worse, than it should be."""
+    """Warn in one line of leaked validation rows and of equal training texts with different labels."""
     assert train.labels is not None
     if line := warning_line(train.keys, train.labels, validation.keys):
         warn(line)
 
 
 def check_same_train(then: str | None, now: str, resumes: bool, where: str) -> None:
-    """Refuse other training data than the checkpoint's: to go on with, or to hold rows out of again.
+    """Refuse training data other than the checkpoint's, to resume on or to hold rows out of again.
 
     Args:
         then: The checkpoint's fingerprint, None without one.
-        now: The fingerprint of what was read.
-        resumes: Whether training goes on; else the checkpoint is measured on what is held out.
-        where: What was read.
+        now: The fingerprint of the data that was read.
+        resumes: Whether training resumes; else the checkpoint is evaluated on the held-out rows.
+        where: The data, in messages.
     """
     if then in (None, now):
         return
     if resumes:
-        raise UserError("the training data is not the checkpoint's: leave out --ckpt_path to start anew")
+        raise UserError("the training data is not the checkpoint's; leave out --ckpt_path to start a new run")
     raise UserError(
-        "expected the checkpoint's training data, whose held-out rows are measured, found other rows, labels "
-        f"or clean-ups in {where}: rows held out now may have been trained on; set --data.train_path or "
-        "--data.source to that data, or --data.validation_path to rows to measure"
+        "expected the checkpoint's training data, to evaluate on the rows held out of it, found other rows, "
+        f"labels or clean-ups in {where}: rows held out now may have been trained on; set --data.train_path "
+        "or --data.source to that data, or --data.validation_path to rows to evaluate on"
     )
 
 
 def check_same_held_out(then: str | None, now: str) -> None:
-    """Refuse to measure a checkpoint on rows that it was trained on.
+    """Refuse to evaluate a checkpoint on rows that it was trained on.
 
     Args:
-        then: The fingerprint of the rows that its run held out, None where it held out none.
-        now: Of those that are held out now.
+        then: The fingerprint of the rows that its run held out, None if it held out none.
+        now: The fingerprint of the rows held out now.
     """
     if then != now:
         found = "other rows" if then else "none: its run had validation data of its own"
         raise UserError(
             f"expected the rows that the checkpoint's run held out of its training data, found {found}; set "
-            "--data.validation_path to rows to measure, or --data.validation_split"
+            "--data.validation_path to rows to evaluate on, or --data.validation_split"
         )

@@ -1,6 +1,6 @@
-"""What a tokenizer makes of texts that were not written for it: unknown tokens, lost letters, special tokens.
+"""How well a tokenizer fits the texts: unknown tokens, lost letters, special tokens.
 
-N texts, V vocabulary.
+N texts, vocabulary of V.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from lit_ft.console import warn
 from lit_ft.data.tokens import Template, fast_backend
 from lit_ft.errors import rows_in_words
 
-WORTH_A_WORD = 0.03  # share of unknown tokens or lost letters; emoji and typing errors stay below
-SAMPLED_TEXTS = 200  # in which lost letters are looked for: a share of 3 % of them is found to about 1 %
-SAMPLED_LETTERS = 2000  # of each
+WORTH_A_WORD = 0.03  # share of unknown tokens or lost letters worth a warning; emoji and typos stay below
+SAMPLED_TEXTS = 200  # to measure lost letters in: a share of 3 % to about 1 %
+SAMPLED_LETTERS = 2000  # of each sampled text
 
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """What `token_facts` counts in the ids of N texts, the template's own left out.
+    """Counts in the ids of N texts, without the template's special tokens.
 
     Attributes:
-        tokens: Of all texts.
-        unknown: How many of them are the unknown token; None where the tokenizer has none.
-        special: Of each special token that stands in a text, the places of those texts, ascending.
-        without_token: Places of texts of which no token is left.
-        lost: Share of the letters and digits, in a sample of the texts, that are in no token.
+        tokens: Tokens of all texts.
+        unknown: How many of them are the unknown token; None if the tokenizer has none.
+        special: Special token -> positions of the texts that contain it, ascending.
+        without_token: Positions of the texts without any token.
+        lost: Share of letters and digits that are in no token, in a sample of the texts.
     """
 
     tokens: int
@@ -39,19 +39,19 @@ class TokenFacts:
 
     @property
     def unknown_share(self) -> float:
-        """Of all tokens."""
+        """Share of unknown tokens."""
         return (self.unknown or 0) / max(self.tokens, 1)
 
     @property
     def with_special(self) -> np.ndarray:
-        """Places of the texts that hold a special token, ascending."""
+        """Positions of the texts that contain a special token, ascending."""
         return np.unique(np.concatenate([np.empty(0, np.int64), *self.special.values()]))
 
 
 def unknown_id(tokenizer: Any) -> int | None:
-    """Id of the token that stands for what the vocabulary lacks; None without one, as in GPT-2.
+    """Id of the token for what the vocabulary lacks; None without one, as in GPT-2.
 
-    GPT-2's files name <|endoftext|> for it, which ends its texts and is never put in place of letters.
+    GPT-2's files name <|endoftext|>, which ends its texts and never replaces letters.
     """
     token = tokenizer.unk_token or getattr(tokenizer.backend_tokenizer.model, "unk_token", None)
     others = {tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token}
@@ -59,7 +59,7 @@ def unknown_id(tokenizer: Any) -> int | None:
 
 
 def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids of the tokens that are no words; of the unknown token there is another count."""
+    """Ids of the special tokens, except the unknown token, which is counted separately."""
     added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return (added | set(tokenizer.all_special_ids)) - {unknown_id(tokenizer)}
 
@@ -67,13 +67,13 @@ def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 def token_facts(
     encoded: Dataset, texts: Dataset, tokenizer: PreTrainedTokenizerBase, template: Template | None
 ) -> TokenFacts:
-    """Count in ids that are there already.
+    """Count in the ids of tokenised texts.
 
     Args:
         encoded: `input_ids` of each text, memory-mapped.
-        texts: The column `text` that they were made of.
-        tokenizer: That made them.
-        template: What every row has around its text, None for nothing.
+        texts: The column `text` of the same rows.
+        tokenizer: The tokenizer that made the ids.
+        template: The special tokens around every text, None without any.
     """
     before, after = (len(template.before), len(template.after)) if template else (0, 0)
     ids = special_token_ids(tokenizer)
@@ -81,7 +81,7 @@ def token_facts(
     is_special[list(ids)] = True
     unknown = unknown_id(tokenizer)
     num_tokens, num_unknown, first = 0, 0, 0
-    found: list[tuple[np.ndarray, np.ndarray]] = []  # id and place of each special token in a text
+    found: list[tuple[np.ndarray, np.ndarray]] = []  # id and text of each special token
     empty: list[np.ndarray] = []
     for chunk in encoded.data.column("input_ids").chunks:
         offsets, flat = chunk.offsets.to_numpy(), chunk.values.to_numpy()
@@ -100,7 +100,7 @@ def token_facts(
         num_unknown += 0 if unknown is None else int((flat[offsets[0] : offsets[-1]] == unknown).sum())
         first += len(chunk)
     which, where = (np.concatenate([np.empty(0, np.int64), *part]) for part in zip(*found, strict=True))
-    if template is not None and unknown is not None:  # where [CLS] is missing, the template has [UNK]
+    if template is not None and unknown is not None:  # without [CLS] the template has [UNK]
         num_unknown -= first * [*template.before, *template.after].count(unknown)
     return TokenFacts(
         tokens=num_tokens,
@@ -112,7 +112,7 @@ def token_facts(
 
 
 def spread(places: np.ndarray) -> np.ndarray:
-    """At most `SAMPLED_TEXTS` of these places, evenly spread."""
+    """At most `SAMPLED_TEXTS` of these positions, evenly spread."""
     return (
         places[np.unique(np.linspace(0, len(places) - 1, SAMPLED_TEXTS).astype(int))]
         if len(places)
@@ -121,7 +121,7 @@ def spread(places: np.ndarray) -> np.ndarray:
 
 
 def lost_letters(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> float:
-    """Share of the letters and digits that the tokenizer leaves out of all tokens."""
+    """Share of letters and digits that are in no token."""
     heads = [text[:SAMPLED_LETTERS] for text in texts]
     num_letters = num_lost = 0
     encoded = fast_backend(tokenizer).encode_batch(heads, add_special_tokens=False)
@@ -141,11 +141,11 @@ def warn_of_tokens(
     source_rows: np.ndarray,
     where: str,
 ) -> None:
-    """Say in a line each what the model does not see of the texts, or reads as something else.
+    """Warn of what the model does not see of the texts or misreads, in one line each.
 
     Args:
-        facts: Of these texts.
-        tokenizer: That read them.
+        facts: The facts of these texts.
+        tokenizer: The tokenizer that read them.
         texts: The column `text`.
         source_rows: 1-based row of each in the file or Hub split, (N,).
         where: The split's name in messages.
@@ -170,7 +170,7 @@ def lines_about(
     if facts.lost >= WORTH_A_WORD:
         lines.append(
             f"{facts.lost:.1%} of the letters and digits of {where} are in no token: the model's tokenizer "
-            f"leaves them out; {another}"
+            f"drops them; {another}"
         )
     if len(facts.special):
         token, places = next(iter(facts.special.items()))
@@ -178,7 +178,7 @@ def lines_about(
         lines.append(
             f"{len(some):,} of {len(texts):,} texts of {where} hold special tokens of the tokenizer, such as "
             f"{tokenizer.convert_ids_to_tokens(token)!r} in {rows}: they are read as "
-            "such, not as letters, as in a pipeline"
+            "such, not as plain text, as in a pipeline"
         )
     if len(facts.without_token):
         places = facts.without_token
@@ -191,7 +191,7 @@ def lines_about(
 
 
 def _first_of(unknown: int | None, tokenizer: Any, texts: Dataset, source_rows: np.ndarray) -> str:
-    """An unknown word with its row, of the first texts."""
+    """An unknown word in the first texts, with its row."""
     head = [text[:SAMPLED_LETTERS] for text in texts.select(range(min(len(texts), SAMPLED_TEXTS)))["text"]]
     for place, encoded in enumerate(fast_backend(tokenizer).encode_batch(head, add_special_tokens=False)):
         if unknown in encoded.ids:

@@ -1,4 +1,7 @@
-"""Texts -> token ids, once: in batches, cut to `max_tokens`, cached on disk by content and settings."""
+"""Texts -> token ids, once: in batches, cut to `max_tokens`, cached on disk by content and settings.
+
+N texts.
+"""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -19,19 +22,19 @@ from lit_ft.runs import cache_dir, make_cache
 
 Truncation = Literal["head", "tail", "head_tail"]
 
-# Of what is kept by `head_tail`, this share comes from the head: 128 of 510 tokens, the split that
-# Sun et al. 2019 ("How to Fine-Tune BERT for Text Classification?", section 5.3.1) found best.
+# The head's share of the tokens that `head_tail` keeps: 128 of 510, the best split in Sun et al. 2019
+# ("How to Fine-Tune BERT for Text Classification?", section 5.3.1).
 HEAD_SHARE = 128 / 510
 
 IDS = pa.list_(pa.int32())  # the type of `input_ids`
-BAR_ROWS = 10_000  # fewer are done before a bar could be read
+BAR_ROWS = 10_000  # with fewer, no progress bar: it would be gone at once
 ENCODED = Features({"input_ids": List(Value("int32")), "full_length": Value("int32")})
 ENCODING_VERSION = 2  # part of the cache key: raise it when the result for the same input changes
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What the cut to `max_tokens` loses."""
+    """What is lost by cutting texts to `max_tokens`."""
 
     num_rows: int
     num_cut_rows: int
@@ -49,7 +52,7 @@ class Cut:
 
 
 def cut(ids: list[int], room: int, truncation: Truncation) -> list[int]:
-    """The `room` ids that stay of a longer text: its head, its tail, or some of both."""
+    """At most `room` ids of a text: its head, its tail, or some of both."""
     if len(ids) <= room:
         return ids
     if truncation == "head":
@@ -62,12 +65,13 @@ def cut(ids: list[int], room: int, truncation: Truncation) -> list[int]:
 
 @dataclass(frozen=True)
 class Template:
-    """What the tokenizer puts around a single text, and the token types that it gives.
+    """The special tokens around a single text, and the token types.
 
     Attributes:
         before: Ids before the text, such as [CLS].
         after: Ids after it, such as [SEP]; XLNet's <sep> and <cls>.
-        types: Of `before`, of each of the text's own tokens, of `after`. All are 0 but in XLNet and Funnel.
+        types: Token types of `before`, of the text's own tokens, and of `after`: all 0 except in XLNet and
+            Funnel.
     """
 
     before: list[int]
@@ -76,11 +80,11 @@ class Template:
 
     @property
     def size(self) -> int:
-        """Tokens that are not the text's own."""
+        """Number of special tokens in a row."""
         return len(self.before) + len(self.after)
 
     def room(self, max_tokens: int) -> int:
-        """Tokens of a row that are left for its text; refuses a row that has none."""
+        """Tokens of a row that are left for the text; raises if none are."""
         if max_tokens <= self.size:
             raise UserError(
                 f"expected data.max_tokens of at least {self.size + 1}, found {max_tokens}; set "
@@ -90,9 +94,9 @@ class Template:
 
 
 def fast_backend(tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The `tokenizers.Tokenizer` inside, set to encode as the tokenizer itself does for a `pipeline`.
+    """The `tokenizers.Tokenizer` inside, set to encode as the tokenizer itself does in a `pipeline`.
 
-    A tokenizer file may carry a cut and padding of its own; ours come later and count what they lose.
+    A tokenizer file may have its own truncation and padding. Ours come later and count what is lost.
     """
     backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
     backend.no_truncation()
@@ -102,9 +106,9 @@ def fast_backend(tokenizer: PreTrainedTokenizerBase) -> Any:
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
-    """What the tokenizer itself puts around a single text."""
+    """The special tokens that the tokenizer puts around a single text."""
     backend = fast_backend(tokenizer)
-    # Any text that has a token will do. "a" has none where it is unknown and there is no unknown token.
+    # Any text with a token will do. "a" has none if it is unknown and there is no unknown token.
     texts = chain(["a"], tokenizer.all_special_tokens, tokenizer.get_vocab())
     tried = (backend.encode(text, add_special_tokens=False) for text in texts)
     plain = next(encoded for encoded in tried if encoded.ids)
@@ -117,7 +121,7 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
 
 
 def content_hash(table: Dataset) -> str:
-    """A hash of the column `text`: equal texts in equal order give equal hashes, wherever they came from."""
+    """A hash of the column `text`: equal texts in equal order have equal hashes, wherever they come from."""
     digest = xxhash.xxh3_128()
     for batch in table.with_format("arrow").iter(batch_size=10_000):
         for chunk in batch["text"].chunks:
@@ -128,8 +132,8 @@ def content_hash(table: Dataset) -> str:
 
 
 def tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """The ids of each text, uncut, unpadded, without special tokens."""
-    # encode_batch_fast computes no offsets, which nobody reads: a third faster.
+    """The ids of each text: uncut, unpadded, without special tokens."""
+    # A third faster than encode_batch, as it computes no offsets.
     return [e.ids for e in fast_backend(tokenizer).encode_batch_fast(texts, add_special_tokens=False)]
 
 
@@ -141,22 +145,22 @@ def encode(
     description: str,
     content: str | None = None,
 ) -> tuple[Dataset, bool]:
-    """Token ids of every text, special tokens included, no padding.
+    """Token ids of every text, with special tokens, without padding.
 
     Args:
         table: Has the column `text`.
         tokenizer: A fast one.
-        max_tokens: The most ids a row may have, special tokens included.
-        truncation: Which end of a longer text stays.
+        max_tokens: Longest row in tokens, special tokens included.
+        truncation: Which part of a longer text is kept.
         description: Label of the progress bar.
-        content: The table's `content_hash`, where it is known already.
+        content: The table's `content_hash`, if it is known already.
 
     Returns:
-        A memory-mapped table of `input_ids` (int32 list) and `full_length` (tokens before the cut), a row
-        a text; and whether it was found in the cache.
+        A memory-mapped table with a row per text: `input_ids` (int32 list) and `full_length` (tokens before
+        the cut); and whether it was found in the cache.
 
     Raises:
-        UserError: `max_tokens` leaves no room beside the special tokens.
+        UserError: `max_tokens` leaves no room for text beside the special tokens.
     """
     template = template_of(tokenizer)
     before, after = template.before, template.after
@@ -189,32 +193,32 @@ def encode(
 
 
 def measure_cut(encoded: Dataset) -> Cut:
-    """Count what `encode` cut off."""
+    """Count the tokens that `encode` cut off."""
     full = encoded.data.column("full_length").to_numpy().astype(np.int64)
     kept = row_lengths(encoded)
     return Cut(len(full), int((full > kept).sum()), int(full.sum()), int((full - kept).sum()))
 
 
 def row_lengths(rows: Dataset) -> np.ndarray:
-    """Tokens of each row, (N,) int64, without reading the ids themselves; follows a selection of rows."""
+    """Tokens of each row, (N,) int64, without reading the ids. A selection of rows is respected."""
     lengths = pc.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
     return lengths if rows._indices is None else lengths[rows._indices.column(0).to_numpy()]
 
 
 class EncodedRows(torch.utils.data.Dataset):
-    """Random access to encoded rows without copies: views into the memory-mapped table.
+    """Random access to encoded rows as views into the memory-mapped table, without copies.
 
     Args:
         encoded: From `encode`.
-        positions: The rows of it that belong to this split, (N,) int64.
+        positions: The rows in it that belong to this split, (N,) int64.
         labels: Their classes, (N,) int64.
-        with_index: Whether rows carry `index`, their position in `encoded`.
+        with_index: Whether to add `index`, a row's position in `encoded`.
     """
 
     def __init__(
         self, encoded: Dataset, positions: np.ndarray, labels: np.ndarray | None, with_index: bool = False
     ) -> None:
-        assert encoded._indices is None  # .data would not be the rows
+        assert encoded._indices is None  # .data ignores a selection
         self.encoded = encoded
         self.positions = positions
         self.labels = labels
@@ -240,6 +244,6 @@ class EncodedRows(torch.utils.data.Dataset):
         return row
 
     def take(self, positions: np.ndarray, with_index: bool = False) -> "EncodedRows":
-        """The rows at these places of this split, in this order."""
+        """The rows at these positions of this split, in this order."""
         labels = None if self.labels is None else self.labels[positions]
         return EncodedRows(self.encoded, self.positions[positions], labels, with_index)

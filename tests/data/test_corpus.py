@@ -133,7 +133,7 @@ def test_advice_can_be_typed():
 
 
 def test_a_first_line_that_may_be_a_row():
-    advice = "if that is a row and no header, write a header such as label,text above it, else set --data"
+    advice = "if that is data and not a header, add a header such as label,text above it, else set --data"
     for first in ("5,great", "pos,a text of more than four words", "k,y z"):
         table = read_files(write("a.csv", f"{first}\n4,awful and long to read\nk,so\n3,dull\n"), flag=FLAG)
         refused(lambda table=table: select(table), advice)

@@ -47,7 +47,7 @@ def test_short_tail_is_dropped_and_said(length, num_rows, dropped):
     assert len(packed) == num_rows
     assert ("dropped" in line) == bool(dropped)
     if dropped:
-        assert f"a rest of {dropped} tokens" in line
+        assert f"; {dropped} tokens, too few for a row" in line
 
 
 def test_empty_texts_leave_no_trace():
