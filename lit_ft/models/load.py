@@ -148,7 +148,7 @@ class Pretrained:
         with self._loading("tokenizer"):
             tokenizer: Any = AutoTokenizer.from_pretrained(**pretrained_arguments(self.place))
             tokenizer.encode("a")  # some damage to its files shows only here
-            if tokenizer.is_fast and not _has_tokenizer_json(self.place):
+            if tokenizer.is_fast and not _has_file(self.place, "tokenizer.json"):
                 # Read it again as a checkpoint and model/ will hold it: transformers 5.23
                 # (tokenization_rembert.py) builds RemBERT's from a sentencepiece model without [CLS] and
                 # [SEP], and adds them when it reads the saved files.
@@ -227,18 +227,21 @@ def weights_source(name: str, allow_pickle: bool, flag: str = ALLOW_PICKLE) -> I
             raise UserError(
                 only_pickled(name, "the Hub has none of it, but perhaps a pickle", flag)
             ) from None
-        if _is_cached_as_pickle(name):  # and the Hub, which is not asked, may have more
+        if not Path(name).is_dir() and _has_file(
+            name, "pytorch_model.bin"
+        ):  # the Hub, offline, may have more
             found = "found only pytorch_model.bin, a pickle, in the local cache"
             raise UserError(only_pickled(name, found, flag)) from None
         raise
 
 
-def _is_cached_as_pickle(name: str) -> bool:
-    arguments = pretrained_arguments(name)
+def _has_file(name: str, file: str) -> bool:
+    """Whether a folder has a file, or the local cache of a Hub name."""
     if Path(name).is_dir() or name.count("/") > 1:
-        return False
+        return (Path(name) / file).is_file()
+    arguments = pretrained_arguments(name)
     repository, revision = arguments["pretrained_model_name_or_path"], arguments.get("revision")
-    return isinstance(try_to_load_from_cache(repository, "pytorch_model.bin", revision=revision), str)
+    return isinstance(try_to_load_from_cache(repository, file, revision=revision), str)
 
 
 def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str | None = None) -> None:
@@ -266,14 +269,6 @@ def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str
         raise UserError(f"{config.model_type} models have no {setting}, {found}; set --model.{setting}=null")
     for name in names:
         setattr(config, name, value)
-
-
-def _has_tokenizer_json(name: str) -> bool:
-    arguments = pretrained_arguments(name)
-    name, revision = arguments["pretrained_model_name_or_path"], arguments.get("revision")
-    if Path(name).is_dir():
-        return (Path(name) / "tokenizer.json").is_file()
-    return isinstance(try_to_load_from_cache(name, "tokenizer.json", revision=revision), str)
 
 
 def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:
