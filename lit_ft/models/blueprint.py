@@ -1,6 +1,6 @@
-"""What a model is like, asked of the model itself: built on torch's meta device, without a weight.
+"""Properties of a model, read from the model itself: built on torch's meta device, without weights.
 
-A list of families would always lack one. Where a model cannot be built like that, None is the answer.
+A list of model families would never be complete. A model that cannot be built like this gives None.
 """
 
 import copy
@@ -10,27 +10,27 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
-# A position table's module: `position_embeddings` (BERT), `embed_positions` (BART), `wpe` (GPT-2),
-# `positions_embed` (GPT). Relative positions and those of boxes or entities limit no text.
+# Names of position tables: `position_embeddings` (BERT), `embed_positions` (BART), `wpe` (GPT-2),
+# `positions_embed` (GPT). Relative positions and those of boxes or entities do not limit a text.
 TABLES, NO_TABLES = ("position", "wpe"), ("relative", "rel_", "entity")
 
 
 def blueprint(config: PretrainedConfig, auto: Any = AutoModel) -> PreTrainedModel | None:
-    """The model of a config without weights; None where it cannot be built so. Draws no random number.
+    """The model of a config, without weights and without random draws; None if it cannot be built.
 
     Args:
-        config: Left as it is.
-        auto: transformers' class that chooses the model's, such as `AutoModelForSequenceClassification`.
+        config: The model's config, not changed.
+        auto: transformers' class for the task, such as `AutoModelForSequenceClassification`.
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return auto.from_config(copy.deepcopy(config), trust_remote_code=False)
-    except Exception:  # numpy tables in a constructor, a config that no model takes: loading will say which
+    except Exception:  # numpy tables in a constructor, an invalid config: loading will report it
         return None
 
 
 def position_tables(net: torch.nn.Module) -> list[tuple[int, int]]:
-    """Rows of each table of absolute positions, and how many of them come before the first token's."""
+    """Rows of each table of absolute positions, and how many of them precede the first token's."""
     found = []
     for name, module in net.named_modules():
         last = name.rpartition(".")[2].lower()
@@ -39,7 +39,7 @@ def position_tables(net: torch.nn.Module) -> list[tuple[int, int]]:
             continue
         if not any(part in last for part in TABLES) or any(part in name for part in NO_TABLES):
             continue
-        # RoBERTa's family counts from the padding token's number, which is the table's padding too
+        # RoBERTa's family counts positions from the padding token's id, which is also the table's padding
         # (transformers, modeling_roberta.py, create_position_ids_from_input_ids).
         padding = getattr(module, "padding_idx", None)
         found.append((len(weight), 0 if padding is None else padding + 1))
@@ -47,9 +47,9 @@ def position_tables(net: torch.nn.Module) -> list[tuple[int, int]]:
 
 
 def dropout_names(config: PretrainedConfig, candidates: Iterable[str], auto: Any) -> list[str] | None:
-    """Those of the config's attributes that decide a dropout of the model; None where that cannot be told.
+    """The candidates that set a dropout of the model; None if the model cannot be built.
 
-    Each candidate gets a value that nothing else has: which of them arrive in the model's modules?
+    Each candidate gets a unique value. Those whose value turns up in the model's modules are used.
     """
     painted = copy.deepcopy(config)
     values = {name: 0.1 + (i + 1) / 1009 for i, name in enumerate(candidates)}
@@ -63,9 +63,9 @@ def dropout_names(config: PretrainedConfig, candidates: Iterable[str], auto: Any
 
 
 def output_weights(config: PretrainedConfig) -> list[str]:
-    """Names of a classifier's weights that have a row for each class, such as `classifier.weight`.
+    """Names of a classifier's weights with a row per class, such as `classifier.weight`.
 
-    Those whose shape changes with the number of classes; none where that cannot be told.
+    Their shape changes with the number of classes. Empty if the model cannot be built.
     """
     shapes: list[dict[str, torch.Size]] = []
     for more in range(2):
@@ -77,6 +77,6 @@ def output_weights(config: PretrainedConfig) -> list[str]:
 
 
 def base_names(config: PretrainedConfig) -> set[str]:
-    """Names of all weights and buffers of the bare model, without any head."""
+    """Names of all weights and buffers of the model without a head."""
     net = blueprint(config)
     return set() if net is None else set(net.state_dict())

@@ -12,7 +12,7 @@ from lit_ft.console import say
 from lit_ft.data.tokens import Truncation
 from lit_ft.runs import CHECKPOINTS, LOSS_CURVE, MODEL, REPORT
 
-# Arguments of from_pretrained; transformers 5.23 (tokenization_utils_base.py, save_pretrained) keeps some.
+# Arguments of from_pretrained, some of which transformers 5.23 saves (tokenization_utils_base.py).
 LOADING = {
     "cache_dir",
     "force_download",
@@ -35,15 +35,15 @@ def export_model(
     max_tokens: int,
     truncation: Truncation,
 ) -> Path:
-    """Write a model folder, whole or not at all.
+    """Write a model folder, completely or not at all.
 
     Args:
         run: The run folder.
-        net: A model of the same shape; its own weights are left as they are.
+        net: A model of the same shape; its own weights are not changed.
         state_dict: The weights to write, under `net`'s names.
-        tokenizer: Saved beside them, cutting as in training where a `pipeline` is asked to truncate.
-        max_tokens: What the model was trained on.
-        truncation: What it was trained on. A tokenizer folder knows head and tail only: for `head_tail`
+        tokenizer: Saved with the weights, so that a `pipeline` truncates as training did.
+        max_tokens: `max_tokens` of the training.
+        truncation: `truncation` of the training. A tokenizer folder knows only head and tail: for `head_tail`
             a pipeline keeps the head, and longer texts get other probabilities than from `predict`.
 
     Returns:
@@ -63,7 +63,7 @@ def export_model(
 
 
 def _remove(folder: Path) -> None:
-    """Take away a folder, or a link to one, which stays where it is: it may be shared, or on another disk."""
+    """Remove a folder, or a link but not its target, which may be shared or on another disk."""
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
     else:
@@ -72,27 +72,27 @@ def _remove(folder: Path) -> None:
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_tokens: int, side: str) -> None:
     tokenizer.save_pretrained(folder)
-    # save_pretrained (transformers 5.23) writes down what the tokenizer was made with, and drops what was set
-    # on it later, such as truncation_side: so set it in the file.
+    # save_pretrained (transformers 5.23) writes the settings that the tokenizer was made with, not those set
+    # later, such as truncation_side: set it in the file.
     path = folder / "tokenizer_config.json"
     written = json.loads(path.read_text(encoding="utf-8"))
-    # How it was loaded here (without a network, from this folder) is nothing that the next one should do.
+    # How it was loaded here (offline, from this folder) is of no use to others.
     settings = {key: value for key, value in written.items() if key not in LOADING}
     settings |= {"model_max_length": max_tokens, "truncation_side": side}
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def say_where(run: Path) -> None:
-    """The last lines of a run that exported a model: where everything is."""
+    """Say where everything is: the last lines of a run that exported a model."""
     say(f"run:        {run}\nmodel:      {run / MODEL}\nloss curve: {run / LOSS_CURVE}")
     if (run / REPORT).is_file():
         say(f"report:     {run / REPORT}")
     if spare := _spare(run):
-        say(f"disk:       {spare} ({_size(spare)}) only serves to train on: delete it when the run is done")
+        say(f"disk:       {spare} ({_size(spare)}) is only needed to resume: delete it when the run is done")
 
 
 def _spare(run: Path) -> Path | None:
-    """What of a finished run no other command reads: weights with the optimizer's state, thrice the model."""
+    """What only a resume of a finished run reads: weights and optimizer state, 3 x the model."""
     best, last = (run / CHECKPOINTS / f"{name}.ckpt" for name in ("best", "last"))
     if best.is_file() and last.is_file():
         return last
@@ -106,6 +106,6 @@ def _size(path: Path) -> str:
 
 
 def weights_of(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The encoder's and head's weights of a classifier checkpoint, under `save_pretrained`'s names."""
+    """Encoder and head weights of a classifier checkpoint, under `save_pretrained`'s names."""
     prefix = "net."
     return {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}

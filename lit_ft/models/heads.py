@@ -1,7 +1,4 @@
-"""What becomes of the head of a folder that is a trained classifier already: taken over, or drawn anew.
-
-C classes.
-"""
+"""The head of a folder that already is a classifier: kept, reordered, or initialised at random. C classes."""
 
 import copy
 import re
@@ -24,8 +21,8 @@ class Head:
     """What to do with the rows of a folder's head.
 
     Attributes:
-        rows: The folder's row of each class, (C,); None draws a new output layer.
-        words: What is said of it, behind the folder's name.
+        rows: The folder's row of each class, (C,); None for a new output layer.
+        words: The reason, for messages.
     """
 
     rows: list[int] | None
@@ -33,14 +30,14 @@ class Head:
 
 
 def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
-    """What the folder's own class names make of its head.
+    """Decide about a folder's head by its class names.
 
-    Rows follow their names where both sets are equal, first as they are written, then without regard to case.
-    `LABEL_0`, `LABEL_1`, ... say numbers only, and so does a config without names.
+    If both sets of names are equal, exactly or ignoring case, rows follow their names. `LABEL_0`, `LABEL_1`,
+    ... are only numbers, and so are the classes of a config without names.
 
     Args:
-        config: As the folder has it.
-        names: Ours, lowest label first, (C,).
+        config: The folder's config.
+        names: Our class names, lowest label first, (C,).
     """
     problem, task = getattr(config, "problem_type", None), _other_task(config)
     single = problem in SINGLE and not task
@@ -54,7 +51,7 @@ def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
                 return Head([place[name] for name in ours], "by its class names")
     numbers = [int(found[1]) for name in theirs if (found := GENERIC.fullmatch(name))]
     if single and len(numbers) == len(theirs):
-        # A config without names has those of two classes, whatever the head has.
+        # A config without names shows two classes, whatever the head has.
         same = sorted(numbers) == list(range(len(names)))
         rows = [numbers.index(i) for i in range(len(names))] if same else list(range(len(names)))
         return Head(rows, f"by number, as its classes have no names: its class 0 is '{names[0]}'")
@@ -64,42 +61,42 @@ def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
 
 
 def settle(net: PreTrainedModel, head: Head, info: Mapping[str, Any], folder: str) -> None:
-    """Bring the loaded rows into our order, and say where the output layer comes from.
+    """Put the loaded rows into our order, and say where the output layer comes from.
 
-    A folder without a head is the usual beginning, and nothing is said of it.
+    A folder without a head is the usual case and not mentioned.
 
     Args:
-        net: As loaded.
-        head: As planned.
+        net: The loaded model.
+        head: From `plan`.
         info: The loading report.
-        folder: The model's name, for the line.
+        folder: The model's name, for the message.
     """
     outputs = output_weights(net.config)
     if not outputs or set(outputs) & info["missing_keys"]:
         return
-    weights, is_drawn = dict(net.named_parameters()), False
-    if {key for key, *_ in info["mismatched_keys"]} & set(outputs):  # drawn by transformers
-        is_drawn, words = True, head.words if head.rows is None else "for another number of classes"
+    weights, is_new = dict(net.named_parameters()), False
+    if {key for key, *_ in info["mismatched_keys"]} & set(outputs):  # initialised by transformers
+        is_new, words = True, head.words if head.rows is None else "for another number of classes"
     elif head.rows is None:
-        # from_pretrained has no way to leave a weight out: a whole model, drawn for its output layer.
-        is_drawn, words = True, head.words
+        # from_pretrained cannot skip a weight: initialise a whole model for its output layer.
+        is_new, words = True, head.words
         fresh = AutoModelForSequenceClassification.from_config(
             copy.deepcopy(net.config), dtype=torch.float32, trust_remote_code=False
         )
         with torch.no_grad():
             for name in outputs:
                 weights[name].copy_(fresh.get_parameter(name))
-    if is_drawn:
-        warn(f"the head of {folder} is {words}: a new output layer is drawn")
+    if is_new:
+        warn(f"the head of {folder} is {words}: the output layer is initialised at random")
         return
     with torch.no_grad():
         for name in outputs:
             weights[name].copy_(weights[name][head.rows])  # (C, ...)
-    say(f"head: taken over from {folder}, {head.words}")
+    say(f"head: kept from {folder}, {head.words}")
 
 
 def _other_task(config: PretrainedConfig) -> str | None:
-    """The architecture whose head may have the names of ours, and labels tokens or choices instead."""
+    """An architecture whose head may have the same names, but labels tokens or choices."""
     alike = ("ForTokenClassification", "ForMultipleChoice")
     return next((name for name in config.architectures or () if str(name).endswith(alike)), None)
 

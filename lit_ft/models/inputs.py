@@ -1,4 +1,4 @@
-"""Which inputs a model takes of those that its tokenizer gives: asked of both, not looked up by family."""
+"""The inputs that a model takes and its tokenizer gives: found out from both, not from a list of families."""
 
 import inspect
 from typing import Any
@@ -15,19 +15,19 @@ from transformers import (
 from lit_ft.console import warn
 from lit_ft.data.tokens import Template, template_of
 
-SEES_PADDING = "sees_padding"  # of a config: whether padding changes what the model says of a text
+SEES_PADDING = "sees_padding"  # config attribute: whether padding changes the model's output
 
 
 def fit_to_model(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, name: str) -> None:
-    """Have the tokenizer give only what the model takes; in a saved folder, too, so that a pipeline runs.
+    """Make the tokenizer give only inputs that the model takes, also in a saved folder, for pipelines.
 
-    Tokenizers of class BertTokenizer, and those that transformers 4 saved, name `token_type_ids` whatever the
-    model; DistilBERT and ModernBERT know none.
+    BertTokenizer, and tokenizers saved by transformers 4, name `token_type_ids` whatever the model;
+    DistilBERT and ModernBERT take none.
 
     Args:
-        tokenizer: Of the model's folder; changed in place.
-        config: The model's.
-        name: The model in messages.
+        tokenizer: The model's tokenizer, changed in place.
+        config: The model's config.
+        name: The model, in messages.
     """
     template = template_of(tokenizer)
     if "token_type_ids" in tokenizer.model_input_names and not takes_token_types(config, template):
@@ -40,12 +40,12 @@ def fit_to_model(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, n
     }:
         warn(
             f"the tokenizer of {name} has a {tokenizer.cls_token} token but puts none into a text; if the "
-            "model was trained with it, give the tokenizer a post-processor (tokenizers.processors)"
+            "model was trained with it, add a post-processor to the tokenizer (tokenizers.processors)"
         )
 
 
 def takes_token_types(config: PretrainedConfig, template: Template) -> bool:
-    """Whether the model has an input for token types, and knows those that the tokenizer gives."""
+    """Whether the model has an input for token types, with embeddings for those that the tokenizer gives."""
     before, own, after = template.types
     known = getattr(config, "type_vocab_size", None) or 0  # DeBERTa: 0, which ignores them
     if known and max([*before, own, *after]) >= known:
@@ -59,17 +59,16 @@ def takes_token_types(config: PretrainedConfig, template: Template) -> bool:
 
 
 def keep(tokenizer: PreTrainedTokenizerBase, setting: str, value: Any) -> None:
-    """Set one of the tokenizer's settings so that `save_pretrained` writes it, too.
+    """Set one of the tokenizer's settings so that `save_pretrained` writes it.
 
-    transformers 5.23 (tokenization_utils_base.py, save_pretrained) writes the present value of those settings
-    alone that it was made with.
+    transformers 5.23 (tokenization_utils_base.py) writes only the settings that the tokenizer was made with.
     """
     tokenizer.init_kwargs[setting] = value
     setattr(tokenizer, setting, value)
 
 
 def by_length(net: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """A padded batch, (B, T) each -> logits (B, C), for which rows of equal length go together, unpadded."""
+    """A padded batch, (B, T) -> logits, (B, C); rows of equal length are computed together, unpadded."""
     mask = inputs["attention_mask"].bool()
     lengths = mask.sum(1)
     parts, places = [], []

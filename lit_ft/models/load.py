@@ -1,6 +1,6 @@
-"""`--model.pretrained` to config, tokenizer and weights: the one place that loads models.
+"""`--model.pretrained` -> config, tokenizer and weights: the only module that loads models.
 
-A folder whose weights are not the whole encoder is refused: transformers would draw the rest at random.
+A folder without the whole encoder is refused: transformers would initialise the rest at random.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ from lit_ft.models.inputs import fit_to_model
 from lit_ft.models.names import check_weights, find_model, only_pickled, pretrained_arguments
 from lit_ft.sample.encoder import sample_encoder
 
-# What leaves a fast tokenizer's folder for a checkpoint, and a checkpoint for a folder: all of it is text.
+# The files of a fast tokenizer that a checkpoint keeps, all of them text.
 TOKENIZER_FILES = {
     "tokenizer.json",
     "tokenizer_config.json",
@@ -54,8 +54,8 @@ TOKENIZER_FILES = {
     "merges.txt",
 }
 ALLOW_PICKLE = "--model.allow_pickle true"
-# Attributes that a config may have for each; the model itself says which of them it reads. Of the
-# classifier's only one is set: XLM and XLNet have one before the head and one elsewhere.
+# The names that configs use for each dropout; the model itself shows which of them it reads. Only one of the
+# classifier's is set: XLM and XLNet have one before the head and one elsewhere.
 DROPOUTS = {
     "hidden_dropout": (
         "hidden_dropout_prob",  # BERT, RoBERTa, DeBERTa
@@ -82,7 +82,7 @@ DROPOUTS = {
 
 
 def quiet() -> None:
-    """Silence transformers' weight-loading bars and reports: a new classifier head is always 'missing'."""
+    """Silence transformers' progress bars and loading reports: a new classifier head is always 'missing'."""
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -101,7 +101,7 @@ def resolve(pretrained: str) -> str:
 
 
 def pin(pretrained: str) -> str:
-    """`sft:NAME` as the folder that it means now: after the next `sft` run it would mean another model."""
+    """`sft:NAME` as the folder it refers to now: after the next `sft` run it would be another model."""
     return find_model(pretrained, "--model.pretrained") if pretrained.startswith("sft:") else pretrained
 
 
@@ -129,12 +129,12 @@ class Pretrained:
         return cls(name, resolve(name), **others)
 
     def refuse_pickle(self) -> None:
-        """Refuse a folder that has only a pickle, before any text is read. A Hub name passes."""
+        """Refuse a folder with only a pickle, before any text is read. A Hub name passes."""
         check_weights(self.place, self.allow_pickle, self.pickle_flag)
 
     @functools.cached_property
     def config(self) -> PretrainedConfig:
-        """The model's config, read once; what is changed in it holds for the weights loaded later."""
+        """The model's config, read once; changes to it apply to the weights loaded later."""
         with self._loading("model"):
             config = AutoConfig.from_pretrained(**pretrained_arguments(self.place))
         refuse_kernels(config, self.name)
@@ -147,7 +147,7 @@ class Pretrained:
         quiet()
         with self._loading("tokenizer"):
             tokenizer: Any = AutoTokenizer.from_pretrained(**pretrained_arguments(self.place))
-            tokenizer.encode("a")  # some damage to its files shows only here
+            tokenizer.encode("a")  # some damaged files fail only here
             if tokenizer.is_fast and not _has_file(self.place, "tokenizer.json"):
                 # Read it again as a checkpoint and model/ will hold it: transformers 5.23
                 # (tokenization_rembert.py) builds RemBERT's from a sentencepiece model without [CLS] and
@@ -165,11 +165,11 @@ class Pretrained:
         return tokenizer
 
     def classifier(self, config: PretrainedConfig | None = None, head: Head | None = None) -> PreTrainedModel:
-        """The encoder's weights under a classifier head, in float32 whatever the folder holds.
+        """The encoder's weights with a classifier head, in float32 whatever the folder holds.
 
         Args:
             config: The model's config with our classes; by default the folder's own.
-            head: What becomes of the folder's head; by default it is loaded if its shapes are ours.
+            head: What to do with the folder's head; by default it is loaded if the shapes match.
 
         Raises:
             UserError: The folder does not hold exactly the whole encoder.
@@ -181,12 +181,12 @@ class Pretrained:
         return net
 
     def masked_lm(self) -> tuple[PreTrainedModel, list[str]]:
-        """The weights under a masked-LM head, in float32; and the head's weights that the folder lacks."""
+        """The model with a masked-LM head, in float32, and the head weights that the folder lacks."""
         net, info = self._load(AutoModelForMaskedLM, self.config)
         return net, check_report(net, info, self.name, task_head=False)
 
     def _load(self, auto: Any, config: PretrainedConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
-        """A model and its loading report. transformers 5 would load a float16 folder in float16."""
+        """A model in float32 and its loading report; transformers 5 would keep a folder's float16."""
         quiet()
         weights = weights_source(self.place, self.allow_pickle, self.pickle_flag)
         with self._loading("model"), weights as source:
@@ -200,7 +200,7 @@ class Pretrained:
 
     @contextlib.contextmanager
     def _loading(self, part: str) -> Iterator[None]:
-        """Turns whatever goes wrong in a folder or on the Hub into one line; `part`: model or tokenizer."""
+        """Turn any error of a folder or the Hub into one line; `part` is model or tokenizer."""
         what = f"{part} '{self.name}'" if part == "model" else f"{part} of '{self.name}'"
         with unusable(f"the {what}", "load or save it again, or set another model"):
             with hub_errors(what, self.sample_config):
@@ -209,7 +209,7 @@ class Pretrained:
 
 @contextlib.contextmanager
 def weights_source(name: str, allow_pickle: bool, flag: str = ALLOW_PICKLE) -> Iterator[dict[str, Any]]:
-    """The arguments of `from_pretrained` for a model's weights; inside, a pickle is refused in one line.
+    """The arguments of `from_pretrained` for a model's weights; inside, a refused pickle is one line.
 
     Args:
         name: A folder or Hub name.
@@ -218,14 +218,14 @@ def weights_source(name: str, allow_pickle: bool, flag: str = ALLOW_PICKLE) -> I
     """
     check_weights(name, allow_pickle, flag)
     try:
-        # None: safetensors, and where there are none, a pickle
+        # None: safetensors, or else a pickle
         yield {**pretrained_arguments(name), "use_safetensors": None if allow_pickle else True}
     except OSError as error:
         if allow_pickle:
             raise
         if "cannot be loaded with `safetensors`" in str(error):  # transformers 5.23, modeling_utils.py
             raise UserError(
-                only_pickled(name, "the Hub has none of it, but perhaps a pickle", flag)
+                only_pickled(name, "the Hub does not have it, but perhaps a pickle", flag)
             ) from None
         if not Path(name).is_dir() and _has_file(
             name, "pytorch_model.bin"
@@ -248,10 +248,10 @@ def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str
     """Set one of the `DROPOUTS` under the names that the model reads.
 
     Args:
-        config: Changed in place.
-        setting: Its name among ours.
-        value: The share.
-        place: Of the setting, where it is no flag, such as `sample.yaml, line 12`.
+        config: The model's config, changed in place.
+        setting: Our name of the dropout.
+        value: Probability of dropping.
+        place: File and line of a setting that is no flag, such as `sample.yaml, line 12`.
 
     Raises:
         UserError: The model has no such dropout.
@@ -260,7 +260,7 @@ def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str
     own = [name for name in DROPOUTS[setting] if hasattr(config, name)]
     auto = AutoModelForSequenceClassification if head else AutoModel
     names = dropout_names(config, DROPOUTS[setting], auto)
-    if names is None or not (names or head):  # BigBird reads it while it runs
+    if names is None or not (names or head):  # BigBird reads it in its forward pass
         names = own
     if head:
         names = sorted(names, key=lambda name: name not in own)[:1]
@@ -272,7 +272,7 @@ def set_dropout(config: PretrainedConfig, setting: str, value: float, place: str
 
 
 def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:
-    """A classifier of this shape, whose weights are about to be replaced by a checkpoint's."""
+    """A classifier with this config, for a checkpoint's weights."""
     quiet()
     refuse_kernels(config, "the checkpoint's encoder")
     refuse_without_classifier(config, "the checkpoint's encoder")
@@ -283,7 +283,7 @@ def classifier_from_config(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """The tokenizer as file name -> text, to travel inside a checkpoint."""
+    """The tokenizer as file name -> text, to be kept in a checkpoint."""
     with tempfile.TemporaryDirectory() as name:
         tokenizer.save_pretrained(name)
         files = [path for path in Path(name).iterdir() if path.name in TOKENIZER_FILES]
@@ -291,23 +291,23 @@ def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
 
 
 def tokenizer_from_files(files: dict[str, str]) -> PreTrainedTokenizerBase:
-    """The tokenizer of `tokenizer_files`: nothing else is written, and no code that it names is run."""
+    """The tokenizer from `tokenizer_files`; no other file is written, and no code that it names is run."""
     quiet()
     with tempfile.TemporaryDirectory() as folder:
         for name in TOKENIZER_FILES & files.keys():
             text = files[name]
             if name == "tokenizer_config.json":
                 values = json.loads(text)
-                # Nor is a file read that lies elsewhere.
+                # Without paths, so that no file elsewhere is read.
                 kept = {k: v for k, v in values.items() if k != "auto_map" and not k.endswith("_file")}
                 text = json.dumps(kept)
             (Path(folder) / name).write_text(text, encoding="utf-8")
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
-# What older versions of transformers saved beside the weights, and newer ones compute.
+# Buffers that older versions of transformers saved and newer ones compute.
 BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "num_batches_tracked")
-SHOWN = 2  # names of weights in a message
+SHOWN = 2  # weight names in a message
 
 
 def check_report(
@@ -316,16 +316,16 @@ def check_report(
     """Refuse weights that are not the whole encoder; only the head and a pooler may be new.
 
     Args:
-        net: As loaded.
+        net: The loaded model.
         info: The loading report, `output_loading_info` of `from_pretrained`.
         folder: The model's name.
-        task_head: Whether weights of the head may have another shape: a classifier's for other classes.
+        task_head: Whether head weights may have another shape, as a classifier's with other classes do.
 
     Returns:
-        The head's weights that the folder lacks, sorted.
+        The head weights that the folder lacks, sorted.
 
     Raises:
-        UserError: Weights of the encoder are missing, left over or of another shape, with their names.
+        UserError: Encoder weights are missing, left over or have another shape.
     """
     own, prefix = set(net.state_dict()), f"{net.base_model_prefix}."
     encoder = {key for key in own if key.startswith(prefix)} or own & base_names(net.config)
@@ -343,7 +343,7 @@ def check_report(
     if missing:
         raise UserError(
             f"{folder}: {len(missing)} {number} are not in its files ({_some(missing)}): they would start "
-            f"untrained; {_mend(missing, info['unexpected_keys'])}"
+            f"untrained; {_fix(missing, info['unexpected_keys'])}"
         )
     if shapes:
         key, found, expected = shapes[0]
@@ -361,12 +361,12 @@ def check_report(
 
 
 def _left_over(net: PreTrainedModel, prefix: str, keys: Collection[str]) -> list[str]:
-    """What the encoder would have taken; other tasks' heads are not, nor what the bare model has besides."""
+    """Encoder weights that were not loaded; not other tasks' heads, nor extras of the bare model."""
     children = {name for name, _ in net.base_model.named_children()}
     found = [
         key
         for key in sorted(keys)
-        if (key.startswith(prefix) or key.partition(".")[0] in children)  # a bare model's have no prefix
+        if (key.startswith(prefix) or key.partition(".")[0] in children)  # a bare model has no prefix
         and "pooler" not in key
         and key.rpartition(".")[2] not in BUFFERS
     ]
@@ -374,16 +374,16 @@ def _left_over(net: PreTrainedModel, prefix: str, keys: Collection[str]) -> list
     return [key for key in found if key.removeprefix(prefix) not in known]
 
 
-def _mend(missing: Collection[str], unexpected: Collection[str]) -> str:
-    """What to do; where all names only begin with something else, that is said."""
-    for bare in (False, True):  # a bare model's names have no prefix of their own
+def _fix(missing: Collection[str], unexpected: Collection[str]) -> str:
+    """What to do about missing weights; names the prefix if that is all that differs."""
+    for bare in (False, True):  # a bare model's names have no prefix
         for name in missing:
             ending = name.partition(".")[2] if bare else name
             for key in unexpected:
                 if ending and key.endswith(f".{ending}"):
                     return (
-                        f"their names begin with '{key.removesuffix(ending)}' there: save the model that is "
-                        "inside with its save_pretrained, or rename them"
+                        f"their names begin with '{key.removesuffix(ending)}' there: save the inner model "
+                        "with its save_pretrained, or rename them"
                     )
     return "save the whole model again with save_pretrained, or set another model"
 

@@ -1,4 +1,4 @@
-"""Which folder, or Hub name, a model's name means. Standard library only: typing errors cost nothing."""
+"""The folder or Hub name behind a model's name. Standard library only, so that typos are reported at once."""
 
 import json
 import os
@@ -12,25 +12,25 @@ OTHER_WEIGHTS = {".safetensors", ".gguf", ".ggml", ".onnx", ".h5", ".msgpack", "
 
 
 def needs_hub(pretrained: str) -> bool:
-    """Whether loading may have to ask the Hub: the name is no folder and nothing of our own."""
+    """Whether loading may have to access the Hub: the name is neither a folder nor one of our own."""
     ours = pretrained == "sample" or pretrained.startswith("sft:")
     return not ours and not Path(os.path.expanduser(pretrained)).is_dir()
 
 
 def is_masked_lm(folder: Path) -> bool:
-    """Whether a model folder holds a masked language model, as `sft` leaves it."""
+    """Whether a model folder holds a masked language model, as `sft` exports it."""
     config = folder / "config.json"
     if not config.is_file():
         return False
     try:
         architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
         return any(name.endswith("ForMaskedLM") for name in architectures)
-    except (ValueError, TypeError, AttributeError, RecursionError):  # damaged: no model that could be meant
+    except (ValueError, TypeError, AttributeError, RecursionError):  # a damaged file
         return False
 
 
 def newest_masked_lm(flag: str) -> Path:
-    """The `model/` folder of the newest `sft` run of any name; `flag` is what else could name one."""
+    """The `model/` folder of the newest `sft` run of any name; `flag` could name another model."""
     found = [f for f in runs.RUNS.glob(f"*/version_*/{runs.MODEL}") if is_masked_lm(f)]
     if not found:
         raise UserError(
@@ -45,8 +45,8 @@ def find_model(name: str, flag: str) -> str:
 
     Args:
         name: A model folder, `sft:NAME` for the model of the newest masked-LM run of that name, or a name
-            on the Hub, which is returned as it is.
-        flag: The flag that gave it, for the errors.
+            on the Hub, which is returned unchanged.
+        flag: The flag that gave it, for error messages.
     """
     if name.startswith("sft:"):
         folders = [run / runs.MODEL for run in runs.versions(name.removeprefix("sft:"))]
@@ -60,7 +60,7 @@ def find_model(name: str, flag: str) -> str:
         refuse_adapter(folder, flag)
         if (folder / "config.json").is_file():
             return str(folder)
-        # Of a run folder, and of sentence-transformers' older ones.
+        # In a run folder, or in an older sentence-transformers folder.
         inner = next((d for d in (folder / runs.MODEL, *sorted(folder.glob("0_*"))) if _has_config(d)), None)
         hint = f"; did you mean {flag}={inner}?" if inner else ""
         raise UserError(f"{flag}={name}: expected a model folder with a config.json, found none{hint}")
@@ -74,9 +74,9 @@ def _has_config(folder: Path) -> bool:
 
 
 def refuse_adapter(folder: Path, flag: str) -> None:
-    """Refuse the few weights that go on top of another model's, such as LoRA's.
+    """Refuse an adapter such as LoRA's, which needs another model's weights.
 
-    Beside a whole model's they would have to be left out: that is refused, too, as nobody may want it.
+    Beside a whole model it would be ignored, which is refused, too.
     """
     path = folder / "adapter_config.json"
     if not path.is_file():
@@ -92,13 +92,13 @@ def refuse_adapter(folder: Path, flag: str) -> None:
 
 
 def pretrained_arguments(name: str) -> dict[str, Any]:
-    """The arguments of `from_pretrained` for a folder or Hub name: `name@revision` pins, no code is run.
+    """The arguments of `from_pretrained` for a folder or Hub name; `name@revision` pins a revision.
 
-    `trust_remote_code` is said, and not left out: transformers 5.23 (dynamic_module_utils.py) would ask on
-    the terminal whether to run a model's own code. A folder's path may hold an @.
+    `trust_remote_code` is given because transformers 5.23 (dynamic_module_utils.py) would otherwise ask on
+    the terminal whether to run a model's own code. A folder's path may contain an @.
 
     Raises:
-        UserError: Nothing stands before or behind the @.
+        UserError: The name or the revision is empty.
     """
     arguments: dict[str, Any] = {"trust_remote_code": False}
     if Path(name).is_dir() or "@" not in name:
@@ -106,18 +106,18 @@ def pretrained_arguments(name: str) -> dict[str, Any]:
     plain, _, revision = name.rpartition("@")
     if not plain or not revision:
         raise UserError(
-            f"expected name@revision, such as bert-base-cased@main, found '{name}'; mend the name"
+            f"expected name@revision, such as bert-base-cased@main, found '{name}'; correct the name"
         )
     return {"pretrained_model_name_or_path": plain, "revision": revision, **arguments}
 
 
 def check_weights(name: str, allow_pickle: bool, flag: str) -> None:
-    """Refuse a model folder without weights, or with a pickle only. A Hub name passes: only loading tells.
+    """Refuse a model folder without weights or with only a pickle. A Hub name passes until it is loaded.
 
     Args:
-        name: A folder or Hub name, as of `find_model`.
-        allow_pickle: Whether the user takes that.
-        flag: The flag that says so, such as `--model.allow_pickle true`.
+        name: A folder or Hub name from `find_model`.
+        allow_pickle: Whether a pickle is allowed.
+        flag: The flag that allows it, such as `--model.allow_pickle true`.
     """
     folder = Path(name)
     whole = (folder / "model.safetensors", folder / "model.safetensors.index.json")
@@ -132,17 +132,17 @@ def check_weights(name: str, allow_pickle: bool, flag: str) -> None:
     others = sorted(path for path in folder.rglob("*") if path.suffix in OTHER_WEIGHTS)
     found = ", ".join(str(path.relative_to(folder)) for path in others[:3]) or "no weights"
     variant = next((path for path in others if path.suffix == ".safetensors" and path.parent == folder), None)
-    advice = f"rename {variant.name} if it is the model" if variant else "take a model that has it"
+    advice = f"rename {variant.name} if it is the model" if variant else "use a model that has it"
     raise UserError(f"{name}: expected model.safetensors, found {found}; {advice}")
 
 
 def only_pickled(where: str, found: str, flag: str) -> str:
-    """What is said of weights that are no safetensors."""
-    return f"{where}: expected model.safetensors, {found}; take another model, or set {flag}"
+    """The message about weights that are not in safetensors."""
+    return f"{where}: expected model.safetensors, {found}; use another model, or set {flag}"
 
 
 def shown_name(pretrained: str) -> str:
-    """A model for a report: a folder below this one by its path, any other folder by its name alone."""
+    """A model's name for reports: the path of a folder below the working directory, else only its name."""
     folder = Path(os.path.expanduser(pretrained))
     if not folder.is_dir():
         return pretrained

@@ -161,7 +161,7 @@ def test_figures_outlive_an_export_that_fails(lit_ft, fit_args, work, monkeypatc
     assert (RUN / "model/model.safetensors").is_file() and not (RUN / "model").is_symlink()
     assert {path.name: path.read_bytes() for path in (work / "elsewhere").iterdir()} == before
     size = (RUN / "checkpoints/last.ckpt").stat().st_size / 1e6
-    assert f"{RUN}/checkpoints/last.ckpt ({size:.1f} MB) only serves to train on: delete it when" in out
+    assert f"{RUN}/checkpoints/last.ckpt ({size:.1f} MB) is only needed to resume: delete it when" in out
 
 
 def test_an_export_that_fails_leaves_the_model_before(tmp_path):

@@ -246,8 +246,8 @@ def test_models(stand_in, tmp_path):
     assert lines[5].startswith("TypeError: ") and len(lines) == 9
     for line, name in zip(lines[6:8], ("me/reviews", "me/reviews@main"), strict=True):
         assert line == (
-            f"UserError: {name}: expected model.safetensors, the Hub has none of it, but perhaps a pickle; "
-            "take another model, or set --model.allow_pickle true"
+            f"UserError: {name}: expected model.safetensors, the Hub does not have it, but perhaps a pickle; "
+            "use another model, or set --model.allow_pickle true"
         )
     assert "could not load model 'me/reviews@v9'" in lines[8] and "not in that revision" in lines[8]
 

@@ -58,7 +58,7 @@ def test_rows_follow_their_names(family, tmp_path, capfd):
     theirs = ["good", "bad", "fine"]
     source = classifier(tmp_path, theirs, family)
     net = built(tmp_path)
-    assert f"head: taken over from {tmp_path}, by its class names\n" in capfd.readouterr().out
+    assert f"head: kept from {tmp_path}, by its class names\n" in capfd.readouterr().out
     expected, found = (n(input_ids=IDS, attention_mask=MASK).logits[0] for n in (source, net))
     torch.testing.assert_close(found, expected[[theirs.index(name) for name in OURS]])
     assert net.config.id2label == dict(enumerate(OURS))
@@ -81,7 +81,7 @@ def test_taken_over(theirs, order, words, tmp_path, capfd):
     weight = classifier(tmp_path, theirs).classifier.weight
     assert torch.equal(built(tmp_path).classifier.weight, weight[order])
     said = capfd.readouterr()
-    assert f"head: taken over from {tmp_path}, {words}" in said.out and said.err == ""
+    assert f"head: kept from {tmp_path}, {words}" in said.out and said.err == ""
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_drawn_anew(theirs, more, words, tmp_path, capfd):
     net = built(tmp_path / "m")
     said = capfd.readouterr()
     assert f"warning: the head of {tmp_path / 'm'} is {words}" in said.err and "head: taken" not in said.out
-    assert said.err.count("\n") == 1 and "a new output layer is drawn" in said.err
+    assert said.err.count("\n") == 1 and "the output layer is initialised at random" in said.err
     assert float(net.classifier.weight.std()) < 0.1 and not net.classifier.bias.any()
     assert torch.equal(net.classifier.weight, built(tmp_path / "m").classifier.weight)  # by the seed
 
@@ -119,7 +119,10 @@ def test_a_head_for_tokens_is_none_for_texts(tmp_path, capfd):
     """Of the same name and shape."""
     AutoModelForTokenClassification.from_config(tiny_config("bert", num_labels=3)).save_pretrained(tmp_path)
     built(tmp_path)
-    assert "is of BertForTokenClassification: a new output layer is drawn" in capfd.readouterr().err
+    assert (
+        "is of BertForTokenClassification: the output layer is initialised at random"
+        in capfd.readouterr().err
+    )
 
 
 def test_names_of_ours_that_differ_in_case_only(tmp_path, capfd):
@@ -138,7 +141,7 @@ def test_through_the_command_line(lit_ft, fit_args, work):
     tokenizer.save_pretrained("m")
     args = ["--model.pretrained", "./m", "--model.learning_rate", "0", "--trainer.max_epochs", "1"]
     code, out, err = lit_ft("fit", *fit_args, *args)
-    assert code == 0 and out.count("head: taken over from ./m, by its class names") == 1, err
+    assert code == 0 and out.count("head: kept from ./m, by its class names") == 1, err
     assert "./m: the padding token '[PAD]' is number 0 in its tokenizer, 1 in its config.json; the" in err
     text = "the plot was great, i liked it!"
     expected, found = (

@@ -163,7 +163,7 @@ def no_vocabulary(folder: Path) -> None:
 FOLDERS = {
     lora: "found an adapter of some/encoder (adapter_config.json); merge it with peft's merge_and_unload",
     quantised: "found quantised ones (quantization_config in its config.json: bitsandbytes); set the model",
-    gguf: "expected model.safetensors, found model-q4.gguf; take a model that has it",
+    gguf: "expected model.safetensors, found model-q4.gguf; use a model that has it",
     onnx: "expected model.safetensors, found onnx/model.onnx; take",
     variant: "expected model.safetensors, found model.fp16.safetensors; rename model.fp16.safetensors if",
     nothing: "expected model.safetensors, found no weights; take",
@@ -233,7 +233,7 @@ def test_a_padding_token_that_the_config_lacks(pad, eos, lit_ft, fit_args):
     ]
     code, _, err = lit_ft("fit", *args)
     assert code == 0, err
-    assert ("its end of text, '[SEP]', is taken" in err) == (pad is None)
+    assert ("its end of text, '[SEP]', is used" in err) == (pad is None)
     config = json.loads(Path("runs/small/version_0/model/config.json").read_text())
     assert config["pad_token_id"] == (0 if pad else 3)
     out = ["--data.predict_path", "test.csv", "--data.predict_output", "out.csv"]
