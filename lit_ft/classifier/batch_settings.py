@@ -1,4 +1,4 @@
-"""The data module's settings that decide its batches: what they may be, and what is made of them."""
+"""The data module's settings for batches: their checks, and the sampler and collator they define."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,20 +9,13 @@ from lit_ft.data.batching import LEAST_ROWS, GroupedBatchSampler, PaddingCollato
 from lit_ft.data.tokens import template_of
 from lit_ft.errors import UserError
 
-LEAST_TEXTS = 2  # a batch may have one row more than another: of at most 1 some would have none
+LEAST_TEXTS = 2  # batches may differ by one row: with at most 1, some would be empty
 LEAST = dict.fromkeys(["batch_size", "eval_batch_size", "pad_multiple"], 1)
 LEAST |= dict.fromkeys(["num_workers", "split_seed", "seed"], 0)
 
 
 def check_batch_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse numbers that make no batches.
-
-    Args:
-        settings: The data module's, by name.
-
-    Raises:
-        UserError: With the value and what is expected.
-    """
+    """Refuse numbers that cannot make batches; `settings` are the data module's, by name."""
     for name, least in LEAST.items():
         if settings[name] < least:
             raise UserError(f"expected data.{name} of at least {least}, found {settings[name]}")
@@ -36,22 +29,17 @@ def check_batch_settings(settings: Mapping[str, Any]) -> None:
     if budget < most:
         raise UserError(
             f"expected data.token_budget of at least {most} (data.max_tokens), found {budget}: the longest "
-            f"text would not fit; set --data.token_budget={most}, or null for batches of equal rows"
+            f"text would not fit; set --data.token_budget={most}, or null for batches of `batch_size` texts"
         )
     if not settings["group_by_length"]:
         raise UserError(
-            "data.token_budget fills batches with texts of like length, which data.group_by_length=false "
+            "data.token_budget fills batches with texts of similar length, which data.group_by_length=false "
             "forbids; set --data.group_by_length=true, or --data.token_budget=null"
         )
 
 
 def check_unpadded(settings: Mapping[str, Any], compiled: bool) -> None:
-    """Refuse to train without padding where that does not go together.
-
-    Args:
-        settings: The data module's, by name.
-        compiled: `model.compile`.
-    """
+    """Check the settings of training without padding; `compiled` is `model.compile`."""
     padding, budget = settings["padding"], settings["token_budget"]
     least = LEAST_ROWS * settings["max_tokens"]
     if compiled != (padding == "none"):
@@ -70,7 +58,7 @@ def check_unpadded(settings: Mapping[str, Any], compiled: bool) -> None:
     if compiled and settings["batch_size"] < LEAST_TEXTS:
         raise UserError(
             f"expected data.batch_size of at least {LEAST_TEXTS} for data.padding none, found "
-            f"{settings['batch_size']}: it is the most texts of a step"
+            f"{settings['batch_size']}: it is the maximum of texts per step"
         )
 
 
@@ -82,15 +70,15 @@ def batch_sampler(
     world_size: int,
     near: bool = False,
 ) -> GroupedBatchSampler:
-    """The batches of rows of these lengths, (N,): shuffled to train on, else in a fixed order.
+    """The batches of rows: shuffled for training, else in a fixed order.
 
     Args:
-        settings: The data module's, by name.
+        settings: The data module's settings, by name.
         lengths: Tokens of each row, (N,).
-        train: Whether they are trained on.
+        train: Whether the rows are trained on.
         rank: This process among `world_size`.
         world_size: Number of processes that share the batches.
-        near: Whether rows have to come near their place, as those of `predict`, which are written in order.
+        near: Whether rows must stay near their place, as in `predict`, which writes them in order.
     """
     if train and settings["padding"] == "none":
         most_rows, budget = settings["batch_size"], settings["token_budget"]
@@ -101,7 +89,9 @@ def batch_sampler(
     return GroupedBatchSampler(
         np.full_like(lengths, settings["max_tokens"]) if padded else lengths,
         settings["batch_size" if train else "eval_batch_size"],
-        seed=settings["seed" if train else "split_seed"],  # runs of other seeds are measured on the same part
+        seed=settings[
+            "seed" if train else "split_seed"
+        ],  # runs with other seeds are measured on the same part
         group_by_length=settings["group_by_length"],
         shuffle=train,
         rank=rank,
@@ -114,7 +104,7 @@ def batch_sampler(
 
 
 def padding_collator(settings: Mapping[str, Any], tokenizer: Any) -> PaddingCollator:
-    """From rows to a batch that this tokenizer's model takes."""
+    """The collator for this tokenizer's model."""
     return PaddingCollator(
         pad_token_id=tokenizer.pad_token_id,
         pad_multiple=settings["pad_multiple"],

@@ -26,7 +26,7 @@ from lit_ft.errors import NoRows
 from lit_ft.models.checks import check_max_tokens
 from lit_ft.models.load import Pretrained, tokenizer_files, tokenizer_from_files
 
-KINDS: dict[SplitName, str] = {"validation": "val", "test": "test"}  # in the names of the Trainer's limits
+KINDS: dict[SplitName, str] = {"validation": "val", "test": "test"}  # names in the Trainer's limits
 
 
 class YelpDataModule(LightningDataModule):
@@ -34,53 +34,53 @@ class YelpDataModule(LightningDataModule):
 
     Args:
         source: Where the splits come from: a dataset on the Hugging Face Hub such as
-            `Yelp/yelp_review_full`, a local dataset folder, or `sample`, the embedded reviews. Not
-            read where `train_path` is given.
-        subset: Name of the Hub dataset's subset (its configuration), where it has several.
+            `Yelp/yelp_review_full`, a local dataset folder, or `sample`, the embedded reviews. Not read
+            if `train_path` is given.
+        subset: Name of the Hub dataset's subset (its configuration), if it has several.
         train_split: Name of the Hub dataset's split to train on.
-        validation_split: Name of the Hub dataset's split to validate on. Without one, a part of the
-            training split is held out (`validation_share`).
+        validation_split: Name of the Hub dataset's split to validate on. Without one, a part of the training
+            split is held out (`validation_share`).
         test_split: Name of the Hub dataset's split to test on.
         train_path: File or glob to train on: .csv, .tsv, .jsonl, .json or .parquet.
-        validation_path: File or glob to validate on; else a part of the training split is held out.
+        validation_path: File or glob to validate on; by default a part of the training split is held out.
         test_path: File or glob to test on.
         predict_path: File or glob of texts to predict, with or without labels.
         predict_output: File that `predict` writes; default `predictions.csv` in the run folder.
         text_column: Name of the column that holds the text.
         label_column: Name of the column that holds the label.
-        label_type: What labels are. `numbers`: whole numbers, in their order; `names`: as they are
-            written, in alphabetical order. `auto` takes a column for numbers only if every value is a whole
-            number, and not if digits are written as those of no number are (007; 1.0 beside 1.10).
-        label_base: The lowest whole number that is a class, also if no row has it. By default the lowest that
-            occurs, and labels below 0 are refused, as -1 often means "not labelled".
-        label_names: The labels in the order of their classes, also those that no row has; or, for labels that
-            are whole numbers or declared by the dataset, a name to show for each. A mapping from label to
-            name shows these names whatever the labels are.
-        validation_share: Share of the training split held out for validation, stratified by label,
-            where no validation data is given. Equal texts stay on one side.
-        split_seed: Chooses which rows are held out, and which part is measured where a limit of the trainer
-            leaves a part. Kept apart from the run's seed, so that runs with different seeds are validated
-            on the same rows.
+        label_type: What labels are. `numbers`: whole numbers, in numerical order; `names`: strings, in
+            alphabetical order. `auto` chooses numbers only if every value is a whole number, and not if some
+            are written like codes or versions (007; 1.0 beside 1.10).
+        label_base: The lowest whole number that is a class, even if no row has it. By default the lowest one
+            that occurs, and labels below 0 are refused, as -1 often means "not labelled".
+        label_names: The labels in the order of their classes, also those that no row has; or, if labels are
+            whole numbers or declared by the dataset, a name to show for each. A mapping from label to name
+            shows these names whatever the labels are.
+        validation_share: Share of the training split held out for validation, stratified by label, if no
+            validation data is given. Equal texts stay on one side.
+        split_seed: Chooses the rows that are held out, and those that are measured if a limit of the trainer
+            selects a part. It is separate from the run's seed, so that runs with different seeds are
+            validated on the same rows.
         unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
             backslash and a quote become a quote.
         strip_html_breaks: Turn `<br />` into a line break.
-        on_empty: What to do with rows without text: leave them out (counted in a warning), or stop.
+        on_empty: What to do with rows without text: drop them (counted in a warning), or stop.
         max_tokens: Longest input in tokens, special tokens included; longer texts are cut.
-        truncation: What stays of a longer text: its head, its tail, or about a quarter of head and
-            three quarters of tail.
-        padding: Pad a batch to its longest text, or always to `max_tokens`; `none` is for training with
+        truncation: What is kept of a longer text: its head, its tail, or about a quarter of head and three
+            quarters of tail.
+        padding: Pad a batch to its longest text, or always to `max_tokens`. `none` is for training with
             `model.compile`: `token_budget` then counts the texts' own tokens, and `group_by_length` and
-            `pad_multiple` matter to evaluation only.
-        pad_multiple: A batch's padded length is a multiple of this many tokens.
-        batch_size: Texts a training step, on each device; with `token_budget`, the most.
-        eval_batch_size: Texts a step in validate, test and predict, on each device; with `token_budget`, the
-            most.
-        token_budget: The most tokens a step computes on each device, padding included: fewer long texts or
-            more short ones a step, each with the same weight in an epoch's gradients.
-        group_by_length: Put texts of like length into a batch, so that little padding is computed.
-        num_workers: Processes that prepare batches beside the training; 0 prepares them in it.
+            `pad_multiple` only affect evaluation.
+        pad_multiple: Pad a batch to a multiple of this many tokens.
+        batch_size: Texts per training step and device; with `token_budget`, the maximum.
+        eval_batch_size: Texts per step and device in validate, test and predict; with `token_budget`, the
+            maximum.
+        token_budget: Maximum tokens per step and device, padding included: fewer long or more short texts per
+            step, each with the same weight in an epoch's gradients.
+        group_by_length: Put texts of similar length into a batch, so that little padding is computed.
+        num_workers: Processes that prepare batches during training; 0 prepares them in the training process.
         seed: Chooses the order of the training batches.
-        tokenizer: Model folder or Hub name whose tokenizer is used.
+        tokenizer: Model folder or Hub name of the tokenizer.
     """
 
     def __init__(
@@ -123,12 +123,12 @@ class YelpDataModule(LightningDataModule):
         self.text_source = TextSource.of(self.hparams)
         self.label_rules = LabelRules(label_type, label_base, label_names)
         self.labels: LabelMapping | None = None
-        self.pretrained: Pretrained | None = None  # the model of the tokenizer, if it was looked up already
+        self.pretrained: Pretrained | None = None  # model of the tokenizer, if already looked up
         self.tokenizer: Any = None
         self.splits: dict[SplitName, Split] = {}
         self._tokenizer_files: dict[str, str] = {}
         self._fingerprint: str | None = None  # of the training data
-        self._held_out: str | None = None  # of the rows of it that are held out
+        self._held_out: str | None = None  # of its held-out rows
         self._parts_said: set[SplitName] = set()
         self._train_loader: ResumableLoader | None = None
         self._loader_state: dict[str, int] | None = None
@@ -136,7 +136,7 @@ class YelpDataModule(LightningDataModule):
     # ---- reading -------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Read, check and tokenise what a stage needs, once; says what the user should know.
+        """Read, check and tokenise the splits of a stage, once, and report on them.
 
         Args:
             stage: `fit`, `validate`, `test` or `predict`.
@@ -192,7 +192,7 @@ class YelpDataModule(LightningDataModule):
         return splits.encode_texts(texts, self.tokenizer, h["max_tokens"], h["truncation"])
 
     def reads_hub(self, stage: str) -> bool:
-        """Whether `setup` of this stage asks the Hub."""
+        """Whether `setup` of this stage accesses the Hub."""
         split = "train" if stage in ("fit", "validate") else stage
         return self.text_source.asks_hub(cast(SplitName, split))
 
@@ -203,19 +203,19 @@ class YelpDataModule(LightningDataModule):
         return np.bincount(labels, minlength=self.labels.num_labels).tolist()
 
     def num_train_batches(self, world_size: int | None = None) -> int:
-        """Training batches an epoch, on each process; the same in every epoch."""
+        """Training batches per epoch and process; the same in every epoch."""
         return len(self._sampler("train", self.splits["train"].rows, True, world_size))
 
     def num_evaluation_batches(self, split: SplitName, world_size: int) -> int:
-        """Batches of a split that is measured, on each process."""
+        """Batches per process of a split that is evaluated."""
         return len(self._sampler(split, self.splits[split].rows, False, world_size))
 
     def rows_per_train_batch(self) -> float | None:
-        """Rows of a mean training batch, over all processes, where batches differ: with a `token_budget`."""
+        """Mean rows per training batch over all processes, with a `token_budget`; else None."""
         return self._sampler("train", self.splits["train"].rows, True).rows_per_batch
 
     def unpadded_step(self) -> tuple[int, int]:
-        """The most tokens and texts of a training step, on each process, where `padding` is `none`."""
+        """Maximum tokens and texts per training step and process, with `padding: none`."""
         sampler = self._sampler("train", self.splits["train"].rows, True)
         return sampler.tokens_per_batch, sampler.most_rows  # type: ignore[attr-defined]
 
@@ -231,15 +231,15 @@ class YelpDataModule(LightningDataModule):
         return sampler
 
     def _limited(self, split: SplitName, batches: int) -> int:
-        """How many batches of a split that is measured the Trainer will take."""
+        """How many batches of an evaluated split the Trainer will use."""
         kind = KINDS.get(split)
         if kind is None or self.trainer is None:
             return batches
-        # Of no batches Lightning asks for no loader, but for `num_sanity_val_steps`.
+        # For a limit of 0 Lightning only asks for a loader because of `num_sanity_val_steps`.
         return limited(batches, getattr(self.trainer, f"limit_{kind}_batches")) or batches
 
     def _say_part(self, split: SplitName, rows: int, whole: int) -> None:
-        if split not in self._parts_said:  # once, though a sanity check asks for the loader, too
+        if split not in self._parts_said:  # once: a sanity check also asks for the loader
             self._parts_said.add(split)
             limit = limit_in_words(self.trainer, KINDS[split])
             say(f"{split}: measured on a random part, {rows:,} of {whole:,} texts ({limit})")
@@ -249,13 +249,13 @@ class YelpDataModule(LightningDataModule):
 
     def _loader(self, split: SplitName, train: bool) -> ResumableLoader:
         rows = self.splits[split].rows
-        if not train:  # what was said of a row is written beside its text
-            # In predict each process takes a stretch of the file, so that it can write in order.
+        if not train:  # with `index`, which leads from an outcome to its text
+            # In predict each process takes a contiguous part of the file, to write it in order.
             rank, world_size = self._process() if split == "predict" else (0, 1)
             share = np.array_split(np.arange(len(rows)), world_size)[rank]
-            # A process for which no row is left computes the first one, too, which its writer passes over:
-            # of a loop without batches Lightning 2.6.6 (prediction_loop.py, skip) calls no hook, and the
-            # other processes would wait in theirs.
+            # A process without rows computes the first one, which its writer skips: for a loop without
+            # batches Lightning 2.6.6 (prediction_loop.py, skip) calls no hooks, and the other processes would
+            # wait in theirs.
             rows = rows.take(share if len(share) else np.arange(1), with_index=True)
         sampler = self._sampler(split, rows, train)
         if not train and (left := self._limited(split, len(sampler))) < len(sampler):
@@ -282,7 +282,7 @@ class YelpDataModule(LightningDataModule):
         return self._train_loader
 
     def val_dataloader(self) -> ResumableLoader:
-        """As `train_dataloader`, in a fixed order, with `index`, the row's place in the split's table."""
+        """As `train_dataloader`, in a fixed order, with `index`, the row's position in the split's texts."""
         return self._loader("validation", train=False)
 
     def test_dataloader(self) -> ResumableLoader:
@@ -296,11 +296,11 @@ class YelpDataModule(LightningDataModule):
     # ---- what a checkpoint keeps -----------------------------------------------------------------
 
     def set_tokenizer(self, tokenizer: Any) -> None:
-        """The tokenizer as it is now: a checkpoint carries it."""
+        """Set the tokenizer, and keep its present files for checkpoints."""
         self.tokenizer, self._tokenizer_files = tokenizer, tokenizer_files(tokenizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the epoch, the label mapping and the tokenizer, as plain values."""
+        """The position in the epoch, the label mapping and the tokenizer, as plain values."""
         return {
             "loader": self._train_loader.state_dict() if self._train_loader else None,
             "labels": self.labels.as_dict() if self.labels else None,
@@ -310,7 +310,7 @@ class YelpDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave, before any loader is built; texts and labels are read as then."""
+        """Restore `state_dict` before any loader is built; texts and labels are then read as in that run."""
         self._loader_state = state_dict["loader"]
         if self._fingerprint is None:
             self._fingerprint, self._held_out = state_dict["train"], state_dict.get("held_out")

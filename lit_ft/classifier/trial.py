@@ -1,9 +1,8 @@
-"""A classifier's forward pass over two texts before the run folder is made, and what is asked of it.
+"""A trial forward pass of a classifier over two texts, before the run folder is made.
 
-It asks the model on which side it wants padding: that on which a text's answer is the one that it has alone,
-as in a `pipeline`. XLNet reads the last position; BERT, whose positions are counted from the left, the first.
-Where neither side will do (ConvBERT's convolutions and FNet see the padding), texts of equal length go
-through the model together, without any.
+It finds the padding side that does not change a text's output, as in a `pipeline`: XLNet reads the last
+position; BERT, whose positions are counted from the left, the first. If both sides change it (ConvBERT's
+convolutions and FNet see padding), texts of equal length go through the model together, without padding.
 
 C classes.
 """
@@ -24,8 +23,8 @@ from lit_ft.models.inputs import SEES_PADDING, keep
 from lit_ft.reliability.memory import is_out_of_memory
 from lit_ft.reliability.trial import at_rest, check_finite, in_training_mode, is_close, one_line
 
-PADDING = 8  # tokens of it, to try a text with
-SHORT = 4  # own tokens of a text that is made up
+PADDING = 8  # tokens of padding in the trial
+SHORT = 4  # own tokens of a made-up text
 
 Row = dict[str, Any]
 
@@ -34,18 +33,18 @@ def try_classifier(net: PreTrainedModel, datamodule: Any, name: str) -> None:
     """Classify the longest and the shortest text, and decide how texts are padded.
 
     Args:
-        net: The classifier, as it is about to be trained.
-        datamodule: With the splits of a fit.
-        name: The model in messages.
+        net: The classifier, ready for training.
+        datamodule: A data module with the splits of a fit.
+        name: The model, in messages.
 
     Raises:
-        UserError: The model cannot do it, or gives no number.
+        UserError: The model fails on them, or its logits are not finite.
     """
     tokenizer, settings = datamodule.tokenizer, dict(datamodule.hparams)
     most = settings["max_tokens"]
     long, short = _extremes([split.rows for split in datamodule.splits.values()])
     probe = short
-    if len(short["input_ids"]) + PADDING > most:  # then all texts are long: one is made up
+    if len(short["input_ids"]) + PADDING > most:  # all texts are long: make one up
         template = template_of(tokenizer)
         own = short["input_ids"][len(template.before) :][: min(SHORT, -(-(most - template.size) // 2))]
         probe = _row(tokenizer, own.tolist())
@@ -68,22 +67,22 @@ def try_classifier(net: PreTrainedModel, datamodule: Any, name: str) -> None:
             tokenizer.padding_side, sees_padding = side, True
             if not is_close(alone, _logits(net, datamodule, [probe])):
                 raise UserError(
-                    f"the model {name} says something else of a text each time, also without dropout; set "
-                    "--model.pretrained to another model"
+                    f"the model {name} gives other logits for the same text each time, even without dropout; "
+                    "set --model.pretrained to another model"
                 )
-        with one_line(name, [probe]), in_training_mode(net):  # Reformer refuses some lengths there alone
+        with one_line(name, [probe]), in_training_mode(net):  # Reformer refuses some lengths only there
             _logits(net, datamodule, [probe], 0 if sees_padding else padding)
     if sees_padding or hasattr(net.config, SEES_PADDING):
         setattr(net.config, SEES_PADDING, sees_padding)
     if sees_padding:
         warn(
-            f"padding changes what the model {name} says of a text: texts of equal length go through it "
-            "together, without padding, which takes longer"
+            f"padding changes the logits of the model {name}: texts of equal length go through it together, "
+            "without padding, which takes longer"
         )
     elif tokenizer.padding_side != side:
-        keep(tokenizer, "padding_side", other)  # in model/, too: a pipeline over batches pads by it
+        keep(tokenizer, "padding_side", other)  # also in model/, for a pipeline over batches
         datamodule.set_tokenizer(tokenizer)
-        say(f"padding: on the {other}; on the {side}, as {name} has it, it would change the answers")
+        say(f"padding: on the {other}; on the {side}, as {name} has it, it would change the logits")
 
 
 def _extremes(rows: list[EncodedRows]) -> tuple[Row, Row]:
@@ -95,13 +94,13 @@ def _extremes(rows: list[EncodedRows]) -> tuple[Row, Row]:
 
 
 def _row(tokenizer: Any, own: list[int]) -> Row:
-    """A text of these tokens."""
+    """A text with these tokens."""
     template = template_of(tokenizer)
     return {"input_ids": np.array([*template.before, *own, *template.after])}
 
 
 def _logits(net: PreTrainedModel, datamodule: Any, rows: list[Row], padding: int = 0) -> torch.Tensor:
-    """Of rows padded to the longest and `padding` tokens more: (B, C)."""
+    """Logits of rows padded to the longest and `padding` more tokens, (B, C)."""
     width = max(len(row["input_ids"]) for row in rows) + padding
     settings = {**datamodule.hparams, "padding": "max_length", "max_tokens": width}
     return net(**batch_settings.padding_collator(settings, datamodule.tokenizer)(rows)).logits
@@ -111,7 +110,7 @@ def _check_logits(logits: torch.Tensor, num_labels: int, name: str, rows: list[R
     expected = (len(rows), num_labels)
     if tuple(logits.shape) != expected:
         raise UserError(
-            f"expected logits of shape {expected} of the model {name}, found {tuple(logits.shape)}; set "
+            f"expected logits of shape {expected} from the model {name}, found {tuple(logits.shape)}; set "
             "--model.pretrained to another model"
         )
     for row, found in zip(rows, logits, strict=True):
@@ -119,15 +118,7 @@ def _check_logits(logits: torch.Tensor, num_labels: int, name: str, rows: list[R
 
 
 def refuse_special_tokens(net: PreTrainedModel, datamodule: Any) -> None:
-    """Refuse texts with a special token that the model fails on, such as BART's </s>; others it may read.
-
-    Args:
-        net: The classifier.
-        datamodule: With the splits of the command.
-
-    Raises:
-        UserError: Names the token and the rows.
-    """
+    """Refuse texts with a special token on which the model fails, such as BART's </s>."""
     tokenizer, special = datamodule.tokenizer, special_token_ids(datamodule.tokenizer)
     word = next(i for i in sorted(tokenizer.get_vocab().values()) if i not in special)
     for split in datamodule.splits.values():
@@ -138,12 +129,12 @@ def refuse_special_tokens(net: PreTrainedModel, datamodule: Any) -> None:
                 shown = tokenizer.convert_ids_to_tokens(token)
                 raise UserError(
                     f"a {net.config.model_type} model cannot read {shown!r} within a text ({errors[1]}), "
-                    f"found in {found}; take it out"
+                    f"found in {found}; remove it from the texts"
                 )
 
 
 def _failure(net: PreTrainedModel, datamodule: Any, rows: list[Row]) -> str | None:
-    """What the model says where it cannot classify these."""
+    """The error if the model cannot classify these rows."""
     with at_rest(net):
         try:
             _logits(net, datamodule, rows)
@@ -155,9 +146,9 @@ def _failure(net: PreTrainedModel, datamodule: Any, rows: list[Row]) -> str | No
 
 
 def check_strategy(net: PreTrainedModel, trainer: Any) -> None:
-    """Refuse a model in pieces where processes would call it unequally often, and wait for each other."""
+    """Refuse a sharded model whose processes would call it unequally often, and wait for each other."""
     if getattr(net.config, SEES_PADDING, False) and isinstance(trainer.strategy, SHARDED):
         raise UserError(
-            f"a {net.config.model_type} model, whose texts of equal length go through it together, expects "
-            f"all of it on each device, found {type(trainer.strategy).__name__}; set --trainer.strategy=ddp"
+            f"a {net.config.model_type} model computes texts of equal length together and must be whole on "
+            f"each device, found {type(trainer.strategy).__name__}; set --trainer.strategy=ddp"
         )

@@ -68,8 +68,8 @@ def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.
                 raise disk_error(cause) from None
             elif suffix == ".parquet":
                 raise UserError(
-                    f"{quoted(files, 3)}: column types that `datasets` cannot read, or that differ between "
-                    f"the files ({first_line(cause or error)}); convert them, or set {flag}"
+                    f"{quoted(files, 3)} hold columns of types that `datasets` cannot read or that differ "
+                    f"between the files ({first_line(cause or error)}); convert them, or set {flag}"
                 ) from None
             else:
                 raise
@@ -97,7 +97,7 @@ def read_hub(
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     if source.endswith("@") and not Path(source).is_dir():
         raise UserError(
-            f"expected name@revision, such as stanfordnlp/imdb@main, found '{source}'; correct the name"
+            f"expected name@revision, such as stanfordnlp/imdb@main, found '{source}'; fix the name"
         )
     asked = (name, subset, revision)
     with hub_errors(f"dataset '{source}'", sample_config), quiet_datasets(bars=True):

@@ -1,4 +1,4 @@
-"""The rows that a masked LM learns from, and what changes from epoch to epoch. N rows."""
+"""The rows that a masked LM trains on, and what changes from epoch to epoch. N rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ class MaskedLMRows:
     """Rows of `input_ids`.
 
     Attributes:
-        train: To train on.
-        validation: To evaluate on.
-        facts: What a report says of each split.
-        notes: What was said of them on the console.
+        train: Training rows.
+        validation: Evaluation rows.
+        facts: The facts of each split, for reports.
+        notes: The lines about them on the console.
     """
 
     train: Dataset
@@ -44,7 +44,7 @@ class MaskedLMRows:
 
 
 def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> MaskedLMRows:
-    """The texts as rows; says what the user should know about them.
+    """Read the texts, make rows from them, and report on them.
 
     Raises:
         UserError: A mistake in the data or its settings, in one line.
@@ -78,8 +78,8 @@ class EpochSampler(Sampler[int]):
     """The rows' order as a function of the seed and the epoch alone, so that a resumed run repeats it.
 
     transformers' LengthGroupedSampler draws from the global random state, and accelerate 1.15
-    (data_loader.py, DataLoaderShard.set_epoch) does not reach the sampler of a run that is resumed on several
-    devices.
+    (data_loader.py, DataLoaderShard.set_epoch) does not reach the sampler if a run on several devices is
+    resumed.
     """
 
     def __init__(self, lengths: np.ndarray, total_batch: int, seed: int, group_by_length: bool) -> None:
@@ -94,26 +94,26 @@ class EpochSampler(Sampler[int]):
         return len(self.batches.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        # The one short batch comes last: the loader cuts this flat order into batches again.
+        # The short batch comes last: the loader cuts this flat order into batches again.
         return iter(np.concatenate(sorted(self.batches.plan(self.epoch), key=len, reverse=True)).tolist())
 
 
 class SharedBatches(Sampler[list[int]]):
-    """The batches of one process of W x B rows, cut into the shares of W: this process's share of each.
+    """This process's share of each batch of W x B rows, for W processes.
 
-    accelerate 1.15 (data_loader.py, BatchSamplerShard) would fill up an epoch's short last batch with rows of
-    its beginning, which would be trained on twice, or leave a process without a batch, for whose gradients
-    the others would wait. Where fewer than W rows are left, some shares are empty.
+    accelerate 1.15 (data_loader.py, BatchSamplerShard) would fill up an epoch's short last batch with rows
+    from its beginning, which would be trained on twice, or leave a process without a batch, for whose
+    gradients the others would wait. If fewer than W rows are left, some shares are empty.
 
     Args:
         rows: The epoch's order, over all processes.
-        batch_size: Rows a batch, on each process.
+        batch_size: Rows per batch and process.
         rank: This process among `world_size`.
         world_size: Number of processes.
     """
 
     def __init__(self, rows: EpochSampler, batch_size: int, rank: int, world_size: int) -> None:
-        self.sampler = rows  # under the name by which accelerate tells it the epoch
+        self.sampler = rows  # accelerate sets the epoch on this attribute
         self.total = batch_size * world_size
         self.rank = rank
         self.world_size = world_size
@@ -129,11 +129,7 @@ class SharedBatches(Sampler[list[int]]):
 
 
 class ShareCollator:
-    """Gives a share without rows as a batch of none, (0, 1).
-
-    Args:
-        collator: For shares with rows.
-    """
+    """A MaskingCollator that turns an empty share into an empty batch, (0, 1)."""
 
     def __init__(self, collator: MaskingCollator) -> None:
         self.collator = collator
@@ -148,11 +144,7 @@ class ShareCollator:
 
 
 class EpochStart(TrainerCallback):
-    """Tells collator and sampler the epoch, before the loader's workers start.
-
-    Args:
-        collator: Masks the training rows.
-    """
+    """Sets the epoch of the collator and the sampler before the loader's workers start."""
 
     def __init__(self, collator: MaskingCollator) -> None:
         self.collator = collator
@@ -161,14 +153,14 @@ class EpochStart(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Whole at an epoch's begin, `state.epoch` lies a fraction above it after a resume within one."""
+        """`state.epoch` is whole at the start of an epoch, and a fraction above after a resume within one."""
         epoch = int(state.epoch or 0)
         self.collator.set_epoch(epoch)
         if self.sampler is not None:
             self.sampler.set_epoch(epoch)
 
     def rows_of_step(self, step: int) -> list[int]:
-        """The rows of one of this epoch's optimizer steps, from 0, over all processes; [] where unknown."""
+        """The rows of an optimizer step of this epoch, from 0, over all processes; [] if unknown."""
         if self.sampler is None:
             return []
         total = self.sampler.batches.batch_size

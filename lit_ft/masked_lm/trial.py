@@ -1,4 +1,4 @@
-"""A masked LM's forward pass over two rows before the run folder is made.
+"""A trial forward pass of a masked LM over two rows, before the run folder is made.
 
 T tokens after padding, V vocabulary.
 """
@@ -15,17 +15,17 @@ from lit_ft.reliability.trial import at_rest, check_finite, is_close, one_line
 def try_masked_lm(
     net: PreTrainedModel, collator: MaskingCollator, rows: Dataset, layout: str, name: str
 ) -> None:
-    """Have the model guess in the longest and the shortest row.
+    """Predict masked tokens in the longest and the shortest row.
 
     Args:
         net: The model.
-        collator: Masks and pads; its draw for evaluations is taken.
-        rows: Of `input_ids`.
-        layout: `pack` or `truncate`, of the rows.
-        name: The model in messages.
+        collator: Masks and pads, here as in evaluations.
+        rows: Rows of `input_ids`.
+        layout: Their layout, `pack` or `truncate`.
+        name: The model, in messages.
 
     Raises:
-        UserError: It cannot do it, or gives no number.
+        UserError: The model fails on them, or its logits are not finite.
     """
     lengths = row_lengths(rows)
     pair = [rows[int(lengths.argmax())], rows[int(lengths.argmin())]]
@@ -38,9 +38,9 @@ def try_masked_lm(
             logits = net(**batch).logits  # (2, T, V)
         for row, found in zip(pair, logits, strict=True):
             check_finite(found[: len(row["input_ids"])], name, row)
-        if layout == "pack":  # which pads hardly anything
+        if layout == "pack":  # hardly any padding
             return
         with one_line(name, pair[1:]):
             unpadded = net(**alone).logits[0]
     if not is_close(unpadded, logits[1, :short]):
-        warn(f"padding changes what the model {name} guesses in a text; --data.layout=pack pads nothing")
+        warn(f"padding changes the predictions of the model {name}; --data.layout=pack needs no padding")

@@ -105,9 +105,7 @@ def pretrained_arguments(name: str) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": name, **arguments}
     plain, _, revision = name.rpartition("@")
     if not plain or not revision:
-        raise UserError(
-            f"expected name@revision, such as bert-base-cased@main, found '{name}'; correct the name"
-        )
+        raise UserError(f"expected name@revision, such as bert-base-cased@main, found '{name}'; fix the name")
     return {"pretrained_model_name_or_path": plain, "revision": revision, **arguments}
 
 

@@ -408,7 +408,7 @@ def test_held_out_rows_are_no_copies(check, encoder, capfd):
         "fit"
     )
     out, err = capfd.readouterr()
-    assert "validation: 24 rows held out" in out
+    assert "validation: 24 texts held out" in out
     assert "texts have different labels; python -m lit_ft check" in err and "copies" not in err
 
 

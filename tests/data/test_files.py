@@ -120,7 +120,9 @@ def test_parquet_with_a_damaged_page():
 def test_parquet_files_whose_types_differ():
     pq.write_table(pa.table({"text": ["a"], "label": [1]}), "a.parquet")
     pq.write_table(pa.table({"text": ["b"], "label": ["x"]}), "b.parquet")
-    refused(lambda: read_files("*.parquet", flag=FLAG), "'a.parquet', 'b.parquet': column types", FLAG)
+    refused(
+        lambda: read_files("*.parquet", flag=FLAG), "'a.parquet', 'b.parquet' hold columns of types", FLAG
+    )
 
 
 def test_folder_mixed_formats_and_near_names():

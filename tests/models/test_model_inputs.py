@@ -99,7 +99,7 @@ def test_xlnet_has_its_own_token_types(tmp_path, texts):
 @pytest.mark.parametrize("kind", ["convbert", "fnet"])
 def test_where_padding_tells_texts_of_equal_length_go_together(kind, tmp_path, texts, capfd):
     data, model = prepared(family(kind, tmp_path / "m"))
-    assert "warning: padding changes what the model" in capfd.readouterr().err
+    assert "warning: padding changes the logits of the model" in capfd.readouterr().err
     assert worst_difference(data, model, texts) < 1e-5
     assert getattr(AutoConfig.from_pretrained("run/model"), SEES_PADDING) is True  # so `test` knows it, too
     # Without it the answers are others: the trial is needed.
@@ -214,7 +214,9 @@ def test_bart_refuses_the_rows_that_hold_its_end_of_text(lit_ft, tmp_path, texts
     refused = lit_ft("fit", *flags, "--data.train_path", "train.csv")
     line = one_line(refused)
     assert "cannot read '</s>' within a text (All examples must have the same number of <eos> tokens)" in line
-    assert "found in rows 17, 18 of train.csv; take it out" in line and not Path("runs").exists()
+    assert (
+        "found in rows 17 and 18 of train.csv; remove it from the texts" in line and not Path("runs").exists()
+    )
     write_csv(Path("train.csv"), rows)
     code, _, err = lit_ft("fit", *flags, "--data.train_path", "train.csv")
     assert code == 0 and "1 of 16 texts of train.csv hold special tokens" in err, err
@@ -222,4 +224,4 @@ def test_bart_refuses_the_rows_that_hold_its_end_of_text(lit_ft, tmp_path, texts
     write_csv(Path("test.csv"), [(0, "fine"), (1, "bad"), (2, "so </s> good")])
     for command in (["test", "--data.test_path"], ["predict", "--data.predict_path"]):
         line = one_line(lit_ft(command[0], "--name", "b", command[1], "test.csv"))
-        assert "found in row 3 of test.csv; take it out" in line
+        assert "found in row 3 of test.csv; remove it from the texts" in line
