@@ -15,9 +15,9 @@ from lit_ft.data.tokens import (
     BAR_ROWS,
     IDS,
     Template,
+    describe_cut,
     encode,
     fast_backend,
-    measure_cut,
     row_lengths,
     template_of,
     tokenise,
@@ -43,7 +43,6 @@ def lay_out(
     tokenizer: PreTrainedTokenizerBase,
     layout: Layout,
     max_tokens: int,
-    description: str = "tokenising",
     where: str = "the texts",
 ) -> tuple[Dataset, str]:
     """Token ids of the texts, as rows for training.
@@ -54,8 +53,7 @@ def lay_out(
         layout: `pack` joins the texts with the separator and cuts them into blocks of `max_tokens`, so that
             nothing is padded; `truncate` keeps one text per row and cuts it to `max_tokens`.
         max_tokens: Longest row in tokens, special tokens included.
-        description: Label of the progress bar.
-        where: The texts, in warnings.
+        where: The texts, in warnings and on the progress bar.
 
     Returns:
         Rows of `input_ids` (int32 list, special tokens included, unpadded), memory-mapped and cached by
@@ -64,8 +62,8 @@ def lay_out(
     texts = table.select_columns(["text"])
     if layout == "pack":
         with quiet_datasets(bars=len(texts) > BAR_ROWS):
-            return _pack(table, tokenizer, max_tokens, description, where)
-    encoded, _ = encode(texts, tokenizer, max_tokens, "head", description)
+            return _pack(table, tokenizer, max_tokens, where)
+    encoded, _ = encode(texts, tokenizer, max_tokens, "head", f"tokenising {where}")
     facts = _look_at_tokens(encoded, table, tokenizer, template_of(tokenizer), where)
     rows = encoded.select_columns(["input_ids"])
     if len(facts.without_token):  # nothing to guess; without special tokens a model would fail
@@ -74,12 +72,10 @@ def lay_out(
             raise UserError(f"expected texts with a token, found none in {where}; set another model")
         with quiet_datasets():
             rows = rows.select(kept).flatten_indices()
-    return rows, measure_cut(encoded).describe(max_tokens)
+    return rows, describe_cut(encoded, max_tokens)
 
 
-def _pack(
-    table: Dataset, tokenizer: PreTrainedTokenizerBase, block: int, description: str, where: str
-) -> tuple[Dataset, str]:
+def _pack(table: Dataset, tokenizer: PreTrainedTokenizerBase, block: int, where: str) -> tuple[Dataset, str]:
     template = template_of(tokenizer)
     before, after = (np.array(ids, np.int32) for ids in (template.before, template.after))
     separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
@@ -89,7 +85,7 @@ def _pack(
             f"{type(tokenizer).__name__}; set --data.layout=truncate"
         )
     room = template.room(block)
-    tokens = _ids_of(table.select_columns(["text"]), tokenizer, description)
+    tokens = _ids_of(table.select_columns(["text"]), tokenizer, f"tokenising {where}")
     _look_at_tokens(tokens, table, tokenizer, None, where)
 
     def join(batch: pa.Table) -> pa.Table:

@@ -22,8 +22,8 @@ from lit_ft.data.tokens import (
     EncodedRows,
     Truncation,
     content_hash,
+    describe_cut,
     encode,
-    measure_cut,
     template_of,
 )
 from lit_ft.errors import UserError, rows_in_words
@@ -99,14 +99,7 @@ def read_texts(
         if labels is None:
             if split != "train":
                 raise UserError("the classes come from training data or a checkpoint; set --ckpt_path")
-            labels = LabelMapping.fit(
-                column,
-                base=rules.base,
-                names=rules.names,
-                where=where,
-                label_type=rules.label_type,
-                declared=declared,
-            )
+            labels = LabelMapping.fit(column, **vars(rules), where=where, declared=declared)
             say(labels.describe())
             others = [other for other in table.column_names if other != name]
             found = findings(column, labels, texts.data.column("text"), others)
@@ -122,8 +115,7 @@ def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Trunc
     content, description = content_hash(texts), f"tokenising {read.split}"
     encoded, cached = encode(texts, tokenizer, max_tokens, truncation, description, content)
     how = "token ids from the cache" if cached else "tokenised"
-    lost = measure_cut(encoded).describe(max_tokens)
-    say(f"{read.split}: {len(texts):,} rows of {where}, {how}; {lost}")
+    say(f"{read.split}: {len(texts):,} rows of {where}, {how}; {describe_cut(encoded, max_tokens)}")
     template = template_of(tokenizer)
     facts = token_facts(encoded, texts, tokenizer, template)
     if len(facts.without_token) and not template.size:  # the model would get an empty row

@@ -136,7 +136,7 @@ def lost_letters(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> float:
 
 def warn_of_tokens(
     facts: TokenFacts,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     texts: Dataset,
     source_rows: np.ndarray,
     where: str,
@@ -150,32 +150,23 @@ def warn_of_tokens(
         source_rows: 1-based row of each in the file or Hub split, (N,).
         where: The split's name in messages.
     """
-    for line in lines_about(facts, tokenizer, texts, source_rows, where):
-        warn(line)
-
-
-def lines_about(
-    facts: TokenFacts, tokenizer: Any, texts: Dataset, source_rows: np.ndarray, where: str
-) -> list[str]:
-    """The lines of `warn_of_tokens`."""
-    lines = []
     share, another = facts.unknown_share, "set --model.pretrained to a model for texts of this language"
     if share >= WORTH_A_WORD:
         unknown = unknown_id(tokenizer)
         example = _first_of(unknown, tokenizer, texts, source_rows)
-        lines.append(
+        warn(
             f"{share:.1%} of the tokens of {where} are unknown to the model's tokenizer{example}: "
             f"it reads each as {tokenizer.convert_ids_to_tokens(unknown)}; {another}"
         )
     if facts.lost >= WORTH_A_WORD:
-        lines.append(
+        warn(
             f"{facts.lost:.1%} of the letters and digits of {where} are in no token: the model's tokenizer "
             f"drops them; {another}"
         )
     if len(facts.special):
         token, places = next(iter(facts.special.items()))
         some, rows = facts.with_special, rows_in_words(source_rows[places])
-        lines.append(
+        warn(
             f"{len(some):,} of {len(texts):,} texts of {where} hold special tokens of the tokenizer, such as "
             f"{tokenizer.convert_ids_to_tokens(token)!r} in {rows}: they are read as "
             "such, not as plain text, as in a pipeline"
@@ -183,11 +174,10 @@ def lines_about(
     if len(facts.without_token):
         places = facts.without_token
         example, rows = texts[int(places[0])]["text"][:20], rows_in_words(source_rows[places])
-        lines.append(
+        warn(
             f"{len(places):,} of {len(texts):,} texts of {where} have no token, such as {example!r} in "
             f"{rows}: the model sees nothing of them"
         )
-    return lines
 
 
 def _first_of(unknown: int | None, tokenizer: Any, texts: Dataset, source_rows: np.ndarray) -> str:

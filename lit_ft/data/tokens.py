@@ -32,25 +32,6 @@ ENCODED = Features({"input_ids": List(Value("int32")), "full_length": Value("int
 ENCODING_VERSION = 2  # part of the cache key: raise it when the result for the same input changes
 
 
-@dataclass(frozen=True)
-class Cut:
-    """What is lost by cutting texts to `max_tokens`."""
-
-    num_rows: int
-    num_cut_rows: int
-    num_tokens: int
-    num_cut_tokens: int
-
-    def describe(self, max_tokens: int) -> str:
-        """One line for the console."""
-        if not self.num_cut_rows:
-            return f"none is longer than {max_tokens} tokens"
-        return (
-            f"{self.num_cut_rows:,} ({self.num_cut_rows / self.num_rows:.1%}) are longer than {max_tokens} "
-            f"tokens; the cut loses {self.num_cut_tokens / self.num_tokens:.1%} of all tokens"
-        )
-
-
 def cut(ids: list[int], room: int, truncation: Truncation) -> list[int]:
     """At most `room` ids of a text: its head, its tail, or some of both."""
     if len(ids) <= room:
@@ -192,11 +173,16 @@ def encode(
     return encoded.with_format(None), cached
 
 
-def measure_cut(encoded: Dataset) -> Cut:
-    """Count the tokens that `encode` cut off."""
+def describe_cut(encoded: Dataset, max_tokens: int) -> str:
+    """One line for the console: what `encode` cut off."""
     full = encoded.data.column("full_length").to_numpy().astype(np.int64)
-    kept = row_lengths(encoded)
-    return Cut(len(full), int((full > kept).sum()), int(full.sum()), int((full - kept).sum()))
+    lost = full - row_lengths(encoded)
+    if not lost.any():
+        return f"none is longer than {max_tokens} tokens"
+    return (
+        f"{(lost > 0).sum():,} ({(lost > 0).mean():.1%}) are longer than {max_tokens} tokens; the cut loses "
+        f"{lost.sum() / full.sum():.1%} of all tokens"
+    )
 
 
 def row_lengths(rows: Dataset) -> np.ndarray:

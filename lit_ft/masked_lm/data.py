@@ -59,9 +59,7 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Mask
     rows, facts, notes = {}, {}, []
     texts_of: dict[SplitName, Dataset] = {"train": train, "validation": validation}
     for split, texts in texts_of.items():
-        rows[split], lost = lay_out(
-            texts, tokenizer, data.layout, data.max_tokens, f"tokenising {split}", where=split
-        )
+        rows[split], lost = lay_out(texts, tokenizer, data.layout, data.max_tokens, split)
         notes.append(f"{split}: {lost}")
         say(notes[-1])
         facts[str(split)] = {**row_facts(texts, rows[split]), **source.facts(split)}

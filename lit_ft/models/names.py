@@ -58,7 +58,7 @@ def find_model(name: str, flag: str) -> str:
     folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         refuse_adapter(folder, flag)
-        if (folder / "config.json").is_file():
+        if _has_config(folder):
             return str(folder)
         # In a run folder, or in an older sentence-transformers folder.
         inner = next((d for d in (folder / runs.MODEL, *sorted(folder.glob("0_*"))) if _has_config(d)), None)
