@@ -9,8 +9,8 @@ from datasets.features import Features, List, Value
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft.console import quiet_datasets
-from lit_ft.data.token_facts import TokenFacts, token_facts, warn_of_tokens
+from lit_ft.console import quiet_datasets, warn
+from lit_ft.data.token_facts import TokenFacts, lines_about, token_facts
 from lit_ft.data.tokens import (
     BAR_ROWS,
     IDS,
@@ -162,7 +162,8 @@ def _look_at_tokens(
     """Warn of what the tokenizer does not know, or reads as special tokens."""
     facts = token_facts(tokens, table, tokenizer, template)
     source_rows = table["row"][:] if "row" in table.column_names else range(1, len(table) + 1)
-    warn_of_tokens(facts, tokenizer, table, np.asarray(source_rows), where)
+    for line in lines_about(facts, tokenizer, table, np.asarray(source_rows), where):
+        warn(line)
     return facts
 
 

@@ -16,7 +16,7 @@ from lit_ft.data.label_column import LabelColumn, LabelType
 from lit_ft.data.label_findings import LabelFinding, findings
 from lit_ft.data.labels import LabelMapping
 from lit_ft.data.source import SplitName, TextSource
-from lit_ft.data.token_facts import token_facts, warn_of_tokens
+from lit_ft.data.token_facts import lines_about, token_facts
 from lit_ft.data.tokens import (
     ENCODED,
     EncodedRows,
@@ -121,7 +121,8 @@ def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Trunc
     if len(facts.without_token) and not template.size:  # the model would get an empty row
         rows_without = rows_in_words(read.source_rows[facts.without_token])
         raise UserError(f"expected a token in each text of {where}, found none in {rows_without}; remove it")
-    warn_of_tokens(facts, tokenizer, texts, read.source_rows, where)
+    for line in lines_about(facts, tokenizer, texts, read.source_rows, where):
+        warn(line)
     special = {
         i: f"{rows_in_words(read.source_rows[places])} of {where}" for i, places in facts.special.items()
     }

@@ -10,7 +10,6 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft.console import warn
 from lit_ft.data.tokens import Template, fast_backend
 from lit_ft.errors import rows_in_words
 
@@ -134,14 +133,14 @@ def lost_letters(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> float:
     return num_lost / max(num_letters, 1)
 
 
-def warn_of_tokens(
+def lines_about(
     facts: TokenFacts,
     tokenizer: Any,
     texts: Dataset,
     source_rows: np.ndarray,
     where: str,
-) -> None:
-    """Warn of what the model does not see of the texts or misreads, in one line each.
+) -> list[str]:
+    """What the model does not see of the texts or misreads, a line each, for warnings.
 
     Args:
         facts: The facts of these texts.
@@ -150,23 +149,24 @@ def warn_of_tokens(
         source_rows: 1-based row of each in the file or Hub split, (N,).
         where: The split's name in messages.
     """
+    lines: list[str] = []
     share, another = facts.unknown_share, "set --model.pretrained to a model for texts of this language"
     if share >= WORTH_A_WORD:
         unknown = unknown_id(tokenizer)
         example = _first_of(unknown, tokenizer, texts, source_rows)
-        warn(
+        lines.append(
             f"{share:.1%} of the tokens of {where} are unknown to the model's tokenizer{example}: "
             f"it reads each as {tokenizer.convert_ids_to_tokens(unknown)}; {another}"
         )
     if facts.lost >= WORTH_A_WORD:
-        warn(
+        lines.append(
             f"{facts.lost:.1%} of the letters and digits of {where} are in no token: the model's tokenizer "
             f"drops them; {another}"
         )
     if len(facts.special):
         token, places = next(iter(facts.special.items()))
         some, rows = facts.with_special, rows_in_words(source_rows[places])
-        warn(
+        lines.append(
             f"{len(some):,} of {len(texts):,} texts of {where} hold special tokens of the tokenizer, such as "
             f"{tokenizer.convert_ids_to_tokens(token)!r} in {rows}: they are read as "
             "such, not as plain text, as in a pipeline"
@@ -174,10 +174,11 @@ def warn_of_tokens(
     if len(facts.without_token):
         places = facts.without_token
         example, rows = texts[int(places[0])]["text"][:20], rows_in_words(source_rows[places])
-        warn(
+        lines.append(
             f"{len(places):,} of {len(texts):,} texts of {where} have no token, such as {example!r} in "
             f"{rows}: the model sees nothing of them"
         )
+    return lines
 
 
 def _first_of(unknown: int | None, tokenizer: Any, texts: Dataset, source_rows: np.ndarray) -> str:

@@ -29,7 +29,7 @@ def test_batches_have_hugging_faces_keys_and_nothing_else(datamodule):
     assert set(batch["labels"].tolist()) <= set(range(5))
     validation = next(iter(datamodule.val_dataloader()))
     split = datamodule.splits["validation"]
-    assert set(validation) == {*batch, "index"}  # to know whose outcome it is
+    assert set(validation) == {*batch, "index"}  # to find the text of an outcome
     rows = [split.texts[i]["row"] for i in validation["index"].tolist()]
     assert set(rows) <= set(split.source_rows.tolist())
 

@@ -1,4 +1,4 @@
-"""What is found in texts, against planted and hand-counted cases."""
+"""Duplicates, leakage and conflicts, against planted and hand-counted cases."""
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ NAMES = ("bad", "fine", "good")
 
 
 def split(name: str, *rows: tuple[int | None, str], first_row: int = 1) -> AuditSplit:
-    """A split of (class, text), of a column in two chunks, its rows counted from `first_row`."""
+    """A split of (class, text) as a column in two chunks, with rows counted from `first_row`."""
     texts = [text for _, text in rows]
     half = len(texts) // 2
     column = pa.chunked_array([texts[:half], texts[half:]], pa.string())
@@ -98,7 +98,7 @@ def test_leakage_finds_every_pair_of_splits():
     assert to_validation.share == pytest.approx(1 / 3)
     assert [places(e) for e in to_validation.examples] == [[("train", 3, "fine"), ("validation", 11, "fine")]]
     assert (to_test.exact_rows, to_test.normalised_rows, to_test.share) == (2, 4, 0.8)
-    # one example for each text, the exact ones first; the rows are the first that have the text
+    # one example per text, exact ones first; its rows are the first with the text
     assert [(e.exact, e.text, places(e)) for e in to_test.examples] == [
         (True, "same text", [("train", 3, "fine"), ("test", 1, "good")]),
         (False, "nearly", [("train", 4, "bad"), ("test", 2, "bad")]),

@@ -26,7 +26,7 @@ def test_every_row_once_an_epoch_and_equal_counts_on_every_rank():
 
 @pytest.mark.parametrize("group_by_length", [True, False])
 def test_processes_share_the_batches_of_one(group_by_length):
-    """Three ranks of 16 and one of 48: the same rows at every step, in shares that differ by one row."""
+    """Three ranks with 16 rows and one with 48: the same rows at every step, in nearly equal shares."""
     settings = {"seed": 5, "group_by_length": group_by_length}
     one = list(GroupedBatchSampler(LENGTHS, 48, **settings))
     ranks = [list(GroupedBatchSampler(LENGTHS, 16, rank=r, world_size=3, **settings)) for r in range(3)]
@@ -37,10 +37,10 @@ def test_processes_share_the_batches_of_one(group_by_length):
 
 @pytest.mark.parametrize(
     "rows, batch_size, sizes",
-    [  # of three ranks' batches, step by step
+    [  # batches of three ranks, step by step
         (13, 2, [[2, 2, 2], [2, 1, 1], [1, 1, 1]]),  # one row is left: two more from the batch before
         (11, 2, [[2, 2, 2], [2, 2, 1]]),
-        (8, 1, [[1, 1, 1], [2, 2, 1]]),  # two rows are left, and nobody has any to give
+        (8, 1, [[1, 1, 1], [2, 2, 1]]),  # two rows are left, and no batch has any to spare
         (3, 8, [[1, 1, 1]]),
     ],
 )
@@ -78,13 +78,13 @@ def test_unshuffled_ungrouped_keeps_the_order():
 
 
 def test_lengths_of_batches_do_not_fall_over_the_epoch():
-    """The batches of a stretch come in random order, not longest first."""
+    """The batches of a stretch are in random order, not longest first."""
     means = [LENGTHS[batch].mean() for batch in batches_of()]
     assert abs(np.corrcoef(range(len(means)), means)[0, 1]) < 0.4
 
 
 def test_no_rows_are_no_batches():
-    """A process's stretch of `predict`, where there are fewer rows than processes."""
+    """A process's part of `predict` with fewer rows than processes."""
     assert list(GroupedBatchSampler([], 4)) == []
 
 
@@ -126,7 +126,7 @@ def test_loader_goes_on_where_it_stood(num_workers):
     for _ in range(5):
         next(iterator)
     state = interrupted.state_dict()
-    assert state == {"epoch": 0, "batches": 5}  # not those that workers have fetched ahead
+    assert state == {"epoch": 0, "batches": 5}  # not those prefetched by workers
     resumed = loader(num_workers)
     resumed.load_state_dict(state)
     assert len(resumed) == len(whole) == 13
@@ -200,7 +200,7 @@ def test_a_budget_is_kept_in_equally_many_batches_an_epoch():
 
 
 def test_processes_share_a_budgets_batches():
-    """Of each batch both have as many rows, but for one, and all rows are there once."""
+    """The two shares of each batch differ by at most one row, and every row comes once."""
     ranks = [list(GroupedBatchSampler(LENGTHS, 100, seed=5, rank=r, world_size=2, **BUDGET)) for r in (0, 1)]
     sizes = [[len(a), len(b)] for a, b in zip(*ranks, strict=True)]
     assert all(abs(a - b) <= 1 for a, b in sizes)
@@ -217,7 +217,7 @@ def test_a_budgets_neighbours_change_from_epoch_to_epoch():
 
 
 def test_a_budget_in_evaluation_begins_with_the_longest():
-    """Where the memory is too little, it shows at once."""
+    """A shortage of memory shows at once."""
     batches = GroupedBatchSampler(LENGTHS, 100, shuffle=False, **BUDGET).plan(0)
     longest = [-(-LENGTHS[batch].max() // 8) for batch in batches]
     assert longest == sorted(longest, reverse=True)
@@ -228,7 +228,7 @@ def test_a_budget_in_evaluation_begins_with_the_longest():
     [
         ([8, 8, 4, 4, 4, 2], 16, 9, 1, [0, 2]),
         ([8, 8, 4, 4, 4, 2], 16, 2, 1, [0, 2, 4]),
-        ([8, 8, 4, 4, 4, 2], 4, 9, 1, [0, 1, 2, 3, 4, 5]),  # longer than the budget: alone
+        ([8, 8, 4, 4, 4, 2], 4, 9, 1, [0, 1, 2, 3, 4, 5]),  # longer than the budget: a batch of its own
         ([8, 8, 4, 4, 4, 2, 2], 8, 9, 2, [0, 2, 5]),  # one row left: another from the batch before
         ([8] * 5, 8, 9, 2, [0, 2]),  # the batch before has none to spare
         ([8], 8, 9, 1, [0]),

@@ -1,4 +1,4 @@
-"""What is cached, the checks of columns and texts, and folders of data files."""
+"""The cache, the checks of columns and texts, and folders of data files."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ from lit_ft.data.source import TextSource
 
 
 def select(table, where="r.csv", label_column="label", **settings):
-    """The texts that are left, and how many were dropped."""
+    """The selected texts, and how many were dropped."""
     texts = TextSource(label_column=label_column, **settings).select(table, where)
     return texts, len(table) - len(texts)
 
@@ -299,4 +299,4 @@ def test_ids_that_take_all_64_bits(in_folder):  # noqa: F811
     table = pa.table({"label": pa.array([1, 2**64 - 1], pa.uint64()), "text": ["a", "b"]})
     pq.write_table(table, "a.parquet")
     selected, _ = select(read_files("a.parquet", flag=FLAG))
-    assert selected["label"][:] == ["1", "18446744073709551615"]  # as text: int64 ends before
+    assert selected["label"][:] == ["1", "18446744073709551615"]  # as text: too large for int64

@@ -5,7 +5,7 @@ from mlm_tiny import byte_tokenizer, word_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from lit_ft.data.tokens import EncodedRows, content_hash, cut, encode, measure_cut, template_of
+from lit_ft.data.tokens import EncodedRows, content_hash, cut, describe_cut, encode, template_of
 from lit_ft.errors import UserError
 
 TEXTS = [
@@ -53,7 +53,7 @@ def test_ids_are_the_tokenizers_own(tokenizer):
     ],
 )
 def test_the_template_is_the_tokenizers_own(special, template, before, after, types):
-    """Also where "a" is an unknown token, and the template holds one, too."""
+    """Also if "a" is an unknown token, and the template has one, too."""
     tokenizer = family_tokenizer({"bert": BERT, "xlnet": XLNET}[special], template)
     found = template_of(tokenizer)
     assert [tokenizer.convert_ids_to_tokens(ids) for ids in (found.before, found.after)] == [before, after]
@@ -65,7 +65,7 @@ def test_the_template_is_the_tokenizers_own(special, template, before, after, ty
 
 
 def without_unknown(words) -> PreTrainedTokenizerFast:
-    """Words that it does not know are gone."""
+    """Unknown words are dropped."""
     backend = Tokenizer(
         models.BPE({"[CLS]": 0, "[SEP]": 1, "[PAD]": 2, **{w: i for i, w in enumerate(words, 3)}}, [])
     )
@@ -85,7 +85,7 @@ def test_the_template_where_a_has_no_token():
 
 @pytest.mark.parametrize("split", [False, True])
 def test_special_tokens_in_texts_are_read_as_the_tokenizer_reads_them(split):
-    """It may be told to read their letters."""
+    """A tokenizer may be set to read them as plain text."""
     tokenizer = word_tokenizer()
     tokenizer.split_special_tokens = split
     texts = ["good [SEP] room [MASK]", "[CLS]", "[PAD] fine"]
@@ -123,12 +123,12 @@ def test_content_hash_knows_texts_and_their_borders():
 
 def test_cut_is_counted():
     encoded, _ = encode(table(), word_tokenizer(), 12, "head", "test")
-    lost = measure_cut(encoded)
     full = encoded["full_length"][:]
-    assert lost.num_rows == 4
-    assert lost.num_cut_rows == sum(n > 12 for n in full) > 0
-    assert lost.num_cut_tokens == sum(max(0, n - 12) for n in full)
-    assert f"{lost.num_cut_rows} (" in lost.describe(12)
+    num_cut, lost = sum(n > 12 for n in full), sum(max(0, n - 12) for n in full) / sum(full)
+    expected = (
+        f"{num_cut} ({num_cut / 4:.1%}) are longer than 12 tokens; the cut loses {lost:.1%} of all tokens"
+    )
+    assert num_cut > 0 and describe_cut(encoded, 12) == expected
 
 
 def test_no_room_beside_the_special_tokens():

@@ -1,4 +1,4 @@
-"""What is held out for validation: of each class its share, as much as was asked for, no text in both."""
+"""The validation hold-out: the right share of each class, and no text on both sides."""
 
 import json
 import random
@@ -45,7 +45,7 @@ def test_split_leaves_the_global_generators_alone():
 
 
 def test_without_copies_a_split_stays_what_it_was():
-    """Runs that were made before texts were compared go on, and their figures compare with later ones."""
+    """The split is a fixed function of the seed: figures of different versions stay comparable."""
     labels = np.random.default_rng(1).choice(5, 1000, p=[0.5, 0.3, 0.15, 0.04, 0.01])
     for keys in (None, np.random.default_rng(2).permutation(1000)):
         _, validation = stratified_split(labels, 0.1, 3, keys)
@@ -60,7 +60,7 @@ def shares(
     train, validation = stratified_split(labels, share, seed, keys)
     assert not set(keys[train]) & set(keys[validation])
     assert np.array_equal(np.sort(np.r_[train, validation]), np.arange(len(labels)))
-    assert set(labels[train]) == set(labels)  # what is not in training cannot be learned
+    assert set(labels[train]) == set(labels)  # every class can be learned
     return train, validation
 
 
@@ -83,7 +83,7 @@ def test_what_has_more_copies_than_may_be_held_out_stays_in_training():
 
 
 def test_texts_that_all_have_copies():
-    """Four copies of each text: as near to the share as whole texts allow."""
+    """Four copies of each text: as close to the share as whole texts allow."""
     keys, labels = np.arange(100) // 4, np.arange(100) // 20
     assert np.bincount(labels[shares(keys, labels, 0.2)[1]]).tolist() == [4] * 5
     _, validation = shares(keys, labels, 0.05)
@@ -93,7 +93,7 @@ def test_texts_that_all_have_copies():
 
 
 def test_one_text_a_class_is_split_by_rows(capsys):
-    """Of nothing else could anything be held out; the copies are warned of."""
+    """Nothing else could be held out; a warning tells of the copies."""
     labels = np.arange(60) % 2
     for found, expected in zip(
         *(stratified_split(labels, 0.1, 0, keys) for keys in (labels, None)), strict=True
@@ -107,7 +107,7 @@ def test_many_small_classes_keep_the_share():
     labels = np.r_[np.repeat(np.arange(150), 4), 0]
     _, validation = stratified_split(labels, 0.05, 0)
     assert len(validation) == 30 and len(set(labels[validation])) == 30
-    assert labels[validation].mean() == pytest.approx(75, abs=25)  # not the first ones of the alphabet
+    assert labels[validation].mean() == pytest.approx(75, abs=25)  # not the first ones alphabetically
     shown = shown_share(labels, labels[validation], 0.05)
     assert shown == "data.validation_share=0.05; no row of 120 of 150 classes"
     _, validation = stratified_split(labels, 0.2, 0)  # enough for each to have one
@@ -128,7 +128,7 @@ def test_copies_that_differ_in_case_and_spacing_stay_together(encoder, work, cap
 
 @pytest.fixture
 def by_chance(lit_ft, fit_args, work) -> dict:
-    """A model that has learned labels drawn at random by heart, and what it is worth on other rows."""
+    """A model that has memorised random labels, and its score on other rows."""
     draw, words = random.Random(0), "great plot so awful acting".split()
     rows = [(draw.randint(1, 2), " ".join(draw.choices(words, k=8))) for _ in range(80)]
     write_csv(work / "train.csv", rows[:60])
@@ -142,7 +142,7 @@ def metrics() -> dict:
 
 
 def test_validate_measures_what_the_checkpoint_held_out(by_chance, lit_ft, fit_args):
-    """small.yaml says 0.2; the rows are those of the fit all the same, or none."""
+    """small.yaml says 0.2; still the rows are those of the fit, or none."""
     code, out, err = lit_ft("validate", *fit_args)
     assert code == 0 and "data.validation_share=0.3)" in out, err
     assert metrics()["val/accuracy"] == by_chance["val/accuracy"]

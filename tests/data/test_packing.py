@@ -1,4 +1,4 @@
-"""Texts to rows: joined and cut into blocks, or a text a row; cached; nothing lost without a word."""
+"""Texts -> rows: joined and cut into blocks, or one text per row; cached; losses are reported."""
 
 import warnings
 
@@ -42,7 +42,7 @@ def test_pack_by_hand(make):
 
 @pytest.mark.parametrize(("length", "num_rows", "dropped"), [(28, 2, 0), (31, 2, 3), (32, 3, 0), (41, 3, 0)])
 def test_short_tail_is_dropped_and_said(length, num_rows, dropped):
-    """Blocks of 14: a rest of 3 is below a quarter, one of 4 above."""
+    """Blocks of 14: 3 remaining tokens are less than a quarter, 4 are more."""
     packed, line = lay_out(table_of(["the " * length]), word_tokenizer(), "pack", 16)
     assert len(packed) == num_rows
     assert ("dropped" in line) == bool(dropped)
@@ -88,14 +88,14 @@ def test_truncate():
 def test_cached_by_content_and_settings(layout, tmp_path):
     def load(given):
         file = tmp_path / f"{len(given)}.txt"
-        if not file.exists():  # datasets goes by the time of writing
+        if not file.exists():  # datasets uses the time of writing
             file.write_text("\n".join(given))
         return load_dataset("text", data_files=str(file), cache_dir=str(tmp_path), split="train")
 
     first, _ = lay_out(load(texts(30)), word_tokenizer(), layout, 16)
     again, line = lay_out(load(texts(30)), word_tokenizer(), layout, 16)
     assert first.cache_files and again.cache_files == first.cache_files
-    assert line == lay_out(load(texts(30)), word_tokenizer(), layout, 16)[1]  # also said when cached
+    assert line == lay_out(load(texts(30)), word_tokenizer(), layout, 16)[1]  # also when cached
     for other in (
         lay_out(load(texts(30)), word_tokenizer(), layout, 24)[0],
         lay_out(load(texts(30)), byte_tokenizer(), layout, 16)[0],

@@ -1,4 +1,4 @@
-"""Batches that hold long and short texts alike: the same rows, the budget kept, as many in every epoch."""
+"""Batches with all lengths: the same rows, within the budget, the same number in every epoch."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_a_resumed_epoch_passes_over_what_was_done():
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 5, 8, 21])
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_few_rows_of_the_longest(num_rows, world_size):
-    """Nobody is left without a row, and no budget of `LEAST_ROWS` is exceeded."""
+    """Every rank gets a row, and no budget of `LEAST_ROWS` is exceeded."""
     if num_rows < world_size:
         return
     lengths = np.full(num_rows, 64)
@@ -75,6 +75,6 @@ def test_few_rows_of_the_longest(num_rows, world_size):
 
 
 def test_equal_weights():
-    """Rows a batch differ by one at most; the mean is what every step divides by."""
+    """Batches differ by at most one row; every step divides by the mean."""
     sampler = StratifiedBatchSampler(LENGTHS, 512, 8_192, world_size=2)
     assert sampler.rows_per_batch == len(LENGTHS) / len(sampler)

@@ -1,4 +1,4 @@
-"""What a tokenizer does not know, leaves out, or reads as special tokens: counted by hand, and said."""
+"""Unknown tokens, lost letters and special tokens: counted by hand, and reported."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_sound_texts_are_no_word_worth():
 
 
 def test_many_chunks_and_a_cut():
-    """A special token that the cut takes away is not read; rows are counted over chunks of 1,000."""
+    """A special token that is cut off does not count; rows are counted over chunks of 1,000."""
     texts = ["the film " * (i % 9 + 1) + ("[SEP]" if i % 700 == 0 else "") for i in range(2500)]
     _, found = facts_of(texts, word_tokenizer())
     assert found.with_special.tolist() == [0, 700, 1400, 2100]
@@ -65,7 +65,7 @@ def test_many_chunks_and_a_cut():
 
 
 def without_unknown() -> PreTrainedTokenizerFast:
-    """What it does not know is gone."""
+    """Unknown text is dropped."""
     backend = Tokenizer(models.BPE({"<pad>": 0, "a": 1, "b": 2, "ab": 3}, [("a", "b")]))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
@@ -80,7 +80,7 @@ def test_letters_that_no_token_holds():
 
 
 def test_which_tokens_are_special():
-    """GPT-2 names its end of text as unknown token, too; added tokens are special where they say so."""
+    """GPT-2 also names its end of text as unknown token; added tokens are special if marked so."""
     tokenizer = family_tokenizer({"unk": "<end>", "pad": "<end>", "eos": "<end>"}, "$A")
     assert unknown_id(tokenizer) is None and special_token_ids(tokenizer) == {0}
     tokenizer = family_tokenizer(BERT, "[CLS] $A [SEP]")
@@ -134,7 +134,7 @@ def test_texts_without_a_token_are_no_rows_to_learn_from():
 
 
 def test_a_text_without_a_token(lit_ft, fit_args, work, tmp_path):
-    """BERT reads [CLS] [SEP]; a model whose tokenizer adds nothing would have nothing to read."""
+    """BERT reads [CLS] [SEP]; a model whose tokenizer adds nothing would get an empty row."""
     rows = [(i % 5 + 1, review(i % 5 + 1, i // 5)) for i in range(60)]
     write_csv(work / "train.csv", [*rows[:6], (1, "\u200b"), *rows[6:]])
     code, _, err = lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")

@@ -1,4 +1,4 @@
-"""What a model is asked: its positions, dropouts and output layer; of many families."""
+"""Positions, dropouts and output layer of many model families."""
 
 import copy
 
@@ -13,10 +13,10 @@ from lit_ft.models import load as pretrained
 from lit_ft.models.checks import check_max_tokens, max_positions
 
 RATE = 0.4321
-# By hand, from transformers' model files: rows of the position table less what counting begins with.
+# By hand, from transformers' model files: rows of the position table less the first position.
 POSITIONS = dict.fromkeys(FAMILIES, 66) | {"roberta": 64, "mpnet": 64, "longformer": 64}
-POSITIONS |= dict.fromkeys(("deberta-v2", "funnel", "modernbert", "xlnet", "t5"))  # none: nothing limits them
-HIDDEN_ONLY = {"mpnet", "longformer"}  # their heads take the hidden layers' dropout
+POSITIONS |= dict.fromkeys(("deberta-v2", "funnel", "modernbert", "xlnet", "t5"))  # no limit
+HIDDEN_ONLY = {"mpnet", "longformer"}  # their heads use the hidden layers' dropout
 NO_CLASSIFIER = {*HIDDEN_ONLY, "funnel", "gpt2"}
 NO_ATTENTION = {"xlnet", "t5"}  # one dropout for all
 
@@ -54,7 +54,7 @@ def test_longer_than_it_was_trained_on_is_said(capfd):
 
 
 def rates(net: torch.nn.Module) -> dict[tuple[str, str], float]:
-    """All floats that modules keep, dropouts among them."""
+    """All floats of the modules, including dropouts."""
     return {
         (name, key): value
         for name, module in net.named_modules()
@@ -114,5 +114,5 @@ def test_asking_draws_no_random_number_and_leaves_the_config():
 def test_a_model_that_cannot_be_built_answers_none():
     config = GPT2Config(n_embd=15, n_head=2)
     assert blueprint.blueprint(config) is None
-    assert max_positions(config) == 1024  # its config's word
+    assert max_positions(config) == 1024  # the config's value
     assert blueprint.dropout_names(config, ("attn_pdrop",), AutoModel) is None

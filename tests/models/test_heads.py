@@ -1,4 +1,4 @@
-"""A trained classifier's head follows its class names, or is drawn anew; either is said in one line."""
+"""A trained classifier's head follows its class names or is initialised at random, which one line says."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ MASK = torch.ones_like(IDS)
 def classifier(
     folder: Path, names: list[str] | None, family: str = "bert", **more: object
 ) -> torch.nn.Module:
-    """A folder with a head for these classes; without names their number is not written down either."""
+    """A folder with a head for these classes; without names it does not store their number either."""
     num_labels = len(names) if names else 3
     config = tiny_config(family, num_labels=num_labels, **more)
     if names:
@@ -104,7 +104,7 @@ def test_drawn_anew(theirs, more, words, tmp_path, capfd):
     assert f"warning: the head of {tmp_path / 'm'} is {words}" in said.err and "head: taken" not in said.out
     assert said.err.count("\n") == 1 and "the output layer is initialised at random" in said.err
     assert float(net.classifier.weight.std()) < 0.1 and not net.classifier.bias.any()
-    assert torch.equal(net.classifier.weight, built(tmp_path / "m").classifier.weight)  # by the seed
+    assert torch.equal(net.classifier.weight, built(tmp_path / "m").classifier.weight)  # same seed
 
 
 def test_the_usual_beginning_says_nothing(tmp_path, capfd):
@@ -132,7 +132,7 @@ def test_names_of_ours_that_differ_in_case_only(tmp_path, capfd):
 
 
 def test_through_the_command_line(lit_ft, fit_args, work):
-    """Learning rate 0: the run's model says of every text what the folder says."""
+    """Learning rate 0: the run's model gives the folder's probabilities."""
     tokenizer = word_tokenizer()
     names = ["3", "5", "1", "4", "2"]
     net = classifier(work / "m", names)

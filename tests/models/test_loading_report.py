@@ -1,4 +1,4 @@
-"""Only the head and a pooler may be new: whatever else is missing, left over or of another shape is named."""
+"""Only the head and a pooler may be new: other weights that are missing, left over or reshaped are named."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ WEIGHTS = "model.safetensors"
 
 
 def rename(folder: Path, change) -> None:
-    """Other names for the weights; None leaves one out."""
+    """Rename the weights; None drops one."""
     weights = load_file(folder / WEIGHTS)
     renamed = {change(name): weight for name, weight in weights.items()}
     renamed.pop(None, None)
@@ -51,7 +51,7 @@ def save(config: PretrainedConfig, auto, folder: Path) -> Path:
 @pytest.mark.parametrize("auto", [AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sound_folders_of_every_kind(family, auto, tmp_path):
-    """A bare model, a masked LM, a classifier of 3 classes: each begins one of 5."""
+    """A bare model, a masked LM, a classifier of 3 classes: each can start one of 5."""
     config = tiny_config(family, num_labels=3)
     if auto is AutoModelForMaskedLM and type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
         pytest.skip("no masked LM")
@@ -71,7 +71,7 @@ def test_sound_folders_of_every_kind(family, auto, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A masked LM with a vocabulary, a pooler and next-sentence head besides."""
+    """A masked LM with a vocabulary, a pooler and a next-sentence head."""
     tokenizer = word_tokenizer()
     config = tiny_config("bert", num_labels=3)
     config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
@@ -144,7 +144,7 @@ def test_one_weight_is_missing(name, folder):
 
 
 def test_what_may_be_left_over(folder):
-    """Heads of other tasks, a pooler that nobody takes, and what older versions saved as buffers."""
+    """Heads of other tasks, an unused pooler, and buffers that older versions saved."""
     weights = load_file(folder / WEIGHTS)
     weights["qa_outputs.weight"] = torch.zeros(2, 16)
     weights["bert.embeddings.position_ids"] = torch.arange(66)[None]

@@ -1,4 +1,4 @@
-"""What models of other families are given: the pipeline's answers, whatever the batch."""
+"""Inputs of other model families: the pipeline's probabilities, whatever the batch."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def texts(work: Path) -> list[str]:
 
 
 def prepared(folder: Path, **settings) -> tuple[YelpDataModule, BertClassifier]:
-    """Data and model as `fit` has them before its first step; the model at rest."""
+    """Data and model as `fit` has them before its first step; the model in eval mode."""
     data = YelpDataModule(
         train_path="words.csv", validation_path="words.csv", tokenizer=str(folder), max_tokens=32, **settings
     )
@@ -51,7 +51,7 @@ def prepared(folder: Path, **settings) -> tuple[YelpDataModule, BertClassifier]:
 
 
 def worst_difference(data: YelpDataModule, model: BertClassifier, texts: list[str]) -> float:
-    """Between a batch of all texts and the pipeline on the exported folder, a text at a time."""
+    """A batch of all texts against the pipeline on the exported folder, one text at a time."""
     rows = data.splits["train"].rows
     collate = padding_collator(data.hparams, data.tokenizer)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def worst_difference(data: YelpDataModule, model: BertClassifier, texts: list[st
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "modernbert", "xlm-roberta", "xlnet", "gpt2", "bart"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_batch_says_of_a_text_what_the_pipeline_says(kind, side, tmp_path, texts):
-    """Also where the tokenizer names token types that the model has no input for, and pads where it errs."""
+    """Also if the tokenizer names token types that the model does not take, and pads on the wrong side."""
     names = ["input_ids", "attention_mask"] if kind == "gpt2" else TYPED
     data, model = prepared(family(kind, tmp_path / "m", side, names))
     assert worst_difference(data, model, texts) < 1e-5
@@ -102,7 +102,7 @@ def test_where_padding_tells_texts_of_equal_length_go_together(kind, tmp_path, t
     assert "warning: padding changes the logits of the model" in capfd.readouterr().err
     assert worst_difference(data, model, texts) < 1e-5
     assert getattr(AutoConfig.from_pretrained("run/model"), SEES_PADDING) is True  # so `test` knows it, too
-    # Without it the answers are others: the trial is needed.
+    # Without it the probabilities differ: the trial is needed.
     setattr(model.net.config, SEES_PADDING, False)
     assert worst_difference(data, model, texts) > 1e-3
 
@@ -114,7 +114,7 @@ def test_ordinary_models_are_padded_as_their_tokenizer_says_without_a_word(tmp_p
 
 
 def test_texts_that_are_all_cut_are_tried_with_padding_all_the_same(work, tmp_path):
-    """Of 8 tokens each: the trial makes a shorter one, and still finds the side."""
+    """All of 8 tokens: the trial makes a shorter one, and still finds the side."""
     write_csv(work / "words.csv", [(i % 3, "the film was so very good and fine") for i in range(12)])
     data = YelpDataModule(
         train_path="words.csv", validation_path="words.csv", max_tokens=8,
@@ -137,7 +137,7 @@ def test_left_padding_by_hand():
 
 
 def test_xlnet_from_fit_to_predict(lit_ft, tmp_path, texts):
-    """The class is read off the last position: once of every text, whatever its batch."""
+    """The class is read from the last position, computed once per text, whatever the batch."""
     folder = family("xlnet", tmp_path / "m", "left")
     flags = ["--config", "sample.yaml", "--name", "x", "--data.source", "null", "--data.max_tokens", "32"]
     code, _, err = lit_ft(
@@ -178,7 +178,7 @@ def test_a_tokenizer_without_its_special_tokens_is_told(tmp_path, capfd):
 
 
 def test_token_types_that_the_model_does_not_know_are_left_out(tmp_path):
-    """A template of type 1 and embeddings of one type: an IndexError otherwise."""
+    """A template of type 1, but embeddings of one type: otherwise an IndexError."""
     from families import ROBERTA, family_tokenizer
 
     from lit_ft.models.load import Pretrained
@@ -189,7 +189,7 @@ def test_token_types_that_the_model_does_not_know_are_left_out(tmp_path):
 
 
 def test_fill_mask_leaves_them_out_too(tmp_path):
-    """Of one type in the embeddings and a template of type 1."""
+    """Embeddings of one type and a template of type 1."""
     from mlm_tiny import build
 
     model, tokenizer = build("bert")
@@ -204,7 +204,7 @@ def test_fill_mask_leaves_them_out_too(tmp_path):
 
 
 def test_bart_refuses_the_rows_that_hold_its_end_of_text(lit_ft, tmp_path, texts):
-    """Its head reads the last </s> of each text, equally many in all of a batch; others are read as such."""
+    """Its head reads the last </s> and needs the same number in all rows; other special tokens are read."""
     folder = family("bart", tmp_path / "m", names=["input_ids", "attention_mask"])
     flags = ["--config", "sample.yaml", "--name", "b", "--data.source", "null", "--data.max_tokens", "32"]
     flags += ["--model.pretrained", str(folder), "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]

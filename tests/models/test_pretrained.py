@@ -1,4 +1,4 @@
-"""What `--model.pretrained` comes to mean, and stays."""
+"""What `--model.pretrained` refers to, and that it stays so."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ from lit_ft.models.checks import check_vocabulary, take_padding_token
 
 
 def masked_lm(encoder: Path, version: int) -> str:
-    """A run as `sft` leaves it."""
+    """An `sft` run's model folder."""
     folder = Path(f"runs/mine/version_{version}/model")
     shutil.copytree(encoder, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -55,7 +55,7 @@ def test_sft_name_is_pinned_to_the_run_it_means(lit_ft, fit_args, encoder):
 
 
 def test_building_the_sample_encoder_shows_no_bar(tmp_path, monkeypatch, capfd):
-    """In the very first fit nothing else has silenced the library yet."""
+    """In the very first fit nothing else has silenced the library."""
     from transformers.utils import logging
 
     monkeypatch.setenv("LIT_FT_CACHE", str(tmp_path / "cache"))
@@ -114,7 +114,7 @@ def test_code_in_a_model_folder_is_not_run(lit_ft, fit_args, encoder):
     assert not Path("sentinel").exists() and not Path("runs").exists()
 
 
-# ---- what else a folder may be ------------------------------------------------------------------------
+# ---- other kinds of folders ------------------------------------------------------------------------
 
 
 def merge(path: Path, **values: object) -> None:
@@ -149,7 +149,7 @@ def nothing(folder: Path) -> None:
 
 
 def sentence_transformer(folder: Path) -> None:
-    """As they were saved until 2021: the encoder in a folder of its own."""
+    """As saved until 2021: the encoder in a subfolder."""
     (folder / "0_Transformer").mkdir()
     for path in list(folder.glob("*.*")):
         path.rename(folder / "0_Transformer" / path.name)
@@ -206,7 +206,7 @@ def test_spare_rows_are_sound_and_another_models_tokenizer_is_doubted(encoder, c
 
 
 def decoder(folder: str, pad: str | None, eos: str | None) -> None:
-    """A GPT-2 whose config knows no padding token."""
+    """A GPT-2 whose config has no padding token."""
     backend = word_tokenizer().backend_tokenizer
     backend.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
     tokenizer = PreTrainedTokenizerFast(
@@ -220,7 +220,7 @@ def decoder(folder: str, pad: str | None, eos: str | None) -> None:
 
 @pytest.mark.parametrize(("pad", "eos"), [("[PAD]", None), (None, "[SEP]")])
 def test_a_padding_token_that_the_config_lacks(pad, eos, lit_ft, fit_args):
-    """Batches of many lengths, and the pipeline on the exported folder says the same of each text."""
+    """Batches of many lengths; the pipeline on the exported folder gives the same for each text."""
     decoder("gpt", pad, eos)
     args = [
         *fit_args,
@@ -326,7 +326,7 @@ def test_a_config_that_names_another_model_than_the_checkpoint(lit_ft, fit_args,
 
 
 def test_an_export_does_not_say_how_it_was_loaded(lit_ft, fit_args):
-    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0  # without a network
+    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0  # offline
     values = json.loads(Path("runs/small/version_0/model/tokenizer_config.json").read_text())
     assert not {"local_files_only", "is_local", "trust_remote_code", "name_or_path"} & values.keys()
     assert values["model_max_length"] == 64

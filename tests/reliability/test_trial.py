@@ -1,4 +1,4 @@
-"""The forward pass before a run: it changes nothing, takes what fails into one line, and leaves nothing."""
+"""The trial forward pass: it changes nothing, turns a failure into one line, and leaves no folder."""
 
 import random
 import shutil
@@ -38,7 +38,7 @@ def forwards(monkeypatch) -> list[tuple[int, int]]:
 def test_a_fit_is_the_same_with_and_without(lit_ft, fit_args, monkeypatch, forwards):
     short = [*fit_args, "--trainer.max_epochs", "1"]
     assert lit_ft("fit", *short, "--name", "with")[0] == 0
-    assert forwards[0][0] == 2  # two rows, before all else
+    assert forwards[0][0] == 2  # two rows, before everything else
     for module in ("lit_ft.commands.fit", "lit_ft.classifier.model"):
         monkeypatch.setattr(f"{module}.try_classifier", lambda *args: None)
     assert lit_ft("fit", *short, "--name", "without")[0] == 0
@@ -149,7 +149,7 @@ def test_memory_is_not_the_models_fault(lit_ft, fit_args, monkeypatch):
 
 
 def test_a_masked_lm_that_sees_padding(lit_ft, work, tmp_path, monkeypatch):
-    """ConvBERT's convolutions do: `pack` pads hardly anything, `truncate` does."""
+    """ConvBERT's convolutions see padding: hardly any with `pack`, but with `truncate`."""
     folder = family("convbert", tmp_path / "m")
     (work / "texts.txt").write_text("the film was good\nthe plot was so very bad and fine\n" * 20)
     args = ["sft", "--config", "sample_sft.yaml", "--data.source", "null", "--data.train_path", "texts.txt"]
