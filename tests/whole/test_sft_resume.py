@@ -333,7 +333,7 @@ def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, w
     assert killed.returncode == 1
     assert time.time() - (work / "killed").stat().st_mtime < 60
     lines = killed.stderr.splitlines()
-    (said,) = [line for line in lines if line.startswith("lit_ft: ")]
+    (said,) = [line for line in lines if line.startswith("lit_ft: error: ")]
     assert said.startswith("lit_ft: error: another process does not answer any more (")
     assert said.endswith("so that all end; go on with the same command (fit and sft: and --ckpt_path last)")
     assert any("exitcode  : -9" in line for line in lines)  # torchrun's report, which names the process
