@@ -292,7 +292,7 @@ def _leakage(report: Report) -> list[str]:
         rows.append([leak.second, leak.first, *counts])
     lines += aligned(rows, left=(0, 1), indent="  ")
     if any(leak.second == "predict" for leak in report.leakage):
-        lines.append("  texts shared with predict are no leakage: nothing is measured on it")
+        lines.append("  sharing texts with predict is no leakage: nothing is measured on it")
     for leak in report.leakage:
         lines += _examples(leak.examples)
     return lines + _legend([example for leak in report.leakage for example in leak.examples])

@@ -28,7 +28,9 @@ def fault_of_words(code: Any, error: str) -> str | None:
     lines = [
         line
         for line in error.split("\n")
-        if line and not line.startswith(("warning: ", "lit_ft: no --config"))
+        if line
+        and not line.startswith(("warning: ", "lit_ft: no --config"))
+        and not line.endswith(": loading libraries ...")
     ]
     if len(lines) != 1 or not lines[0].startswith("lit_ft: error: "):
         return f"expected one line of error, found {len(lines)}: {error[:1500]}"

@@ -146,7 +146,8 @@ def test_the_others_end_where_one_is_killed(callback, told, fit_args, work):
     assert time.time() - (work / "killed").stat().st_mtime < 60
     assert done.returncode in (1, -signal.SIGKILL)
     advice = "run the same command again (fit and sft: with --ckpt_path last)"
-    (line,) = done.stderr.splitlines()
+    loading, line = done.stderr.splitlines()
+    assert loading == "lit_ft: fit with small.yaml: loading libraries ..."
     assert line == f"lit_ft: error: {told}, so all processes end; {advice}"
 
 

@@ -332,7 +332,7 @@ def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, w
     assert killed.returncode == 1
     assert time.time() - (work / "killed").stat().st_mtime < 60
     lines = killed.stderr.splitlines()
-    (said,) = [line for line in lines if line.startswith("lit_ft: ")]
+    (said,) = [line for line in lines if line.startswith("lit_ft: error: ")]
     assert said.startswith("lit_ft: error: another process no longer answers (")
     assert said.endswith(
         "so all processes end; run the same command again (fit and sft: with --ckpt_path last)"
