@@ -22,7 +22,7 @@ from lit_ft.models.checks import max_positions
 from lit_ft.report.tables import cell, table
 
 if TYPE_CHECKING:
-    from transformers import FillMaskPipeline, PreTrainedTokenizerBase
+    from transformers import FillMaskPipeline
 
 MASK = "[MASK]"  # accepted for every model, even if its own mask token is another, such as RoBERTa's <mask>
 EXAMPLE = 'python -m lit_ft fill-mask "This is a [MASK] movie!"'
@@ -36,7 +36,7 @@ class Candidate(TypedDict):
     confidence: float
 
 
-def with_own_mask(text: str, tokenizer: "PreTrainedTokenizerBase", most_tokens: int | None = None) -> str:
+def with_own_mask(text: str, tokenizer: PreTrainedTokenizerBase, most_tokens: int | None = None) -> str:
     """The text with the model's own mask token.
 
     Raises:
@@ -59,8 +59,6 @@ def with_own_mask(text: str, tokenizer: "PreTrainedTokenizerBase", most_tokens: 
 
 def fill(filler: "FillMaskPipeline", text: str, top_k: int) -> list[list[Candidate]]:
     """The candidates for each mask of a text, best first."""
-    from lit_ft.models.checks import max_positions
-
     tokenizer = filler.tokenizer
     assert tokenizer is not None
     own = with_own_mask(text, tokenizer, max_positions(filler.model.config, filler.model))
