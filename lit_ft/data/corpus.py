@@ -16,12 +16,11 @@ import xxhash
 from tqdm import tqdm
 
 from lit_ft.console import bar_pace, quiet_datasets
-from lit_ft.data.file_errors import SUFFIXES, find_files
-from lit_ft.data.files import BATCH_ROWS, Files, LateColumns
+from lit_ft.data.files import BATCH_ROWS, FORMATS, Files, LateColumns, find_files
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
 from lit_ft.data.raw_files import raw_files, remember, remembered, saved_to_disk, tell_left_out
 from lit_ft.data.reading import Reading
-from lit_ft.errors import UserError, first_line, quoted
+from lit_ft.errors import UserError, first_line, quoted, unusable
 from lit_ft.hub import hub_errors
 
 READER_VERSION = 2  # part of every cache key: raise it when a file would be read differently
@@ -74,11 +73,10 @@ def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.
                 raise cause from None
             elif isinstance(cause, OSError):
                 raise _disk_error(cause) from None
-            elif suffix == ".parquet":
-                raise UserError(
-                    f"{quoted(files, 3)} hold columns of types that `datasets` cannot read or that differ "
-                    f"between the files ({first_line(cause or error)}); convert them, or set {flag}"
-                ) from None
+            elif isinstance(cause, (ValueError, TypeError, pa.ArrowException)):  # of arrow or `datasets`
+                advice = f"give the columns plain names and the same types in all files, or set {flag}"
+                with unusable(quoted(files, 3), advice):
+                    raise cause from None
             else:
                 raise
         except OSError as error:
@@ -158,7 +156,7 @@ def _builder(source: str, name: str, subset: str | None, revision: str) -> datas
 
 def _checked(files: list[str]) -> list[str]:
     """The files, each looked at as those of a path are; what was unpacked has no suffix to hold it to."""
-    named = [file for file in files if Path(file).suffix.lower() in SUFFIXES]
+    named = [file for file in files if Path(file).suffix.lower() in FORMATS]
     find_files(named, "--data.source")
     return files
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lit_ft.data.file_errors import codec_of, not_utf8
+from lit_ft.data.file_errors import codec_of
 from lit_ft.data.headers import clean_names, is_a_row
 from lit_ft.data.quotes import Content, Quotes, are_letters, count_breaks, label_values, look_at_enclosed
 from lit_ft.data.reading import Kind
@@ -111,13 +111,14 @@ def recognise(path: str, flag: str) -> Dialect:
     """How this csv or tsv is written.
 
     Raises:
-        UserError: It is not UTF-8, or its quotes open and close where they should not.
+        UserError: Its quotes open and close where they should not.
+        UnicodeError: It is not in the encoding that it seems to have.
     """
     csv.field_size_limit(1 << 30)
-    content, start, said = _utf8(path, flag)
+    content, start, said = _utf8(path)
     usual = "\t" if path.lower().endswith(".tsv") else ","
     first_line = 1
-    head = _head(content, start, path, flag)
+    head = _head(content, start)
     if announced := SEPARATOR_LINE.match(content, start):
         separator, start, first_line = announced[1].decode(), announced.end(), 2
     else:
@@ -129,7 +130,7 @@ def recognise(path: str, flag: str) -> Dialect:
     elif separator != usual:
         dialect.recognised(f"{SEPARATORS[separator]} between the values")
     _recognise_quotes(dialect, path, flag)
-    _recognise_header(dialect, _head(dialect.content, dialect.start, path, flag))
+    _recognise_header(dialect, _head(dialect.content, dialect.start))
     return dialect
 
 
@@ -146,7 +147,7 @@ def count_lines(content: Content, start: int, end: int) -> int:
 # --- encoding and separator
 
 
-def _utf8(path: str, flag: str) -> tuple[Content, int, list[str]]:
+def _utf8(path: str) -> tuple[Content, int, list[str]]:
     """The content in UTF-8, where it begins, and what is to be said of it."""
     codec = codec_of(path)
     if codec.startswith("utf-8"):
@@ -154,25 +155,16 @@ def _utf8(path: str, flag: str) -> tuple[Content, int, list[str]]:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return content, len(re.match(rb"(?:\xef\xbb\xbf)*", content)[0]), []  # type: ignore[index]
     with open(path, encoding=codec, newline="") as file:
-        try:
-            return file.read().encode(), 0, [codec.upper()]
-        except UnicodeError:
-            raise UserError(
-                f"{path} begins as {codec.upper()} does, but is none; write it as UTF-8, or give {flag} "
-                "another file"
-            ) from None
+        return file.read().encode(), 0, [codec.upper()]
 
 
-def _head(content: Content, start: int, path: str, flag: str) -> str:
+def _head(content: Content, start: int) -> str:
     """The first whole lines, at least one."""
     end = min(start + HEAD_BYTES, len(content))
     if end < len(content):
         last = max(content.rfind(b"\n", start, end), content.rfind(b"\r", start, end))
         end = last + 1 if last >= 0 else content.find(b"\n", start) + 1 or len(content)
-    try:
-        return content[start:end].decode()
-    except UnicodeDecodeError:
-        raise not_utf8(path, flag) or AssertionError(path) from None
+    return content[start:end].decode()
 
 
 def _reader(lines: io.TextIOBase, separator: str, quote: str | None, **options: Any) -> Any:
@@ -221,7 +213,7 @@ def _separator(head: str, usual: str) -> str:
 def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
     """Have the quotes as RFC 4180 has them, or as letters."""
     content, start, separator = dialect.content, dialect.start, dialect.separator
-    head = _head(content, start, path, flag)
+    head = _head(content, start)
     rows = _rows(head, separator)
     if (other := _other_quotes(head, rows, separator)) is not None:
         for quotes, said in other:

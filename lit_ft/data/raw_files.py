@@ -18,7 +18,7 @@ from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.text.text import Text
 
 from lit_ft.console import warn
-from lit_ft.data.file_errors import SUFFIXES
+from lit_ft.data.files import FORMATS
 from lit_ft.errors import quoted, unusable
 from lit_ft.runs import cache_dir
 
@@ -117,7 +117,7 @@ def tell_left_out(folder: str, taken: frozenset[str]) -> None:
     if any((Path(folder) / card).is_file() for card in CARDS):
         return
     read = {os.path.realpath(path) for path in taken}
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in FORMATS)
     left = [str(path) for path in found if os.path.realpath(path) not in read and path.is_file()]
     if left:
         suffix = Path(left[0]).suffix

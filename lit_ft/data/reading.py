@@ -1,7 +1,7 @@
 """Leaf: what there is to say of how files were read; cached with their rows, and said each time."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -10,6 +10,7 @@ import datasets
 from lit_ft.console import say, warn
 
 Kind = Literal["recognised", "warning", "no header", "header again"]
+Note = Callable[[Kind, str], None]
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Reading:
         """For a table's `info.description`."""
         return json.dumps(asdict(self))
 
-    def note(self, kind: Kind, path_index: int, text: str) -> None:
+    def note(self, path_index: int, kind: Kind, text: str) -> None:
         """Keep a note of a file, once."""
         if (kind, path_index, text) not in self.notes:
             self.notes.append((kind, path_index, text))

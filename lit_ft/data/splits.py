@@ -13,8 +13,7 @@ from datasets import Dataset
 from lit_ft.console import say, warn
 from lit_ft.data.corpus import class_names, read_files, read_hub, select_texts
 from lit_ft.data.duplicates import exact_keys, normalised_keys, warning_line
-from lit_ft.data.file_errors import find_files
-from lit_ft.data.files import columns_of
+from lit_ft.data.files import columns_of, find_files
 from lit_ft.data.holdout import shown_share, stratified_split
 from lit_ft.data.label_column import LabelColumn
 from lit_ft.data.label_findings import LabelFinding, findings
