@@ -5,6 +5,10 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_LETTERS = 900  # of an error; file names and values can have millions
 
@@ -49,7 +53,7 @@ def as_user_error(error: Exception) -> UserError:
 def first_line(error: BaseException) -> str:
     """What a library's message says first, in at most 160 characters."""
     line = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split()).rstrip(".:")
-    return line if len(line) <= 160 else line[:157] + "..."
+    return shorten(line, 160)
 
 
 def one_line(text: str) -> str:
@@ -108,14 +112,20 @@ def unwritable(ex: BaseException | None) -> str | None:
     return f"No space left on device, working in {Path.cwd()}" if was_cut_short else None
 
 
+def shorten(text: str, most: int = 40) -> str:
+    """The text, or its beginning and three dots."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def quoted(names: Iterable[str], most: int = 12) -> str:
     """The names in quotes with commas between, short enough for one line."""
-    shown = [f"'{name if len(name) <= 40 else name[:37] + '...'}'" for name in names]
+    shown = [f"'{shorten(name)}'" for name in names]
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
-def rows_in_words(rows: Sequence[int], where: str, most: int = 12) -> str:
-    """Row numbers, counted from 1, short enough for one line."""
-    numbers = ", ".join(map(str, sorted(rows)[:most]))
-    more = f" and {len(rows) - most} more" if len(rows) > most else ""
-    return f"row{'s' * (len(rows) > 1)} {numbers}{more} of {where}"
+def rows_in_words(rows: "Sequence[int] | np.ndarray", most: int = 3) -> str:
+    """`row 4`, `rows 4 and 9`, or the first `most` and how many more."""
+    shown = [f"{row:,}" for row in rows[:most]]
+    if (more := len(rows) - len(shown)) > 0:
+        return f"rows {', '.join(shown)} and {more:,} more"
+    return f"row {shown[0]}" if len(shown) == 1 else f"rows {', '.join(shown[:-1])} and {shown[-1]}"

@@ -111,7 +111,8 @@ class FiniteSteps(Callback):
         what = f"the loss is {step.losses[bad.index(True)].item()}" if any(bad) else ""
         batches = [batch for batch, is_bad in zip(step.batches, bad, strict=True) if is_bad or not any(bad)]
         rows, what = _rows(trainer, batches), what or f"the gradient norm is {step.norm.item()}"
-        where = rows_in_words(rows, trainer.datamodule.hparams["train_path"] or "the training data")
+        data = trainer.datamodule.hparams["train_path"] or "the training data"
+        where = f"{rows_in_words(sorted(rows), 12)} of {data}"
         if self.policy == "skip" and self.skips.add(num_training_steps(trainer)):
             warn(f"step {step.number} is skipped: {what} in {where}")
         else:

@@ -20,7 +20,7 @@ from lit_ft.data.files import BATCH_ROWS, FORMATS, Files, LateColumns, find_file
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
 from lit_ft.data.raw_files import raw_files, remember, remembered, saved_to_disk, tell_left_out
 from lit_ft.data.reading import Reading
-from lit_ft.errors import UserError, first_line, quoted, unusable
+from lit_ft.errors import UserError, first_line, quoted, shorten, unusable
 from lit_ft.hub import hub_errors
 
 READER_VERSION = 2  # part of every cache key: raise it when a file would be read differently
@@ -334,8 +334,7 @@ def _check_type(table: datasets.Dataset, kind: str, name: str, where: str) -> No
             row = max(found, 0) + 1
     if row is not None:
         held = table[row - 1][name]
-        shown = held if isinstance(held, str) else repr(held)
-        shown = shown if len(shown) <= 40 else shown[:37] + "..."
+        shown = shorten(held if isinstance(held, str) else repr(held))
         raise UserError(
             f"expected a {kind} in column '{name}' of {where}, found {shown} in row {row}; set "
             f"--data.{kind}_column to a column of plain values"

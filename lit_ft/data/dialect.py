@@ -17,7 +17,7 @@ from lit_ft.data.file_errors import codec_of
 from lit_ft.data.headers import clean_names, is_a_row
 from lit_ft.data.quotes import Content, Quotes, are_letters, count_breaks, label_values, look_at_enclosed
 from lit_ft.data.reading import Kind
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, shorten
 
 HEAD_BYTES = 1 << 18
 CHUNK_BYTES = 1 << 22
@@ -364,5 +364,4 @@ def _named(dialect: Dialect, names: list[str], rows: list[list[str]]) -> list[st
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= EXAMPLE_LETTERS else text[: EXAMPLE_LETTERS - 3] + "..."
+    return shorten(" ".join(text.split()), EXAMPLE_LETTERS)

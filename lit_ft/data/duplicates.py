@@ -15,6 +15,8 @@ import pyarrow as pa
 import xxhash
 from tqdm import tqdm
 
+from lit_ft.errors import shorten
+
 MAX_EXAMPLES = 100  # of each finding, exact and normalised
 SHOWN_CHARACTERS = 80  # of an example's text
 
@@ -206,8 +208,7 @@ def _example(exact: bool, places: list[tuple[AuditSplit, int]], label_names: Seq
         occurrences.append(Occurrence(split.name, int(split.source_rows[i]), label))
     split, i = places[-1]
     text = " ".join(split.texts[int(split.positions[i])].as_py().split())
-    shown = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
-    return Example(exact, occurrences, shown)
+    return Example(exact, occurrences, shorten(text, SHOWN_CHARACTERS))
 
 
 def normalise(text: str) -> str:

@@ -1,7 +1,7 @@
 """Which files are read, and how: every format is one row of `FORMATS`.
 
-The fast path reads in blocks. Only if it fails is the file read again, slowly, to name the line. In a builder's
-module `datasets` 5.2 (streaming.py) replaces `open` and others; for local files they behave as before.
+The fast path reads in blocks. Only if it fails is the file read again, slowly, to name the line. `datasets`
+5.2 (streaming.py) replaces `open` and others in a builder's module; for local files they behave as before.
 """
 
 import difflib

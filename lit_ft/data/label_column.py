@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, shorten
 
 LabelType = Literal["auto", "names", "numbers"]
 
@@ -23,7 +23,6 @@ STAND_INS = frozenset(
     "nan na n/a n.a. <na> nat none null nil undefined (null) (none) (blank) blank empty unlabeled unlabelled "
     "\\n ? - -- #n/a #null! #value! #ref! #div/0! #name?".split()
 )
-SHOWN_ROWS = 3
 
 
 class LabelColumn:
@@ -74,19 +73,9 @@ class LabelColumn:
             raise missing_label(self.row_of(self.values.index(None)), where)
 
 
-def rows_in_words(rows: Sequence[int] | np.ndarray) -> str:
-    """`row 4`, `rows 4 and 9`, or the first of many and how many more."""
-    shown = [f"{row:,}" for row in list(rows)[:SHOWN_ROWS]]
-    more = len(rows) - len(shown)
-    if more:
-        return f"rows {', '.join(shown)} and {more:,} more"
-    return f"row {shown[0]}" if len(shown) == 1 else f"rows {', '.join(shown[:-1])} and {shown[-1]}"
-
-
 def shown_label(value: Any) -> str:
     """A label for a message, in at most 40 letters."""
-    shown = repr(value)
-    return shown if len(shown) <= 40 else shown[:37] + "..."
+    return shorten(repr(value))
 
 
 def missing_label(row: int, where: str) -> UserError:

@@ -17,12 +17,12 @@ from lit_ft.data.label_column import (
     holds_codes,
     holds_versions,
     is_stand_in,
-    rows_in_words,
     shown_label,
     whole_number,
 )
 from lit_ft.data.label_names import look_alikes, spelled
 from lit_ft.data.labels import LabelMapping
+from lit_ft.errors import rows_in_words
 
 AS_NAMES = "--data.label_type=names"
 AS_NUMBERS = "--data.label_type=numbers"

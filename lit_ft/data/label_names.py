@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_ft.data.label_column import LabelColumn, rows_in_words, shown_label, whole_number
-from lit_ft.errors import UserError
+from lit_ft.data.label_column import LabelColumn, shown_label, whole_number
+from lit_ft.errors import UserError, rows_in_words
 
 MOST_SHOWN = 8  # labels in a message
 

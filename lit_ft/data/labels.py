@@ -29,7 +29,7 @@ from lit_ft.data.label_names import (
     refuse_undeclared,
     span,
 )
-from lit_ft.errors import UserError, one_line
+from lit_ft.errors import UserError, one_line, shorten
 
 
 @dataclass(frozen=True)
@@ -255,8 +255,7 @@ class LabelMapping:
 
 
 def _cut(name: str) -> str:
-    name = one_line(name)  # what is not seen, such as a zero-width space, is escaped
-    return name if len(name) <= 40 else name[:37] + "..."
+    return shorten(one_line(name))  # invisible characters, such as a zero-width space, are escaped
 
 
 def _single(value: Any, where: str) -> UserError:

@@ -18,9 +18,9 @@ from lit_ft.data.holdout import shown_share, stratified_split
 from lit_ft.data.label_column import LabelColumn
 from lit_ft.data.label_findings import LabelFinding, findings
 from lit_ft.data.labels import LabelMapping
-from lit_ft.data.token_facts import rows_of, token_facts, warn_of_tokens
+from lit_ft.data.token_facts import token_facts, warn_of_tokens
 from lit_ft.data.tokens import ENCODED, EncodedRows, content_hash, encode, measure_cut, template_of
-from lit_ft.errors import NoRows, UserError
+from lit_ft.errors import NoRows, UserError, rows_in_words
 from lit_ft.sample.reviews import sample_dataset
 
 SplitName = Literal["train", "validation", "test", "predict"]
@@ -194,13 +194,13 @@ def prepare_split(
     template = template_of(tokenizer)
     facts = token_facts(encoded, texts, tokenizer, template)
     if len(facts.without_token) and not template.size:  # the model would have nothing to read
-        rows_without = rows_of(read.source_rows[facts.without_token])
+        rows_without = rows_in_words(read.source_rows[facts.without_token])
         raise UserError(
             f"expected a token in each text of {read.where}, found none in {rows_without}; remove it"
         )
     warn_of_tokens(facts, tokenizer, texts, read.source_rows, read.where)
     special = {
-        i: f"{rows_of(read.source_rows[places])} of {read.where}" for i, places in facts.special.items()
+        i: f"{rows_in_words(read.source_rows[places])} of {read.where}" for i, places in facts.special.items()
     }
     fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), classes)

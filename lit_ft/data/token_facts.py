@@ -12,11 +12,11 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_ft.console import warn
 from lit_ft.data.tokens import Template, fast_backend
+from lit_ft.errors import rows_in_words
 
 WORTH_A_WORD = 0.03  # share of unknown tokens or lost letters; emoji and typing errors stay below
 SAMPLED_TEXTS = 200  # in which lost letters are looked for: a share of 3 % of them is found to about 1 %
 SAMPLED_LETTERS = 2000  # of each
-NAMED_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -177,23 +177,17 @@ def lines_about(
         some = facts.with_special
         lines.append(
             f"{len(some):,} of {len(texts):,} texts of {where} hold special tokens of the tokenizer, such as "
-            f"{tokenizer.convert_ids_to_tokens(token)!r} in {rows_of(source_rows[places])}: they are read as "
-            "such, not as letters, as in a pipeline"
+            f"{tokenizer.convert_ids_to_tokens(token)!r} in {rows_in_words(source_rows[places])}: they are "
+            "read as such, not as letters, as in a pipeline"
         )
     if len(facts.without_token):
         example = texts[int(facts.without_token[0])]["text"][:20]
         lines.append(
             f"{len(facts.without_token):,} of {len(texts):,} texts of {where} have no token, such as "
-            f"{example!r} in {rows_of(source_rows[facts.without_token])}: the model sees nothing of them"
+            f"{example!r} in {rows_in_words(source_rows[facts.without_token])}: the model sees nothing "
+            "of them"
         )
     return lines
-
-
-def rows_of(rows: np.ndarray) -> str:
-    """`row 7`; `rows 7, 9, 12 and 4 more`."""
-    named = ", ".join(f"{row:,}" for row in rows[:NAMED_ROWS])
-    more = f" and {len(rows) - NAMED_ROWS:,} more" if len(rows) > NAMED_ROWS else ""
-    return f"row{'s' if len(rows) > 1 else ''} {named}{more}"
 
 
 def _first_of(unknown: int | None, tokenizer: Any, texts: Dataset, source_rows: np.ndarray) -> str:

@@ -65,7 +65,7 @@ class StepSoundness:
         what = f"the gradient norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
         step = trainer.state.global_step
         rows = trainer.epoch_start.rows_of_step(step)
-        where = rows_in_words([row + 1 for row in rows], "the training rows")
+        where = f"{rows_in_words(sorted(row + 1 for row in rows), 12)} of the training rows"
         if self.policy == "skip" and self.skips.add(trainer.state.max_steps):
             if not scaled:  # there the scaler leaves the step out
                 trainer.optimizer.zero_grad(set_to_none=True)

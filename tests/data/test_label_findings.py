@@ -3,10 +3,11 @@
 import pyarrow as pa
 import pytest
 
-from lit_ft.data.label_column import LabelColumn, rows_in_words
+from lit_ft.data.label_column import LabelColumn
 from lit_ft.data.label_findings import findings
 from lit_ft.data.label_names import look_alikes, spelled
 from lit_ft.data.labels import LabelMapping
+from lit_ft.errors import rows_in_words
 
 
 def found(labels, texts=None, names=None, base=None, declared=None, **kwargs):
