@@ -103,7 +103,7 @@ def read_hub(
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     if source.endswith("@") and not Path(source).is_dir():
         raise UserError(
-            f"expected name@revision, such as stanfordnlp/imdb@main, found '{source}'; mend the name"
+            f"expected name@revision, such as stanfordnlp/imdb@main, found '{source}'; fix the name"
         )
     asked = (name, subset, revision)
     with hub_errors(f"dataset '{source}'", sample_config), quiet_datasets(bars=True):
@@ -219,7 +219,7 @@ def select_texts(
             first = row[pc.index(keep, False).as_py()]
             raise UserError(
                 f"expected a text in each row of column '{text_column}' of {where}, found none in row "
-                f"{first}; mend the row or set --data.on_empty=drop"
+                f"{first}; fix the row or set --data.on_empty=drop"
             )
         columns = {"text": text, "row": row}
         if label_column is not None:

@@ -1,4 +1,4 @@
-"""Leaf: which files are meant, and what is wrong with one on which the fast readers failed."""
+"""What is wrong with a file: its format, its encoding, its JSON."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Literal
 
 from lit_ft.errors import UserError
 
-BYTE_ORDER_MARKS = {  # UTF-32's begins with UTF-16's
+BYTE_ORDER_MARKS = {  # in this order: UTF-32's begins with UTF-16's
     b"\xef\xbb\xbf": "utf-8-sig",
     b"\xff\xfe\0\0": "utf-32",
     b"\0\0\xfe\xff": "utf-32",
@@ -31,7 +31,7 @@ Content = Literal["table", "json", "text", "binary"]
 
 
 def codec_of(path: str) -> str:
-    """UTF-8, or what the byte order mark says, or UTF-16 where every second byte is a NUL."""
+    """The encoding: what the byte order mark says, UTF-16 if every second byte is NUL, else UTF-8."""
     with open(path, "rb") as file:
         start = file.read(1000)
     if marked := next((codec for mark, codec in BYTE_ORDER_MARKS.items() if start.startswith(mark)), None):
@@ -43,7 +43,7 @@ def codec_of(path: str) -> str:
 
 
 def not_utf8(path: str, flag: str) -> UserError | None:
-    """The first byte that is not UTF-8, with its line, and what it may be instead."""
+    """The error for the first byte that is not UTF-8, its line and likely encoding; None if all are."""
     if not codec_of(path).startswith("utf-8"):
         return None
     with open(path, "rb") as file:
@@ -59,12 +59,12 @@ def not_utf8(path: str, flag: str) -> UserError | None:
 
 
 def _as_windows_1252(line: bytes, place: int, path: str, flag: str) -> str:
-    """The advice for a file of Western Europe's Windows; for one of other letters, without its command."""
+    """The advice: a command if the line looks like Windows-1252 (Western Europe), else without one."""
     begin, end = max(line.rfind(b" ", 0, place), place - 12, 0), place + 12
     letters = sum(byte > 127 for byte in line)
     try:
         word = (line[begin:end].decode("cp1252").split() or [""])[0].strip('",;')
-    except UnicodeDecodeError:  # cp1252 leaves five bytes without a meaning
+    except UnicodeDecodeError:  # cp1252 does not define five of the bytes
         word = ""
     if not word or letters > len(line) / 3:
         return f"; save it as UTF-8, or give {flag} another file"
@@ -73,7 +73,7 @@ def _as_windows_1252(line: bytes, place: int, path: str, flag: str) -> str:
 
 
 def foreign(path: str, start: bytes, content: Content) -> str | None:
-    """What a file is whose first bytes are not those of `content`, and what to do with it."""
+    """What the file is instead of `content`, by its first bytes, and what to do; None if it looks right."""
     if start.startswith(b"PK\x03\x04"):
         return _archive(path)
     for mark, what in FOREIGN.items():
@@ -87,7 +87,7 @@ def foreign(path: str, start: bytes, content: Content) -> str | None:
     if text.startswith(b"<?xml"):
         return "XML; convert it"
     if text.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS; run `git lfs pull` where it was cloned"
+        return "a Git LFS pointer; run `git lfs pull` in its repository"
     if content == "table" and re.match(rb'[\[{]\s*(\{\s*)?"[^"]*"\s*:', text):
         return "JSON; rename it to .jsonl"
     return None
@@ -107,13 +107,13 @@ def _archive(path: str) -> str:
 
 
 def malformed_json(path: str, line: int, error: ValueError | RecursionError, flag: str) -> UserError:
-    """What is wrong in a line of JSON, and in which column where that is known."""
+    """The error for a line of JSON, with the column if it is known."""
     if isinstance(error, json.JSONDecodeError):
         what = f"malformed JSON ({error.msg}, column {error.colno})"
-        if "double quotes" in error.msg:  # as print() shows a dict
-            what += "; json.dumps writes it so"
+        if "double quotes" in error.msg:  # as print() writes a dict
+            what += "; write it with json.dumps"
     elif isinstance(error, RecursionError):
-        what = f"lists or objects inside each other deeper than {sys.getrecursionlimit()} levels"
-    else:  # Python reads whole numbers of so many digits only
+        what = f"lists or objects nested deeper than {sys.getrecursionlimit()} levels"
+    else:  # Python's limit on the digits of an integer
         what = f"a number of more than {sys.get_int_max_str_digits()} digits"
-    return UserError(f"{path}, line {line}: {what}; mend it, or give {flag} another file")
+    return UserError(f"{path}, line {line}: {what}; fix it, or give {flag} another file")

@@ -112,11 +112,11 @@ def _check(file: str, flag: str) -> None:
         if found and suffix not in marked:
             raise UserError(f"{file} is {found}, or give {flag} another file")
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}; change its mode, or set {flag}") from None
+        raise UserError(f"{file} cannot be read: {error.strerror}; make it readable, or set {flag}") from None
 
 
 def _neighbours(pattern: str) -> str:
-    """The files of that folder that could have been meant, or the part of the path that does not exist."""
+    """Files with similar names in that folder, or the folder that does not exist."""
     folder = os.path.dirname(pattern) or "."
     if glob.has_magic(pattern):
         return ""
@@ -132,7 +132,7 @@ def columns_of(path: str) -> list[str]:
 
 
 class LateColumns(Exception):
-    """JSON records brought keys that the table, already begun, has no column for: begin again with them."""
+    """Later JSON records have keys that the table, already begun, has no column for: start again."""
 
 
 @dataclass
@@ -146,9 +146,9 @@ class FilesConfig(datasets.BuilderConfig):
 
 
 class Files(datasets.ArrowBasedBuilder):
-    """Reads files into the `datasets` cache. Values of CSV, TSV and JSON stay text, as they were written.
+    """Reads files into the `datasets` cache. Values of CSV, TSV and JSON stay text, as written.
 
-    `info.description` is a `Reading` as JSON: what there is to say of the files is cached with their rows.
+    `info.description` is a `Reading` as JSON, so that notes on the files are cached with their rows.
     """
 
     BUILDER_CONFIG_CLASS = FilesConfig
@@ -217,7 +217,7 @@ class Files(datasets.ArrowBasedBuilder):
 
 
 def _keys(records: Records) -> dict[str, None]:
-    """All keys of the records, in the order in which they come."""
+    """All keys of the records, in order of appearance."""
     return dict.fromkeys(key for record in records for key in record)
 
 
@@ -269,7 +269,7 @@ def _csv_tables(path: str, flag: str, note: Note) -> Iterator[pa.Table]:
                 delimiter=dialect.separator,
                 quote_char='"' if dialect.quoted else False,
                 newlines_in_values=dialect.quoted,
-                ignore_empty_lines=len(columns) > 1,  # of one column they are rows, as in a file of texts
+                ignore_empty_lines=len(columns) > 1,  # in a single column they are rows
             ),
             # every column is text: 'NA' stays 'NA', '007' stays '007', and 'good' may stand below '3'
             convert_options=pa.csv.ConvertOptions(
@@ -286,7 +286,7 @@ def _csv_tables(path: str, flag: str, note: Note) -> Iterator[pa.Table]:
                 if pc.any(pc.not_equal(table.column(len(names)), "")).as_py():
                     raise UserError(
                         f"{path}: expected {len(names)} values, as in the header, found rows with one more; "
-                        f"mend it, or give {flag} another file"
+                        f"fix it, or give {flag} another file"
                     )
                 table = table.select(names)
             yield table
@@ -295,21 +295,19 @@ def _csv_tables(path: str, flag: str, note: Note) -> Iterator[pa.Table]:
             raise fault from None
         if "straddling" in str(error):
             raise UserError(
-                f"{path} has a row of more than {BLOCK_BYTES >> 20} MB; cut it, or close its quote, or "
+                f"{path} has a row of more than {BLOCK_BYTES >> 20} MB; shorten it, close its quote, or "
                 f"give {flag} another file"
             ) from None
         raise
     if headers:
         shown = ", ".join(f"{row:,}" for row in headers[:3]) + (" ..." if len(headers) > 3 else "")
-        note(
-            "header again", f"the header comes again in row {shown}, as where files were joined; take it out"
-        )
+        note("header again", f"the header is repeated in row {shown}, as in joined files; remove it")
     if len(columns) > 1 and (blank := dialect.num_blank_lines(num_rows)) > 0:
-        note("warning", f"{blank:,} blank line{'s are' if blank > 1 else ' is'} no row and left out")
+        note("warning", f"{blank:,} blank line{'s were' if blank > 1 else ' was'} skipped")
 
 
 def _header_rows(table: pa.Table, names: list[str]) -> list[int]:
-    """Which rows, from 1, are the header again; that of a single column may be a text."""
+    """The rows, from 1, that repeat the header; not looked for in a single column, where it may be a text."""
     if len(names) < 2:
         return []
     alike = pc.equal(pc.utf8_trim(table.column(0), INVISIBLE), names[0]).to_numpy()
@@ -340,7 +338,10 @@ def _text_tables(path: str, flag: str, note: Note) -> Iterator[pa.Table]:
         for number, lines in enumerate(_batches(line.rstrip("\n") for line in file)):
             tabs = {line.count("\t") for line in lines[:TABLE_LINES]}
             if number == 0 and len(lines) > 1 and len(tabs) == 1 and tabs != {0}:
-                note("warning", "each line is a text, tabs and all; call the file .tsv if it is a table")
+                note(
+                    "warning",
+                    "each line is one text, tabs included; rename it to .tsv if it is a table",
+                )
             yield pa.table({"text": pa.array(lines, pa.string())})
 
 
