@@ -69,20 +69,24 @@ class LabelColumn:
         if not self.values:
             raise UserError(f"expected labels in {where}, found no rows; give a file with at least one")
         if None in self.values:
-            raise missing_label(self.row_of(self.values.index(None)), where)
+            row = self.row_of(self.values.index(None))
+            raise UserError(
+                f"expected a label in each row of {where}, found none in row {row}; fix or remove the row, "
+                "or set --data.label_column to another column"
+            )
+
+    def in_words(self, place: int, value: Any) -> str:
+        """`'x' in row 7`, for a label that means `value`, and why it may be a mistake."""
+        found = f"{shown_label(value)} in row {self.row_of(place)}"
+        if self.is_own_name(place):
+            return f"{found} (the column's name: a repeated header?)"
+        is_missing = is_stand_in(value) or str(value) == "-1"
+        return found + " (which often means a missing label)" * is_missing
 
 
 def shown_label(value: Any) -> str:
     """A label for a message, in at most 40 characters."""
     return shorten(repr(value))
-
-
-def missing_label(row: int, where: str) -> UserError:
-    """The error for a row without a label."""
-    return UserError(
-        f"expected a label in each row of {where}, found none in row {row}; fix or remove the row, or set "
-        "--data.label_column to another column"
-    )
 
 
 def whole_number(value: Any) -> int | None:
@@ -169,11 +173,9 @@ def _refuse_few_words(column: LabelColumn, words: list[int], where: str) -> None
         return
     first = min(words, key=column.row_of)
     value = column.values[first]
-    reason = " (the column's name: a repeated header?)" if column.is_own_name(first) else ""
-    reason = reason or " (which often means a missing label)" * is_stand_in(value)
     raise UserError(
         f"expected labels that are all whole numbers or all names in {where}, found whole numbers but "
-        f"{shown_label(value)} in row {column.row_of(first)}{reason}; fix it, or set "
+        f"{column.in_words(first, value)}; fix it, or set "
         "--data.label_type=names to treat all as names, or --data.label_column to another column"
     )
 

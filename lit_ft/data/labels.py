@@ -15,8 +15,6 @@ from lit_ft.data.label_column import (
     LabelColumn,
     LabelType,
     are_numbers,
-    is_stand_in,
-    missing_label,
     shown_label,
     whole_number,
 )
@@ -120,8 +118,8 @@ class LabelMapping:
             trained_on: whether these are the labels that `fit` saw, which are never shown names.
         """
         column = labels if isinstance(labels, LabelColumn) else LabelColumn(labels, rows)
-        if None in column.values:
-            raise missing_label(column.row_of(column.values.index(None)), where)
+        if column.values:
+            column.check_complete(where)
         if declared is None:
             found = self._classes_of(column, where, trained_on)
         else:
@@ -223,12 +221,9 @@ class LabelMapping:
         self, column: LabelColumn, place: int, declared: Sequence[str] | None, where: str
     ) -> UserError:
         value: Any = column.values[place] if declared is None else declared[column.values[place]]
-        hint = " (the column's name: a repeated header?)" if column.is_own_name(place) else ""
-        absent = is_stand_in(value) or str(value) == "-1"
-        hint = hint or " (which often means a missing label)" * absent
         return UserError(
             f"expected the labels of training, {span(self.values if not self.declared else self.names)}, in "
-            f"{where}, found {shown_label(value)} in row {column.row_of(place)}{hint}; fix the row, or "
+            f"{where}, found {column.in_words(place, value)}; fix the row, or "
             "train on data that has this label"
         )
 
