@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lit_ft.console import bar_pace, quiet_datasets
 from lit_ft.data.files import BATCH_ROWS, FORMATS, Files, LateColumns, find_files
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
-from lit_ft.data.raw_files import raw_files, remember, remembered, saved_to_disk, tell_left_out
+from lit_ft.data.raw_files import raw_files, remember, remembered, saved_to_disk, warn_of_unread
 from lit_ft.data.reading import Reading
 from lit_ft.errors import UserError, first_line, quoted, shorten, unusable
 from lit_ft.hub import hub_errors
@@ -115,7 +115,7 @@ def read_hub(
         if builder is None and raw is None:
             builder = _builder(source, *asked)
             if Path(source).is_dir() and builder.config.data_files:
-                tell_left_out(source, frozenset(itertools.chain(*builder.config.data_files.values())))
+                warn_of_unread(source, frozenset(itertools.chain(*builder.config.data_files.values())))
             raw = raw_files(builder)
             if raw is not None and not Path(source).is_dir():
                 remember(raw, *asked)

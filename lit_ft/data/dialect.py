@@ -15,7 +15,7 @@ from typing import Any
 
 from lit_ft.data.file_errors import codec_of
 from lit_ft.data.headers import clean_names, is_a_row
-from lit_ft.data.quotes import Content, Quotes, are_letters, count_breaks, label_values, look_at_enclosed
+from lit_ft.data.quotes import Content, Quotes, are_ordinary, count_breaks, label_values, look_at_enclosed
 from lit_ft.data.reading import Kind
 from lit_ft.errors import UserError, shorten
 
@@ -94,9 +94,9 @@ class Dialect:
         if found is None:
             return None
         (width, number), names = widths.most_common(1)[0], len(self.names)
-        mend = f"fix it, or give {flag} another file"
+        fix = f"fix it, or give {flag} another file"
         if number > max(2, CLEAR_SHARE * widths.total()) and width != self.width and width > 1:
-            header = f"line {self.first_line - 1} has {names} column names"
+            header = f"line {self.first_line - 1} has {names} column name{'s' * (names != 1)}"
             return UserError(
                 f"{path}: {header}, but the lines from {found[0]} on have {width} values; write a header of "
                 f"{width} names as the first line, or give {flag} another file"
@@ -104,7 +104,7 @@ class Dialect:
         line, row = found
         shown = _short(self.separator.join(row))
         what = f"expected {self.width} values, as in the header, found {len(row)} in '{shown}'"
-        return UserError(f"{path}, line {line}: {what}; {mend}")
+        return UserError(f"{path}, line {line}: {what}; {fix}")
 
 
 def recognise(path: str, flag: str) -> Dialect:
@@ -239,7 +239,7 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
     on_purpose = sound and (found.twice or (found.swallowed > 0 and not found.labelled))
     if sound and not found.swallowed and separator != "\t":
         return
-    if not on_purpose and are_letters(content, start, separator.encode(), labels):
+    if not on_purpose and are_ordinary(content, start, separator.encode(), labels):
         dialect.quoted, dialect.num_breaks = False, 0
         dialect.recognised("quotes as ordinary characters, since some of them enclose no value")
         return

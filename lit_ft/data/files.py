@@ -32,7 +32,7 @@ from lit_ft.data.file_errors import Content, codec_of, foreign, not_utf8
 from lit_ft.data.headers import INVISIBLE, clean_names
 from lit_ft.data.json_records import json_records
 from lit_ft.data.reading import Note, Reading
-from lit_ft.errors import NoRows, UserError, quoted, unusable
+from lit_ft.errors import NoRows, UserError, quoted, rows_in_words, unusable
 
 BATCH_ROWS = 10_000
 TABLE_LINES = 100  # lines of a text with the same number of tabs in each look like a table
@@ -300,8 +300,8 @@ def _csv_tables(path: str, flag: str, note: Note) -> Iterator[pa.Table]:
             ) from None
         raise
     if headers:
-        shown = ", ".join(f"{row:,}" for row in headers[:3]) + (" ..." if len(headers) > 3 else "")
-        note("header again", f"the header is repeated in row {shown}, as in joined files; remove it")
+        rows_again = rows_in_words(headers)
+        note("header again", f"the header is repeated in {rows_again}, as in joined files; remove it")
     if len(columns) > 1 and (blank := dialect.num_blank_lines(num_rows)) > 0:
         note("warning", f"{blank:,} blank line{'s were' if blank > 1 else ' was'} skipped")
 

@@ -179,9 +179,7 @@ def _written_as_names(column: LabelColumn) -> list[LabelFinding]:
         few = [i for i in numbers if rows[i] <= max(1, rows[words].mean() / 10)]
         if few:
             at, what = column.rows_of(few), ", ".join(repr(values[i]) for i in few[:3])
-            line = (
-                f"{what} in {rows_in_words(at)}, a number among names, is a class of its own; fix it if not"
-            )
+            line = f"{what} in {rows_in_words(at)}, a number among names, is a class of its own: a mistake?"
             return [_finding("written", line, at)]
     elif words:
         line = (

@@ -180,7 +180,7 @@ def _lines_of(content: Content, before: int, begin: int, end: int, separator: by
     return [line.split(separator) for line in content[first : last and last.start()].splitlines()]
 
 
-def are_letters(content: Content, start: int, separator: bytes, labels: dict[int, set[bytes]]) -> bool:
+def are_ordinary(content: Content, start: int, separator: bytes, labels: dict[int, set[bytes]]) -> bool:
     """Whether quotes are ordinary characters: each line is then a row, and none seems to enclose a value."""
     s = re.escape(separator)
     first = re.compile(rb"[\r\n]*+([^\r\n]*+)").match(content, start)

@@ -118,7 +118,7 @@ def saved_to_disk(folder: str) -> dict[str, list[str]] | None:
 
 
 @functools.cache  # called for each split
-def tell_left_out(folder: str, taken: frozenset[str]) -> None:
+def warn_of_unread(folder: str, taken: frozenset[str]) -> None:
     """Warn of files in a folder that belong to no split; `datasets` ignores them silently."""
     if any((Path(folder) / card).is_file() for card in CARDS):
         return

@@ -42,7 +42,7 @@ READ = {
     "UTF-16 of the other end": ("a.tsv", b"\xfe\xff" + table("\t").encode("utf-16-be"), TABLE, "UTF-16"),
     "UTF-16 without a mark": ("a.csv", table(";").encode("utf-16-le"), TABLE, "UTF-16-LE; semicolons"),
     "UTF-16 of the other end without one": ("a.tsv", table("\t").encode("utf-16-be"), TABLE, "UTF-16-BE"),
-    "tabs in a text": ("a.txt", "a\tb\nc\td\n", {"text": ["a\tb", "c\td"]}, "call the file .tsv"),
+    "tabs in a text": ("a.txt", "a\tb\nc\td\n", {"text": ["a\tb", "c\td"]}, "rename it to .tsv"),
     "a header again after a mark": (
         "a.csv",
         "\ufefftext,label\ngood,1\n\ufefftext,label\nbad,2\n",
@@ -276,12 +276,12 @@ REFUSED = {
     "mixed backslashes": (
         "a.csv",
         'text,label\n"a \\"b\\" c",1\n"d "" e",2\n"f" g,2\n',
-        ["line 2", 'not as \\"'],
+        ["line 2", 'not written as \\"'],
     ),
     "a title above the header": (
         "a.csv",
         "Reviews of May\ntext,label\n" + "good,1\n" * 5,
-        ["line 1 has 1 names", "from 2 on have 2 values"],
+        ["line 1 has 1 column name,", "from 2 on have 2 values"],
     ),
     "a sum at the end": (
         "a.csv",

@@ -101,7 +101,7 @@ def test_a_header_among_the_rows():
 )
 def test_several_labels_in_one(labels, rows, part):
     said, lines = found(labels)
-    assert said == [("joined", rows, False, True)] and part in lines and "one label a row" in lines
+    assert said == [("joined", rows, False, True)] and part in lines and "one label per row" in lines
 
 
 def test_numbers_that_do_not_occur():
@@ -126,7 +126,7 @@ def test_very_many_classes():
 @pytest.mark.parametrize(
     "labels, warns, part",
     [
-        (["01", "02", "10"], False, "names, as '01' in row 1 has leading zeros"),
+        (["01", "02", "10"], False, "names, since '01' in row 1 has leading zeros"),
         (["7", "007", "8"], True, "'7' is another class (--data.label_type=numbers makes them one class)"),
         (["3" * 19, "4" * 19], False, "is too long for a number"),
         (["2", "2.1", "2.10", "3.4"], False, "since '2.10' in row 3 looks like a version"),

@@ -199,7 +199,7 @@ def test_a_declared_column_is_read_by_its_own_names(capsys):
     refused(lambda: fit([1, 2]).encode([1, 0], declared=["1 star", "2 stars"]), "found '2 stars' in row 1")
     digits = fit([0, 1, 2], declared=["1", "2", "3"])  # what each is called, not the number it is stored as
     assert digits.encode(["1", "2"]).tolist() == [0, 1]
-    assert "as the names of the classes" in capsys.readouterr().out
+    assert "as names of the classes" in capsys.readouterr().out
     assert digits.encode([0, 1, 2]).tolist() == [0, 1, 2]
 
 
