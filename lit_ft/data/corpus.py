@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import xxhash
 
 from lit_ft.console import quiet_datasets
-from lit_ft.data.file_errors import SUFFIXES, find_files
-from lit_ft.data.files import Files, LateColumns
-from lit_ft.data.raw_files import raw_files, remember, remembered, saved_to_disk, tell_left_out
+from lit_ft.data.files import FORMATS, Files, LateColumns, find_files
+from lit_ft.data.raw_files import raw_files, remember, remembered, saved_to_disk, warn_of_unread
 from lit_ft.data.reading import Reading
-from lit_ft.errors import UserError, first_line, quoted
+from lit_ft.errors import UserError, first_line, quoted, unusable
 from lit_ft.hub import hub_errors
 
 READER_VERSION = 2  # part of every cache key: raise it when the same file is read differently
@@ -66,11 +66,10 @@ def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.
                 raise cause from None
             elif isinstance(cause, OSError):
                 raise disk_error(cause) from None
-            elif suffix == ".parquet":
-                raise UserError(
-                    f"{quoted(files, 3)} hold columns of types that `datasets` cannot read or that differ "
-                    f"between the files ({first_line(cause or error)}); convert them, or set {flag}"
-                ) from None
+            elif isinstance(cause, (ValueError, TypeError, pa.ArrowException)):  # of arrow or `datasets`
+                advice = f"give the columns plain names and the same types in all files, or set {flag}"
+                with unusable(quoted(files, 3), advice):
+                    raise cause from None
             else:
                 raise
         except OSError as error:
@@ -109,7 +108,7 @@ def read_hub(
         if builder is None and raw is None:
             builder = _builder(source, *asked)
             if Path(source).is_dir() and builder.config.data_files:
-                tell_left_out(source, frozenset(itertools.chain(*builder.config.data_files.values())))
+                warn_of_unread(source, frozenset(itertools.chain(*builder.config.data_files.values())))
             raw = raw_files(builder)
             if raw is not None and not Path(source).is_dir():
                 remember(raw, *asked)
@@ -151,7 +150,7 @@ def _builder(source: str, name: str, subset: str | None, revision: str) -> datas
 
 def _checked(files: list[str]) -> list[str]:
     """The files, checked like those of a path; unpacked files have no suffix to check."""
-    named = [file for file in files if Path(file).suffix.lower() in SUFFIXES]
+    named = [file for file in files if Path(file).suffix.lower() in FORMATS]
     find_files(named, "--data.source")
     return files
 

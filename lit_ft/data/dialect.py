@@ -1,6 +1,6 @@
-"""Leaf: what a csv or tsv says of itself, whatever its suffix: encoding, separator, quotes and header.
+"""How a csv or tsv is written, whatever its suffix: encoding, separator, quotes and header.
 
-The head of the file tells the separator and the header; quotes are looked at to its end (quotes.py).
+The head of the file shows the separator and the header; quotes are checked to its end (quotes.py).
 """
 
 import csv
@@ -13,36 +13,36 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lit_ft.data.file_errors import codec_of, not_utf8
+from lit_ft.data.file_errors import codec_of
 from lit_ft.data.headers import clean_names, is_a_row
-from lit_ft.data.quotes import Content, Quotes, are_letters, count_breaks, label_values, look_at_enclosed
+from lit_ft.data.quotes import Content, Quotes, are_ordinary, count_breaks, label_values, look_at_enclosed
 from lit_ft.data.reading import Kind
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, shorten
 
 HEAD_BYTES = 1 << 18
 CHUNK_BYTES = 1 << 22
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-SEPARATOR_LINE = re.compile(rb'"?sep=([,;|\t])"?(?:\r\n|\r|\n)')  # Excel writes and heeds such a first line
+SEPARATOR_LINE = re.compile(rb'"?sep=([,;|\t])"?(?:\r\n|\r|\n)')  # Excel writes and reads such a line
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-CLEAR_SHARE = 0.8  # of the rows with the commonest number of values, for another separator than the suffix's
-NUMBERED_ROWS = 6  # so many rows counted from 1, and nothing above them in the header, are R's names of rows
+CLEAR_SHARE = 0.8  # of the rows have the same number of values if a separator clearly fits
+NUMBERED_ROWS = 6  # this many rows, numbered from 1 without a name in the header, are R's row names
 EXAMPLE_LETTERS = 30
 
 
 @dataclass
 class Dialect:
-    """How to read a csv: its rows stand in `content`, in UTF-8, from `start` on.
+    """How to read a csv: its rows are in `content`, in UTF-8, from `start` on.
 
     Attributes:
-        content: The file, changed where its quotes are not RFC 4180's.
-        start: Where its first row begins.
-        separator: Between values.
-        first_line: Of the rows, in the file, from 1.
-        quoted: Whether `"` encloses values; else it is a letter.
-        num_breaks: Line breaks within values.
-        names: Of the columns.
-        spare: Whether each row ends in a separator that the header lacks.
-        notes: What there is to say of the file.
+        content: The file, rewritten if its quotes do not follow RFC 4180.
+        start: Offset of the first row.
+        separator: The character between values.
+        first_line: Line number of the first row in the file, from 1.
+        quoted: Whether `"` encloses values; else it is an ordinary character.
+        num_breaks: Number of line breaks within values.
+        names: Names of the columns.
+        spare: Whether each row ends with a separator that the header lacks.
+        notes: Kind and text of each note for the user.
     """
 
     content: Content
@@ -56,7 +56,7 @@ class Dialect:
     notes: list[tuple[Kind, str]] = field(default_factory=list)
 
     def recognised(self, *said: str) -> None:
-        """Note what the suffix does not say."""
+        """Note what the suffix does not tell."""
         self.notes += [("recognised", text) for text in said]
 
     @property
@@ -65,7 +65,7 @@ class Dialect:
         return len(self.names) + self.spare
 
     def rewrite(self, quotes: Quotes) -> None:
-        """Have the values enclosed as by RFC 4180."""
+        """Rewrite the content with quotes as in RFC 4180."""
         self.content, self.start = quotes.rewritten(self.content, self.start), 0
         self.num_breaks = look_at_enclosed(self.content, 0, self.separator, 1, {}).num_breaks
 
@@ -78,7 +78,7 @@ class Dialect:
         return num_lines - self.num_breaks - num_rows
 
     def fault(self, path: str, flag: str) -> UserError | None:
-        """The first line of another number of values than the header: what the fast reader stumbled over."""
+        """The error for the first line that has not as many values as the header; None if all have."""
         text = io.TextIOWrapper(io.BytesIO(self.content[self.start :]), "utf-8", newline="")
         reader = _reader(text, self.separator, '"' if self.quoted else None)
         line = self.first_line
@@ -94,30 +94,31 @@ class Dialect:
         if found is None:
             return None
         (width, number), names = widths.most_common(1)[0], len(self.names)
-        mend = f"mend it, or give {flag} another file"
+        fix = f"fix it, or give {flag} another file"
         if number > max(2, CLEAR_SHARE * widths.total()) and width != self.width and width > 1:
-            header = f"line {self.first_line - 1} has {names} names of columns"
+            header = f"line {self.first_line - 1} has {names} column name{'s' * (names != 1)}"
             return UserError(
                 f"{path}: {header}, but the lines from {found[0]} on have {width} values; write a header of "
-                f"{width} names above them, with nothing before it, or give {flag} another file"
+                f"{width} names as the first line, or give {flag} another file"
             )
         line, row = found
         shown = _short(self.separator.join(row))
         what = f"expected {self.width} values, as in the header, found {len(row)} in '{shown}'"
-        return UserError(f"{path}, line {line}: {what}; {mend}")
+        return UserError(f"{path}, line {line}: {what}; {fix}")
 
 
 def recognise(path: str, flag: str) -> Dialect:
     """How this csv or tsv is written.
 
     Raises:
-        UserError: It is not UTF-8, or its quotes open and close where they should not.
+        UserError: A quote is misplaced.
+        UnicodeError: The file is not in the encoding that it seems to have.
     """
     csv.field_size_limit(1 << 30)
-    content, start, said = _utf8(path, flag)
+    content, start, said = _utf8(path)
     usual = "\t" if path.lower().endswith(".tsv") else ","
     first_line = 1
-    head = _head(content, start, path, flag)
+    head = _head(content, start)
     if announced := SEPARATOR_LINE.match(content, start):
         separator, start, first_line = announced[1].decode(), announced.end(), 2
     else:
@@ -129,50 +130,41 @@ def recognise(path: str, flag: str) -> Dialect:
     elif separator != usual:
         dialect.recognised(f"{SEPARATORS[separator]} between the values")
     _recognise_quotes(dialect, path, flag)
-    _recognise_header(dialect, _head(dialect.content, dialect.start, path, flag))
+    _recognise_header(dialect, _head(dialect.content, dialect.start))
     return dialect
 
 
 def count_lines(content: Content, start: int, end: int) -> int:
-    """How many lines end between two places, by LF, CRLF or CR."""
+    """The number of line ends between two offsets: LF, CRLF or CR."""
     number = 0
     for begin in range(start, end, CHUNK_BYTES):
         stop = min(begin + CHUNK_BYTES, end)
         number += count_breaks(content[begin:stop])
-        number -= content[stop - 1 : stop + 1] == b"\r\n" and stop < end  # one break, seen in both chunks
+        number -= content[stop - 1 : stop + 1] == b"\r\n" and stop < end  # a CRLF, counted in both chunks
     return number
 
 
 # --- encoding and separator
 
 
-def _utf8(path: str, flag: str) -> tuple[Content, int, list[str]]:
-    """The content in UTF-8, where it begins, and what is to be said of it."""
+def _utf8(path: str) -> tuple[Content, int, list[str]]:
+    """The content in UTF-8, where it begins, and what was recognised."""
     codec = codec_of(path)
     if codec.startswith("utf-8"):
         with open(path, "rb") as file:  # mapped: neither the search nor the reader needs a copy
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return content, len(re.match(rb"(?:\xef\xbb\xbf)*", content)[0]), []  # type: ignore[index]
     with open(path, encoding=codec, newline="") as file:
-        try:
-            return file.read().encode(), 0, [codec.upper()]
-        except UnicodeError:
-            raise UserError(
-                f"{path} begins as {codec.upper()} does, but is none; write it as UTF-8, or give {flag} "
-                "another file"
-            ) from None
+        return file.read().encode(), 0, [codec.upper()]
 
 
-def _head(content: Content, start: int, path: str, flag: str) -> str:
+def _head(content: Content, start: int) -> str:
     """The first whole lines, at least one."""
     end = min(start + HEAD_BYTES, len(content))
     if end < len(content):
         last = max(content.rfind(b"\n", start, end), content.rfind(b"\r", start, end))
         end = last + 1 if last >= 0 else content.find(b"\n", start) + 1 or len(content)
-    try:
-        return content[start:end].decode()
-    except UnicodeDecodeError:
-        raise not_utf8(path, flag) or AssertionError(path) from None
+    return content[start:end].decode()
 
 
 def _reader(lines: io.TextIOBase, separator: str, quote: str | None, **options: Any) -> Any:
@@ -185,13 +177,13 @@ def _rows(head: str, separator: str, quote: str | None = '"', **options: Any) ->
 
 
 def _whole(reader: Iterable[list[str]]) -> list[list[str]]:
-    """The rows that are not blank, without a last one that a quote holds open to the end of the head."""
+    """The rows that are not blank, without a last one that an open quote extends to the end of the head."""
     rows = [row for row in reader if row]
     return rows[:-1] if len(rows) > 1 and rows[-1][-1].endswith(("\n", "\r")) else rows
 
 
 def _agreement(rows: Sequence[Sequence[str]]) -> float:
-    """The share of rows with the commonest number of values, 0 where that or the header's is one."""
+    """The share of rows with the most common number of values; 0 if that or the header's is one."""
     if not rows or len(rows[0]) < 2:
         return 0.0
     widths = Counter(len(row) for row in rows[1:] or rows)
@@ -211,7 +203,7 @@ def _separator(head: str, usual: str) -> str:
     rows = _rows(head, usual)
     if rows and len(rows[0]) == 1 and _agreement([["", ""], *rows[1:]]) < CLEAR_SHARE:
         single = (other for other in SEPARATORS if all(len(row) == 1 for row in _rows(head, other)))
-        return next(single, usual)  # one column, whose values are not enclosed
+        return next(single, usual)  # one column without quotes
     return usual
 
 
@@ -219,9 +211,9 @@ def _separator(head: str, usual: str) -> str:
 
 
 def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
-    """Have the quotes as RFC 4180 has them, or as letters."""
+    """Find out how values are quoted: as in RFC 4180, otherwise (then rewrite them), or not at all."""
     content, start, separator = dialect.content, dialect.start, dialect.separator
-    head = _head(content, start, path, flag)
+    head = _head(content, start)
     rows = _rows(head, separator)
     if (other := _other_quotes(head, rows, separator)) is not None:
         for quotes, said in other:
@@ -247,9 +239,9 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
     on_purpose = sound and (found.twice or (found.swallowed > 0 and not found.labelled))
     if sound and not found.swallowed and separator != "\t":
         return
-    if not on_purpose and are_letters(content, start, separator.encode(), labels):
+    if not on_purpose and are_ordinary(content, start, separator.encode(), labels):
         dialect.quoted, dialect.num_breaks = False, 0
-        dialect.recognised("quotes as letters, as some of them enclose no value")
+        dialect.recognised("quotes as ordinary characters, since some of them enclose no value")
         return
     if sound and not found.swallowed:
         return
@@ -259,7 +251,7 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
         num_lines = found.swallowed
         warning = (
             f"in line {line} a quote opens a value of {num_lines} lines, each of which looks like a row of "
-            "its own; if the quote is a letter, write it twice and enclose the value in quotes"
+            "its own; if the quote is part of the text, double it and enclose the value in quotes"
         )
         dialect.notes.append(("warning", warning))
         return
@@ -272,13 +264,13 @@ def _recognise_quotes(dialect: Dialect, path: str, flag: str) -> None:
         written = 'as \\"' if first.endswith('\\"') else "alone"
         what = (
             f"expected a separator after the closing quote of {_short(first)}, found '{tail}'; a quote "
-            f'within a value is written twice (""), not {written}'
+            f'within a value is doubled (""), not written {written}'
         )
-    raise UserError(f"{path}, line {line}: {what}; mend it, or give {flag} another file")
+    raise UserError(f"{path}, line {line}: {what}; fix it, or give {flag} another file")
 
 
 def _other_quotes(head: str, rows: list[list[str]], separator: str) -> list[tuple[Quotes, list[str]]] | None:
-    """Ways to quote, other than RFC 4180's, that the head speaks for."""
+    """Ways to quote, other than RFC 4180's, that the head suggests."""
     if not rows:
         return None
     whole = {len(row) for row in rows} == {len(rows[0])}
@@ -290,7 +282,7 @@ def _other_quotes(head: str, rows: list[list[str]], separator: str) -> list[tupl
     if separator != "\t" and re.search(re.escape(separator) + ' +"', head):
         bare = Quotes(separator).bare_values(head)
         if any(re.match(b' +"', value) for value in bare) and fits('"', skipinitialspace=True):
-            said = ["spaces after the separators left out"]
+            said = ["spaces after the separators, which are dropped"]
             plain, backslash = (Quotes(separator, space=True, backslash=b) for b in (False, True))
             return [(plain, said), (backslash, [*said, 'quotes within values written as \\"'])]
     columns = [rows[0], *zip(*rows[1:], strict=True)] if len(rows) > 2 and whole else [rows[0]]
@@ -301,7 +293,7 @@ def _other_quotes(head: str, rows: list[list[str]], separator: str) -> list[tupl
         return [(Quotes(separator, "'"), said), (Quotes(separator, "'", backslash=True), said)]
     if not whole and "\\" + separator in head:
         if fits(None, escapechar="\\"):
-            said = ["separators within values written after a backslash"]
+            said = ["separators within values escaped by a backslash"]
             return [(Quotes(separator, backslash=True, bare_backslash=True), said)]
     return None
 
@@ -314,7 +306,7 @@ def _in_single_quotes(values: Sequence[str]) -> bool:
 
 
 def _recognise_header(dialect: Dialect, head: str) -> None:
-    """Names for the columns, and where the rows begin."""
+    """Find the names of the columns and where the rows begin."""
     lines = io.StringIO(head, newline="")
     reader = _reader(lines, dialect.separator, '"' if dialect.quoted else None)
     skipped = 0
@@ -336,14 +328,14 @@ def _recognise_header(dialect: Dialect, head: str) -> None:
         dialect.names = [f"column{i}" for i in range(1, len(names) + 1)]
         warning = (
             f"line {dialect.first_line + skipped} looks like the rows below it and is read as one: there is "
-            f"no header, and the columns are called {dialect.names[0]} to {dialect.names[-1]}"
+            f"no header, and the columns are named {dialect.names[0]} to {dialect.names[-1]}"
         )
         dialect.notes.append(("no header", warning))
         consumed = skipped
     else:
         dialect.names = _named(dialect, names, rows)
         if dialect.names != header and [name.strip() for name in header] == dialect.names:
-            dialect.recognised("names of columns without the spaces around them")
+            dialect.recognised("column names without the spaces around them")
     before = "".join(itertools.islice(io.StringIO(head, newline=""), consumed)).encode()
     if dialect.quoted:
         dialect.num_breaks -= look_at_enclosed(before, 0, dialect.separator, 1, {}).num_breaks
@@ -362,15 +354,14 @@ def _named(dialect: Dialect, names: list[str], rows: list[list[str]]) -> list[st
             dialect.spare = True
         elif len(rows) >= NUMBERED_ROWS and first == [str(i) for i in range(1, len(rows) + 1)]:
             names = ["", *names]
-            dialect.recognised("a first column without a name that counts the rows")
+            dialect.recognised("an unnamed first column of row numbers")
     elif widths == {len(names) - 1} and len(names) > 2 and names[-1] == "":
         names = names[:-1]
     if names.count("") > 1:
         names = [name or f"column{i}" for i, name in enumerate(names, 1)]
-        dialect.recognised("columns without a name called by their place, such as column3")
+        dialect.recognised("unnamed columns, named by their position, such as column3")
     return names
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= EXAMPLE_LETTERS else text[: EXAMPLE_LETTERS - 3] + "..."
+    return shorten(" ".join(text.split()), EXAMPLE_LETTERS)

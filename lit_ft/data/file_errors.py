@@ -1,101 +1,37 @@
-"""Leaf: which files are meant, and what is wrong with one on which the fast readers failed."""
+"""What is wrong with a file: its format, its encoding, its JSON."""
 
-import difflib
-import glob
 import json
-import os
 import re
 import shlex
 import sys
 import zipfile
 from pathlib import Path
+from typing import Literal
 
-from lit_ft.errors import UserError, quoted
+from lit_ft.errors import UserError
 
-BYTE_ORDER_MARKS = {  # UTF-32's begins with UTF-16's
+BYTE_ORDER_MARKS = {  # in this order: UTF-32's begins with UTF-16's
     b"\xef\xbb\xbf": "utf-8-sig",
     b"\xff\xfe\0\0": "utf-32",
     b"\0\0\xfe\xff": "utf-32",
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-FOREIGN = {  # first bytes -> suffix where they belong, and what the file is elsewhere
-    b"PAR1": (".parquet", "parquet; rename it to .parquet"),
-    b"ARROW1": ("", "an Arrow (feather) file; write it as parquet"),
-    b"\xd0\xcf\x11\xe0": ("", "an old Excel workbook (.xls); save it as CSV UTF-8"),
-    b"\x1f\x8b": ("", "compressed by gzip; run gunzip first"),
-    b"BZh": ("", "compressed by bzip2; run bunzip2 first"),
-    b"\xfd7zXZ\0": ("", "compressed by xz; run unxz first"),
-    b"\x28\xb5\x2f\xfd": ("", "compressed by zstd; run unzstd first"),
-    b"SQLite format 3\0": ("", "an SQLite database; export the table as csv"),
-    b"%PDF-": ("", "a PDF; export its table as csv"),
+FOREIGN = {  # first bytes -> what the file is
+    b"ARROW1": "an Arrow (feather) file; write it as parquet",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls); save it as CSV UTF-8",
+    b"\x1f\x8b": "compressed by gzip; run gunzip first",
+    b"BZh": "compressed by bzip2; run bunzip2 first",
+    b"\xfd7zXZ\0": "compressed by xz; run unxz first",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; run unzstd first",
+    b"SQLite format 3\0": "an SQLite database; export the table as csv",
+    b"%PDF-": "a PDF; export its table as csv",
 }
-OTHER_SUFFIXES = {
-    ".xlsx": "save it as CSV UTF-8",
-    ".xls": "save it as CSV UTF-8",
-    ".ods": "save it as CSV UTF-8",
-    ".ndjson": "rename it to .jsonl",
-    ".tab": "rename it to .tsv",
-    ".text": "rename it to .txt",
-    ".gz": "run gunzip first",
-    ".zip": "unpack it",
-    ".arrow": "write it as parquet",
-    ".feather": "write it as parquet",
-    ".pkl": "write it as parquet",
-}
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
-
-
-def find_files(patterns: list[str], flag: str) -> list[str]:
-    """The files that paths and globs name, in their order, each of a known format and not empty."""
-    files: list[str] = []
-    for pattern in map(os.path.expanduser, patterns):
-        if os.path.isdir(pattern):
-            held = {Path(name).suffix.lower() for name in os.listdir(pattern)}
-            suffix = next((suffix for suffix in SUFFIXES if suffix in held), ".csv")
-            advice = shlex.quote(os.path.join(pattern, f"*{suffix}"))
-            raise UserError(f"expected a file, found the folder {pattern}; set {flag}={advice}")
-        found = (
-            [pattern]
-            if os.path.exists(pattern)
-            else sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
-        )
-        if not found:
-            raise UserError(
-                f"no file matches '{pattern}'{_neighbours(pattern)}; set {flag} to a file or a glob"
-            )
-        files += [file for file in found if file not in files]
-    for file in files:
-        if Path(file).suffix.lower() not in SUFFIXES:
-            advice = OTHER_SUFFIXES.get(Path(file).suffix.lower(), "convert it")
-            raise UserError(
-                f"expected a file of {', '.join(SUFFIXES)}, found {file}; {advice} and set {flag}"
-            )
-        try:
-            if os.path.getsize(file) == 0:
-                raise UserError(f"{file} is empty; give {flag} a file with at least one row")
-            if found_instead := foreign(file):
-                raise UserError(f"{file} is {found_instead}, or give {flag} another file")
-        except OSError as error:
-            raise UserError(
-                f"{file} cannot be read: {error.strerror}; change its mode, or set {flag}"
-            ) from None
-    return files
-
-
-def _neighbours(pattern: str) -> str:
-    """The files of that folder that could have been meant, or the part of the path that does not exist."""
-    folder = os.path.dirname(pattern) or "."
-    if glob.has_magic(pattern):
-        return ""
-    if not os.path.isdir(folder):
-        return f" (there is no folder {folder})"
-    near = difflib.get_close_matches(os.path.basename(pattern), os.listdir(folder), 3)
-    return f" (there is {quoted(near)})" if near else ""
+Content = Literal["table", "json", "text", "binary"]
 
 
 def codec_of(path: str) -> str:
-    """UTF-8, or what the byte order mark says, or UTF-16 where every second byte is a NUL."""
+    """The encoding: what the byte order mark says, UTF-16 if every second byte is NUL, else UTF-8."""
     with open(path, "rb") as file:
         start = file.read(1000)
     if marked := next((codec for mark, codec in BYTE_ORDER_MARKS.items() if start.startswith(mark)), None):
@@ -107,7 +43,7 @@ def codec_of(path: str) -> str:
 
 
 def not_utf8(path: str, flag: str) -> UserError | None:
-    """The first byte that is not UTF-8, with its line, and what it may be instead."""
+    """The error for the first byte that is not UTF-8, its line and likely encoding; None if all are."""
     if not codec_of(path).startswith("utf-8"):
         return None
     with open(path, "rb") as file:
@@ -123,12 +59,12 @@ def not_utf8(path: str, flag: str) -> UserError | None:
 
 
 def _as_windows_1252(line: bytes, place: int, path: str, flag: str) -> str:
-    """The advice for a file of Western Europe's Windows; for one of other letters, without its command."""
+    """The advice: a command if the line looks like Windows-1252 (Western Europe), else without one."""
     begin, end = max(line.rfind(b" ", 0, place), place - 12, 0), place + 12
     letters = sum(byte > 127 for byte in line)
     try:
         word = (line[begin:end].decode("cp1252").split() or [""])[0].strip('",;')
-    except UnicodeDecodeError:  # cp1252 leaves five bytes without a meaning
+    except UnicodeDecodeError:  # cp1252 does not define five of the bytes
         word = ""
     if not word or letters > len(line) / 3:
         return f"; save it as UTF-8, or give {flag} another file"
@@ -136,26 +72,23 @@ def _as_windows_1252(line: bytes, place: int, path: str, flag: str) -> str:
     return f", as in Windows-1252 ('{word}'); convert it: {command}, or give {flag} another file"
 
 
-def foreign(path: str) -> str | None:
-    """What a file is whose first bytes are those of another format than its suffix says, and what to do."""
-    suffix = Path(path).suffix.lower()
-    with open(path, "rb") as file:
-        start = file.read(512)
+def foreign(path: str, start: bytes, content: Content) -> str | None:
+    """What the file is instead of `content`, by its first bytes, and what to do; None if it looks right."""
     if start.startswith(b"PK\x03\x04"):
         return _archive(path)
-    for mark, (own, what) in FOREIGN.items():
-        if start.startswith(mark) and own != suffix:
+    for mark, what in FOREIGN.items():
+        if start.startswith(mark):
             return what
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if suffix == ".txt" or suffix == ".parquet":
+    if content in ("text", "binary"):
         return None
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page (HTML); download the file itself"
     if text.startswith(b"<?xml"):
         return "XML; convert it"
     if text.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS; run `git lfs pull` where it was cloned"
-    if suffix in (".csv", ".tsv") and re.match(rb'[\[{]\s*(\{\s*)?"[^"]*"\s*:', text):
+        return "a Git LFS pointer; run `git lfs pull` in its repository"
+    if content == "table" and re.match(rb'[\[{]\s*(\{\s*)?"[^"]*"\s*:', text):
         return "JSON; rename it to .jsonl"
     return None
 
@@ -174,13 +107,13 @@ def _archive(path: str) -> str:
 
 
 def malformed_json(path: str, line: int, error: ValueError | RecursionError, flag: str) -> UserError:
-    """What is wrong in a line of JSON, and in which column where that is known."""
+    """The error for a line of JSON, with the column if it is known."""
     if isinstance(error, json.JSONDecodeError):
         what = f"malformed JSON ({error.msg}, column {error.colno})"
-        if "double quotes" in error.msg:  # as print() shows a dict
-            what += "; json.dumps writes it so"
+        if "double quotes" in error.msg:  # as print() writes a dict
+            what += "; write it with json.dumps"
     elif isinstance(error, RecursionError):
-        what = f"lists or objects inside each other deeper than {sys.getrecursionlimit()} levels"
-    else:  # Python reads whole numbers of so many digits only
+        what = f"lists or objects nested deeper than {sys.getrecursionlimit()} levels"
+    else:  # Python's limit on the digits of an integer
         what = f"a number of more than {sys.get_int_max_str_digits()} digits"
-    return UserError(f"{path}, line {line}: {what}; mend it, or give {flag} another file")
+    return UserError(f"{path}, line {line}: {what}; fix it, or give {flag} another file")

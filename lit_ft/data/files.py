@@ -1,16 +1,20 @@
-"""Leaf: CSV, TSV, JSON, parquet and text files as arrow tables, and one clear line where one is broken.
+"""Which files are read, and how: every format is one row of `FORMATS`.
 
-The fast path reads in blocks; only where it fails is the file read again, slowly, to name the line. A module
-of its own because `datasets` 5.2 (streaming.py) replaces `open` and the like in the module of every builder;
-for local files the replacements behave as the originals.
+The fast path reads in blocks. Only if it fails is the file read again, slowly, to name the line. `datasets`
+5.2 (streaming.py) replaces `open` and others in a builder's module; for local files they behave as before.
 """
 
+import difflib
+import functools
+import glob
 import itertools
 import json
-import re
+import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -24,21 +28,111 @@ from tqdm import tqdm
 
 from lit_ft.console import bar_pace
 from lit_ft.data.dialect import recognise
-from lit_ft.data.file_errors import codec_of, not_utf8
+from lit_ft.data.file_errors import Content, codec_of, foreign, not_utf8
 from lit_ft.data.headers import INVISIBLE, clean_names
 from lit_ft.data.json_records import json_records
-from lit_ft.data.reading import Kind, Reading
-from lit_ft.errors import NoRows, UserError, first_line, quoted
+from lit_ft.data.reading import Note, Reading
+from lit_ft.errors import NoRows, UserError, quoted, rows_in_words, unusable
 
 BATCH_ROWS = 10_000
-MOST_COLUMNS = 5_000  # `datasets` 5.2 copies the description of each many times: 100,000 take a minute
-HALF_PAIR = re.compile("[\ud800-\udfff]")  # "\ud83d" in JSON: Python reads it, no encoding writes it
-TABLE_LINES = 100  # of a text, with equally many tabs, look like a table
+TABLE_LINES = 100  # lines of a text with the same number of tabs in each look like a table
 BLOCK_BYTES = 8 << 20  # one CSV row must fit
+OTHER_SUFFIXES = {
+    ".xlsx": "save it as CSV UTF-8",
+    ".xls": "save it as CSV UTF-8",
+    ".ods": "save it as CSV UTF-8",
+    ".ndjson": "rename it to .jsonl",
+    ".tab": "rename it to .tsv",
+    ".text": "rename it to .txt",
+    ".gz": "run gunzip first",
+    ".zip": "unpack it",
+    ".arrow": "write it as parquet",
+    ".feather": "write it as parquet",
+    ".pkl": "write it as parquet",
+}
+
+Records = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the files of one suffix are read.
+
+    Attributes:
+        read: Takes a path, the flag that gave it and where to put notes; yields tables or lists of records.
+        content: What a file holds, which decides what its first bytes may be.
+        columns: Names the columns of a file without rows.
+        magic: The first bytes of every such file.
+    """
+
+    read: Callable[[str, str, Note], Iterator[pa.Table | Records]]
+    content: Content
+    columns: Callable[[str], list[str]] = lambda path: []
+    magic: bytes | None = None
+
+
+def find_files(patterns: list[str], flag: str) -> list[str]:
+    """The files that paths and globs name, in their order, each of a known format and not empty."""
+    files: list[str] = []
+    for pattern in map(os.path.expanduser, patterns):
+        if os.path.isdir(pattern):
+            held = {Path(name).suffix.lower() for name in os.listdir(pattern)}
+            suffix = next((suffix for suffix in FORMATS if suffix in held), ".csv")
+            advice = shlex.quote(os.path.join(pattern, f"*{suffix}"))
+            raise UserError(f"expected a file, found the folder {pattern}; set {flag}={advice}")
+        found = (
+            [pattern]
+            if os.path.exists(pattern)
+            else sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
+        )
+        if not found:
+            raise UserError(
+                f"no file matches '{pattern}'{_neighbours(pattern)}; set {flag} to a file or a glob"
+            )
+        files += [file for file in found if file not in files]
+    for file in files:
+        _check(file, flag)
+    return files
+
+
+def _check(file: str, flag: str) -> None:
+    """Refuse a file that is empty, of an unknown format, or of another format than its suffix says."""
+    suffix = Path(file).suffix.lower()
+    if suffix not in FORMATS:
+        advice = OTHER_SUFFIXES.get(suffix, "convert it")
+        raise UserError(f"expected a file of {', '.join(FORMATS)}, found {file}; {advice} and set {flag}")
+    try:
+        if os.path.getsize(file) == 0:
+            raise UserError(f"{file} is empty; give {flag} a file with at least one row")
+        with open(file, "rb") as opened:
+            start = opened.read(512)
+        marked = [name for name, kind in FORMATS.items() if kind.magic and start.startswith(kind.magic)]
+        found = f"{marked[0][1:]}; rename it to {marked[0]}" if marked else None
+        found = found or foreign(file, start, FORMATS[suffix].content)
+        if found and suffix not in marked:
+            raise UserError(f"{file} is {found}, or give {flag} another file")
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}; make it readable, or set {flag}") from None
+
+
+def _neighbours(pattern: str) -> str:
+    """Files with similar names in that folder, or the folder that does not exist."""
+    folder = os.path.dirname(pattern) or "."
+    if glob.has_magic(pattern):
+        return ""
+    if not os.path.isdir(folder):
+        return f" (there is no folder {folder})"
+    near = difflib.get_close_matches(os.path.basename(pattern), os.listdir(folder), 3)
+    return f" (there is {quoted(near)})" if near else ""
+
+
+def columns_of(path: str) -> list[str]:
+    """The columns that a file without rows names."""
+    return FORMATS[Path(path).suffix.lower()].columns(path)
 
 
 class LateColumns(Exception):
-    """JSON records brought keys that the table, already begun, has no column for: begin again with them."""
+    """Later JSON records have keys that the table, already begun, has no column for: start again."""
 
 
 @dataclass
@@ -52,9 +146,9 @@ class FilesConfig(datasets.BuilderConfig):
 
 
 class Files(datasets.ArrowBasedBuilder):
-    """Reads files into the `datasets` cache. Values of CSV, TSV and JSON stay text, as they were written.
+    """Reads files into the `datasets` cache. Values of CSV, TSV and JSON stay text, as written.
 
-    `info.description` is a `Reading` as JSON: what there is to say of the files is cached with their rows.
+    `info.description` is a `Reading` as JSON, so that notes on the files are cached with their rows.
     """
 
     BUILDER_CONFIG_CLASS = FilesConfig
@@ -76,18 +170,6 @@ class Files(datasets.ArrowBasedBuilder):
                 num_rows_before = num_rows
                 for index, table in enumerate(self._read(path_index, num_rows, names, reading)):
                     names = table.column_names if names is None else names
-                    if table.num_columns > MOST_COLUMNS:
-                        raise UserError(
-                            f"expected at most {MOST_COLUMNS:,} columns, found {table.num_columns:,} in "
-                            f"{path}; give {flag} a file of the texts and labels alone"
-                        )
-                    if nul := [
-                        name for name in table.column_names if "\0" in name
-                    ]:  # `datasets` cuts it there
-                        raise UserError(
-                            f"{path} has a NUL in the column {quoted(nul[:1])}, as UTF-16 read as UTF-8 has; "
-                            f"write it as UTF-8, or give {flag} another file"
-                        )
                     if sorted(names) != sorted(table.column_names):
                         raise UserError(
                             f"{paths[0]} has the columns {quoted(names)}, but {path} has "
@@ -103,80 +185,51 @@ class Files(datasets.ArrowBasedBuilder):
     def _read(
         self, path_index: int, num_rows_before: int, names: list[str] | None, reading: Reading
     ) -> Iterator[pa.Table]:
-        path, flag, suffix = self.config.paths[path_index], self.config.flag, self.config.suffix
-        try:
-            if suffix in CSV_SUFFIXES:
-                yield from _csv_tables(path, flag, lambda kind, text: reading.note(kind, path_index, text))
-            elif suffix in JSON_SUFFIXES:
-                yield from self._json_tables(path_index, num_rows_before, names, reading)
-            elif suffix == ".txt":
-                yield from _text_tables(path, lambda kind, text: reading.note(kind, path_index, text))
-            else:
-                yield from _parquet_tables(path)
-        except UnicodeError:
-            raise not_utf8(path, flag) or UserError(
-                f"{path} begins as {codec_of(path).upper()} does, but is none; write it as UTF-8, or give "
-                f"{flag} another file"
-            ) from None
-        except pa.ArrowInvalid as error:
-            if "straddling" in str(error):
-                raise UserError(
-                    f"{path} has a row of more than {BLOCK_BYTES >> 20} MB; cut it, or close its quote, or "
-                    f"give {flag} another file"
-                ) from None
-            raise (suffix != ".parquet" and not_utf8(path, flag)) or UserError(
-                f"{path} is not a readable {suffix[1:]} file: {first_line(error)}; write it "
-                f"again, or give {flag} another file"
-            ) from None
-
-    def _json_tables(
-        self, path_index: int, num_rows_before: int, names: list[str] | None, reading: Reading
-    ) -> Iterator[pa.Table]:
         path, flag = self.config.paths[path_index], self.config.flag
         columns = dict.fromkeys([*(names or ()), *self.config.late_columns])
-        batches = self._json_batches(path_index, reading)
-        for number, (records, keys) in enumerate(batches):
-            if names is None and number == 0:
-                columns = keys | columns
-            elif any(key not in columns for key in keys):
-                for later in (batches, *(self._json_batches(i, reading) for i in self._after(path_index))):
-                    for _, more in later:
-                        keys |= more
-                raise LateColumns(*(key for key in keys if key not in columns))
-            if half := [name for name in columns if HALF_PAIR.search(name)]:
-                raise UserError(
-                    f"{path} has half a surrogate pair in the key {quoted(half[:1])}, which is no text; "
-                    f"rename it, or give {flag} another file"
-                )
-            table = {}
-            for name in columns:
-                values = [record.get(name) for record in records]
-                row = next((i for i, value in enumerate(values, 1) if isinstance(value, (list, dict))), 0)
-                if row:
-                    reading.nested.setdefault(name, num_rows_before + row)
-                table[name] = _string_array([_json_cell(value) for value in values])
-            num_rows_before += len(records)
-            yield pa.table(table)
+        try:
+            parts = self._parts(path_index, reading)
+            for number, part in enumerate(parts):
+                if isinstance(part, pa.Table):
+                    yield part
+                    continue
+                keys = _keys(part)
+                if names is None and number == 0:
+                    columns = keys | columns
+                elif any(key not in columns for key in keys):
+                    after = range(path_index + 1, len(self.config.paths))
+                    for rest in (parts, *(self._parts(index, reading) for index in after)):
+                        for more in rest:
+                            keys |= _keys(more)
+                    raise LateColumns(*(key for key in keys if key not in columns))
+                yield _table_of(part, columns, num_rows_before, reading)
+                num_rows_before += len(part)
+        except (UnicodeError, pa.ArrowInvalid):
+            is_text = FORMATS[self.config.suffix].content != "binary"
+            if is_text and (fault := not_utf8(path, flag)):
+                raise fault from None
+            with unusable(path, f"write it again{' as UTF-8' * is_text}, or give {flag} another file"):
+                raise
 
-    def _json_batches(
-        self, path_index: int, reading: Reading
-    ) -> Iterator[tuple[list[dict[str, Any]], dict[str, None]]]:
-        """Records, and all keys that they have."""
-        path, flag = self.config.paths[path_index], self.config.flag
-        for records in _batches(
-            json_records(path, flag, lambda text: reading.note("recognised", path_index, text))
-        ):
-            yield records, dict.fromkeys(key for record in records for key in record)
-
-    def _after(self, path_index: int) -> range:
-        return range(path_index + 1, len(self.config.paths))
+    def _parts(self, path_index: int, reading: Reading) -> Iterator[pa.Table | Records]:
+        note = functools.partial(reading.note, path_index)
+        return FORMATS[self.config.suffix].read(self.config.paths[path_index], self.config.flag, note)
 
 
-def columns_of(path: str) -> list[str]:
-    """The columns that a file without rows names."""
-    if path.lower().endswith(".parquet"):
-        return pa.parquet.read_schema(path).names
-    return recognise(path, "").names if path.lower().endswith(CSV_SUFFIXES) else []
+def _keys(records: Records) -> dict[str, None]:
+    """All keys of the records, in order of appearance."""
+    return dict.fromkeys(key for record in records for key in record)
+
+
+def _table_of(records: Records, columns: Iterable[str], num_rows_before: int, reading: Reading) -> pa.Table:
+    table = {}
+    for name in columns:
+        values = [record.get(name) for record in records]
+        row = next((i for i, value in enumerate(values, 1) if isinstance(value, (list, dict))), 0)
+        if row:
+            reading.nested.setdefault(name, num_rows_before + row)
+        table[name] = _string_array([_json_cell(value) for value in values])
+    return pa.table(table)
 
 
 def _batches(rows: Iterable[Any]) -> Iterator[list[Any]]:
@@ -192,7 +245,10 @@ def _string_array(values: list[str | None]) -> pa.Array:
         return pa.array([v and v.encode("utf-8", "replace").decode() for v in values], pa.string())
 
 
-def _csv_tables(path: str, flag: str, note: Callable[[Kind, str], None]) -> Iterator[pa.Table]:
+# --- the formats
+
+
+def _csv_tables(path: str, flag: str, note: Note) -> Iterator[pa.Table]:
     dialect = recognise(path, flag)
     names = dialect.names
     if twice := [name for name, number in Counter(names).items() if number > 1]:
@@ -213,7 +269,7 @@ def _csv_tables(path: str, flag: str, note: Callable[[Kind, str], None]) -> Iter
                 delimiter=dialect.separator,
                 quote_char='"' if dialect.quoted else False,
                 newlines_in_values=dialect.quoted,
-                ignore_empty_lines=len(columns) > 1,  # of one column they are rows, as in a file of texts
+                ignore_empty_lines=len(columns) > 1,  # in a single column they are rows
             ),
             # every column is text: 'NA' stays 'NA', '007' stays '007', and 'good' may stand below '3'
             convert_options=pa.csv.ConvertOptions(
@@ -230,25 +286,28 @@ def _csv_tables(path: str, flag: str, note: Callable[[Kind, str], None]) -> Iter
                 if pc.any(pc.not_equal(table.column(len(names)), "")).as_py():
                     raise UserError(
                         f"{path}: expected {len(names)} values, as in the header, found rows with one more; "
-                        f"mend it, or give {flag} another file"
+                        f"fix it, or give {flag} another file"
                     )
                 table = table.select(names)
             yield table
-    except pa.ArrowInvalid:
+    except pa.ArrowInvalid as error:
         if fault := not_utf8(path, flag) or dialect.fault(path, flag):
             raise fault from None
+        if "straddling" in str(error):
+            raise UserError(
+                f"{path} has a row of more than {BLOCK_BYTES >> 20} MB; shorten it, close its quote, or "
+                f"give {flag} another file"
+            ) from None
         raise
     if headers:
-        shown = ", ".join(f"{row:,}" for row in headers[:3]) + (" ..." if len(headers) > 3 else "")
-        note(
-            "header again", f"the header comes again in row {shown}, as where files were joined; take it out"
-        )
+        rows_again = rows_in_words(headers)
+        note("header again", f"the header is repeated in {rows_again}, as in joined files; remove it")
     if len(columns) > 1 and (blank := dialect.num_blank_lines(num_rows)) > 0:
-        note("warning", f"{blank:,} blank line{'s are' if blank > 1 else ' is'} no row and left out")
+        note("warning", f"{blank:,} blank line{'s were' if blank > 1 else ' was'} skipped")
 
 
 def _header_rows(table: pa.Table, names: list[str]) -> list[int]:
-    """Which rows, from 1, are the header again; that of a single column may be a text."""
+    """The rows, from 1, that repeat the header; not looked for in a single column, where it may be a text."""
     if len(names) < 2:
         return []
     alike = pc.equal(pc.utf8_trim(table.column(0), INVISIBLE), names[0]).to_numpy()
@@ -256,7 +315,11 @@ def _header_rows(table: pa.Table, names: list[str]) -> list[int]:
     return [row + 1 for row, values in rows if clean_names([values[name] for name in names]) == names]
 
 
-def _parquet_tables(path: str) -> Iterator[pa.Table]:
+def _json_tables(path: str, flag: str, note: Note) -> Iterator[Records]:
+    return _batches(json_records(path, flag, functools.partial(note, "recognised")))
+
+
+def _parquet_tables(path: str, flag: str, note: Note) -> Iterator[pa.Table]:
     try:
         with pa.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH_ROWS):
@@ -267,7 +330,7 @@ def _parquet_tables(path: str) -> Iterator[pa.Table]:
         raise pa.ArrowInvalid(str(error)) from None  # pyarrow 26: a damaged page is an OSError without errno
 
 
-def _text_tables(path: str, note: Callable[[Kind, str], None]) -> Iterator[pa.Table]:
+def _text_tables(path: str, flag: str, note: Note) -> Iterator[pa.Table]:
     codec = codec_of(path)
     if not codec.startswith("utf-8"):
         note("recognised", codec.upper())
@@ -275,8 +338,11 @@ def _text_tables(path: str, note: Callable[[Kind, str], None]) -> Iterator[pa.Ta
         for number, lines in enumerate(_batches(line.rstrip("\n") for line in file)):
             tabs = {line.count("\t") for line in lines[:TABLE_LINES]}
             if number == 0 and len(lines) > 1 and len(tabs) == 1 and tabs != {0}:
-                note("warning", "each line is a text, tabs and all; call the file .tsv if it is a table")
-            yield pa.table({"text": _string_array(lines)})
+                note(
+                    "warning",
+                    "each line is one text, tabs included; rename it to .tsv if it is a table",
+                )
+            yield pa.table({"text": pa.array(lines, pa.string())})
 
 
 def _json_cell(value: Any) -> str | None:
@@ -285,5 +351,19 @@ def _json_cell(value: Any) -> str | None:
     return None if value != value else json.dumps(value, ensure_ascii=False)  # NaN stands for a missing value
 
 
-CSV_SUFFIXES = (".csv", ".tsv")
-JSON_SUFFIXES = (".jsonl", ".json")
+def _csv_columns(path: str) -> list[str]:
+    return recognise(path, "").names
+
+
+def _parquet_columns(path: str) -> list[str]:
+    return pa.parquet.read_schema(path).names
+
+
+FORMATS = {
+    ".csv": Format(_csv_tables, "table", _csv_columns),
+    ".tsv": Format(_csv_tables, "table", _csv_columns),
+    ".jsonl": Format(_json_tables, "json"),
+    ".json": Format(_json_tables, "json"),
+    ".parquet": Format(_parquet_tables, "binary", _parquet_columns, b"PAR1"),
+    ".txt": Format(_text_tables, "text"),
+}

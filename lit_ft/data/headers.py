@@ -1,4 +1,4 @@
-"""Leaf: whether the first line of a table names its columns, or is a row like the others."""
+"""Whether the first line of a table is a header or a row."""
 
 import re
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ texts type status count length x y
 """
 KNOWN_NAMES = {*LIKELY_TEXT, *LIKELY_LABEL, *OTHER_NAMES.split()}
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
-WORDS_OF_A_TEXT = 5  # a name of so many words and letters may as well be a text
+WORDS_OF_A_TEXT = 5  # a name of this many words and letters may be a text
 LETTERS_OF_A_TEXT = 25
-INVISIBLE = " \t\r\n\xa0\ufeff\u200b\u2060"  # around a name: nobody types them after --data.text_column
+INVISIBLE = " \t\r\n\xa0\ufeff\u200b\u2060"  # around a name: nobody types these after --data.text_column
 
 
 def clean_names(names: Sequence[str]) -> list[str]:
-    """The names without what cannot be seen around them, if they still differ then."""
+    """The names without invisible characters around them, unless that makes two of them equal."""
     cleaned = [name.strip(INVISIBLE) for name in names]
     return cleaned if len(set(cleaned)) == len(set(names)) else list(names)
 
 
 def is_a_row(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether what stands in the place of a header is a row beyond doubt: a label that other rows have, too.
+    """Whether the first line is certainly a row: it holds a label that other rows have too.
 
     Args:
         names: The values of the first line.
@@ -44,7 +44,7 @@ def is_a_row(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
 
 
 def may_be_a_row(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether what was taken for a header may be a row: it holds a number, a long text, or comes again."""
+    """Whether the header may be a row: it holds a number, a long text, or a value that a row below has."""
     if _known(names) or list(names) == [str(i) for i in range(len(names))]:
         return False
     long = [len(name) > LETTERS_OF_A_TEXT and len(name.split()) >= WORDS_OF_A_TEXT for name in names]
@@ -57,5 +57,5 @@ def _known(names: Sequence[str]) -> bool:
 
 
 def _names_texts(name: str, values: Sequence[str]) -> bool:
-    """Whether a single word stands above texts of several: as a name does, and a text seldom."""
+    """Whether this is one word above texts of several words: likely a name, hardly a text."""
     return name.isidentifier() and sum(len(value.split()) for value in values) >= 3 * max(len(values), 1)

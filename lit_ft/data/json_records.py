@@ -1,4 +1,4 @@
-"""Leaf: the records of a JSON file: an object a line, one list, one object over several lines, or columns."""
+"""The records of a JSON file: one object per line, one list, objects over several lines, or columns."""
 
 import itertools
 import json
@@ -13,16 +13,16 @@ from lit_ft.errors import UserError
 SPACE = re.compile(r"\s*")
 COMMA = re.compile(r"\s*(?:,\s*|(?=\]))")
 BETWEEN = re.compile(r"[\s,]*")
-EXPECTED = 'expected an object a line, such as {"text": "..."}, or one list of such objects'
+EXPECTED = 'expected one object per line, such as {"text": "..."}, or one list of such objects'
 
 
 def json_records(path: str, flag: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """The objects of a file, one at a time.
 
     Args:
-        path: The file; whether it holds lines or a list is seen in it, not in its suffix.
+        path: The file; its content tells lines from a list, not its suffix.
         flag: The flag that named it, for errors.
-        say: Takes what was recognised besides these two forms.
+        say: Receives a note if the file has neither of these two forms.
     """
     codec = codec_of(path)
     if not codec.startswith("utf-8"):
@@ -34,7 +34,7 @@ def json_records(path: str, flag: str, say: Callable[[str], None]) -> Iterator[d
             items = _list(file.read(), path, flag)
         elif first and not first.lstrip().startswith("{"):
             shown = first.strip()[:40]
-            raise UserError(f"{path} holds no JSON: it begins with '{shown}'; {EXPECTED}; set {flag} to one")
+            raise UserError(f"{path} is not JSON: it begins with '{shown}'; {EXPECTED}; set {flag} to one")
         else:
             items = _objects(file, first, path, flag, say)
         for number, record in enumerate(items, 1):
@@ -47,7 +47,7 @@ def json_records(path: str, flag: str, say: Callable[[str], None]) -> Iterator[d
 
 
 def _objects(file: TextIO, first: str, path: str, flag: str, say: Callable[[str], None]) -> Iterator[Any]:
-    """Objects on a line each; or over several lines each, where the first line alone is none."""
+    """Objects of one line each, or of several lines if the first line alone is not an object."""
     if _is_json(first):
         records = _lines(file, path, flag)
     elif first.rstrip().endswith(",") and _is_json(first.rstrip()[:-1]):
@@ -67,7 +67,7 @@ def _is_json(line: str) -> bool:
     try:
         json.loads(line)
     except RecursionError:
-        return True  # the reader of lines says so, with the number
+        return True  # `_lines` reports it, with the line number
     except ValueError as error:
         return not isinstance(error, json.JSONDecodeError)
     return True
@@ -100,7 +100,7 @@ def _list(text: str, path: str, flag: str) -> Iterator[Any]:
 
 
 def _stream(text: str, path: str, flag: str) -> Iterator[Any]:
-    """Values one after the other, such as `jq` writes them; commas between them do no harm."""
+    """Consecutive values, as `jq` writes them; commas between them are ignored."""
     decoder, place = json.JSONDecoder(), 0
     try:
         while (place := BETWEEN.match(text, place).end()) < len(text):  # type: ignore[union-attr]
@@ -117,7 +117,7 @@ def _stream(text: str, path: str, flag: str) -> Iterator[Any]:
 def _from_one_object(
     whole: dict[str, Any], path: str, flag: str, say: Callable[[str], None]
 ) -> Iterator[Any] | None:
-    """The records within it; None where it is a record itself."""
+    """The records within it; None if it is a record itself."""
     if any(isinstance(value, (str, int, float)) and key in LIKELY_TEXT for key, value in whole.items()):
         return None
     lists = [key for key, value in whole.items() if _all(value, dict) and isinstance(value, list)]

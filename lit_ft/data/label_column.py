@@ -1,4 +1,4 @@
-"""Leaf: a column of labels as it is written, and the one place that decides: numbers or names.
+"""A column of labels as written, and the one place that decides whether they are numbers or names.
 
 N rows.
 """
@@ -10,36 +10,34 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, shorten
 
 LabelType = Literal["auto", "names", "numbers"]
 
-# By the letters and not by Python's `float`, to which 1_1, inf, 1e5 and the digits of any script are numbers.
+# Not by Python's `float`, which also reads 1_1, inf, 1e5 and the digits of any script.
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")  # more digits are an id
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
-CODE = re.compile(r"[+-]?(0[0-9]+(\.[0-9]*)?|[0-9]{19,}(\.0*)?)")  # as no number is written: 007
-# What programs write where there is no label; compared in small letters.
+CODE = re.compile(r"[+-]?(0[0-9]+(\.[0-9]*)?|[0-9]{19,}(\.0*)?)")  # not how numbers are written: 007
+# What programs write for a missing label; compared in lower case.
 STAND_INS = frozenset(
     "nan na n/a n.a. <na> nat none null nil undefined (null) (none) (blank) blank empty unlabeled unlabelled "
     "\\n ? - -- #n/a #null! #value! #ref! #div/0! #name?".split()
 )
-SHOWN_ROWS = 3
 
 
 class LabelColumn:
-    """The different labels of a column, and which of them each row has.
+    """The distinct labels of a column, and which of them each row has.
 
     Args:
         labels: A column of a dataset, an arrow or numpy array or a list.
         rows: The labels' row numbers for messages; None counts from 1.
-        name: The column's name.
+        name: The name of the column.
 
     Attributes:
-        values: The different labels: an int, a float, a text without the space around it, or None where
-            there is none.
-        texts: `values` as they are written.
+        values: The distinct labels: an int, a float, a text without the space around it, or None if missing.
+        texts: `values` as text.
         index: For each row the place of its label in `values`, (N,).
-        counts: Rows of each of `values`.
+        counts: Number of rows of each of `values`.
     """
 
     def __init__(self, labels: Any, rows: Any = None, name: str = "label") -> None:
@@ -63,42 +61,36 @@ class LabelColumn:
         return self.rows[np.isin(self.index, places)]
 
     def is_own_name(self, place: int) -> bool:
-        """Whether this label is the column's name, as where a header stands among the rows."""
+        """Whether this label is the column's name, as in a repeated header."""
         return self.texts[place].casefold() == self.name.casefold()
 
     def check_complete(self, where: str) -> None:
-        """Raise where there is no row, or a row without a label."""
+        """Raise if there is no row, or a row without a label."""
         if not self.values:
             raise UserError(f"expected labels in {where}, found no rows; give a file with at least one")
         if None in self.values:
-            raise missing_label(self.row_of(self.values.index(None)), where)
+            row = self.row_of(self.values.index(None))
+            raise UserError(
+                f"expected a label in each row of {where}, found none in row {row}; fix or remove the row, "
+                "or set --data.label_column to another column"
+            )
 
-
-def rows_in_words(rows: Sequence[int] | np.ndarray) -> str:
-    """`row 4`, `rows 4 and 9`, or the first of many and how many more."""
-    shown = [f"{row:,}" for row in list(rows)[:SHOWN_ROWS]]
-    more = len(rows) - len(shown)
-    if more:
-        return f"rows {', '.join(shown)} and {more:,} more"
-    return f"row {shown[0]}" if len(shown) == 1 else f"rows {', '.join(shown[:-1])} and {shown[-1]}"
+    def in_words(self, place: int, value: Any) -> str:
+        """`'x' in row 7`, for a label that means `value`, and why it may be a mistake."""
+        found = f"{shown_label(value)} in row {self.row_of(place)}"
+        if self.is_own_name(place):
+            return f"{found} (the column's name: a repeated header?)"
+        is_missing = is_stand_in(value) or str(value) == "-1"
+        return found + " (which often means a missing label)" * is_missing
 
 
 def shown_label(value: Any) -> str:
-    """A label for a message, in at most 40 letters."""
-    shown = repr(value)
-    return shown if len(shown) <= 40 else shown[:37] + "..."
-
-
-def missing_label(row: int, where: str) -> UserError:
-    """The error of a row that has no label."""
-    return UserError(
-        f"expected a label in each row of {where}, found none in row {row}; mend or remove the row, or set "
-        "--data.label_column to another column"
-    )
+    """A label for a message, in at most 40 characters."""
+    return shorten(repr(value))
 
 
 def whole_number(value: Any) -> int | None:
-    """The whole number that a label is: `4`, `+4`, `'4'`, `4.0` or `'4.0'` are 4; None for any other."""
+    """The label as a whole number, or None: `4`, `+4`, `'4'`, `4.0` and `'4.0'` are all 4."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     if isinstance(value, int):
@@ -108,21 +100,21 @@ def whole_number(value: Any) -> int | None:
 
 
 def is_stand_in(value: Any, others: Sequence[Any] = ()) -> bool:
-    """Whether a label is what programs and people write where there is none; - beside + is a class."""
+    """Whether a label is what programs and people write for a missing one; - next to + is a class."""
     return str(value).casefold() in STAND_INS and not (value == "-" and "+" in others)
 
 
 def are_numbers(column: LabelColumn, label_type: LabelType, where: str) -> bool:
-    """Whether the labels are numbers, else they are names: numbers only if every value is one.
+    """Whether the labels are numbers, not names: only if every value is one.
 
     Args:
-        column: Without a missing label.
-        label_type: `data.label_type`; where it is not `auto`, it decides.
+        column: A column without missing labels.
+        label_type: The setting `data.label_type`; `auto` decides by the values.
         where: The source's name for the errors.
 
     Raises:
-        UserError: Labels that are most likely a mistake: fractions, a few words among numbers; or that are
-            not what `label_type` says.
+        UserError: The labels are probably a mistake (fractions, or a few words among numbers), or they
+            contradict `label_type`.
     """
     if label_type == "names":
         return False
@@ -132,7 +124,7 @@ def are_numbers(column: LabelColumn, label_type: LabelType, where: str) -> bool:
         if odd:
             raise UserError(
                 f"expected whole numbers in column '{column.name}' of {where} (data.label_type=numbers), "
-                f"found {shown_label(values[odd[0]])} in row {column.row_of(odd[0])}; mend it, or leave out "
+                f"found {shown_label(values[odd[0]])} in row {column.row_of(odd[0])}; fix it, or remove "
                 "--data.label_type"
             )
         return True
@@ -152,14 +144,14 @@ def are_numbers(column: LabelColumn, label_type: LabelType, where: str) -> bool:
 
 
 def holds_codes(values: Sequence[Any]) -> bool:
-    """Whether digits are written as those of no number are, such as 007."""
+    """Whether digits are written as in codes, not numbers, such as 007."""
     return any(isinstance(value, str) and CODE.fullmatch(value) for value in values)
 
 
 def holds_versions(values: Sequence[Any]) -> bool:
-    """Whether numbers are written as no program writes them in one column: 1.0 beside 1.10.
+    """Whether the numbers are versions, such as 1.0 next to 1.10.
 
-    Programs write either a fixed number of decimals, or as few as are needed and then at least one.
+    Programs write numbers with a fixed number of decimals, or with as few as needed but at least one.
     """
     numbers = [value for value in values if isinstance(value, str) and NUMBER.fullmatch(value)]
     decimals = [number.partition(".")[2] for number in numbers if "." in number]
@@ -168,7 +160,7 @@ def holds_versions(values: Sequence[Any]) -> bool:
 
 
 def _refuse_few_words(column: LabelColumn, words: list[int], where: str) -> None:
-    """Refuse words among numbers that are rather mistakes than classes: few rows, no label, the header."""
+    """Refuse words among numbers that are probably mistakes: rare ones, stand-ins, the header."""
     numbers = np.ones(len(column.values), bool)
     numbers[words] = False
     if not numbers.any():
@@ -181,17 +173,15 @@ def _refuse_few_words(column: LabelColumn, words: list[int], where: str) -> None
         return
     first = min(words, key=column.row_of)
     value = column.values[first]
-    reason = " (the column's own name: the header again?)" if column.is_own_name(first) else ""
-    reason = reason or " (which often stands for a missing label)" * is_stand_in(value)
     raise UserError(
         f"expected labels that are all whole numbers or all names in {where}, found whole numbers but "
-        f"{shown_label(value)} in row {column.row_of(first)}{reason}; mend it, or set "
-        "--data.label_type=names to take all as names, or --data.label_column to another column"
+        f"{column.in_words(first, value)}; fix it, or set "
+        "--data.label_type=names to treat all as names, or --data.label_column to another column"
     )
 
 
 def _distinct(labels: Any) -> tuple[list[Any], np.ndarray]:
-    """The different labels, and for each row which of them it has. Only this looks at every row."""
+    """The distinct labels, and for each row which of them it has. Only this looks at every row."""
     if not isinstance(labels, (pa.Array, pa.ChunkedArray)):
         labels = labels if isinstance(labels, np.ndarray) else labels[:]  # [:] reads a dataset's lazy column
         try:
@@ -208,7 +198,7 @@ def _stripped(value: Any) -> int | float | str | None:
     if value is None or value != value:
         return None
     if isinstance(value, float) and abs(value) < 1e30:
-        single = np.float32(value)  # what was one is written as it was then: 0.1 for 0.10000000149011612
+        single = np.float32(value)  # a float32 keeps its own digits: 0.1 for 0.10000000149011612
         return float(str(single)) if float(single) == value else value
     return (
         value

@@ -1,6 +1,7 @@
-"""Leaf: what a person should know of the labels of training: names that look the same, no labels, gaps.
+"""Findings about the labels of training: names that look the same, stand-ins for no label, gaps.
 
-What makes the classes wrong is `unsound`: `check --strict` ends with 1. The rest may be meant. N rows.
+Those that make the classes wrong are `unsound`: `check --strict` exits with 1. The rest may be intended.
+N rows.
 """
 
 from collections import Counter
@@ -17,18 +18,18 @@ from lit_ft.data.label_column import (
     holds_codes,
     holds_versions,
     is_stand_in,
-    rows_in_words,
     shown_label,
     whole_number,
 )
 from lit_ft.data.label_names import look_alikes, spelled
 from lit_ft.data.labels import LabelMapping
+from lit_ft.errors import rows_in_words
 
 AS_NAMES = "--data.label_type=names"
 AS_NUMBERS = "--data.label_type=numbers"
-MOST_ROWS = 100  # of a finding, in JSON
+MOST_ROWS = 100  # of a finding in JSON
 MOST_LINES = 5  # of look-alikes
-MOST_STEPS = 20  # classes of numbers, from where on they are rather a measure or ids
+MOST_STEPS = 20  # numeric classes; more are probably a measurement or ids
 MOST_NAMED = 5  # labels in a line
 SEPARATORS = (";", "|", ",", "/", "+", "&", "\n")
 
@@ -41,7 +42,7 @@ class LabelFinding:
     line: str
     rows: list[int]  # 1-based in the file or Hub split, the first MOST_ROWS
     unsound: bool  # whether it makes the classes wrong
-    warns: bool = True  # whether it is rather a mistake than a piece of news
+    warns: bool = True  # whether it is probably a mistake
 
 
 def findings(
@@ -50,13 +51,13 @@ def findings(
     texts: pa.ChunkedArray,
     other_columns: Sequence[str] = (),
 ) -> list[LabelFinding]:
-    """What there is to say of the labels that training goes by.
+    """The findings about the labels of training.
 
     Args:
         column: The labels, none missing.
-        mapping: The classes that were made of them.
+        mapping: The classes made from them.
         texts: The texts of the same rows, (N,).
-        other_columns: Names of the file's other columns, which stand in a repeated header, too.
+        other_columns: Names of the file's other columns, which a repeated header holds, too.
     """
     headers = _headers(column, texts, other_columns) if not mapping.declared else []
     found = [*headers]
@@ -89,9 +90,9 @@ def _headers(column: LabelColumn, texts: pa.ChunkedArray, others: Sequence[str])
         rows = column.rows[at]
         header = str(texts[int(at[0])].as_py()).strip().casefold() in known | {column.name.casefold()}
         if header:
-            line = f"the header again in {rows_in_words(rows)}, whose label is {text!r}: remove it"
+            line = f"repeated header in {rows_in_words(rows)}, with the label {text!r}; remove it"
         elif column.is_own_name(place):
-            line = f"{text!r} in {rows_in_words(rows)} is the column's own name: a header?"
+            line = f"{text!r} in {rows_in_words(rows)} is the column's name: a repeated header?"
         else:
             continue
         found.append(_finding("header", line, rows, unsound=True))
@@ -103,7 +104,7 @@ def _stand_ins(column: LabelColumn) -> list[LabelFinding]:
     for place, text in enumerate(column.texts):
         if isinstance(column.values[place], str) and is_stand_in(text, column.texts):
             rows = column.rows_of([place])
-            line = f"{text!r} in {rows_in_words(rows)} often stands for a missing label, and is a class here"
+            line = f"{text!r} in {rows_in_words(rows)} often means a missing label, but is a class here"
             found.append(_finding("stand-in", f"{line}; remove the rows if it does", rows, unsound=True))
     return found
 
@@ -120,7 +121,7 @@ def _alike(column: LabelColumn, mapping: LabelMapping) -> list[LabelFinding]:
             f"{spelling} ({rows_in_words(rows[name]) if name in rows else 'no row'})"
             for name, spelling in zip(group, spelled(group), strict=True)
         ]
-        line = f"{' and '.join(shown)} look the same, and are {len(group)} classes; write them alike"
+        line = f"{' and '.join(shown)} look the same but are {len(group)} classes; spell them alike"
         found.append(
             _finding("look-alike", line, np.sort(np.concatenate([[], *rows.values()])), unsound=True)
         )
@@ -130,7 +131,7 @@ def _alike(column: LabelColumn, mapping: LabelMapping) -> list[LabelFinding]:
 
 
 def _joined(column: LabelColumn) -> list[LabelFinding]:
-    """Several labels in one, such as `bug;billing`: they stand alone, too, or turned round, or come again."""
+    """Several labels in one, such as `bug;billing`, whose parts occur again: alone or in another order."""
     for separator in SEPARATORS:
         parts = [[part.strip(" '\"[](){}") for part in text.split(separator)] for text in column.texts]
         joined = [i for i, found in enumerate(parts) if len(found) > 1 and all(found)]
@@ -143,15 +144,15 @@ def _joined(column: LabelColumn) -> list[LabelFinding]:
             rows = column.rows_of(joined)
             shown = " and ".join(shown_label(column.texts[i]) for i in [*again, *joined][:2])
             line = (
-                f"{len(joined)} of {len(column.texts)} are several joined by {separator!r}, such as {shown}, "
-                f"in {rows_in_words(rows)}; each is a class of its own here: keep one label a row"
+                f"{len(joined)} of {len(column.texts)} are several labels joined by {separator!r}, such as "
+                f"{shown}, in {rows_in_words(rows)}; each is a class of its own here; keep one label per row"
             )
             return [_finding("joined", line, rows)]
     return []
 
 
 def _written_as_names(column: LabelColumn) -> list[LabelFinding]:
-    """Numbers that are names because of how they, or others, are written."""
+    """Numbers that are treated as names because of how they or other labels are written."""
     values, rows = column.values, column.counts
     numbers = [i for i, value in enumerate(values) if NUMBER.fullmatch(str(value))]
     words = [i for i in range(len(values)) if i not in set(numbers)]
@@ -162,28 +163,28 @@ def _written_as_names(column: LabelColumn) -> list[LabelFinding]:
         at = column.rows_of([place])
         number = whole_number(values[place])
         how = "is too long for a number" if number is None else "has leading zeros"
-        line = f"all are names, as {shown_label(values[place])} in {rows_in_words(at)} {how}"
+        line = f"all are treated as names, since {shown_label(values[place])} in {rows_in_words(at)} {how}"
         same = [i for i in numbers if i != place and number is not None and whole_number(values[i]) == number]
         if same:
-            line += f"; {values[same[0]]!r} is another class ({AS_NUMBERS} makes them one)"
+            line += f"; {values[same[0]]!r} is another class ({AS_NUMBERS} makes them one class)"
         return [_finding("written", line, at, warns=bool(same))]
     if holds_versions(values):
         place = max(numbers, key=lambda i: len(values[i].partition(".")[2]))
         line = (
-            f"all are names, as versions are: {values[place]!r} in {rows_in_words(column.rows_of([place]))}"
+            f"all are treated as names, since {values[place]!r} in "
+            f"{rows_in_words(column.rows_of([place]))} looks like a version"
         )
         return [_finding("written", line, column.rows_of([place]), warns=False)]
     if words and rows[numbers].sum() * 2 <= rows[words].sum():
         few = [i for i in numbers if rows[i] <= max(1, rows[words].mean() / 10)]
         if few:
             at, what = column.rows_of(few), ", ".join(repr(values[i]) for i in few[:3])
-            line = (
-                f"{what} in {rows_in_words(at)}, a number among names, is a class of its own; mend it if not"
-            )
+            line = f"{what} in {rows_in_words(at)}, a number among names, is a class of its own: a mistake?"
             return [_finding("written", line, at)]
     elif words:
         line = (
-            f"all are names, as {shown_label(values[words[0]])} in row {column.row_of(words[0])} is no number"
+            f"all are treated as names, since {shown_label(values[words[0]])} in row "
+            f"{column.row_of(words[0])} is not a number"
         )
         return [_finding("written", line, column.rows_of(words[:1]), warns=False)]
     return []
@@ -196,28 +197,28 @@ def _written_twice(column: LabelColumn) -> list[LabelFinding]:
     twice = [" and ".join(map(repr, found)) for found in ways.values() if len(found) > 1]
     if not twice:
         return []
-    line = f"{', '.join(twice[:3])} are one number, and one class ({AS_NAMES} tells them apart)"
+    line = f"{', '.join(twice[:3])} are the same number and one class ({AS_NAMES} keeps them apart)"
     return [_finding("written", line, warns=False)]
 
 
 def _gaps(column: LabelColumn, mapping: LabelMapping) -> list[LabelFinding]:
-    """Whole numbers that are no classes, as no row has them."""
+    """Whole numbers between the classes that no row has."""
     numbers = sorted(int(value) for value in mapping.values)
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
     if not missing:
         return []
     if missing <= MOST_NAMED:
         absent = [str(n) for n in range(numbers[0], numbers[-1]) if n not in set(numbers)]
-        what = f"no row has {', '.join(absent)}: no class (--data.label_names declares one)"
+        what = f"no row has {', '.join(absent)}, so there is no such class (--data.label_names declares one)"
     else:
         what = (
-            f"{missing:,} numbers between {numbers[0]} and {numbers[-1]} occur in no row, and are no classes"
+            f"{missing:,} numbers between {numbers[0]} and {numbers[-1]} occur in no row and are not classes"
         )
-    return [_finding("gap", f"{what}; {AS_NAMES} if these are codes without an order", warns=False)]
+    return [_finding("gap", f"{what}; set {AS_NAMES} if these are codes without an order", warns=False)]
 
 
 def _without_rows(column: LabelColumn, mapping: LabelMapping) -> list[LabelFinding]:
-    """Classes that were declared, by names or by the column, and that nothing can be learnt of."""
+    """Classes that the settings or the column declare, but that have no row to learn from."""
     if isinstance(mapping.values[0], int):
         found = {whole_number(value) for value in column.values}
         absent = [n for v, n in zip(mapping.values, mapping.names, strict=True) if v not in found]
@@ -227,18 +228,18 @@ def _without_rows(column: LabelColumn, mapping: LabelMapping) -> list[LabelFindi
     if not absent:
         return []
     shown = ", ".join(map(shown_label, absent[:MOST_NAMED])) + " ..." * (len(absent) > MOST_NAMED)
-    return [_finding("gap", f"no row has {shown}, which is declared as a class all the same", warns=False)]
+    return [_finding("gap", f"no row has {shown}, though it is declared as a class", warns=False)]
 
 
 def _many(column: LabelColumn, mapping: LabelMapping) -> list[LabelFinding]:
     num_rows, num_found = len(column.index), len(column.values)
     if num_found > max(MOST_STEPS, num_rows / 2):
-        line = f"{num_found:,} different ones in {num_rows:,} rows: is {column.name!r} the column of labels?"
+        line = f"{num_found:,} distinct ones in {num_rows:,} rows: is {column.name!r} the label column?"
         return [_finding("many", f"{line} (--data.label_column)")]
     if mapping.ordered and not mapping.declared and mapping.num_labels > MOST_STEPS:
         line = (
             f"{mapping.num_labels} classes, the numbers {min(mapping.values)} to {max(mapping.values)}; "
-            f"if they measure something, put ranges of it into few classes; if they are codes, {AS_NAMES}"
+            f"if they are measurements, group them into a few classes; if they are codes, set {AS_NAMES}"
         )
         return [_finding("many", line)]
     return []

@@ -1,6 +1,6 @@
-"""`data.label_names` beside the labels of a column: their order, or what is shown for them.
+"""`data.label_names` matched to the labels of a column: their order, or the names to show for them.
 
-Also which names look the same to a reader although their letters differ.
+Also finds names that look the same although their characters differ.
 """
 
 import json
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_ft.data.label_column import LabelColumn, rows_in_words, shown_label, whole_number
-from lit_ft.errors import UserError
+from lit_ft.data.label_column import LabelColumn, shown_label, whole_number
+from lit_ft.errors import UserError, rows_in_words
 
 MOST_SHOWN = 8  # labels in a message
 
@@ -22,13 +22,13 @@ class GivenNames:
 
     labels: tuple[str, ...]
     shown: tuple[str, ...]
-    by_label: bool  # whether it says which name is for which label
+    by_label: bool  # whether it maps labels to names
 
     @classmethod
     def of(cls, names: Sequence[str] | Mapping[Any, str]) -> "GivenNames":
-        """The setting as it was given; raises where two are the same, or one is nothing."""
+        """Read the setting; raise if two names are the same or one is empty."""
         by_label = isinstance(names, Mapping)
-        labels = [str(name).strip() for name in names]  # a mapping's keys: YAML makes numbers of them
+        labels = [str(name).strip() for name in names]  # YAML reads a mapping's keys as numbers
         shown = [str(name).strip() for name in (names.values() if isinstance(names, Mapping) else names)]
         for each in (labels, shown):
             if "" in each or len(set(each)) != len(each):
@@ -42,7 +42,7 @@ class GivenNames:
 def names_of_numbers(
     column: LabelColumn, given: GivenNames | None, base: int | None, where: str
 ) -> list[tuple[int, str]]:
-    """Classes of whole numbers: those that occur, `base`, and those that are named."""
+    """Classes of whole numbers: those that occur, `base`, and those that have a name."""
     numbers: dict[int, int] = {}  # -> place in the column
     for place, value in enumerate(column.values):
         numbers.setdefault(whole_number(value), place)  # type: ignore[arg-type]
@@ -51,8 +51,8 @@ def names_of_numbers(
         if numbers.keys() <= set(named) and None not in named and len(set(named)) == len(named):
             if base is not None and base not in named:
                 raise UserError(
-                    f"data.label_base={base} is none of the labels that --data.label_names gives, "
-                    f"{_listed(given.labels)}; leave out one of the two"
+                    f"data.label_base={base} is not one of the labels in --data.label_names, "
+                    f"{_listed(given.labels)}; remove one of the two"
                 )
             return list(zip(named, given.shown, strict=True))  # type: ignore[arg-type]
         if given.by_label or numbers.keys() & set(named):
@@ -61,7 +61,7 @@ def names_of_numbers(
     classes = sorted(numbers.keys() | ({base} if base is not None else set()))
     if given is None:
         return [(number, str(number)) for number in classes]
-    if len(given.shown) != len(classes):  # names declare classes that have no row here: 5 of them are 1 to 5
+    if len(given.shown) != len(classes):  # some classes have no row here: 5 names are for 1 to 5
         first = base if base is not None else min(classes[0], 1)
         declared = range(first, first + len(given.shown))
         if classes[0] not in declared:
@@ -72,7 +72,7 @@ def names_of_numbers(
         if outside := [number for number in classes if number not in declared]:
             raise UserError(
                 f"expected labels {span(declared)} in {where}, one for each of the {len(declared)} names of "
-                f"--data.label_names, found {outside[0]} in row {column.row_of(numbers[outside[0]])}; mend "
+                f"--data.label_names, found {outside[0]} in row {column.row_of(numbers[outside[0]])}; fix "
                 f"the row, or name {len(classes)} classes"
             )
         classes = list(declared)
@@ -80,7 +80,7 @@ def names_of_numbers(
 
 
 def _refuse_below(numbers: dict[int, int], base: int | None, where: str, column: LabelColumn) -> None:
-    """Refuse labels below the lowest class; -1 often stands for a row that nobody has labelled."""
+    """Refuse labels below the lowest class; -1 often means an unlabelled row."""
     low = min(numbers)
     if low >= (0 if base is None else base):
         return
@@ -93,14 +93,14 @@ def _refuse_below(numbers: dict[int, int], base: int | None, where: str, column:
 
 
 def names_of_texts(labels: list[str], given: GivenNames | None, where: str) -> list[tuple[str, str]]:
-    """Classes of names, which are `labels` in alphabetical order where no other is given."""
+    """Classes of names: `labels`, in alphabetical order unless another one is given."""
     if given is None:
         return [(label, label) for label in labels]
     if swapped := [
         name for i, name in enumerate(given.shown) if name in given.labels[:i] + given.labels[i + 1 :]
     ]:
         raise UserError(
-            f"expected --data.label_names to show each label under a name that is no other label, found "
+            f"expected names in --data.label_names that are not the label of another class, found "
             f"{shown_label(swapped[0])}; set another name for it"
         )
     if set(labels) <= set(given.labels):
@@ -108,7 +108,7 @@ def names_of_texts(labels: list[str], given: GivenNames | None, where: str) -> l
     named = {look(label): i for i, label in enumerate(given.labels)}
     found = {look(label): label for label in labels}
     if found.keys() <= named.keys() and len(found) == len(labels) and len(named) == len(given.labels):
-        # `Positive` given for `positive`: the order of the classes, and what is shown of them
+        # `Positive` given for `positive`: sets the order of the classes and how they are shown
         return [(found.get(seen, given.labels[i]), given.shown[i]) for seen, i in named.items()]
     raise _refuse_part(labels, list(given.labels), given, where)
 
@@ -120,18 +120,18 @@ def names_of_declared(
     if base not in (None, 0):
         raise UserError(
             f"data.label_base={base} is for plain numbers, but column '{column.name}' of {where} declares "
-            f"the classes 0 to {len(declared) - 1} ({', '.join(declared[:MOST_SHOWN])}); leave it out"
+            f"the classes 0 to {len(declared) - 1} ({', '.join(declared[:MOST_SHOWN])}); remove it"
         )
     refuse_undeclared(column, declared, where)
     if given is None:
         return list(enumerate(declared))
-    same: Callable[[str], str] = look  # NEG for neg, too, where no two look alike
+    same: Callable[[str], str] = look  # also NEG for neg, unless two names look alike
     if any(len(set(map(look, names))) < len(names) for names in (declared, given.labels)):
         same = str
     places = {same(name): i for i, name in enumerate(declared)}
     named = [places.get(same(label)) for label in given.labels]
     if set(range(len(declared))) <= set(named):
-        more = iter(range(len(declared), len(named)))  # classes that have no row
+        more = iter(range(len(declared), len(named)))  # classes without a row
         return [(next(more) if i is None else i, name) for i, name in zip(named, given.shown, strict=True)]
     moved = any(i not in (None, place) for place, i in enumerate(named))
     if given.by_label or moved:
@@ -146,12 +146,12 @@ def names_of_declared(
 
 
 def refuse_undeclared(column: LabelColumn, declared: Sequence[str], where: str) -> None:
-    """Refuse numbers that the column declares no name for: -1 stands for a row that is not labelled."""
+    """Refuse numbers that the column declares no name for; -1 means an unlabelled row."""
     for place, value in enumerate(column.values):
         if not 0 <= value < len(declared):
             rows = column.rows_of([place])
             meaning = ", which means 'not labelled'" * (value == -1)
-            advice = "remove these rows" if len(rows) < len(column.index) else "take a split that has labels"
+            advice = "remove these rows" if len(rows) < len(column.index) else "use a split that has labels"
             known = f"0 to {len(declared) - 1} ({', '.join(declared[:MOST_SHOWN])})"
             raise UserError(
                 f"expected the classes {known} in {where}, found {value} in {rows_in_words(rows)}{meaning}; "
@@ -161,7 +161,7 @@ def refuse_undeclared(column: LabelColumn, declared: Sequence[str], where: str) 
 
 
 def _refuse_part(labels: list[str], named: list[str], given: GivenNames, where: str) -> UserError:
-    """Names that are some of the labels, or that nothing says the labels of."""
+    """The error for names that cover only some of the labels, or that cannot be matched to them."""
     missing = [label for label in labels if label not in named]
     some = len(missing) < len(labels)
     found = (
@@ -171,8 +171,9 @@ def _refuse_part(labels: list[str], named: list[str], given: GivenNames, where: 
     advice = json.dumps(example, ensure_ascii=False)
     advice = advice if len(labels) <= 3 else advice[:-1] + ", ...}"
     return UserError(
-        f"expected --data.label_names to name the labels of {where}, {_listed(labels)}, {found}; give them "
-        f"all in the order of the classes, or what to show for each: --data.label_names {shlex.quote(advice)}"
+        f"expected --data.label_names to name the labels of {where}, {_listed(labels)}, {found}; give all "
+        "of them in the order of the classes, or a name to show for each: --data.label_names "
+        f"{shlex.quote(advice)}"
     )
 
 
@@ -190,32 +191,32 @@ def span(values: Sequence[Any]) -> str:
     return ", ".join(f"'{value}'" for value in values[:MOST_SHOWN]) + " ..." * (len(values) > MOST_SHOWN)
 
 
-# Cyrillic and Greek letters that fonts draw as Latin ones: a keyboard was left switched over.
+# Cyrillic and Greek letters that look like Latin ones, typed with the other keyboard layout.
 SAME_SHAPE = str.maketrans(
     "АВЕЅІЈКМНОРСТУХаеорсухѕіјΑΒΕΖΗΙΚΜΝΟΡΤΥΧο",
     "ABESIJKMHOPCTYXaeopcyxsijABEZHIKMNOPTYXo",
 )
 DASHES_AND_QUOTES = str.maketrans("‐‑‒–—−‘’“”", "------''\"\"")
-# Neither marks nor spaces to Unicode, and yet nothing to see; and how an emoji is to be drawn.
+# Characters that are invisible although Unicode does not say so, and the variants of an emoji.
 UNSEEN = {"\u034f", "\u115f", "\u1160", "\u2800", "\u3164", *map(chr, range(0xFE00, 0xFE10))}
 
 
 def look(name: str) -> str:
-    """Equal for names that are the same but for case, Unicode form, width, and what is not seen."""
-    return as_seen(as_seen(name).casefold())  # case folding may leave another form
+    """Equal for names that differ only in case, Unicode form, width or invisible characters."""
+    return as_seen(as_seen(name).casefold())  # case folding may change the form
 
 
 def as_seen(name: str) -> str:
-    """As `look`, but with capital letters apart from small ones."""
+    """As `look`, but case matters."""
     composed = unicodedata.normalize("NFKC", name).translate(DASHES_AND_QUOTES)
     return " ".join("".join(c for c in composed if not _is_unseen(c)).split())
 
 
 def look_alikes(names: Iterable[str]) -> list[list[str]]:
-    """The names that look like others, each group in the order of the names."""
+    """Groups of names that look the same, each in the order of the names."""
     names = list(names)
     found: list[list[str]] = []
-    # Shapes on their own: `нет` and `НЕТ` differ in case, and only the latter could be Latin letters.
+    # Shapes without case folding: of `нет` and `НЕТ` only the latter could be Latin letters.
     for key in (look, lambda name: as_seen(name).translate(SAME_SHAPE)):
         groups: dict[str, list[str]] = {}
         for name in names:
@@ -225,11 +226,11 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
 
 
 def spelled(names: list[str]) -> list[str]:
-    """Names in quotes, with escapes where a reader would see no difference between them."""
+    """Names in quotes, with escapes if they would look the same."""
     visible = len({as_seen(name).translate(SAME_SHAPE) for name in names}) == len(names)
     return [repr(name) if visible else ascii(name) for name in names]
 
 
 def _is_unseen(character: str) -> bool:
-    kind = unicodedata.category(character)  # Cf: zero-width ones and marks of direction; Cc: control
+    kind = unicodedata.category(character)  # Cf: zero-width and direction; Cc: control
     return character in UNSEEN or kind == "Cf" or (kind == "Cc" and not character.isspace())

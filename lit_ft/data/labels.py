@@ -1,4 +1,4 @@
-"""Leaf: what the labels of a corpus mean, as classes 0 to C-1."""
+"""The labels of a corpus as classes 0 to C-1."""
 
 import functools
 import itertools
@@ -15,8 +15,6 @@ from lit_ft.data.label_column import (
     LabelColumn,
     LabelType,
     are_numbers,
-    is_stand_in,
-    missing_label,
     shown_label,
     whole_number,
 )
@@ -29,7 +27,7 @@ from lit_ft.data.label_names import (
     refuse_undeclared,
     span,
 )
-from lit_ft.errors import UserError, one_line
+from lit_ft.errors import UserError, one_line, shorten
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class LabelMapping:
     values: tuple[int, ...] | tuple[str, ...]  # (C,)
     names: tuple[str, ...]  # (C,)
     ordered: bool  # whether the classes are steps of a scale: whole numbers, in their order
-    declared: tuple[str, ...] = ()  # (C,): what the column of training called them, where that said it
+    declared: tuple[str, ...] = ()  # (C,): their names in the training column, if it declares any
 
     @property
     def num_labels(self) -> int:
@@ -57,10 +55,10 @@ class LabelMapping:
         label_type: LabelType = "auto",
         declared: Sequence[str] | None = None,
     ) -> "LabelMapping":
-        """Reads the mapping off the labels of training.
+        """Makes the mapping from the labels of training.
 
-        Labels that are all whole numbers (also `'4'` or `4.0`) are the classes that occur, in their order.
-        All others are names, in alphabetical order. `names` may set another order, and declare more classes.
+        If all are whole numbers (also `'4'` or `4.0`), the classes are those that occur, in their order.
+        Otherwise they are names, in alphabetical order. `names` may set another order and add classes.
 
         Args:
             labels: a `LabelColumn`, a column of a dataset, an arrow or numpy array or a list.
@@ -68,7 +66,7 @@ class LabelMapping:
             names: the labels in the order of their classes, or a name to show for each, or for each label.
             where: the source's name for the errors.
             rows: the labels' row numbers for the errors; None counts from 1.
-            label_type: whether labels are names or numbers; `auto` sees for itself.
+            label_type: whether labels are names or numbers; `auto` decides by the values.
             declared: the names that the column itself declares for the labels 0 to C-1.
         """
         column = labels if isinstance(labels, LabelColumn) else LabelColumn(labels, rows)
@@ -92,7 +90,7 @@ class LabelMapping:
         if base is not None:
             raise UserError(
                 f"data.label_base={base} is the lowest whole number, but the labels of {where} are names, "
-                f"such as {shown_label(column.texts[0])} in row {column.row_of(0)}; leave it out"
+                f"such as {shown_label(column.texts[0])} in row {column.row_of(0)}; remove it"
                 f"{', or set --data.label_type=numbers' * (None not in map(whole_number, column.values))}"
             )
         if len(column.texts) < 2:
@@ -110,18 +108,18 @@ class LabelMapping:
     ) -> np.ndarray:
         """The classes of labels, int64 (N,); raises for a label that training did not have.
 
-        A label is understood as it was written in training, or as the name that is shown for its class.
+        A label may be written as in training, or be the name that is shown for its class.
 
         Args:
             labels: a `LabelColumn`, a column of a dataset, an arrow or numpy array or a list.
             rows: the labels' row numbers for the errors; None counts from 1.
             where: the source's name for the errors.
             declared: the names that the column itself declares for the labels 0, 1, ...
-            trained_on: whether these are the labels that `fit` saw, which are no names shown for others.
+            trained_on: whether these are the labels that `fit` saw, which are never shown names.
         """
         column = labels if isinstance(labels, LabelColumn) else LabelColumn(labels, rows)
-        if None in column.values:
-            raise missing_label(column.row_of(column.values.index(None)), where)
+        if column.values:
+            column.check_complete(where)
         if declared is None:
             found = self._classes_of(column, where, trained_on)
         else:
@@ -133,14 +131,14 @@ class LabelMapping:
         return lookup[column.index]
 
     def _classes_of(self, column: LabelColumn, where: str, trained_on: bool) -> list[int | None]:
-        """The class of each different label, None where training had no such label."""
+        """The class of each distinct label, None if training had no such label."""
         by_value = [self._by_value(value) for value in column.values]
         by_name = [self._by_name.get(text) for text in column.texts]
-        if self._is_twofold and not trained_on:  # then a column is read in the one way or in the other
+        if self._is_twofold and not trained_on:  # then the whole column is read in one of the two ways
             if None in by_name:
                 return by_value
             if None not in by_value and by_name != by_value:
-                say(f"labels of {where}: read as the names of the classes, not as their numbers")
+                say(f"labels of {where}: read as names of the classes, not as their numbers")
             return by_name
         found = [name if value is None else value for value, name in zip(by_value, by_name, strict=True)]
         read = []
@@ -155,7 +153,7 @@ class LabelMapping:
     def _classes_of_declared(
         self, column: LabelColumn, declared: Sequence[str], where: str
     ) -> list[int | None]:
-        """As `_classes_of`, of a column that holds the numbers of the names that it declares."""
+        """As `_classes_of`, for a column that holds the indices of the names it declares."""
         refuse_undeclared(column, declared, where)
         known: list[int | None] = []
         for name in declared:
@@ -179,7 +177,7 @@ class LabelMapping:
 
     @functools.cached_property
     def _by_look(self) -> dict[str, int]:
-        """Classes by the look of their label or name, where no other class looks like it."""
+        """Classes by the look of their label or name, if no other class looks the same."""
         found: dict[str, int | None] = {}
         for names in (self.values, self.names, self.declared):
             for i, name in enumerate(names):
@@ -189,7 +187,7 @@ class LabelMapping:
 
     @functools.cached_property
     def _is_twofold(self) -> bool:
-        """Whether names are numbers of other classes, such as '1' of the class whose label is 0."""
+        """Whether some name is the number of another class, such as '1' for the class whose label is 0."""
         pairs = zip(self.names, self.values, strict=True)
         return any(isinstance(v, int) and whole_number(n) not in (None, v) for n, v in pairs)
 
@@ -199,9 +197,9 @@ class LabelMapping:
         return self._places.get(number) if place is None and number is not None else place
 
     def _loosely(self, value: Any) -> int | None:
-        """The class of a label that another program or person has written in another way, where one fits.
+        """The class of a label that is written in another way, or None.
 
-        True for true or 1, 1 for 1.0, Positive for positive.
+        Such as True for true or 1, 1 for 1.0, Positive for positive.
         """
         if (place := self._by_look.get(look(str(value)))) is not None:
             return place
@@ -214,7 +212,7 @@ class LabelMapping:
 
     @functools.cached_property
     def _by_number(self) -> dict[int, int]:
-        """Classes by the number that their label is written as, where no other is: 1 for 1.0 and 01."""
+        """Classes by the number in their label, if no other class has it: 1 for 1.0 or 01."""
         numbers = [whole_number(value) for value in self.values]
         counts = Counter(numbers)
         return {n: i for i, n in enumerate(numbers) if n is not None and counts[n] == 1}
@@ -223,12 +221,9 @@ class LabelMapping:
         self, column: LabelColumn, place: int, declared: Sequence[str] | None, where: str
     ) -> UserError:
         value: Any = column.values[place] if declared is None else declared[column.values[place]]
-        hint = " (the column's own name: the header again?)" if column.is_own_name(place) else ""
-        absent = is_stand_in(value) or str(value) == "-1"
-        hint = hint or " (which often stands for a missing label)" * absent
         return UserError(
             f"expected the labels of training, {span(self.values if not self.declared else self.names)}, in "
-            f"{where}, found {shown_label(value)} in row {column.row_of(place)}{hint}; mend the row, or "
+            f"{where}, found {column.in_words(place, value)}; fix the row, or "
             "train on data that has this label"
         )
 
@@ -255,8 +250,7 @@ class LabelMapping:
 
 
 def _cut(name: str) -> str:
-    name = one_line(name)  # what is not seen, such as a zero-width space, is escaped
-    return name if len(name) <= 40 else name[:37] + "..."
+    return shorten(one_line(name))  # invisible characters, such as a zero-width space, are escaped
 
 
 def _single(value: Any, where: str) -> UserError:
@@ -267,6 +261,6 @@ def _single(value: Any, where: str) -> UserError:
 
 
 def _count_up(names: Sequence[str]) -> bool:
-    """Whether names begin with rising numbers, as 1 star, 2 stars, ... do: then they are a scale."""
+    """Whether names begin with increasing numbers (1 star, 2 stars, ...): then they are a scale."""
     numbers = [re.match(r"[0-9]{1,18}", name) for name in names]
     return all(numbers) and all(int(a[0]) < int(b[0]) for a, b in itertools.pairwise(numbers))  # type: ignore

@@ -1,7 +1,7 @@
-"""Leaf: whether the quotes of a csv enclose values, and how, or are letters like others.
+"""Whether the quotes of a csv enclose values, and how, or are ordinary characters.
 
-A quote that opens and closes where it should not swallows the lines in between, and no reader minds. So each
-is followed to the end of the file, in compiled expressions, at hundreds of MB a second.
+A misplaced quote swallows the lines up to the next one, and no reader complains. So all quotes are checked to
+the end of the file, by compiled expressions at hundreds of MB per second.
 """
 
 import mmap
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 Content = bytes | mmap.mmap
 LINE_END = re.compile(rb"[\r\n]|\Z")
-FEWEST_ROWS = 4  # that tell labels from other values
+FEWEST_ROWS = 4  # needed to tell labels from other values
 
 
 class Quotes:
-    """The values of a csv as bytes, for one way to quote.
+    """Finds the values of a csv, as bytes, under one way to quote.
 
     Args:
-        separator: Between values.
-        quote: Encloses values; within them it is written twice.
-        backslash: Whether a quote is written after a backslash instead, in a value that is not enclosed, too.
-        space: Whether spaces between a separator and a value count for nothing.
-        bare_backslash: Whether a separator in a value that is not enclosed is written after a backslash.
+        separator: The character between values.
+        quote: The character around values, doubled within them.
+        backslash: Whether a backslash escapes a quote instead, also in an unquoted value.
+        space: Whether spaces between a separator and a value are ignored.
+        bare_backslash: Whether a backslash escapes a separator in an unquoted value.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Quotes:
         self._value = re.compile(rf"({value}{end})|{bare}".encode(), re.DOTALL)
 
     def over_lines(self, content: Content, start: int) -> Iterator[tuple[int, int]]:
-        """Where each value with line breaks begins and ends; last, twice the end of what is sound."""
+        """Start and end of each value with line breaks; last, twice the end of the well-formed part."""
         while match := self._next.match(content, start):
             start = match.end()
             if match[1] is None:
@@ -63,23 +63,23 @@ class Quotes:
             yield match.span(1)
 
     def bare_values(self, text: str) -> list[bytes]:
-        """The values that are not enclosed."""
+        """The unquoted values."""
         return [match[0] for match in self._value.finditer(text.encode()) if match[1] is None]
 
     def sound_to(self, content: Content, start: int) -> int:
-        """The end of the content, or where the first value begins whose quotes are not as they should be."""
+        """Offset of the first value with a misplaced quote, else the end of the content."""
         return max(end for _, end in self.over_lines(content, start))
 
     def closing(self, content: Content, start: int) -> int | None:
-        """Where the value at `start` is closed; None where that is nowhere."""
+        """Offset after the closing quote of the value at `start`; None if it never closes."""
         match = self._closed.match(content, start)
         return match and match.end()
 
     def rewritten(self, content: Content, start: int) -> bytes:
-        """The same values, quoted as by RFC 4180."""
+        """The same values, quoted as in RFC 4180."""
         written = content[start:]
         escapes = self.quote + (self.separator if self.bare_backslash else b"")
-        # Python's and MySQL's writers put a backslash before a backslash, too; Spark's does not
+        # Python's and MySQL's writers also escape the backslash itself; Spark's does not
         if not re.search(rb"(?<!\\)(?:\\\\)*\\[^\\" + re.escape(escapes) + rb"]", written):
             escapes += b"\\"
 
@@ -103,11 +103,11 @@ def _enclosed(text: bytes) -> bytes:
     return b'"' + text.replace(b'"', b'""') + b'"'
 
 
-# --- quotes that are letters
+# --- quotes that are ordinary characters
 
 
 def label_values(rows: Sequence[Sequence[str]]) -> dict[int, set[bytes]]:
-    """The columns whose few values come again and again, by place, as labels do."""
+    """Index of a column -> its values, for columns of few values that repeat, as labels do."""
     rows = [row for row in rows[1:] if len(row) == len(rows[0])]
     columns = enumerate(zip(*rows, strict=True) if len(rows) >= FEWEST_ROWS else ())
     values = {place: {value.encode() for value in column} for place, column in columns}
@@ -116,15 +116,15 @@ def label_values(rows: Sequence[Sequence[str]]) -> dict[int, set[bytes]]:
 
 @dataclass
 class Enclosed:
-    """What the values with line breaks in them tell.
+    """What the values with line breaks show.
 
     Attributes:
-        sound_to: Where the first value begins whose quotes are not as they should be, else the end.
-        num_breaks: Line breaks within values.
-        twice: Whether one of them holds a quote that is written twice.
-        swallowing: Where the first value begins whose lines each look like a row of their own.
-        swallowed: How many lines those are.
-        labelled: Whether each of them has a label that other rows have, too, if there are labels.
+        sound_to: Offset of the first value with a misplaced quote, else the end.
+        num_breaks: Number of line breaks within values.
+        twice: Whether one of them holds a doubled quote.
+        swallowing: Offset of the first value whose lines each look like a row of their own.
+        swallowed: Number of these lines.
+        labelled: Whether each of them has a label that other rows have too; true if there are no labels.
     """
 
     sound_to: int = 0
@@ -138,15 +138,15 @@ class Enclosed:
 def look_at_enclosed(
     content: Content, start: int, separator: str, width: int, labels: dict[int, set[bytes]]
 ) -> Enclosed:
-    """Follow all quotes.
+    """Check all quotes of the content from `start` on.
 
     Args:
         content: The file.
-        start: Where it begins.
-        separator: Between values; a tab is in few texts, so lines with tabs look like rows; of those with
-            another one the labels must fit, too.
-        width: How many values a row has.
-        labels: Of `label_values`.
+        start: Offset of its first line.
+        separator: The character between values. Few texts hold a tab, so lines with tabs look like rows;
+            with any other separator their labels must fit, too.
+        width: Number of values in a row.
+        labels: The result of `label_values`.
     """
     found, before, between = Enclosed(), start, separator.encode()
     looks = width > 1 and (separator == "\t" or len(labels) > 0)
@@ -168,20 +168,20 @@ def look_at_enclosed(
 
 
 def count_breaks(text: bytes) -> int:
-    """Line breaks by LF, CRLF or CR."""
+    """The number of line breaks: LF, CRLF or CR."""
     number = text.count(b"\n")
     return number if b"\r" not in text else number + text.count(b"\r") - text.count(b"\r\n")
 
 
 def _lines_of(content: Content, before: int, begin: int, end: int, separator: bytes) -> list[list[bytes]]:
-    """The lines that a value is part of, split; none of them begins before `before`."""
+    """The lines that a value spans, split at the separator; none of them begins before `before`."""
     first = max(content.rfind(b"\n", before, begin), content.rfind(b"\r", before, begin), before - 1) + 1
     last = LINE_END.search(content, end)
     return [line.split(separator) for line in content[first : last and last.start()].splitlines()]
 
 
-def are_letters(content: Content, start: int, separator: bytes, labels: dict[int, set[bytes]]) -> bool:
-    """Whether each line is a row if quotes enclose nothing, and no writer meant them to enclose values."""
+def are_ordinary(content: Content, start: int, separator: bytes, labels: dict[int, set[bytes]]) -> bool:
+    """Whether quotes are ordinary characters: each line is then a row, and none seems to enclose a value."""
     s = re.escape(separator)
     first = re.compile(rb"[\r\n]*+([^\r\n]*+)").match(content, start)
     width = first[1].count(separator) + 1 if first else 1
@@ -204,7 +204,7 @@ def are_letters(content: Content, start: int, separator: bytes, labels: dict[int
 
 
 def _kind(value: bytes) -> str:
-    """What the quotes of a value look like: a whole line is between them, or they enclose nothing."""
+    """How quotes stand in a value: `enclosed`, `twice` (also doubled within), `open` or `within`."""
     begins, ends, inside = value.startswith(b'"'), value.endswith(b'"'), value[1:-1]
     if not (begins and ends) or len(value) == 1:
         return "open" if begins or ends else "within"

@@ -1,7 +1,7 @@
-"""Leaf: the files behind a dataset of the Hub, or a folder, by split, so that all are read by one reader.
+"""The files behind a Hub dataset or a folder, by split, so that our reader reads them.
 
-`datasets` finds which files belong to which split; its own readers of csv and json take `NA` for a missing
-value and 007 for 7 (5.2: packaged_modules/csv/csv.py, by pandas).
+`datasets` finds which files belong to which split. Its own readers of csv and json turn `NA` into a missing
+value and 007 into 7 (5.2: packaged_modules/csv/csv.py, by pandas).
 """
 
 import dataclasses
@@ -18,22 +18,29 @@ from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.text.text import Text
 
 from lit_ft.console import warn
-from lit_ft.data.file_errors import SUFFIXES
+from lit_ft.data.files import FORMATS
 from lit_ft.errors import quoted, unusable
 from lit_ft.runs import cache_dir
 
 KINDS = {Csv: ".csv", Json: ".json", Text: ".txt"}
-FOUND_BY_DATASETS = {"name", "version", "data_dir", "data_files", "description", "sep"}  # not said by a card
+FOUND_BY_DATASETS = {
+    "name",
+    "version",
+    "data_dir",
+    "data_files",
+    "description",
+    "sep",
+}  # not by a card
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
 CARDS = ("README.md", ".huggingface.yaml")
 
 
 @dataclasses.dataclass(frozen=True)
 class RawFiles:
-    """Files of one kind.
+    """Files of one format.
 
     Attributes:
-        suffix: Of the kind.
+        suffix: The suffix of the format.
         splits: Name of a split -> its files on this machine, in order.
     """
 
@@ -42,10 +49,9 @@ class RawFiles:
 
 
 def raw_files(builder: datasets.DatasetBuilder) -> RawFiles | None:
-    """The files of a builder of csv, json or text, downloaded and unpacked; None for another one.
+    """The files of a csv, json or text builder, downloaded and unpacked; None for any other.
 
-    None, too, where the dataset's card declares types of columns or how its files are to be read: then
-    `datasets` reads them so.
+    Also None if the dataset's card declares column types or how to read its files; `datasets` then does.
     """
     suffix = next((suffix for kind, suffix in KINDS.items() if isinstance(builder, kind)), None)
     if suffix is None or builder.info.features is not None or _declared(builder.config):
@@ -58,7 +64,7 @@ def raw_files(builder: datasets.DatasetBuilder) -> RawFiles | None:
     for split, names in builder.config.data_files.items():
         here = manager.download(list(names))
         for name, path in zip(names, here, strict=True):
-            if name.endswith(PACKED):  # by name: what is packed and called csv is refused like any other file
+            if name.endswith(PACKED):  # by name: a packed file called .csv is refused like any other
                 with unusable(name, "pack it again, or unpack it"):
                     path = manager.extract(path)
             splits.setdefault(str(split), []).extend(manager.iter_files(path))
@@ -73,7 +79,7 @@ def _declared(config: Any) -> bool:
 
 
 def remember(raw: RawFiles, *asked: str | None) -> None:
-    """Keep where a Hub dataset's files are: offline, `datasets` finds only what its own readers read."""
+    """Store where a Hub dataset's files are: offline, `datasets` finds only what its own readers read."""
     place = _memory(asked)
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = place.with_suffix(f".{os.getpid()}")
@@ -82,7 +88,7 @@ def remember(raw: RawFiles, *asked: str | None) -> None:
 
 
 def remembered(*asked: str | None) -> RawFiles | None:
-    """The files of `remember`, None unless all of them are still there."""
+    """The files that `remember` stored, or None unless all of them still exist."""
     try:
         raw = RawFiles(**json.loads(_memory(asked).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -96,7 +102,7 @@ def _memory(asked: tuple[str | None, ...]) -> Path:
 
 
 def saved_to_disk(folder: str) -> dict[str, list[str]] | None:
-    """The Arrow files by split where `Dataset.save_to_disk` wrote the folder."""
+    """Split -> Arrow files if `Dataset.save_to_disk` wrote the folder, else None."""
     splits = {"train": Path(folder)}
     try:
         if (Path(folder) / "dataset_dict.json").is_file():
@@ -111,17 +117,17 @@ def saved_to_disk(folder: str) -> dict[str, list[str]] | None:
         return None
 
 
-@functools.cache  # each split asks
-def tell_left_out(folder: str, taken: frozenset[str]) -> None:
-    """Say which files of a folder belong to no split: `datasets` passes over them without a word."""
+@functools.cache  # called for each split
+def warn_of_unread(folder: str, taken: frozenset[str]) -> None:
+    """Warn of files in a folder that belong to no split; `datasets` ignores them silently."""
     if any((Path(folder) / card).is_file() for card in CARDS):
         return
     read = {os.path.realpath(path) for path in taken}
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in FORMATS)
     left = [str(path) for path in found if os.path.realpath(path) not in read and path.is_file()]
     if left:
         suffix = Path(left[0]).suffix
         warn(
-            f"not read, as of no split by name or of another format: {quoted(left, 3)}; name files by "
-            f"--data.train_path, or call them train{suffix}, validation{suffix} and test{suffix}"
+            f"not read: {quoted(left, 3)}, whose name is no split's or whose format differs; set "
+            f"--data.train_path, or rename them to train{suffix}, validation{suffix} and test{suffix}"
         )

@@ -1,7 +1,7 @@
-"""Leaf: what there is to say of how files were read; cached with their rows, and said each time."""
+"""Notes on how files were read: cached with their rows, printed at every read."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -10,15 +10,16 @@ import datasets
 from lit_ft.console import say, warn
 
 Kind = Literal["recognised", "warning", "no header", "header again"]
+Note = Callable[[Kind, str], None]
 
 
 @dataclass
 class Reading:
-    """What was found in files, by their index.
+    """Notes on files, which they name by index.
 
     Attributes:
-        nested: The first row where a column of a JSON file holds a list or an object.
-        notes: What kind of note, the file, and the note.
+        nested: Column of a JSON file -> the first row in which it holds a list or an object.
+        notes: Kind, file and text of each note.
     """
 
     nested: dict[str, int] = field(default_factory=dict)
@@ -26,16 +27,16 @@ class Reading:
 
     @classmethod
     def of(cls, table: datasets.Dataset) -> "Reading":
-        """That of a table of files, an empty one for others."""
+        """The notes on a table of files; none for any other table."""
         ours = table.info.builder_name == "files"  # `datasets` names a builder after its module
         return cls(**json.loads(table.info.description)) if ours else cls()
 
     def as_json(self) -> str:
-        """For a table's `info.description`."""
+        """The value of a table's `info.description`."""
         return json.dumps(asdict(self))
 
-    def note(self, kind: Kind, path_index: int, text: str) -> None:
-        """Keep a note of a file, once."""
+    def note(self, path_index: int, kind: Kind, text: str) -> None:
+        """Add a note on a file, unless it is there already."""
         if (kind, path_index, text) not in self.notes:
             self.notes.append((kind, path_index, text))
 
@@ -44,18 +45,18 @@ class Reading:
         return any(note[0] == kind for note in self.notes)
 
     def tell(self, paths: Sequence[str], *, labelled: bool) -> None:
-        """Say it, in one line for files of which the same is to be said.
+        """Print the notes, in one line for all files with the same ones.
 
         Args:
             paths: The files.
-            labelled: Whether the labels are looked at, too, where a header among the rows is seen.
+            labelled: Whether the labels are checked later; that check reports repeated headers.
         """
         recognised = [(i, text) for kind, i, text in self.notes if kind == "recognised"]
         for line in _lines(recognised, paths, "recognised "):
             say(line)
         left = {"recognised", "header again"} if labelled else {"recognised"}
         for line in _lines([(i, text) for kind, i, text in self.notes if kind not in left], paths):
-            warn(line, always=True)  # no report of the data shows it
+            warn(line, always=True)  # no later report shows it
 
 
 def _lines(notes: list[tuple[int, str]], paths: Sequence[str], start: str = "") -> list[str]:

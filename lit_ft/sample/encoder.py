@@ -34,7 +34,7 @@ _STALE_SECONDS = 3600.0  # an unfinished build older than this was killed
 
 
 def sample_encoder() -> Path:
-    """The folder of the tiny BERT, built on the first call; later calls only look for it.
+    """The folder of the tiny BERT, built on the first call and reused by later ones.
 
     An ordinary model folder: untrained weights of `BertForPreTraining`, so that the classifier finds a
     pooler and the masked LM its head, and a WordPiece tokenizer trained on the training split.
@@ -107,7 +107,7 @@ def _train_tokenizer() -> "BertTokenizer":
     )
     texts, _ = make_reviews("train")
     trained.train_from_iterator(texts, trainer)
-    # transformers 5.23 ignores `vocab_file=` without a word (models/bert/tokenization_bert.py): every word
+    # transformers 5.23 silently ignores `vocab_file=` (models/bert/tokenization_bert.py): every word
     # would be [UNK]. `vocab=` is what it reads.
     limit = _ENCODER["max_position_embeddings"]
     return BertTokenizer(vocab=trained.get_vocab(), do_lower_case=True, model_max_length=limit)

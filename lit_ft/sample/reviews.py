@@ -20,8 +20,8 @@ _STAR_SHARES = (0.20, 0.18, 0.19, 0.21, 0.22)
 _POSITIVE_SHARES = (0.10, 0.28, 0.50, 0.72, 0.90)  # of the opinions in the body
 _STRONG_SHARES = (0.60, 0.25, 0.25, 0.25, 0.60)  # of the opinions: "superb" where others say "tasty"
 
-_NOISE = 0.06  # of the labels: moved to a neighbouring star, as people's ratings are
-_TITLE_SHARE = 0.9  # the rest say their verdict at the end only, which is much harder to find
+_NOISE = 0.06  # of the labels: moved to a neighbouring star, as in people's ratings
+_TITLE_SHARE = 0.9  # the others give their verdict only at the end, where it is much harder to find
 
 
 class ReviewWriter:
@@ -32,11 +32,6 @@ class ReviewWriter:
     """
 
     def __init__(self, seed: int) -> None:
-        """Starts the stream.
-
-        Args:
-            seed: A whole number from 0 on.
-        """
         self._random = Random(seed).random
 
     def chance(self, share: float) -> bool:
@@ -59,7 +54,7 @@ class ReviewWriter:
         return CLASSES - 1
 
     def rating(self, star: int) -> int:
-        """The label given: the star, or a neighbour of it."""
+        """The label: the star, or sometimes a neighbour of it."""
         if not self.chance(_NOISE):
             return star
         return self.pick([near for near in (star - 1, star + 1) if 0 <= near < CLASSES])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,7 +118,7 @@ def test_non_finite_gradient_names_its_rows(accumulated, when, lit_ft, fit_args)
     flags = [*callbacks("PoisonGradient", steps=[3]), "--data.batch_size", str(8 // accumulated)]
     line = one_line(lit_ft("fit", *fit_args, *flags, "--trainer.accumulate_grad_batches", str(accumulated)))
     assert "the gradient norm is inf at step 3, epoch 0, in rows " in line and " of train.csv;" in line
-    rows = [int(number) for number in line.split("in rows ")[1].split(" of ")[0].split(", ")]
+    rows = [int(number) for number in re.findall(r"\d+", line.split("in rows ")[1].split(" of ")[0])]
     poisoned = [tuple(pair) for line in Path("poisoned.jsonl").open() for pair in json.loads(line)]
     assert len(poisoned) == 8 and labels_and_tokens(rows) == sorted(poisoned)
 

@@ -178,7 +178,7 @@ def test_labels_that_are_no_classes_of_their_own(check, work):
     code, out, err = check(*flags, "--strict", train="odd.csv")
     assert code == 1 and err == ""
     assert "LABELS: * makes the classes wrong" in out
-    assert "  * the header again in row 9" in out and "  * 'nan' in rows 4, 8, 12 and 12 more" in out
+    assert "  * repeated header in row 9" in out and "  * 'nan' in rows 4, 8, 12 and 12 more" in out
     assert "  * 'Pos' (rows 3, 7, 11 and 12 more) and 'pos' (rows 1, 5, 13 and 11 more) look the same" in out
     assert out.endswith("verdict: 3 faults in the labels\n")
     report = as_json(check(*flags, "--json", train="odd.csv"))
@@ -190,7 +190,7 @@ def test_labels_that_are_no_classes_of_their_own(check, work):
     ]
     labelled("joined.csv", "neg", "pos", "neg;pos", "pos;neg")
     code, out, _ = check(*flags, "--strict", train="joined.csv")  # it may be meant
-    assert code == 0 and "  2 of 4 are several joined by ';'" in out and "fault" not in out
+    assert code == 0 and "  2 of 4 are several labels joined by ';'" in out and "fault" not in out
     labelled("clean.csv", "neg", "pos")
     assert "LABELS" not in check(*flags)[1]
 

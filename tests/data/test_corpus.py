@@ -156,10 +156,10 @@ def test_what_vanishes_is_said_to_check_too_and_a_header_where_no_label_shows_it
     with quiet():
         read_files("a.csv", flag=FLAG)
     assert (
-        "header comes again in row 2" in (err := capfd.readouterr().err) and "1 blank line is no row" in err
+        "header is repeated in row 2" in (err := capfd.readouterr().err) and "1 blank line was skipped" in err
     )
     read_files("a.csv", flag=FLAG, labelled=True)
-    assert "header" not in (err := capfd.readouterr().err) and "1 blank line is no row" in err
+    assert "header" not in (err := capfd.readouterr().err) and "1 blank line was skipped" in err
 
 
 def test_full_disk_while_texts_are_selected(monkeypatch):

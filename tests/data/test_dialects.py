@@ -42,12 +42,12 @@ READ = {
     "UTF-16 of the other end": ("a.tsv", b"\xfe\xff" + table("\t").encode("utf-16-be"), TABLE, "UTF-16"),
     "UTF-16 without a mark": ("a.csv", table(";").encode("utf-16-le"), TABLE, "UTF-16-LE; semicolons"),
     "UTF-16 of the other end without one": ("a.tsv", table("\t").encode("utf-16-be"), TABLE, "UTF-16-BE"),
-    "tabs in a text": ("a.txt", "a\tb\nc\td\n", {"text": ["a\tb", "c\td"]}, "call the file .tsv"),
+    "tabs in a text": ("a.txt", "a\tb\nc\td\n", {"text": ["a\tb", "c\td"]}, "rename it to .tsv"),
     "a header again after a mark": (
         "a.csv",
         "\ufefftext,label\ngood,1\n\ufefftext,label\nbad,2\n",
         {"text": ["good", "\ufefftext", "bad"], "label": ["1", "label", "2"]},
-        "header comes again in row 2",
+        "header is repeated in row 2",
     ),
     "UTF-32": ("a.csv", table().encode("utf-32"), TABLE, "UTF-32"),
     "UTF-16 of lines": ("a.txt", "one\r\ntwo é\r\n".encode("utf-16"), {"text": ["one", "two é"]}, "UTF-16"),
@@ -93,7 +93,7 @@ READ = {
         "a.csv",
         "text,label\nGood film\\, great,pos\ndull,neg\n",
         {"text": ["Good film, great", "dull"], "label": ["pos", "neg"]},
-        "after a backslash",
+        "escaped by a backslash",
     ),
     "single quotes": (
         "a.csv",
@@ -117,25 +117,25 @@ READ = {
         "a.tsv",
         'label\ttext\npos\tgood\npos\t"Great, she said\nneg\tawful\npos\tI did"\n',
         {"label": ["pos", "pos", "neg", "pos"], "text": ["good", '"Great, she said', "awful", 'I did"']},
-        "quotes as letters",
+        "quotes as ordinary characters",
     ),
     "a letter alone": (
         "a.tsv",
         'label\ttext\npos\t"Great, she said\nneg\tawful "x"\n',
         {"label": ["pos", "neg"], "text": ['"Great, she said', 'awful "x"']},
-        "quotes as letters",
+        "quotes as ordinary characters",
     ),
     "letters within a line": (
         "a.tsv",
         'label\ttext\npos\t"Good" and "bad"\nneg\t5" screen\n',
         {"label": ["pos", "neg"], "text": ['"Good" and "bad"', '5" screen']},
-        "as letters",
+        "as ordinary characters",
     ),
     "letters, by commas": (
         "a.csv",
         'label,text\npos,"Great\nneg,awful\npos,nice"\nneg,dull\npos,good\nneg,bad\n',
         {"label": ["pos", "neg"] * 3, "text": ['"Great', "awful", 'nice"', "dull", "good", "bad"]},
-        "quotes as letters",
+        "quotes as ordinary characters",
     ),
     "line breaks in a tsv": (
         "a.tsv",
@@ -178,7 +178,7 @@ READ = {
         "a.csv",
         "text,,\ngood,,\n",
         {"text": ["good"], "column2": [""], "column3": [""]},
-        "by their place",
+        "by their position",
     ),
     "a separator at each end": (
         "a.csv",
@@ -190,7 +190,7 @@ READ = {
         "a.csv",
         '"text","label"\n' + "".join(f'"{i}","t{i}",{i % 2}\n' for i in range(1, 8)),
         {"": [*"1234567"], "text": [f"t{i}" for i in range(1, 8)], "label": [*"1010101"]},
-        "counts the rows",
+        "unnamed first column",
     ),
     "empty rows of Excel": (
         "a.csv",
@@ -208,7 +208,7 @@ READ = {
         "a.csv",
         'text,label\n\ngood,1\n\n"a\n\nb",2\r\n\r\n\n',
         {"text": ["good", "a\n\nb"], "label": ["1", "2"]},
-        "2 blank lines are no row",
+        "2 blank lines were skipped",
     ),
     "blank lines at the end": ("a.csv", "text,label\ngood,1\n\n\n", {"text": ["good"], "label": ["1"]}, ""),
     "blank lines of one column": ("a.csv", 'text\ngood\n\n""\nbad\n', {"text": ["good", "", "", "bad"]}, ""),
@@ -216,7 +216,7 @@ READ = {
         "a.csv",
         "text,label\ngood,1\ntext,label\nbad,2\n",
         {"text": ["good", "text", "bad"], "label": ["1", "label", "2"]},
-        "the header comes again in row 2",
+        "the header is repeated in row 2",
     ),
     "a text called text": ("a.csv", "text\ngood\ntext\n", {"text": ["good", "text"]}, ""),
     "spaces after a closing quote": (
@@ -264,7 +264,7 @@ REFUSED = {
     "a csv in JSON": (
         "a.jsonl",
         "text,label\ngood,1\n",
-        ["a.jsonl holds no JSON: it begins with 'text,label'"],
+        ["a.jsonl is not JSON: it begins with 'text,label'"],
     ),
     "Python's dicts": ("a.jsonl", "{'text': 'good'}\n", ["line 1", "json.dumps"]),
     "ndjson": ("a.ndjson", '{"text": "good"}\n', ["rename it to .jsonl"]),
@@ -276,12 +276,12 @@ REFUSED = {
     "mixed backslashes": (
         "a.csv",
         'text,label\n"a \\"b\\" c",1\n"d "" e",2\n"f" g,2\n',
-        ["line 2", 'not as \\"'],
+        ["line 2", 'not written as \\"'],
     ),
     "a title above the header": (
         "a.csv",
         "Reviews of May\ntext,label\n" + "good,1\n" * 5,
-        ["line 1 has 1 names", "from 2 on have 2 values"],
+        ["line 1 has 1 column name,", "from 2 on have 2 values"],
     ),
     "a sum at the end": (
         "a.csv",

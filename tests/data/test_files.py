@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+from conftest import REPOSITORY
 from corpus_files import FLAG, in_folder, read, refused, write  # noqa: F401
 
 from lit_ft.data.corpus import read_files
+from lit_ft.data.files import FORMATS, Format, columns_of
 
 # --- formats
 
@@ -88,7 +92,7 @@ BROKEN = {
     "header not utf-8": ("a.csv", b"t\xe9xt\none\n", ["a.csv is not UTF-8", "byte 0xe9 in line 1"]),
     "text not utf-8": ("a.txt", b"one\n\xff\n", ["a.txt is not UTF-8", "byte 0xff in line 2"]),
     "json not utf-8": ("a.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', ["not UTF-8", "0xe9 in line 2"]),
-    "utf-16": ("a.csv", b"\xff\xfet", ["a.csv begins as UTF-16 does, but is none"]),
+    "utf-16": ("a.csv", b"\xff\xfet", ["a.csv cannot be used (UnicodeDecodeError: 'utf-16-le'", "UTF-8"]),
     "csv too short": ("a.csv", 'label,text\n1,"a\nb"\n\n2\n', ["line 5", "expected 2 values", "found 1"]),
     "csv too long": ("a.csv", "label,text\n1,a,b\n", ["a.csv, line 2", "expected 2 values", "found 3"]),
     "quote": ("a.csv", 'label,text\n1,a\n2,"b\n3,c\n', ["a.csv, line 3", "a quote opens and never closes"]),
@@ -99,7 +103,7 @@ BROKEN = {
     "json list and more": ("a.json", '[{"text": "a"}]\n{"text": "b"}', ["a.json, line 1", "Extra data"]),
     "json list cut": ("a.json", '[{"text": "a"},', ["a.json, line 1", "malformed JSON"]),
     "json string": ("a.jsonl", '{"text": "a"}\n"b"\n', ["row 2", 'expected an object', 'found "b"']),
-    "parquet": ("a.parquet", b"PAR1 but not really PAR1", ["a.parquet is not a readable parquet file"]),
+    "parquet": ("a.parquet", b"PAR1 but not really PAR1", ["a.parquet cannot be used (ArrowInvalid"]),
 }  # fmt: skip
 
 
@@ -114,14 +118,17 @@ def test_parquet_with_a_damaged_page():
     pq.write_table(pa.table({"text": [f"text {i}" for i in range(5000)]}), "a.parquet", use_dictionary=False)
     content = bytearray(Path("a.parquet").read_bytes())
     content[20:2000] = b"\xff" * 1980
-    refused(lambda: read("a.parquet", bytes(content)), "a.parquet is not a readable parquet file", FLAG)
+    refused(lambda: read("a.parquet", bytes(content)), "a.parquet cannot be used (", FLAG)
 
 
 def test_parquet_files_whose_types_differ():
     pq.write_table(pa.table({"text": ["a"], "label": [1]}), "a.parquet")
     pq.write_table(pa.table({"text": ["b"], "label": ["x"]}), "b.parquet")
     refused(
-        lambda: read_files("*.parquet", flag=FLAG), "'a.parquet', 'b.parquet' hold columns of types", FLAG
+        lambda: read_files("*.parquet", flag=FLAG),
+        "'a.parquet', 'b.parquet' cannot be used (",
+        "the same types in all files",
+        FLAG,
     )
 
 
@@ -180,23 +187,44 @@ def test_json_that_python_does_not_read():
         )
 
 
-def test_more_columns_than_anybody_needs():
-    names = ",".join(f"c{i}" for i in range(6_000))
-    text = f"label,text,{names}\n" + f"1,a{',' * 6_000}\n"
-    refused(lambda: read("a.csv", text), "at most 5,000 columns, found 6,002 in a.csv", FLAG)
-    line = json.dumps(dict.fromkeys(names.split(","), 1))
-    refused(lambda: read("a.jsonl", line), "at most 5,000 columns, found 6,000 in a.jsonl", FLAG)
-    refused(lambda: read("b.csv", f"a,{names},a\n{text}"), "b.csv has two columns 'a'")
-
-
-def test_a_nul_in_a_columns_name():
-    refused(lambda: read("a.csv", b"a\0b,text\n1,2\n"), "a.csv has a NUL in the column", FLAG)
-    refused(lambda: read("a.jsonl", '{"a\\u0000": "x"}\n'), "a.jsonl has a NUL in the column", "UTF-16")
-    assert read("b.csv", "text\na\0b\n") == {"text": ["a\0b"]}
-
-
-def test_half_a_surrogate_pair_in_a_key():
+def test_a_column_whose_name_cannot_be_stored():
+    refused(lambda: read("a.csv", b"a\0b,text\n1,2\n"), "'a.csv' cannot be used (CastError", FLAG)
     refused(
-        lambda: read("a.jsonl", '{"a\\ude00": "x"}\n'), "a.jsonl has half a surrogate pair in the key", FLAG
+        lambda: read("a.jsonl", '{"a\\ude00": "x"}\n'), "a.jsonl cannot be used (UnicodeEncodeError", FLAG
     )
+    assert read("b.csv", "text\na\0b\n") == {"text": ["a\0b"]}
     assert read("b.jsonl", '{"a\\ud83d\\ude00": "x"}\n') == {"a\U0001f600": ["x"]}
+
+
+# --- the table of formats
+
+
+def test_a_format_is_one_row(monkeypatch):
+    def tables(path, flag, note):
+        note("recognised", "an Arrow file")
+        yield feather.read_table(path)
+
+    feather.write_feather(pa.table({"text": ["a"], "label": [1]}), "a.feather")
+    write("b.csv", Path("a.feather").read_bytes())
+    refused(lambda: read_files("a.feather", flag=FLAG), "found a.feather; write it as parquet", FLAG)
+    refused(lambda: read_files("b.csv", flag=FLAG), "b.csv is an Arrow (feather) file; write it as", FLAG)
+    row = Format(tables, "binary", lambda path: feather.read_table(path).column_names, b"ARROW1")
+    monkeypatch.setitem(FORMATS, ".feather", row)
+    assert read_files("a.feather", flag=FLAG)[:] == {"text": ["a"], "label": [1]}
+    assert columns_of("a.feather") == ["text", "label"]
+    refused(lambda: read_files("b.csv", flag=FLAG), "b.csv is feather; rename it to .feather", FLAG)
+    refused(lambda: read_files("c.txt", flag=FLAG), "no file matches 'c.txt'")
+    refused(lambda: read_files(write("d.doc", "x"), flag=FLAG), ".txt, .feather, found d.doc", FLAG)
+
+
+def test_help_and_documents_name_the_formats():
+    def named(path, line):
+        found = [
+            text for text in (REPOSITORY / path).read_text(encoding="utf-8").splitlines() if line in text
+        ]
+        return set(re.findall(r"\.[a-z]{3,}\b", found[0]))
+
+    with_labels = {suffix for suffix, kind in FORMATS.items() if kind.content != "text"}
+    assert named("lit_ft/classifier/data.py", "train_path: File or glob to train on") == with_labels
+    assert named("lit_ft/masked_lm/settings.py", "train_path: File or glob to train on") == set(FORMATS)
+    assert named("docs/classifier.md", "Formats are") == set(FORMATS)

@@ -83,9 +83,9 @@ def test_what_stands_for_no_label(name):
 
 def test_a_header_among_the_rows():
     said, lines = found(["pos", "label", "neg"], texts=["a", "text", "b"])
-    assert said == [("header", [2], True, True)] and "the header again in row 2" in lines
+    assert said == [("header", [2], True, True)] and "repeated header in row 2" in lines
     said, lines = found(["pos", "Label", "neg"])
-    assert said == [("header", [2], True, True)] and "the column's own name" in lines
+    assert said == [("header", [2], True, True)] and "the column's name: a repeated header?" in lines
     assert found(["pos", "id", "neg"], texts=["a", "label", "b"])[0] == [("header", [2], True, True)]
     assert found(["pos", "id", "neg"]) == ([], "")
 
@@ -93,7 +93,7 @@ def test_a_header_among_the_rows():
 @pytest.mark.parametrize(
     "labels, rows, part",
     [
-        (["bug;billing", "x", "billing;bug"], [1, 3], "2 of 3 are several joined by ';'"),
+        (["bug;billing", "x", "billing;bug"], [1, 3], "2 of 3 are several labels joined by ';'"),
         (["bug", "billing", "bug|billing"], [3], "'bug|billing'"),
         (["a, b", "b, c", "c, d", "d, a", "a, c"], [1, 2, 3, 4, 5], "5 of 5"),
         (["['a', 'b']", "['b', 'a']"], [1, 2], "','"),
@@ -101,15 +101,15 @@ def test_a_header_among_the_rows():
 )
 def test_several_labels_in_one(labels, rows, part):
     said, lines = found(labels)
-    assert said == [("joined", rows, False, True)] and part in lines and "one label a row" in lines
+    assert said == [("joined", rows, False, True)] and part in lines and "one label per row" in lines
 
 
 def test_numbers_that_do_not_occur():
     said, lines = found([1, 2, 5])
     assert said == [("gap", [], False, False)]
-    assert "no row has 3, 4: no class" in lines and "--data.label_type=names" in lines
+    assert "no row has 3, 4, so there is no such class" in lines and "--data.label_type=names" in lines
     assert "1,396 numbers between 101 and 1500" in found([101, 205, 999, 1500])[1]
-    assert "no row has '3', '4', which is declared" in found([1, 2, 5], names=list("12345"))[1]
+    assert "no row has '3', '4', though it is declared" in found([1, 2, 5], names=list("12345"))[1]
     assert "no row has 'c'" in found(["a", "b"], names=["a", "b", "c"])[1]
     assert "no row has 'c'" in found([0, 1], declared=["a", "b", "c"])[1]
 
@@ -120,19 +120,19 @@ def test_very_many_classes():
     assert "101 classes, the numbers 0 to 100" in lines and "--data.label_type=names" in lines
     assert found([*range(20)] * 3) == ([], "")
     said, lines = found([f"text {i}" for i in range(60)])
-    assert said == [("many", [], False, True)] and "60 different ones in 60 rows" in lines
+    assert said == [("many", [], False, True)] and "60 distinct ones in 60 rows" in lines
 
 
 @pytest.mark.parametrize(
     "labels, warns, part",
     [
-        (["01", "02", "10"], False, "names, as '01' in row 1 has leading zeros"),
-        (["7", "007", "8"], True, "'7' is another class (--data.label_type=numbers makes them one)"),
+        (["01", "02", "10"], False, "names, since '01' in row 1 has leading zeros"),
+        (["7", "007", "8"], True, "'7' is another class (--data.label_type=numbers makes them one class)"),
         (["3" * 19, "4" * 19], False, "is too long for a number"),
-        (["2", "2.1", "2.10", "3.4"], False, "as versions are: '2.10' in row 3"),
-        (["11", "12", "1_1", "1_2"], False, "as '1_1' in row 3 is no number"),
+        (["2", "2.1", "2.10", "3.4"], False, "since '2.10' in row 3 looks like a version"),
+        (["11", "12", "1_1", "1_2"], False, "since '1_1' in row 3 is not a number"),
         (["bad", "good", "3"], True, "'3' in row 3, a number among names"),
-        (["1", "1.0", "2"], False, "'1' and '1.0' are one number"),
+        (["1", "1.0", "2"], False, "'1' and '1.0' are the same number"),
     ],
 )
 def test_how_labels_are_written(labels, warns, part):

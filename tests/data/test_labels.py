@@ -65,7 +65,7 @@ def test_base_overrides():
     refused(lambda: fit([1, -1], rows=[7, 9]), "r.csv", "found -1 in row 9", "--data.label_base=-1")
     assert fit([1, -1], base=-1).values == (-1, 1)
     assert fit([5, 3], base=0).values == (0, 3, 5)  # the lowest class, and no others
-    refused(lambda: fit(["a", "b"], base=0), "data.label_base=0", "names, such as 'a' in row 1", "leave it")
+    refused(lambda: fit(["a", "b"], base=0), "data.label_base=0", "names, such as 'a' in row 1", "remove it")
     refused(lambda: fit(["01", "02"], base=0), "such as '01' in row 1", "or set --data.label_type=numbers")
 
 
@@ -82,8 +82,8 @@ def test_mixtures_name_the_rarer_kind():
     refused(lambda: fit([*stars, "five"]), "but 'five' in row 91", "--data.label_type=names")
     assert fit([*stars, "five"], label_type="names").values == ("1", "2", "3", "five")
     assert fit([*stars, *["five"] * 10]).values == ("1", "2", "3", "five")  # as many as others: a class
-    refused(lambda: fit([*stars, *["nan"] * 30]), "'nan' in row 91", "stands for a missing label")
-    refused(lambda: fit([*stars, *["label"] * 30]), "'label' in row 91", "the header again?")
+    refused(lambda: fit([*stars, *["nan"] * 30]), "'nan' in row 91", "means a missing label")
+    refused(lambda: fit([*stars, *["label"] * 30]), "'label' in row 91", "a repeated header?")
 
 
 @pytest.mark.parametrize("labels", [["1", "", "2"], [1, None, 2], [1.0, float("nan"), 2.0], ["a", " ", "b"]])
@@ -161,7 +161,9 @@ def test_a_mapping_of_names_says_which_is_whose():
     mapping = fit([0, 1, 2], names={0: "1", 1: "2", 2: "3"})  # YAML makes numbers of the keys
     assert mapping.encode([1, 2], trained_on=True).tolist() == [1, 2]
     assert mapping.encode([1, 2]).tolist() == [0, 1]  # as the run itself calls them
-    refused(lambda: fit(["a", "b"], names={"a": "b", "b": "c"}), "no other label", "found 'b'")
+    refused(
+        lambda: fit(["a", "b"], names={"a": "b", "b": "c"}), "not the label of another class", "found 'b'"
+    )
 
 
 def test_classes_that_the_column_declares():
@@ -176,7 +178,7 @@ def test_classes_that_the_column_declares():
     assert shown.encode([2, 1], declared=stars).tolist() == [2, 1]
     assert shown.encode(["2 star", "2 stars", 1]).tolist() == [1, 1, 1]
     refused(lambda: fit([0, 1, 2], declared=list("abc"), names=["b", "x", "y"]), "found none for 'a', 'c'")
-    refused(lambda: fit([0, 1], declared=declared, base=-1), "data.label_base=-1", "neg, pos", "leave it out")
+    refused(lambda: fit([0, 1], declared=declared, base=-1), "data.label_base=-1", "neg, pos", "remove it")
     refused(lambda: fit([0, 0], declared=declared), "only the label 'neg'")
     unlabelled = [0, 1, -1, -1]
     refused(lambda: fit(unlabelled, declared=declared), "-1 in rows 3 and 4", "'not labelled'", "remove")
@@ -197,7 +199,7 @@ def test_a_declared_column_is_read_by_its_own_names(capsys):
     refused(lambda: fit([1, 2]).encode([1, 0], declared=["1 star", "2 stars"]), "found '2 stars' in row 1")
     digits = fit([0, 1, 2], declared=["1", "2", "3"])  # what each is called, not the number it is stored as
     assert digits.encode(["1", "2"]).tolist() == [0, 1]
-    assert "as the names of the classes" in capsys.readouterr().out
+    assert "as names of the classes" in capsys.readouterr().out
     assert digits.encode([0, 1, 2]).tolist() == [0, 1, 2]
 
 
@@ -232,8 +234,8 @@ def test_encode_refuses_what_training_did_not_have():
         lambda: stars.encode([1, 6, 0], rows=[3, 5, 7], where="t.csv"), "1, 2, 5", "t.csv", "found 6 in row 5"
     )
     refused(lambda: stars.encode([1, 3]), "found 3 in row 2")
-    refused(lambda: stars.encode(["1", "label"]), "found 'label' in row 2", "the header again?")
-    refused(lambda: stars.encode([1, -1]), "found -1 in row 2", "stands for a missing label")
+    refused(lambda: stars.encode(["1", "label"]), "found 'label' in row 2", "a repeated header?")
+    refused(lambda: stars.encode([1, -1]), "found -1 in row 2", "means a missing label")
     refused(lambda: fit(["US", "us", "de"]).encode(["Us"]), "found 'Us' in row 1")  # it could be either
     refused(lambda: stars.encode(["1", "good"], where="t.csv"), "found 'good' in row 2")
     refused(lambda: stars.encode([1.5]), "found 1.5 in row 1")
