@@ -164,9 +164,9 @@ FOLDERS = {
     lora: "found an adapter of some/encoder (adapter_config.json); merge it with peft's merge_and_unload",
     quantised: "found quantised ones (quantization_config in its config.json: bitsandbytes); set the model",
     gguf: "expected model.safetensors, found model-q4.gguf; use a model that has it",
-    onnx: "expected model.safetensors, found onnx/model.onnx; take",
+    onnx: "expected model.safetensors, found onnx/model.onnx; use",
     variant: "expected model.safetensors, found model.fp16.safetensors; rename model.fp16.safetensors if",
-    nothing: "expected model.safetensors, found no weights; take",
+    nothing: "expected model.safetensors, found no weights; use",
     sentence_transformer: "did you mean --model.pretrained=odd/0_Transformer?",
     no_vocabulary: "expected a tokenizer with a vocabulary in ./odd, found 5 special tokens and 0 more; copy",
 }
@@ -199,7 +199,10 @@ def test_tokens_that_the_model_has_no_row_for(command, lit_ft, request, encoder,
 
 def test_spare_rows_are_sound_and_another_models_tokenizer_is_doubted(encoder, capfd):
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    for rows, said in ((len(tokenizer) + 1000, ""), (len(tokenizer) + 9000, "if it is another model's")):
+    for rows, said in (
+        (len(tokenizer) + 1000, ""),
+        (len(tokenizer) + 9000, "if it belongs to another model"),
+    ):
         check_vocabulary(BertConfig(vocab_size=rows), tokenizer, "m")
         err = capfd.readouterr().err
         assert said in err and bool(err) == bool(said)
