@@ -11,7 +11,7 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from trl import SFTConfig
 
 from lit_ft.errors import UserError
-from lit_ft.settings.config_file import shorten
+from lit_ft.settings.config_file import as_found
 from lit_ft.settings.keys import type_words
 
 # TRL 1.16 (sft_config.py, base_config.py) sets these for language models of billions of parameters.
@@ -105,7 +105,9 @@ def check_value(name: str, value: Any) -> Any:
         return parser.parse_object({name: value})[name]
     except (ArgumentError, TypeError, ValueError):
         expected = type_words(hint)
-        raise UserError(f"expected {expected} for trainer_args.{name}, found {shorten(str(value))}") from None
+        raise UserError(
+            f"expected {expected} for trainer_args.{name}, found {as_found(str(value))}"
+        ) from None
 
 
 def check_metric(settings: dict[str, Any]) -> dict[str, Any]:

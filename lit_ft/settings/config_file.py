@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from lit_ft.errors import UserError, unusable
+from lit_ft.errors import UserError, shorten, unusable
 
 
 @dataclass
@@ -58,7 +58,7 @@ def _read(path: str) -> ConfigFile:
     if root is None:
         raise UserError(f"{path}: expected settings such as 'data:', found an empty file")
     if not isinstance(root, yaml.MappingNode):
-        found = "a list" if isinstance(root, yaml.SequenceNode) else f"only {shorten(root.value)}"
+        found = "a list" if isinstance(root, yaml.SequenceNode) else f"only {as_found(root.value)}"
         raise UserError(f"{path}: expected a mapping of settings such as 'data:', found {found}")
     config = ConfigFile(path)
     _note_keys(root, "", config)
@@ -121,10 +121,9 @@ def is_odd_number(value: str) -> bool:
     return re.fullmatch(r"[-+]?(0[0-7_]+|[\d_]+(:[0-5]?\d)+(\.\d*)?)", value) is not None
 
 
-def shorten(value: str) -> str:
+def as_found(value: str) -> str:
     """A value for a message: quoted unless it is a number, a list or a mapping; at most 80 characters."""
-    text = " ".join(str(value).split())
-    text = text if len(text) <= 80 else text[:77] + "..."
+    text = shorten(" ".join(str(value).split()), 80)
     return text if re.match(r"[\[{]|-?[\d.]+$", text) else f"'{text}'"
 
 

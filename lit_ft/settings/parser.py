@@ -20,11 +20,11 @@ from jsonargparse import ArgumentParser, Namespace
 from lit_ft.errors import UserError, one_line
 from lit_ft.settings.config_file import (
     ConfigFile,
+    as_found,
     is_odd_number,
     misread_values,
     read_config,
     reading,
-    shorten,
 )
 from lit_ft.settings.keys import class_problem, like_group, nearest, type_words, typehint, valid_keys
 from lit_ft.settings.secrets import NAME, VALUE, refuse_secret_arguments, refuse_secrets
@@ -211,7 +211,7 @@ def _check_group(parser: ArgumentParser, config: ConfigFile, key: str, node: yam
     if isinstance(node, yaml.ScalarNode):
         if (Path(config.name).parent / node.value).is_file():
             return  # a file with the group's settings
-        found = "nothing" if node.value in ("", "null", "~") else shorten(node.value)
+        found = "nothing" if node.value in ("", "null", "~") else as_found(node.value)
     raise UserError(f"{config.place(key)}: expected settings indented below '{key}:', found {found}")
 
 
@@ -221,11 +221,15 @@ def explain(parser: ArgumentParser, message: str, ex: Exception | None) -> Probl
         key = found[2]
         if not found[1] and key in valid_keys(parser):
             value = found[3] or "=VALUE"
-            return Problem("", f"unexpected argument {shorten(key + (found[3] or ''))}; write --{key}{value}")
+            return Problem(
+                "", f"unexpected argument {as_found(key + (found[3] or ''))}; write --{key}{value}"
+            )
         problem = _unknown(valid_keys(parser), key)
         if found[1] == "--" or problem.nearest:
             return problem
-        return Problem("", f"unexpected argument {shorten(found[1] + key)}; settings are written --key=value")
+        return Problem(
+            "", f"unexpected argument {as_found(found[1] + key)}; settings are written --key=value"
+        )
     refused = r"(?:Group '(\w+)' does not accept option|Subcommand .+ does not accept option|Option) '(.+?)'"
     if found := re.match(refused, message):
         key = f"{found[1]}.{found[2]}" if found[1] else found[2]
@@ -271,10 +275,10 @@ def _found(key: str, expected: str, value: str, in_list: bool) -> str:
     value = re.split(r"\n\s*- ", value)[0]  # jsonargparse continues with the other members of a Union
     misread = (_parsing.get() or Parsing()).misread(key)
     if not misread:
-        return "null" if value == "None" else shorten(value)
+        return "null" if value == "None" else as_found(value)
     written, read = misread[0], reading(misread[0])
     if not re.search(r"\btexts\b" if in_list else r"\btext\b", expected):
-        return shorten(written)
+        return as_found(written)
     reads = f", which YAML reads as {read}" if read != written else ""
     return f"{written}{reads}; write it in quotes: '{written}'"
 
