@@ -15,7 +15,7 @@ from lit_ft.classifier.optim import limit_in_words, limited
 from lit_ft.console import say, warn
 from lit_ft.data import splits
 from lit_ft.data.batching import GroupedBatchSampler, ResumableLoader
-from lit_ft.data.files import columns_of, find_files
+from lit_ft.data.formats import columns_of, find_files
 from lit_ft.data.label_column import LabelType
 from lit_ft.data.labels import LabelMapping
 from lit_ft.data.source import SplitName, TextSource

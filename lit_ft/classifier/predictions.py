@@ -14,7 +14,7 @@ from datasets import Dataset
 from lightning import Callback
 
 from lit_ft import runs
-from lit_ft.data.files import find_files
+from lit_ft.data.formats import find_files
 from lit_ft.data.splits import Split
 from lit_ft.errors import UserError
 

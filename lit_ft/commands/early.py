@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lit_ft import hub
 from lit_ft.console import quiet
-from lit_ft.data.files import find_files
+from lit_ft.data.formats import find_files
 from lit_ft.data.headers import clean_names
 from lit_ft.errors import UserError
 from lit_ft.launcher import global_rank

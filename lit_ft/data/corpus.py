@@ -10,7 +10,8 @@ import pyarrow as pa
 import xxhash
 
 from lit_ft.console import quiet_datasets
-from lit_ft.data.files import FORMATS, Files, LateColumns, find_files
+from lit_ft.data.files import Files, LateColumns
+from lit_ft.data.formats import FORMATS, find_files
 from lit_ft.data.raw_files import raw_files, remember, remembered, saved_to_disk, warn_of_unread
 from lit_ft.data.reading import Reading
 from lit_ft.errors import UserError, first_line, quoted, unusable

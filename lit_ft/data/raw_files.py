@@ -18,7 +18,7 @@ from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.text.text import Text
 
 from lit_ft.console import warn
-from lit_ft.data.files import FORMATS
+from lit_ft.data.formats import FORMATS
 from lit_ft.errors import quoted, unusable
 from lit_ft.runs import cache_dir
 

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
-
-import datasets
+from typing import TYPE_CHECKING, Literal
 
 from lit_ft.console import say, warn
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Kind = Literal["recognised", "warning", "no header", "header again"]
 Note = Callable[[Kind, str], None]
@@ -26,7 +27,7 @@ class Reading:
     notes: list[tuple[Kind, int, str]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, table: datasets.Dataset) -> "Reading":
+    def of(cls, table: "Dataset") -> "Reading":
         """The notes on a table of files; none for any other table."""
         ours = table.info.builder_name == "files"  # `datasets` names a builder after its module
         return cls(**json.loads(table.info.description)) if ours else cls()

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lit_ft.console import bar_pace, quiet_datasets, warn
 from lit_ft.data.corpus import READER_VERSION, disk_error, read_files, read_hub
-from lit_ft.data.files import BATCH_ROWS
+from lit_ft.data.formats import BATCH_ROWS
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
 from lit_ft.data.reading import Reading
 from lit_ft.errors import UserError, first_line, quoted, shorten

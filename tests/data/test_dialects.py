@@ -348,7 +348,7 @@ def test_json_in_other_layouts(capfd):
 
 
 def test_keys_that_come_late_are_collected_at_once(monkeypatch):
-    monkeypatch.setattr("lit_ft.data.files.BATCH_ROWS", 10)
+    monkeypatch.setattr("lit_ft.data.formats.BATCH_ROWS", 10)
     first = "".join(json.dumps({"text": "a", f"key{i // 10}": i}) + "\n" for i in range(300))
     write("b.jsonl", "".join(json.dumps({"text": "b", f"other{i}": i}) + "\n" for i in range(30)))
     parsed = []

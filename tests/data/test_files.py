@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 from corpus_files import FLAG, in_folder, read, refused, write  # noqa: F401
 
 from lit_ft.data.corpus import read_files
-from lit_ft.data.files import FORMATS, Format, columns_of
+from lit_ft.data.formats import FORMATS, Format, columns_of
 
 # --- formats
 
@@ -46,7 +46,7 @@ def test_json_of_half_a_surrogate_and_of_numbers():
 
 
 def test_json_column_that_comes_late_keeps_its_values(monkeypatch):
-    monkeypatch.setattr("lit_ft.data.files.BATCH_ROWS", 2)
+    monkeypatch.setattr("lit_ft.data.formats.BATCH_ROWS", 2)
     lines = [{"text": "a"}, {"text": "b"}, {"text": "c", "label": 1}, {"text": "d", "more": "x"}]
     assert read("a.jsonl", "\n".join(map(json.dumps, lines))) == {
         "text": ["a", "b", "c", "d"],
@@ -71,7 +71,7 @@ def test_globs_and_lists_are_read_in_order_and_columns_by_name():
 
 
 def test_many_blocks_and_a_quoted_line_break_across_them(monkeypatch):
-    monkeypatch.setattr("lit_ft.data.files.BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr("lit_ft.data.formats.BLOCK_BYTES", 1 << 12)
     texts = [f'line {i}\n"q", {"x" * (i % 300)}' for i in range(2000)]
     quoted = "".join('{},"{}"\n'.format(i % 5, t.replace('"', '""')) for i, t in enumerate(texts))
     table = read_files(write("a.csv", "label,text\n" + quoted), flag=FLAG)

@@ -11,7 +11,7 @@ from fuzz_cases import TRAIN, Case
 from fuzz_edits import accidents, damaged
 from hypothesis import strategies as st
 
-from lit_ft.data.files import FORMATS
+from lit_ft.data.formats import FORMATS
 
 SUFFIXES = tuple(suffix[1:] for suffix in FORMATS)
 # Where a file is read: the flags that name it, and the settings of that command. A checkpoint is there.
