@@ -95,9 +95,9 @@ def check_keys(command: str, args: list[str], configs: Sequence[ConfigFile]) -> 
     for config in configs:
         groups = {key.rpartition(".")[0] for key in config.lines}
         given += [key for key in config.lines if key not in groups and "<<" not in key]
-    known = {*keys, *NO_SETTINGS}
+    known = set(keys)
     for key in given:
-        if ".".join(key.split(".")[:2]) not in known:
+        if key.split(".")[0] not in NO_SETTINGS and ".".join(key.split(".")[:2]) not in known:
             from lit_ft.settings.parser import unknown_key
 
             raise UserError(unknown_key(keys, key, args, list(configs)))

@@ -61,6 +61,7 @@ def leave_results(
         }
     device = trainer.args.device.type
     metrics |= {"sft/seconds": seconds, "train/peak_memory_gb": peak_memory_gb(device)}
+    runs.add_metrics(folder, metrics)  # first: probes, an export or a picture that fail cost no figure
     filled = fill_probes(settings.probes, model, tokenizer) if settings.probes else []
     facts = {
         "kind": "masked_lm",

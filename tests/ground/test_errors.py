@@ -177,7 +177,7 @@ def test_checkpoints_that_cannot_be_used(checkpoint, lit_ft, fit_args):
         for name in ("cut", "flipped", "foreign", "text", "nowhere")
     }
     assert "cut off" in found["cut"] and "damaged" in found["flipped"]
-    assert "no checkpoint of a lit_ft classifier" in found["foreign"]
+    assert "not a checkpoint of a lit_ft classifier" in found["foreign"]
     assert all(f"{name}.ckpt" in line for name, line in found.items())
     shutil.copytree("runs", "before")
     assert {p.name for p in Path("runs/small").iterdir()} == {"version_0"}
