@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from lit_ft import runs
 from lit_ft.console import say
 from lit_ft.machine import peak_memory_gb
 from lit_ft.masked_lm.candidates import fill_probes, print_candidates
