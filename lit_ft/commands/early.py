@@ -94,9 +94,9 @@ def check_keys(command: str, args: list[str], configs: Sequence[ConfigFile]) -> 
     for config in configs:
         groups = {key.rpartition(".")[0] for key in config.lines}
         given += [key for key in config.lines if key not in groups and "<<" not in key]
-    known = {*keys, *NO_SETTINGS}
     for key in given:
-        if ".".join(key.split(".")[:2]) not in known:
+        group, *names = key.split(".")
+        if group not in NO_SETTINGS and ".".join([group, *names[:1]]) not in keys:
             from lit_ft.settings.parser import unknown_key
 
             raise UserError(unknown_key(keys, key, args, list(configs)))
