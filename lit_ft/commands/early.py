@@ -13,7 +13,6 @@ from pathlib import Path
 
 from lit_ft import hub
 from lit_ft.console import quiet
-from lit_ft.data.formats import find_files
 from lit_ft.data.headers import clean_names
 from lit_ft.errors import UserError
 from lit_ft.launcher import global_rank
@@ -68,8 +67,12 @@ def check_settings(command: str, settings: Mapping[str, str | None]) -> None:
 
 def check_files(flag: str, path: str | None, columns: Sequence[str]) -> None:
     """Refuse a path that names no file, and a csv that lacks a column: the text, then the label."""
-    files = find_files([path], flag) if path else []
-    if path and columns and any(_lacks(file, columns) for file in files):
+    if not path:
+        return
+    from lit_ft.data.formats import find_files  # imports pyarrow, which takes 0.2 s
+
+    files = find_files([path], flag)
+    if columns and any(_lacks(file, columns) for file in files):
         from lit_ft.data.corpus import read_files  # imports datasets, but not torch
         from lit_ft.data.source import check_columns
 
