@@ -1,6 +1,7 @@
 """One tiny encoder and one small corpus for the session; no network, nothing left in the user's folders."""
 
 import csv
+import gc
 import os
 import subprocess
 import sys
@@ -31,6 +32,17 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unscanned() -> None:
+    """Leave what is there already out of garbage collection.
+
+    accelerate and Lightning collect after every run; with all libraries in the process that takes most of a
+    second, longer than the run itself.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 PICTURED = {"test_browser", "test_checkpoint_io", "test_dashboard", "test_figures", "test_report"}
