@@ -161,7 +161,7 @@ def test_a_checkpoint_alone_is_enough(fitted, lit_ft, work, tmp_path_factory, mo
     try:
         code, out, err = lit_ft("test", "--ckpt_path", "model.ckpt", "--data.test_path", "reviews.csv")
         assert code == 0, err
-        assert f"{expected:.4f}" in out and "metrics.json not written" in out
+        assert f"{expected:.4f}" in out and "metrics.json was not written" in out
         code, out, err = lit_ft(
             "predict",
             "--ckpt_path",
@@ -237,7 +237,7 @@ def test_classes_last_as_long_as_the_run(lit_ft, fit_args, work):
     assert lit_ft("test", *fit_args, *flags)[0] == 0  # without the flags: the classes are the checkpoint's
     assert metrics()["test/accuracy"] > 0.9
     code, _, err = lit_ft("test", *fit_args, *flags, "--data.label_type", "auto")
-    assert code == 2 and "remove --data.label_type" in err
+    assert code == 2 and "leave out --data.label_type" in err
 
 
 def test_monitor_chooses_the_best_checkpoint(lit_ft, fit_args):
