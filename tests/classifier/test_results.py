@@ -66,7 +66,7 @@ def test_figures_of_other_weights_are_kept_apart(lit_ft, fit_args, work):
         assert metrics()[f"last/{prefix}/step"] == 20 and f"last/{prefix}/accuracy" in metrics()
     assert {tag: metrics()[tag] for tag in fitted} == fitted and not under("test/")
     code, out, _ = lit_ft("test", *fit_args, "--data.max_tokens", "12")
-    assert "as data.max_tokens is 12 here, and was 64 in training" in out and under("best/test/")
+    assert "because data.max_tokens is 12 here, and was 64 in training" in out and under("best/test/")
     assert [(RUN / name).read_bytes() for name in ("report.html", "report.json", "model/README.md")] == shown
     assert lit_ft("test", *fit_args)[0] == 0
     assert metrics()["test/step"] == 5 and metrics()["test/rows"] == 30
