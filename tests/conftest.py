@@ -19,6 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.envi
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
+# For a process of its own whose callbacks are classes of the tests
+TEST_PATHS = os.pathsep.join(map(str, [REPOSITORY, REPOSITORY / "tests", *(REPOSITORY / "tests").glob("*/")]))
 
 
 @pytest.fixture(scope="session", autouse=True)

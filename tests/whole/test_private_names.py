@@ -3,6 +3,7 @@
 They may go in any release. Where one is gone this fails; where a run would go on wrongly, it says so itself.
 """
 
+import argparse
 import ast
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def owners() -> dict[str, Any]:
     parser = ArgumentParser()
     typed = parser.add_argument("--number", type=int | None)
     return {
+        "_HelpAction": argparse,
         "_accelerator_connector": trainer,
         "_actions": parser,
         "_attn_implementation": PretrainedConfig(),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import slurm
 import torch
-from conftest import REPOSITORY, lasting, one_line, run_cli
+from conftest import TEST_PATHS, lasting, one_line, run_cli
 from lightning import Callback
 from pair import DDP, run_pair
 from test_preempt import signal_at
@@ -141,8 +141,7 @@ KILLED = {  # where -> the callback, the line
 @pytest.mark.parametrize("callback, told", KILLED.values(), ids=KILLED)
 def test_the_others_end_where_one_is_killed(callback, told, fit_args, work):
     """The real command; its pipes are closed, and the call returns, when both have ended."""
-    paths = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests/whole'}"
-    done = run_cli("fit", *fit_args, *DDP, callback, cwd=work, PYTHONPATH=paths)
+    done = run_cli("fit", *fit_args, *DDP, callback, cwd=work, PYTHONPATH=TEST_PATHS)
     assert time.time() - (work / "killed").stat().st_mtime < 60
     assert done.returncode in (1, -signal.SIGKILL)
     advice = "run the same command again (fit and sft: with --ckpt_path last)"
