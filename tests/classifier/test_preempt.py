@@ -261,5 +261,3 @@ def test_the_real_command_ends_with_143(fit_args, work):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "warning: stopped by SIGTERM at step" in err and err.count("\n") == 2
-        "warning: stopped by SIGTERM at step" in err and err.count("\n") == 2
-    )  # and that the libraries are loaded
