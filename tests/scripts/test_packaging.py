@@ -116,7 +116,7 @@ def test_wheel_holds_modules_and_configs(unpacked: Path) -> None:
 
 
 def test_wheel_finds_its_configs_in_any_folder(unpacked: Path, tmp_path: Path) -> None:
-    code = "import lit_ft.settings.arguments as m; print(m.find_config('yelp.yaml')); print(m.find_config('sample'))"
+    code = "from lit_ft.settings.arguments import find_config as f; print(f('yelp.yaml')); print(f('sample'))"
     env = os.environ | {"PYTHONPATH": str(unpacked)}
     command = [sys.executable, "-P", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
