@@ -119,11 +119,6 @@ def cpu_multiplies_bfloat16() -> bool | None:
     return any(word in words for words in lines for word in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def is_intel() -> bool:
-    """Whether the processor is one of Intel's; no, where nothing is known of it."""
-    return any("GenuineIntel" in line for line in _lines(Path("/proc/cpuinfo")))
-
-
 def automatic_precision(device: str | None = None) -> Literal["32-true", "bf16-mixed"]:
     """The precision of a run that sets none: the faster one, with weights in float32 in either case."""
     return "bf16-mixed" if multiplies_bfloat16(device) else "32-true"

@@ -132,7 +132,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         set_seed(settings.seed_everything)  # a new head draws its weights
         model, missing = load_masked_lm(source, config, SAMPLE_CONFIG, allow_pickle)
     attend_in_pieces(model)
-    host.prepare(model, args.device)
+    host.prepare(args.device)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they start untrained")
 
