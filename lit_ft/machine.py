@@ -119,11 +119,6 @@ def cpu_multiplies_bfloat16() -> bool | None:
     return any(word in words for words in lines for word in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def is_intel() -> bool:
-    """Whether the processor is from Intel; False if nothing is known about it."""
-    return any("GenuineIntel" in line for line in _lines(Path("/proc/cpuinfo")))
-
-
 def automatic_precision(device: str | None = None) -> Literal["32-true", "bf16-mixed"]:
     """The default precision: the faster one; the weights are in float32 in either case."""
     return "bf16-mixed" if multiplies_bfloat16(device) else "32-true"

@@ -213,7 +213,7 @@ class BertClassifier(LightningModule):
         rows = datamodule.rows_per_train_batch()
         self.step_weight = None if rows is None else rows * float((weights * counts).sum() / counts.sum())
         assert self.net is not None
-        host.prepare(self.net, self.trainer.strategy.root_device)
+        host.prepare(self.trainer.strategy.root_device)
         if self.hparams["compile"]:
             self._logits_to_train, self.step_tokens = compiled_steps(self.net, datamodule)
 

@@ -133,7 +133,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         set_seed(settings.seed_everything)  # initialises the weights of a new head
         model, missing = pretrained.masked_lm()
     attend_in_pieces(model)
-    host.prepare(model, args.device)
+    host.prepare(args.device)
     if missing:
         warn(f"{source} lacks {len(missing)} weights of the masked-LM head: they are initialised at random")
 

@@ -1,23 +1,19 @@
-"""Settings of the process and the net for training on a CPU, and copies that the host does not wait for."""
+"""What training on a CPU sets for the process, and copies that the host does not wait for."""
 
 import ctypes
 import os
 import sys
 
 import torch
-from torch import nn
-
-from lit_ft.speed.dropout import drop_in_bulk
 
 # glibc's malloc.h and mallopt(3): parameter -> value.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 KEEP = {TRIM_THRESHOLD: -1, MMAP_MAX: 0}
 
 
-def prepare(net: nn.Module, device: torch.device) -> None:
-    """Keep freed memory and draw dropout masks in bulk, if the net trains on a CPU."""
+def prepare(device: torch.device) -> None:
+    """Keep freed memory if this process trains on a CPU."""
     if device.type == "cpu":
-        drop_in_bulk(net)
         keep_freed_memory()
 
 

@@ -40,16 +40,6 @@ def test_bfloat16_where_it_is_slow(precision, flags, warns, monkeypatch):
         )
 
 
-@pytest.mark.parametrize(("lines", "intel"), [
-    (["vendor_id\t: GenuineIntel"], True),
-    (["vendor_id\t: AuthenticAMD"], False),
-    ([], False),
-])  # fmt: skip
-def test_whose_processor_it_is(lines, intel, monkeypatch):
-    monkeypatch.setattr(machine, "_lines", lambda path: lines)
-    assert machine.is_intel() == intel
-
-
 @pytest.mark.parametrize(
     ("flags", "precision"),
     [

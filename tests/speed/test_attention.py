@@ -13,8 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.speed import attention
 from lit_ft.speed import attention as piecewise_attention
-from lit_ft.speed.attention import NAME, attend, attend_in_pieces
-from lit_ft.speed.dropout import draw_mask, kept_share
+from lit_ft.speed.attention import NAME, attend, attend_in_pieces, draw_mask, kept_share
 
 ENCODER = SimpleNamespace(is_causal=False)
 P = 0.3
