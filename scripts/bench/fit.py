@@ -92,7 +92,7 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     from lit_ft.classifier.model import BertClassifier, compiled_steps
     from lit_ft.classifier.optim import linear_decay, parameter_groups
     from lit_ft.machine import automatic_precision
-    from lit_ft.speed import host as cpu_training
+    from lit_ft.speed import host
 
     shipped = yaml.safe_load((ROOT / "configs/yelp_local.yaml").read_text(encoding="utf-8"))["data"]
     own = {"train_path": options.train_path, "max_tokens": MAX_TOKENS, "tokenizer": options.pretrained}
@@ -106,7 +106,7 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     module.build(data.labels.names)
     module.to(device).train()
     assert module.net is not None
-    cpu_training.prepare(module.net, device)
+    host.prepare(device)
     optimizer = torch.optim.AdamW(parameter_groups(module, 0.01, False), lr=5e-5, fused=True)
     steps = EPOCHS * data.num_train_batches()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_decay(steps, 0))
