@@ -9,6 +9,42 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
+# Names in the scripts of transformers, in AutoTrain, SetFit and Ludwig -> ours in `fit` or `sft`
+OTHERS = {
+    "batch_size": ("data.batch_size",),
+    "bf16": ("trainer.precision", "precision"),
+    "dataset_name": ("data.source",),
+    "device": ("trainer.accelerator",),
+    "early_stopping_patience": ("trainer.callbacks",),
+    "epochs": ("trainer.max_epochs", "num_train_epochs"),
+    "fp16": ("trainer.precision", "precision"),
+    "gpus": ("trainer.devices",),
+    "gradient_accumulation_steps": ("trainer.accumulate_grad_batches", "gradient_accumulation_steps"),
+    "label_column_name": ("data.label_column",),
+    "lr": ("model.learning_rate",),
+    "max_grad_norm": ("trainer.gradient_clip_val",),
+    "max_length": ("data.max_tokens",),
+    "max_seq_length": ("data.max_tokens",),
+    "max_steps": ("trainer.max_steps", "max_steps"),
+    "mlm_probability": ("data.mask_probability",),
+    "model_name": ("model.pretrained",),
+    "model_name_or_path": ("model.pretrained",),
+    "num_epochs": ("trainer.max_epochs", "num_train_epochs"),
+    "num_train_epochs": ("trainer.max_epochs", "num_train_epochs"),
+    "output_dir": ("name",),
+    "per_device_eval_batch_size": ("data.eval_batch_size",),
+    "per_device_train_batch_size": ("data.batch_size",),
+    "resume_from_checkpoint": ("ckpt_path",),
+    "run_name": ("name",),
+    "seed": ("seed_everything",),
+    "target_column": ("data.label_column",),
+    "text_column_name": ("data.text_column",),
+    "text_column_names": ("data.text_column",),
+    "train_file": ("data.train_path",),
+    "validation_file": ("data.validation_path",),
+    "test_file": ("data.test_path",),
+    "warmup_ratio": ("model.warmup_share",),
+}
 HIDDEN = ("help", "help_all", "print_config", "print_shtab")  # flags that are no settings
 
 
@@ -33,9 +69,12 @@ def like_group(group: str, keys: list[str]) -> str:
 def nearest(key: str, keys: list[str]) -> str | None:
     """The key that was meant: a similar name in the group, the same name elsewhere, or a similar key.
 
-    Initials count too: `lr` for `learning_rate`.
+    Initials count too, `lr` for `learning_rate`, and so do the names that other tools use.
     """
     group, _, name = key.rpartition(".")
+    theirs = [ours for ours in OTHERS.get(name, ()) if ours in keys]
+    if theirs and not group:
+        return theirs[0]
     group = like_group(group, keys)
     siblings = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == group}
     if close := difflib.get_close_matches(name, siblings, n=1):

@@ -8,10 +8,10 @@ import pytest
 from conftest import REPOSITORY
 
 from lit_ft import hub
-from lit_ft.commands import check, early
+from lit_ft.commands import check, early, sft
 from lit_ft.commands.fit import ReviewCLI
 from lit_ft.errors import UserError
-from lit_ft.settings.keys import valid_keys
+from lit_ft.settings.keys import OTHERS, nearest, valid_keys
 
 
 @pytest.fixture
@@ -151,3 +151,16 @@ print(code, sorted({"torch", "transformers", "lightning", "datasets"} & set(sys.
     )
     assert done.stdout == "2 []\n", done.stderr
     assert "127.0.0.1:9 cannot be reached" in done.stderr and done.stderr.count("\n") == 1
+
+
+KEYS = {"fit": early.known_keys("fit"), "sft": valid_keys(sft.make_parser())}
+
+
+@pytest.mark.parametrize("theirs", OTHERS)
+def test_names_of_other_tools_lead_to_ours(theirs):
+    """Each stands for a setting that there is, in one of the commands at least."""
+    found = {command: [ours for ours in OTHERS[theirs] if ours in keys] for command, keys in KEYS.items()}
+    assert any(found.values())
+    for command, keys in KEYS.items():
+        if found[command] and theirs not in keys:
+            assert nearest(theirs, keys) == found[command][0]
