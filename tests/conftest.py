@@ -15,7 +15,10 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# One thread in a worker of pytest-xdist, which inherits what the first process has set here: two workers with
+# two threads each, which spin while they wait, make a fit on two cores five times slower.
+IN_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+os.environ["OMP_NUM_THREADS"] = "1" if IN_WORKER else os.environ.get("OMP_NUM_THREADS", "2")
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
