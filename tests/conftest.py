@@ -26,6 +26,13 @@ SHARED = REPOSITORY.parent / "shared"
 TEST_PATHS = os.pathsep.join(map(str, [REPOSITORY, REPOSITORY / "tests", *(REPOSITORY / "tests").glob("*/")]))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs a command as slow: `-m "not slow"` is the answer in a minute and a half."""
+    for item in items:
+        if "lit_ft" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Caches of this session only."""

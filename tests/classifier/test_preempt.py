@@ -244,6 +244,7 @@ def test_a_timed_save_is_not_training_time():
     assert throughput._since is None  # the next batch starts the clock
 
 
+@pytest.mark.slow
 def test_the_real_command_ends_with_143(fit_args, work):
     """SIGTERM to a process of its own, as a cluster sends it."""
     args = ["--trainer.max_epochs", "2000", "--trainer.val_check_interval", "5"]

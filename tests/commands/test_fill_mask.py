@@ -200,6 +200,7 @@ def test_help_needs_no_heavy_library():
     assert "--top_k" in done.stdout and time.perf_counter() - start < 5
 
 
+@pytest.mark.slow
 def test_nothing_but_the_answer_is_printed(folders):
     args = [TEXT, "--model", str(folders / "roberta")]
     code = f"from lit_ft.commands.fill_mask import main; raise SystemExit(main('fill-mask', {args!r}))"

@@ -27,6 +27,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(tmp_path_factory.mktemp("fuzz"), draws=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CASES)
 def test_each_ends_in_success_or_in_one_line(kind: str, shop: Workshop) -> None:
     outcomes: list[Outcome] = []

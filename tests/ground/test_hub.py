@@ -213,6 +213,7 @@ def test_raw_files_are_read_as_those_of_a_path(stand_in, tmp_path):
     assert "it is not in the local cache" in run(program, stand_in, tmp_path, **env)[0]
 
 
+@pytest.mark.slow
 def test_models(stand_in, tmp_path):
     (tmp_path / "folder").mkdir()
     lines = run(
@@ -255,6 +256,7 @@ def test_models(stand_in, tmp_path):
 IMPORTS = "from transformers import AutoTokenizer\nimport datasets\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first, second", [(IMPORTS, ""), ("", IMPORTS)], ids=["imported before", "after"])
 def test_unreachable_is_said_at_once_and_the_cache_still_loads(
     first, second, stand_in, closed_port, tmp_path

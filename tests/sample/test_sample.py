@@ -94,6 +94,7 @@ def test_baselines_stay_low():
     assert 0.35 <= script["word_count_accuracy"]() <= 0.70
 
 
+@pytest.mark.slow
 def test_baselines_script_prints_a_model_beside_them(encoder, tmp_path):
     command = [sys.executable, ROOT / "scripts" / "sample_baselines.py"]
     model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=5)
@@ -149,6 +150,7 @@ def test_tokenizer_output_and_mask(encoder):
     assert row["input_ids"].count(tokenizer.mask_token_id) == 1
 
 
+@pytest.mark.slow
 def test_every_process_builds_the_same_bytes(encoder, tmp_path):
     code = "from lit_ft.sample.encoder import sample_encoder; print(sample_encoder())"
     environment = {**os.environ, "LIT_FT_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}

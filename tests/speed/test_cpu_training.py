@@ -41,6 +41,7 @@ def calls(monkeypatch) -> list[tuple[int, int]]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64",
     reason="torch's memory comes from glibc on Linux with x86-64",

@@ -94,6 +94,7 @@ def test_no_circle():
         pytest.fail(f"import cycle: {' <- '.join(ex.args[1])}")
 
 
+@pytest.mark.slow
 def test_only_fit_pays_for_lightning():
     """No room but `classifier` and `commands` imports it; and of the commands `sft` none that does."""
     for module, path in MODULES.items():
