@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,9 @@ def run_script(folder, settings, kill_at=0, number=0, resume=None, processes=1):
         script = Path(folder) / "script.py"
         script.parent.mkdir(exist_ok=True)
         script.write_text(SCRIPT)
-        port = str(29_500 + os.getpid() % 2000)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
         launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", port]
         call = [sys.executable, *launch, str(script)]
     paths = os.pathsep.join([str(REPOSITORY / "tests/support"), str(REPOSITORY)])
