@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -307,7 +308,9 @@ def test_resume_after_kill_9_in_a_new_process(lit_ft, sft_args, work):
 
 
 def torchrun(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    port = str(29_500 + os.getpid() % 2000)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **env}
     call = [sys.executable, *launch, *command]
