@@ -134,6 +134,7 @@ def main() -> int:
         if not options.list:
             ignore = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache")
             shutil.copytree(ROOT, tree, ignore=ignore)
+            (tree / ".venv").symlink_to(ROOT / ".venv")  # scripts/dashboard.sh takes its Python
         for number, guard in enumerate(guards, 1):
             where = f"{guard.path.relative_to(ROOT)}:{guard.line}"
             print(f"{number:>3}  {where:<44} if {' '.join(guard.condition.split())[:70]}", flush=True)

@@ -114,6 +114,8 @@ def test_report_writes_the_same_page_again(lit_ft, fit_args):
         code, out, _ = lit_ft("report", name)
         assert code == 0 and out == f"report: {RUN / 'report.html'}\n"
         assert (RUN / "report.html").read_text() == before
+    code, _, err = lit_ft("report", str(RUN), "--output", "page.html")
+    assert code == 2 and "--output is for a comparison of several runs" in err
 
 
 def test_report_compares_runs(lit_ft, fit_args):
