@@ -3,6 +3,7 @@
 import csv
 import gc
 import os
+import socket
 import subprocess
 import sys
 import zipfile
@@ -94,6 +95,13 @@ def run_cli(*args: str, cwd: Path, timeout: float = 240, **env: str) -> subproce
         text=True,
         timeout=timeout,
     )
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

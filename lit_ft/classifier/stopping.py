@@ -6,12 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-import torch
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
@@ -96,7 +94,7 @@ class Preemption(Checkpoint):
             warn(interrupted(trainer.global_step, self.last.best_model_path))
 
     def _agree(self, trainer: Any) -> bool:
-        return self.signals.agree(partial(_largest, trainer))
+        return self.signals.agree(trainer.strategy.root_device, trainer.world_size)
 
     def _stop(self, trainer: Any) -> None:
         number, saved = self.signals.agreed, f"saved in {self.last.path}"
@@ -112,14 +110,6 @@ class Preemption(Checkpoint):
             warn(self.signals.stopped(trainer.global_step, saved))
         # Lightning's launcher ends the first process when another one fails, before that one is done.
         raise SystemExit(self.signals.exit_code if trainer.is_global_zero else 0)
-
-
-def _largest(trainer: Any, number: int) -> int:
-    """The largest of all processes' numbers. All processes call this."""
-    if trainer.world_size == 1:
-        return number
-    device = trainer.strategy.root_device
-    return int(trainer.strategy.reduce(torch.tensor(number, device=device), reduce_op="max"))
 
 
 def _requeue_signal(trainer: Any) -> tuple[int, ...]:

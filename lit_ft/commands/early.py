@@ -7,6 +7,7 @@ file for a whole group or the settings of a checkpoint, is left to the command, 
 import ast
 import csv
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ READ = {  # command -> the splits that it reads
     "test": ("test",),
     "predict": ("predict",),
 }
+MOST_BYTES = 16 << 20  # of files whose columns are checked here: more would be read in silence for seconds
 DEFAULTS = {"data.text_column": "text", "data.label_column": "label"}
 
 
@@ -44,8 +46,8 @@ def check(command: str, args: list[str]) -> None:
         UserError: In the words that the command itself would use.
     """
     refuse_secret_arguments(args)
-    configs = [] if asks_help(args) else [read_config(path) for _, _, path in config_values(args)]
     if not asks_help(args):
+        configs = [read_config(path) for _, _, path in config_values(args)]
         check_keys(command, args, configs)
         if (settings := known_settings(args, configs)) is not None:
             check_settings(command, settings)
@@ -72,7 +74,8 @@ def check_files(flag: str, path: str | None, columns: Sequence[str]) -> None:
     from lit_ft.data.formats import find_files  # imports pyarrow, which takes 0.2 s
 
     files = find_files([path], flag)
-    if columns and any(_lacks(file, columns) for file in files):
+    is_small = sum(map(os.path.getsize, files)) <= MOST_BYTES
+    if columns and is_small and any(_lacks(file, columns) for file in files):
         from lit_ft.data.corpus import read_files  # imports datasets, but not torch
         from lit_ft.data.source import check_columns
 

@@ -47,13 +47,14 @@ def save_whole(trainer: Any, save: Callable[[], None]) -> None:
         error = raised
     finally:
         args.save_total_limit = limit
-    if whole := not largest(int(error is not None), args):  # each process writes its own random state
+    everywhere = args.device, args.world_size  # each process writes its own random state
+    if whole := not largest(int(error is not None), *everywhere):
         try:
             if args.should_save:
                 seal(folder)
         except Exception as raised:
             error = raised
-        whole = not largest(int(error is not None), args)
+        whole = not largest(int(error is not None), *everywhere)
     if whole:
         trainer.saved = (trainer.state, step)
         if args.should_save:
@@ -118,7 +119,7 @@ class SaveByClock(TrainerCallback):
     ) -> TrainerControl:
         """Save if any process's clock is due: all processes save at the same step."""
         self._begun = time.monotonic()
-        due = largest(int(self.clock.is_due()), args)
+        due = largest(int(self.clock.is_due()), args.device, args.world_size)
         control.should_save = control.should_save or bool(due and args.save_strategy != "no")
         return control
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft import runs
 from lit_ft.console import say
 from lit_ft.machine import peak_memory_gb
 from lit_ft.masked_lm.candidates import fill_probes, print_candidates
@@ -62,20 +61,16 @@ def leave_results(
         }
     device = trainer.args.device.type
     metrics |= {"sft/seconds": seconds, "train/peak_memory_gb": peak_memory_gb(device)}
-    runs.add_metrics(folder, metrics)  # first: probes, an export or a picture that fail cost no figure
-    filled = fill_probes(settings.probes, model, tokenizer) if settings.probes else []
     facts = {
         "kind": "masked_lm",
         "pretrained": shown_name(settings.model.pretrained),
         "from_hub": needs_hub(settings.model.pretrained),
         "splits": rows.facts,
         "notes": rows.notes,
-        "probes": [
-            {"text": text, "masks": masks} for text, masks in zip(settings.probes, filled, strict=True)
-        ],
+        "probes": [],
         **provenance,
     }
-    write_results(
+    facts = write_results(
         folder,
         metrics,
         facts,
@@ -84,11 +79,18 @@ def leave_results(
         ),
         [{"epoch": entry["epoch"], "loss": entry["train/loss"]} for entry in train],
         validation,
+        more_facts=lambda: _answers(settings.probes, model, tokenizer),
     )
     _print_results(metrics, folder)
     if settings.probes:
         say("")
-        print_candidates(settings.probes, filled)
+        print_candidates(settings.probes, [probe["masks"] for probe in facts["probes"]])
+
+
+def _answers(probes: list[str], model: Any, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The probes with the model's candidates, for `report.json`."""
+    filled = fill_probes(probes, model, tokenizer) if probes else []
+    return {"probes": [{"text": text, "masks": masks} for text, masks in zip(probes, filled, strict=True)]}
 
 
 def _step_of_weights(trainer: MaskedLMTrainer) -> int:

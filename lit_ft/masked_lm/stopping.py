@@ -1,11 +1,9 @@
 """How an `sft` ends on a signal: after the optimizer step, with a checkpoint."""
 
-from functools import partial
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lit_ft.reliability.processes import largest
 from lit_ft.reliability.signals import Signals
 
 
@@ -59,4 +57,4 @@ class StopOnSignal(TrainerCallback):
         return control
 
     def _agree(self, args: TrainingArguments) -> bool:
-        return self.signals.agree(partial(largest, args=args))
+        return self.signals.agree(args.device, args.world_size)

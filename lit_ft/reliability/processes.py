@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 
@@ -16,16 +16,17 @@ LOST = re.compile("Connection (closed|reset|refused)|Broken pipe|pair closure", 
 TAKEN = re.compile(r"server socket has failed to listen.*?port: (\d+).*?(EADDRINUSE|EACCES)", re.DOTALL)
 
 
-def largest(number: int, args: Any) -> int:
+def largest(number: int, device: torch.device, world_size: int) -> int:
     """The largest of all processes' numbers, so that all do the same. All processes call this.
 
     Args:
         number: This process's number; 0 or 1 for a condition, which then counts if any process has it.
-        args: The TrainingArguments of transformers.
+        device: Where this process computes.
+        world_size: The number of processes.
     """
-    if args.world_size == 1:
+    if world_size == 1:
         return number
-    found = torch.tensor(number, device=args.device)
+    found = torch.tensor(number, device=device)
     torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
     return int(found)
 

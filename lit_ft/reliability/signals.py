@@ -1,9 +1,12 @@
 """SIGTERM, SIGINT and a cluster's own signal: noted, agreed on by all processes, handed back at the end."""
 
 import signal
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+import torch
+
+from lit_ft.reliability.processes import largest
 
 # What a second signal does.
 DEFAULTS: dict[int, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
@@ -34,16 +37,13 @@ class Signals:
         for other, handler in DEFAULTS.items():
             signal.signal(other, handler)
 
-    def agree(self, largest: Callable[[int], int]) -> bool:
+    def agree(self, device: torch.device, world_size: int) -> bool:
         """Whether any process got a signal. All processes call this.
 
         A signal reaches the processes at different steps. One that stopped alone would leave the others
         waiting for its gradients.
-
-        Args:
-            largest: Gives the largest of all processes' numbers.
         """
-        self.agreed = self.agreed or largest(self.received)
+        self.agreed = self.agreed or largest(self.received, device, world_size)
         return self.agreed != 0
 
     def give_back(self) -> None:

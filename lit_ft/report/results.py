@@ -20,10 +20,11 @@ def write_results(
     train: Points,
     validation: Points,
     without: Callable[[str], bool] = lambda tag: False,
-) -> None:
+    more_facts: Callable[[], dict[str, Any]] = dict,
+) -> dict[str, Any]:
     """Write the results of a `fit` or an `sft`.
 
-    The figures come first, so that an export or a picture that fails costs none of them.
+    The figures come first, so that an export, a probe or a picture that fails costs none of them.
 
     Args:
         run: The run folder.
@@ -33,10 +34,17 @@ def write_results(
         train: Points of the training loss, as `draw_losses` takes them.
         validation: Points of the validation loss.
         without: Tags for which it is true leave `metrics.json`.
+        more_facts: Facts that take the model, such as its answers to probes.
+
+    Returns:
+        All facts.
     """
     metrics = runs.add_metrics(run, metrics, without)
     facts = runs.add_facts(run, facts)
     export()
+    if more := more_facts():
+        facts = runs.add_facts(run, more)
     write_model_card(run, metrics, facts)
     draw_losses(run / runs.LOSS_CURVE, train, validation)
     write_report(run, metrics, facts)
+    return facts

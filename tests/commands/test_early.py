@@ -164,3 +164,12 @@ def test_names_of_other_tools_lead_to_ours(theirs):
     for command, keys in KEYS.items():
         if found[command] and theirs not in keys:
             assert nearest(theirs, keys) == found[command][0]
+
+
+def test_large_files_are_left_to_the_command(fit_args, monkeypatch):
+    """Their columns are not looked up before the line about the libraries; a small file's are."""
+    args = [*fit_args, "--data.text_column=body"]
+    with pytest.raises(UserError, match="expected columns 'label' and 'body'"):
+        early.check("fit", args)
+    monkeypatch.setattr(early, "MOST_BYTES", 100)
+    early.check("fit", args)

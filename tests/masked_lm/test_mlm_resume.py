@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, lasting
+from conftest import REPOSITORY, free_port, lasting
 from mlm_tiny import make_trainer
 from safetensors.torch import load_file
 from transformers import TrainerCallback
@@ -51,9 +50,7 @@ def run_script(folder, settings, kill_at=0, number=0, resume=None, processes=1):
         script = Path(folder) / "script.py"
         script.parent.mkdir(exist_ok=True)
         script.write_text(SCRIPT)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
+        port = str(free_port())
         launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", port]
         call = [sys.executable, *launch, str(script)]
     paths = os.pathsep.join([str(REPOSITORY / "tests/support"), str(REPOSITORY)])

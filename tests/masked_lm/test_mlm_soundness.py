@@ -1,14 +1,13 @@
 """A run that has gone wrong ends in one line, and what it leaves is whole."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, free_port
 from mlm_tiny import make_trainer
 
 from lit_ft.errors import UserError
@@ -138,9 +137,7 @@ def test_the_last_checkpoint_is_saved_after_its_evaluation(lit_ft, sft_args, mon
 @pytest.mark.slow
 def test_if_one_process_fails_all_of_them_end(sft_args, work):
     (work / "spoilt.py").write_text(SPOIL)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port, "spoilt.py"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     call = [sys.executable, *launch, "sft", *sft_args, "--data.batch_size", "4"]

@@ -27,10 +27,9 @@ class Ended:
 
 def run_pair(*calls: list[str], cwd: Path, timeout: float = 240) -> list[Ended]:
     """Run `lit_ft CALL` on two processes, one call after the other; a call may begin with `srun`."""
-    repository = Path(__file__).parents[2]
-    tests = repository / "tests"
-    paths = os.pathsep.join(map(str, [repository, tests, *tests.glob("*/")]))
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    from conftest import TEST_PATHS  # here: the two processes do without pytest
+
+    environment = {**os.environ, "PYTHONPATH": TEST_PATHS, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, __file__],
         cwd=cwd,

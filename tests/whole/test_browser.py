@@ -5,7 +5,6 @@ LIT_FT_SCREENSHOTS=FOLDER python -m pytest tests/whole/test_browser.py  # keeps 
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, WORDS_OF_STARS, review, run_cli, write_csv
+from conftest import REPOSITORY, WORDS_OF_STARS, free_port, review, run_cli, write_csv
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -83,9 +82,7 @@ def driver() -> Iterator:
 @pytest.fixture(scope="module")
 def board(runs: Path) -> Iterator[str]:
     """The address that scripts/dashboard.sh prints."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     script = [str(REPOSITORY / "scripts/dashboard.sh"), str(runs), str(port)]
     server = subprocess.Popen(script, stdout=subprocess.PIPE, text=True)
     try:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, lasting, one_line, run_cli
+from conftest import REPOSITORY, free_port, lasting, one_line, run_cli
 from safetensors.torch import load_file
 from test_resume import curves
 
@@ -308,9 +307,7 @@ def test_resume_after_kill_9_in_a_new_process(lit_ft, sft_args, work):
 
 
 def torchrun(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **env}
     call = [sys.executable, *launch, *command]
