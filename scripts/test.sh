@@ -8,5 +8,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
 setup_venv test
 run .venv/bin/python -m ruff check .
 run .venv/bin/python -m mypy
-[ $# -gt 0 ] || set -- -n 2 --dist loadfile # half of the time goes into starting Python: one core each
+[ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder # half of the time goes into starting Python: one core each
 run .venv/bin/python -m pytest "$@"

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from conftest import one_line, write_csv
 from datasets import Dataset
-from pair import run_pair
 
 from lit_ft.classifier.predictions import PredictionWriter, check_output, is_prediction_of
 from lit_ft.errors import UserError
@@ -173,17 +172,6 @@ def test_predict_on_the_command_line(lit_ft, fit_args, work, monkeypatch):
     assert predict("none.csv", "none_out.csv")[0] == 0
     assert not [path for path in work.rglob(".*") if "predictions" in path.name]
     assert "has no rows" in one_line(lit_ft("test", "--name", "small", "--data.test_path", "none.csv"))
-
-
-def test_fewer_rows_than_processes(lit_ft, fit_args, work):
-    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
-    write_csv(work / "one.csv", [("a", ""), ("b", "fine"), ("c", "")], ("id", "text"))
-    predict = ["predict", "--name", "small", "--data.predict_path", "one.csv", "--data.predict_output"]
-    (ended,) = run_pair([*predict, "two.csv"], cwd=work)
-    assert ended.code == 0, ended.err
-    assert lit_ft(*predict, "single.csv")[0] == 0
-    assert Path("two.csv").read_text() == Path("single.csv").read_text()
-    assert [line.split(",")[0] for line in Path("two.csv").read_text().splitlines()] == ["id", "a", "b", "c"]
 
 
 def test_home_means_the_same_in_every_flag(here, monkeypatch):

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 import slurm
 import torch
-from conftest import REPOSITORY, lasting, one_line
+from conftest import lasting, one_line
+from fresh import Fresh, command
 from lightning import Callback
 from test_resume import Killed, curves, history, state
 
@@ -245,20 +245,14 @@ def test_a_timed_save_is_not_training_time():
 
 
 @pytest.mark.slow
-def test_the_real_command_ends_with_143(fit_args, work):
+def test_a_process_ends_with_143(fit_args, work):
     """SIGTERM to a process of its own, as a cluster sends it."""
     args = ["--trainer.max_epochs", "2000", "--trainer.val_check_interval", "5"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lit_ft", "fit", *fit_args, *args],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    fit = Fresh(command, ["fit", *fit_args, *args])
     last = work / "runs/small/version_0/checkpoints/last.ckpt"
-    while not last.exists() and process.poll() is None:
+    while not last.exists() and fit.process.is_alive():
         time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    assert "warning: stopped by SIGTERM at step" in err and err.count("\n") == 2
+    fit.process.terminate()
+    code, _, err = fit.end(timeout=60)
+    assert code == 143, err
+    assert "warning: stopped by SIGTERM at step" in err and err.count("\n") == 1

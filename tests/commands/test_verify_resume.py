@@ -8,38 +8,45 @@ from pathlib import Path
 
 import pytest
 from conftest import run_cli
+from fresh import run_fresh
 
+from lit_ft.commands import verify_resume
 from lit_ft.commands.verify_resume import shortened
 
 
 @pytest.mark.slow
-def test_a_config_of_fit(fit_args, work):
-    done = run_cli("verify-resume", *fit_args, cwd=work, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = done.stdout.splitlines()
+def test_a_config_of_fit(lit_ft, fit_args):
+    code, out, err = lit_ft("verify-resume", *fit_args)
+    assert code == 0, err[-3000:]
+    lines = out.splitlines()
     assert lines[1] == "24 optimizer steps; again, killed (SIGKILL) after 9"
     assert lines[-1].startswith("bit-identical: ") and " points of curves, " in lines[-1]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in err
     assert not list(Path("runs").iterdir())
 
 
-@pytest.mark.slow
-def test_a_config_of_sft(work):
-    done = run_cli("verify-resume", "--config", "sample_sft.yaml", cwd=work, timeout=290)
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = done.stdout.splitlines()
+def test_a_config_of_sft(lit_ft, work, monkeypatch):
+    """As above, its three runs in processes that need not import the libraries."""
+
+    def run(call: list[str], *expected: int, loud: bool = False) -> None:
+        ended = run_fresh(*call[3:])  # without `python -m lit_ft`
+        assert ended.code in expected, ended.err[-3000:]
+
+    monkeypatch.setattr(verify_resume, "run", run)
+    code, out, err = lit_ft("verify-resume", "--config", "sample_sft.yaml")
+    assert code == 0, err[-3000:]
+    lines = out.splitlines()
     assert lines[1:3] == [
         "16 optimizer steps; again, killed (SIGKILL) after 6",
         "resumed, stopped (SIGTERM) after 12",
     ]
     assert lines[-1].startswith("bit-identical: ") and " points of curves, " in lines[-1]
-    assert "Traceback" not in done.stderr and not list(Path("runs").iterdir())
+    assert "Traceback" not in err and not list(Path("runs").iterdir())
 
 
 def test_a_run_that_goes_on_otherwise(lit_ft, sft_args, monkeypatch):
     """In this process: the killed run is one of another seed."""
     from lit_ft.__main__ import main
-    from lit_ft.commands import verify_resume
 
     def run(call: list[str], *expected: int, loud: bool = False) -> None:
         name = call[-1]

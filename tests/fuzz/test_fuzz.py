@@ -4,15 +4,13 @@ scripts/fuzz.py runs more; what broke something is kept as a plain test beside t
 """
 
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, with_a_flipped_bit
+from conftest import with_a_flipped_bit
+from fresh import Fresh, command
 from fuzz_cases import SECONDS, Case, Outcome, Workshop
 from fuzz_checks import fault_of_files, fault_of_words
 from fuzz_edits import BOMBS, smuggled
@@ -96,7 +94,7 @@ def test_a_bug_of_ours_is_a_fault(shop: Workshop, monkeypatch: pytest.MonkeyPatc
 
 
 def real_cases(shop: Workshop) -> list[tuple[Case, int, str]]:
-    """Ten command lines, and how each ends. Six end before torch is imported, as such errors should."""
+    """Ten command lines, and how each ends."""
     wide = f"label,text,{','.join(f'c{i}' for i in range(100_000))}\n1,a\n".encode()
     bomb = smuggled(
         BOMBS["os.system"](), "settings", {"settings": {}, "encoder_config": {}, "state_dict": {}}
@@ -124,40 +122,29 @@ def real_cases(shop: Workshop) -> list[tuple[Case, int, str]]:
     ]
 
 
+def timed(args: list[str]) -> int:
+    """`lit_ft ARGS`; its seconds of processor time lie beside its folder."""
+    try:
+        return command(args)
+    finally:
+        seconds = Path(f"{os.getcwd()}.seconds")
+        seconds.write_text(str(time.process_time()))
+
+
 @pytest.mark.slow
-def test_the_real_command_line(shop: Workshop, tmp_path: Path) -> None:
-    """Within ten seconds of processor time after the imports, which a process of its own measures."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "LIT_FT_CACHE": str(shop.caches)}
-    environment |= {
+def test_in_a_process_of_its_own(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "LIT_FT_CACHE": str(shop.caches),
         "HF_DATASETS_CACHE": str(tmp_path / "datasets"),
         "TMPDIR": str(shop.temporary),
-        "OMP_NUM_THREADS": "1",
     }
-
-    def seconds_of(args: list[str], folder: Path) -> tuple[subprocess.CompletedProcess[str], float]:
-        script = "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
-        script += (
-            "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime); "
-        )
-        script += "sys.exit(done.returncode % 256)"
-        call = [sys.executable, "-c", script, sys.executable, *args]
-        done = subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
-        return done, float(done.stdout.splitlines()[-1])
-
-    def run(number: int, case: Case) -> tuple[subprocess.CompletedProcess[str], float, str | None]:
+    for number, (case, code, message) in enumerate(real_cases(shop)):
         folder = tmp_path / str(number)
         shop.lay_out(case, folder)
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        done, seconds = seconds_of(["-m", "lit_ft", *case.args], folder)
-        return done, seconds, fault_of_files(folder, before)
-
-    cases = real_cases(shop)
-    with ThreadPoolExecutor(2) as pool:
-        imports = pool.submit(
-            seconds_of, ["-c", "import lit_ft.commands.fit, lit_ft.masked_lm.run"], REPOSITORY
-        )
-        results = list(pool.map(run, range(len(cases)), [case for case, *_ in cases]))
-    for (case, code, message), (done, seconds, fault) in zip(cases, results, strict=True):
-        assert fault_of_words(done.returncode, done.stderr) is None, (case, done.stderr)
-        assert (done.returncode, fault) == (code, None) and message in done.stderr, (case, fault, done.stderr)
-        assert seconds < imports.result()[1] + SECONDS, (case, seconds)
+        monkeypatch.chdir(folder)
+        done = Fresh(timed, list(case.args), env=environment).end()
+        fault = fault_of_files(folder, before)
+        assert fault_of_words(done.code, done.err) is None, (case, done.err)
+        assert (done.code, fault) == (code, None) and message in done.err, (case, fault, done.err)
+        assert float(Path(f"{folder}.seconds").read_text()) < SECONDS, case

@@ -3,62 +3,51 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, free_port, lasting
+from conftest import lasting
+from fresh import Fresh, ranks
 from mlm_tiny import make_trainer
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from lit_ft.masked_lm import checkpoints as mlm_save_clock
-
-SCRIPT = """
-import json, os, signal, sys
-from pathlib import Path
-from transformers import TrainerCallback
-from mlm_tiny import make_trainer
-from lit_ft.masked_lm.tracking import FiguresFirst
 from lit_ft.masked_lm.stopping import StopOnSignal
+from lit_ft.masked_lm.tracking import FiguresFirst
 
-folder, settings, kill_at, number, resume = json.loads(sys.argv[1])
 
 class Kill(TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == kill_at and args.process_index == 0:
-            os.kill(os.getpid(), number)
+    """A signal to the first process after a step."""
 
-if __name__ == "__main__":
+    def __init__(self, step, number):
+        self.step, self.number = step, number
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step and args.process_index == 0:
+            os.kill(os.getpid(), self.number)
+
+
+def train(folder, settings, kill_at, number, resume):
+    """One training; gives its exit code."""
     stop = StopOnSignal()
-    trainer = make_trainer(folder, callbacks=[FiguresFirst(), Kill(), stop], settings=settings)
+    callbacks = [FiguresFirst(), Kill(kill_at, number), stop]
+    trainer = make_trainer(folder, callbacks=callbacks, settings=settings)
     trainer.train(resume_from_checkpoint=resume)
     if stop.signals.agreed:
-        sys.exit(stop.signals.exit_code)
+        return stop.signals.exit_code
     if trainer.is_world_process_zero():
-        trainer.save_model(folder + "/final")
-        Path(folder, "log.json").write_text(json.dumps(trainer.state.log_history))
-"""
+        trainer.save_model(folder / "final")
+        (folder / "log.json").write_text(json.dumps(trainer.state.log_history))
+    return 0
 
 
-def run_script(folder, settings, kill_at=0, number=0, resume=None, processes=1):
-    """One training in a fresh process; gives its exit code."""
-    call = [sys.executable, "-c", SCRIPT]
-    if processes > 1:
-        script = Path(folder) / "script.py"
-        script.parent.mkdir(exist_ok=True)
-        script.write_text(SCRIPT)
-        port = str(free_port())
-        launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", port]
-        call = [sys.executable, *launch, str(script)]
-    paths = os.pathsep.join([str(REPOSITORY / "tests/support"), str(REPOSITORY)])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    values = json.dumps([str(folder), settings, kill_at, number, resume])
-    done = subprocess.run([*call, values], env=environment, capture_output=True, text=True, timeout=250)
-    assert done.returncode <= 0 or done.returncode >= 128 or processes > 1, done.stderr[-3000:]
-    return done.returncode
+def run_training(folder, settings, kill_at=0, number=0, resume=None, processes=1):
+    """One training in fresh processes; gives the exit code of the first."""
+    started = [Fresh(train, folder, settings, kill_at, number, resume, env=env) for env in ranks(processes)]
+    ended = [process.end() for process in started]
+    assert all(code <= 0 or code >= 128 for code, *_ in ended), ended
+    return ended[0].code
 
 
 RESUMED = {  # dropout is on; 24 rows, 3 epochs; the checkpoint lies within the second epoch, or at its end
@@ -98,11 +87,11 @@ def log(folder):
 def test_resume_after_kill_9_is_bit_identical(case, tmp_path):
     settings = {**RESUMED[case], "num_train_epochs": 3, "save_strategy": "steps"}
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert run_script(straight, settings) == 0
-    assert run_script(killed, settings, kill_at=11, number=signal.SIGKILL) == -signal.SIGKILL
+    assert run_training(straight, settings) == 0
+    assert run_training(killed, settings, kill_at=11, number=signal.SIGKILL) == -signal.SIGKILL
     newest = killed / f"checkpoint-{settings['save_steps']}"
     assert checkpoints(killed) == [newest.name]
-    assert run_script(killed, settings, resume=str(newest)) == 0
+    assert run_training(killed, settings, resume=newest) == 0
     assert_same_weights(weights_of(straight / "final"), weights_of(killed / "final"))
     moved = (
         weights_of(straight / "final")["cls.predictions.bias"] - weights_of(newest)["cls.predictions.bias"]
@@ -116,11 +105,11 @@ def test_sigterm_saves_and_the_resume_is_bit_identical(tmp_path):
     settings = {"per_device_train_batch_size": 4, "num_train_epochs": 3, "save_strategy": "epoch"}
     settings |= {"eval_strategy": "epoch", "logging_steps": 5}
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    assert run_script(straight, settings) == 0
+    assert run_training(straight, settings) == 0
     # Neither a log nor an evaluation is due at the step that it stops after.
-    assert run_script(stopped, settings, kill_at=8, number=signal.SIGTERM) == 143
+    assert run_training(stopped, settings, kill_at=8, number=signal.SIGTERM) == 143
     assert checkpoints(stopped) == ["checkpoint-6", "checkpoint-8"]
-    assert run_script(stopped, settings, resume=str(stopped / "checkpoint-8")) == 0
+    assert run_training(stopped, settings, resume=stopped / "checkpoint-8") == 0
     assert_same_weights(weights_of(straight / "final"), weights_of(stopped / "final"))
     assert log(stopped) == log(straight)
 
@@ -140,9 +129,9 @@ def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     }
     settings |= {"save_steps": 5, "eval_strategy": "epoch", "logging_steps": 7}
     one, two, again = (tmp_path / name for name in ("one", "two", "again"))
-    assert run_script(one, {**settings, "per_device_train_batch_size": 8, "no_dropout": True}) == 0
+    assert run_training(one, {**settings, "per_device_train_batch_size": 8, "no_dropout": True}) == 0
     parts = {**settings, "per_device_train_batch_size": 4}
-    assert run_script(two, {**parts, "no_dropout": True}, processes=2) == 0
+    assert run_training(two, {**parts, "no_dropout": True}, processes=2) == 0
     single, double = weights_of(one / "final"), weights_of(two / "final")
     for name, value in single.items():
         torch.testing.assert_close(value, double[name], atol=1e-5, rtol=1e-4)
@@ -156,9 +145,9 @@ def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     ):
         figures = [[entry[tag] for entry in entries if tag in entry] for entries in logs]
         assert figures[0] == pytest.approx(figures[1], rel=1e-5), tag
-    assert run_script(two, parts, processes=2) == 0  # with dropout
-    assert run_script(again, parts, kill_at=6, number=signal.SIGTERM, processes=2) != 0
-    assert run_script(again, parts, resume=str(again / "checkpoint-6"), processes=2) == 0
+    assert run_training(two, parts, processes=2) == 0  # with dropout
+    assert run_training(again, parts, kill_at=6, number=signal.SIGTERM, processes=2) == 143
+    assert run_training(again, parts, resume=again / "checkpoint-6", processes=2) == 0
     assert_same_weights(weights_of(two / "final"), weights_of(again / "final"))
     assert log(again) == log(two)
     assert [entry["step"] for _, entry in log(two) if "val/loss" in entry] == [3, 6, 7]

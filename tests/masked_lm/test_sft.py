@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import lasting, run_cli, write_csv
+from conftest import lasting, write_csv
+from fresh import run_fresh
 from mlm_tiny import build, texts
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -250,12 +251,12 @@ def test_dropout_and_cleaning_arrive(lit_ft, sft_args):
 @pytest.mark.slow
 def test_the_packaged_sample_learns_in_a_minute(work):
     start = time.perf_counter()
-    result = run_cli("sft", "--config", "sample_sft.yaml", cwd=work)
-    assert result.returncode == 0, result.stderr[-3000:]
+    result = run_fresh("sft", "--config", "sample_sft.yaml")
+    assert result.code == 0, result.err[-3000:]
     seconds = time.perf_counter() - start
     found = metrics(Path("runs/sample_sft/version_0"))
     assert found["val/loss"] < 1.5 < 6 < found["initial/loss"]
-    assert "Predicted token: nights, Confidence:" in result.stdout  # "three [MASK] in December"
+    assert "Predicted token: nights, Confidence:" in result.out  # "three [MASK] in December"
     assert seconds < (60 if os.getloadavg()[0] < 2 else 200)  # 35 s measured
 
 

@@ -3,6 +3,7 @@
 LIT_FT_SCREENSHOTS=FOLDER python -m pytest tests/whole/test_browser.py  # keeps the pictures, to be looked at
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, WORDS_OF_STARS, free_port, review, run_cli, write_csv
+from conftest import REPOSITORY, WORDS_OF_STARS, free_port, review, write_csv
+from fresh import run_fresh
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -57,8 +59,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
     sft = ["--config", "sample_sft.yaml", "--name", "words", *shared]
     sft += ['--probes=["the plot was [MASK]!"]', "--max_steps", "12", "--logging_steps", "4"]
     for command in (["fit", *fit], ["test", *fit], ["sft", *sft]):
-        done = run_cli(*command, cwd=folder)
-        assert done.returncode == 0, done.stderr
+        with contextlib.chdir(folder):
+            done = run_fresh(*command)
+        assert done.code == 0, done.err
     return folder / "runs"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import slurm
 import torch
-from conftest import TEST_PATHS, lasting, one_line, run_cli
+from conftest import TEST_PATHS, lasting, one_line, run_cli, write_csv
 from lightning import Callback
 from pair import DDP, run_pair
 from test_preempt import signal_at
@@ -30,6 +30,7 @@ EXACT += ["--model.class_weights", "[1.0, 2.0, 0.0, 5.0, 0.5]", "--model.label_s
 BUDGET = [*EXACT, "--data.train_path", "train.csv", "--data.validation_path", "null"]
 BUDGET += ["--data.validation_share", "0.24", "--data.pad_multiple", "32", "--data.token_budget"]
 
+PREDICT_FEW = ["predict", "--name", "whole", "--data.predict_path", "few.csv", "--data.predict_output"]
 REQUEUE = signal_at(batch=4, rank=0, number=int(signal.SIGUSR1))
 CODES = {"stopped": 143, "requeued": 138}  # else 0
 
@@ -50,7 +51,9 @@ def two(fit_args, work, monkeypatch):
         "budget": [*fit, *BUDGET, "64", "--name", "two_with_budget"],
         "test": ["test", *fit_args, "--name", "whole"],
         "predict": [*predict, "--name", "whole", "--data.predict_output", "two.csv"],
+        "predict few": [*PREDICT_FEW, "few_by_two.csv"],
     }
+    write_csv(work / "few.csv", [("a", ""), ("b", "fine"), ("c", "")], ("id", "text"))
     monkeypatch.setenv("PATH", slurm.scontrol(work))
     return dict(zip(calls, run_pair(*calls.values(), cwd=work), strict=True))
 
@@ -113,6 +116,12 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
     for a, b in zip(one_rows, two_rows, strict=True):
         assert (a["text"], a["predicted"]) == (b["text"], b["predicted"])
         assert float(a["confidence"]) == pytest.approx(float(b["confidence"]), abs=2e-6)
+
+    # Fewer texts than processes
+    assert lit_ft(*PREDICT_FEW, "few_by_one.csv")[0] == 0
+    few = Path("few_by_two.csv").read_text()
+    assert few == Path("few_by_one.csv").read_text()
+    assert [line.split(",")[0] for line in few.splitlines()] == ["id", "a", "b", "c"]
 
 
 class KilledInValidation(Callback):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, free_port, lasting, one_line, run_cli
+from conftest import TEST_PATHS, free_port, lasting, one_line
+from fresh import Fresh, command, run_fresh
 from safetensors.torch import load_file
 from test_resume import curves
 
@@ -277,39 +278,36 @@ def test_a_run_that_is_being_written_is_refused(lit_ft, sft_args, monkeypatch):
     assert lit_ft("sft", *sft_args, "--max_steps", "2", "--ckpt_path", "last")[0] == 0
 
 
-KILL = """
-import os, signal, sys
-from lit_ft.__main__ import main
-from lit_ft.masked_lm.trainer import MaskedLMTrainer
-step = MaskedLMTrainer.training_step
-def training_step(self, *args, **kwargs):
-    here = self.state.global_step == int(os.environ["KILL_AT"]) and os.environ.get("RANK", "1") == "1"
-    if here:
-        open("killed", "w").close()  # notes the time
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, *args, **kwargs)
-MaskedLMTrainer.training_step = training_step
-main(sys.argv[1:])
-"""
+def run_killed(args):
+    """`lit_ft ARGS`, of which the second process, or the only one, is killed after KILL_AT steps."""
+    step = MaskedLMTrainer.training_step
+
+    def training_step(self, *args, **kwargs):
+        here = self.state.global_step == int(os.environ["KILL_AT"]) and os.environ.get("RANK", "1") == "1"
+        if here:
+            Path("killed").touch()  # notes the time
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *args, **kwargs)
+
+    MaskedLMTrainer.training_step = training_step
+    return command(args)
 
 
 @pytest.mark.slow
 def test_resume_after_kill_9_in_a_new_process(lit_ft, sft_args, work):
     args = ["sft", *sft_args, *EVERY]
     assert lit_ft(*args, "--name", "whole")[0] == 0
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "KILL_AT": "15"}
-    call = [sys.executable, "-c", KILL, *args, "--name", "parts"]
-    assert subprocess.run(call, env=environment, capture_output=True, timeout=200).returncode == -9
-    resumed = run_cli(*args, "--name", "parts", "--ckpt_path", "last", cwd=work)
-    assert resumed.returncode == 0, resumed.stderr[-3000:]
-    assert resumed.stdout.startswith("resuming at step 12 of 20 from ")
+    assert Fresh(run_killed, [*args, "--name", "parts"], env={"KILL_AT": "15"}).end().code == -9
+    resumed = run_fresh(*args, "--name", "parts", "--ckpt_path", "last")
+    assert resumed.code == 0, resumed.err[-3000:]
+    assert resumed.out.startswith("resuming at step 12 of 20 from ")
     assert_same_runs("whole", "parts")
 
 
 def torchrun(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
     port = str(free_port())
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **env}
+    environment = {**os.environ, "PYTHONPATH": TEST_PATHS, "OMP_NUM_THREADS": "1", **env}
     call = [sys.executable, *launch, *command]
     return subprocess.run(call, env=environment, capture_output=True, text=True, timeout=250)
 
@@ -327,7 +325,7 @@ def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, w
     code, out, _ = lit_ft("sft", *args, "--name", "one")
     assert code == 0 and "validation: 23 texts" in out, out  # of 120
     two = ["sft", *args, "--data.batch_size", "4", "--name", "two"]
-    (work / "kill.py").write_text(KILL)
+    (work / "kill.py").write_text("import sys, test_sft_resume as t; sys.exit(t.run_killed(sys.argv[1:]))")
     killed = torchrun("kill.py", *two, KILL_AT="6")  # the second of the two
     assert killed.returncode == 1
     assert time.time() - (work / "killed").stat().st_mtime < 60
