@@ -106,18 +106,6 @@ def test_rows_are_those_of_the_file(lit_ft, fit_args, work):
     assert all(entry["label"] != entry["predicted"] for entry in entries)
 
 
-def test_report_writes_the_same_page_again(lit_ft, fit_args):
-    assert lit_ft("fit", *fit_args)[0] == 0
-    before = (RUN / "report.html").read_text()
-    (RUN / "report.html").unlink()
-    for name in ("small", str(RUN)):
-        code, out, _ = lit_ft("report", name)
-        assert code == 0 and out == f"report: {RUN / 'report.html'}\n"
-        assert (RUN / "report.html").read_text() == before
-    code, _, err = lit_ft("report", str(RUN), "--output", "page.html")
-    assert code == 2 and "--output is for a comparison of several runs" in err
-
-
 def test_report_compares_runs(lit_ft, fit_args):
     assert lit_ft("fit", *fit_args)[0] == 0
     assert lit_ft("fit", *fit_args, "--model.learning_rate", "1e-4", "--data.batch_size", "16")[0] == 0
@@ -158,42 +146,6 @@ def test_model_card_is_in_the_hubs_format(lit_ft, fit_args):
     }  # fmt: skip
     assert "base_model" not in card.data.to_dict()  # a folder on this machine is no name on the Hub
     assert f"Accuracy {metrics['test/accuracy']:.3f} on 30 test texts" in card.text
-
-
-def test_a_comparison_replaces_comparisons_only(lit_ft, fit_args, work, monkeypatch):
-    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0
-    monkeypatch.setenv("HOME", str(work / "home"))
-    both = [str(RUN), str(RUN)]
-    for _ in range(2):
-        code, out, _ = lit_ft("report", *both, "--output", "~/out[1].html")
-        assert code == 0 and out.endswith("report: home/out[1].html\n") and not Path("~").exists()
-    (work / "link.html").symlink_to(RUN / "report.html")
-    for name, said in {
-        str(RUN / "report.html"): "exists, and is no comparison of runs; set --output",
-        "link.html": "exists, and is no comparison of runs; set --output",
-        "train.csv": "expected a .html for --output, found train.csv",
-        "table.xlsx": "expected a .html for --output, found table.xlsx",
-        "home": "found the folder home",
-    }.items():
-        before = Path(name).read_bytes() if Path(name).is_file() else None
-        code, _, err = lit_ft("report", *both, "--output", name)
-        assert code == 2 and said in err and err.count("\n") == 1, (name, err)
-        assert before == (Path(name).read_bytes() if Path(name).is_file() else None)
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["nowhere"], "expected a finished run or a run's name, found 'nowhere'; there is none under runs"),
-        (["runs/x/version_7"], "found 'runs/x/version_7'"),
-        ([], "expected RUN, found none; usage: python -m lit_ft report RUN"),
-        (["a", "--format", "pdf"], "unknown flag --format; the keys there are output"),
-    ],
-)
-def test_mistakes_get_one_line(lit_ft, work, args, message):
-    code, out, err = lit_ft("report", *args)
-    assert code == 2 and out == "" and message in err and err.count("\n") == 1
-    assert not Path("runs").exists()
 
 
 def test_temperature_calibrates_predictions(lit_ft, fit_args, work):
