@@ -45,7 +45,8 @@ class Tracking:
         scores = {f"val/{score.name}": score for score in console(CLASSIFIER)}
         known = [tag for tag, score in scores.items() if ordered or not score.ordered]
         if monitor not in known:
-            why = ", which needs labels that are whole numbers; these are names" if monitor in scores else ""
+            needs = ", which needs labels with an order; set --data.ordered=true if these are a scale"
+            why = needs if monitor in scores else ""
             raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}{why}")
         self.run = run
         self.monitor = monitor

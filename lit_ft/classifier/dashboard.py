@@ -18,7 +18,7 @@ from lit_ft.errors import shorten
 from lit_ft.launcher import global_rank
 from lit_ft.machine import hardware, library_versions
 from lit_ft.report import figures
-from lit_ft.report.analysis import MOST_IN_MATRIX, softmax, summarise
+from lit_ft.report.analysis import MOST_IN_MATRIX, softmax, summarise, summary_intervals
 from lit_ft.report.scores import CLASSIFIER
 from lit_ft.report.tables import corpus_table, flat, table
 from lit_ft.report.tensorboard import begin, command_text
@@ -85,9 +85,9 @@ class Dashboard(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or "val" not in pl_module.outcomes:
             return
         outcomes: Outcomes = pl_module.outcomes["val"]
-        summary = summarise(
-            outcomes.logits, outcomes.labels, outcomes.predicted, outcomes.index, pl_module.temperature
-        )
+        best = self._best()
+        is_best = best is not None and best["step"] == trainer.global_step  # intervals take time
+        summary = summary_of(pl_module, "val", trainer.datamodule.splits["validation"], is_best)
         summary["confusion"] = pl_module.confusion["val/confusion_matrix"]
         self.summaries = {**self._kept(), trainer.global_step: summary}
         if (writer := writer_of(trainer)) is not None:
@@ -127,6 +127,23 @@ class Dashboard(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the summaries."""
         self.summaries = {step: summary for step, summary in state_dict["summaries"]}
+
+
+def summary_of(model: Any, prefix: str, split: Split, with_intervals: bool = True) -> dict[str, Any]:
+    """`analysis.summarise` of an evaluation that has just ended.
+
+    Args:
+        model: The evaluated BertClassifier.
+        prefix: `val` or `test`.
+        split: The evaluated split.
+        with_intervals: Whether to add `intervals`.
+    """
+    outcomes, temperature = model.outcomes[prefix], model.temperature or 1.0
+    found = outcomes.logits, outcomes.labels, outcomes.predicted
+    summary = summarise(*found, outcomes.index, temperature, split.rows.were_cut(outcomes.index))
+    if with_intervals:
+        summary["intervals"] = summary_intervals(*found, temperature, model.ordered)
+    return summary
 
 
 def draw_evaluation(

@@ -55,6 +55,9 @@ class YelpDataModule(LightningDataModule):
         label_names: The labels in the order of their classes, also those that no row has; or, if labels are
             whole numbers or declared by the dataset, a name to show for each. A mapping from label to name
             shows these names whatever the labels are.
+        ordered: Whether the classes are steps of a scale, as stars are: then the mean absolute error and
+            kappa are measured, too. `auto` says yes to names that count (1 star, 2 stars), and to at most 11
+            consecutive whole numbers in a column called stars, rating, score or the like.
         validation_share: Share of the training split held out for validation, stratified by label, if no
             validation data is given. Equal texts stay on one side.
         split_seed: Chooses the rows that are held out, and those that are measured if a limit of the trainer
@@ -99,6 +102,7 @@ class YelpDataModule(LightningDataModule):
         label_type: LabelType = "auto",
         label_base: int | None = None,
         label_names: list[str] | dict[str, str] | None = None,
+        ordered: bool | Literal["auto"] = "auto",
         validation_share: float = 0.05,
         split_seed: int = 0,
         unescape: bool = False,
@@ -120,7 +124,7 @@ class YelpDataModule(LightningDataModule):
         self.save_hyperparameters()
         batch_settings.check_batch_settings(self.hparams)
         self.text_source = TextSource.of(self.hparams)
-        self.label_rules = LabelRules(label_type, label_base, label_names)
+        self.label_rules = LabelRules(label_type, label_base, label_names, ordered)
         self.labels: LabelMapping | None = None
         self.pretrained: Pretrained | None = None  # model of the tokenizer, if already looked up
         self.tokenizer: Any = None

@@ -16,6 +16,7 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
+from lit_ft.report import intervals
 from lit_ft.report.analysis import (
     CALIBRATION_BINS,
     calibration_error,
@@ -147,6 +148,9 @@ class ClassifierMetrics(torch.nn.Module):
             "ece_calibrated": calibration_error(bins),
             "temperature": temperature,
         }
+        right = int((outcomes.predicted == outcomes.labels).sum())
+        ends = intervals.of_accuracy(right, len(outcomes.labels))
+        scalars |= {"accuracy_low": ends.low, "accuracy_high": ends.high}
         tags = {self.prefix + name: value for name, value in scalars.items()}
         matrix = count_confusions(outcomes.labels, outcomes.predicted, self.num_labels)
         return tags, matrix, outcomes, temperature

@@ -150,6 +150,7 @@ class BertClassifier(LightningModule):
         self.class_weights: torch.Tensor  # (C,)
         self.register_buffer("class_weights", class_weights)
         num_labels = len(class_weights)
+        self.ordered = ordered
         self.val_metrics = ClassifierMetrics(num_labels, "val/", ordered)
         self.test_metrics = ClassifierMetrics(num_labels, "test/", ordered)
 

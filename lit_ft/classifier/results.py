@@ -7,7 +7,7 @@ from lightning import Trainer
 
 from lit_ft import runs
 from lit_ft.classifier.callbacks import Tracking
-from lit_ft.classifier.dashboard import draw_evaluation
+from lit_ft.classifier.dashboard import draw_evaluation, summary_of
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.resume import READING, open_checkpoint
@@ -19,7 +19,6 @@ from lit_ft.data.splits import Split
 from lit_ft.errors import shorten, unusable
 from lit_ft.models.export import export_model, say_where, weights_of
 from lit_ft.models.names import shown_name
-from lit_ft.report.analysis import summarise
 from lit_ft.report.model_card import write_model_card
 from lit_ft.report.page import write_report
 from lit_ft.report.results import write_results
@@ -80,7 +79,7 @@ def leave_results(
         at_best = [entry for entry in history.validation if entry["step"] == step][-1]
         metrics |= {tag: value for tag, value in at_best.items() if tag.startswith("val/")}
         summary = dict(tracking.dashboard.summaries[step])
-        metrics |= {"val/step": step, "val/rows": summary["rows"]}
+        metrics |= {"val/step": step, "val/rows": summary["rows"], **interval_tags("val", summary)}
         if (matrix := summary.pop("confusion")) is not None:
             metrics["val/confusion_matrix"] = matrix
         facts["evaluations"]["val"] = with_texts(summary, datamodule.splits["validation"])
@@ -150,7 +149,10 @@ def record_evaluation(
         say("the checkpoint is not in a run folder, so metrics.json was not written")
         return
     facts, outcomes = runs.read_facts(run), model.outcomes[prefix]
-    metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels)}
+    name: SplitName = "test" if prefix == "test" else "validation"
+    split = datamodule.splits[name]
+    summary = summary_of(model, prefix, split)
+    metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels), **interval_tags(prefix, summary)}
     if why := _not_of_the_model(run, facts, metrics[f"{prefix}/step"], checkpoint, datamodule, trained):
         stem = checkpoint.stem
         runs.add_metrics(run, {f"{stem}/{tag}": value for tag, value in metrics.items()})
@@ -158,11 +160,6 @@ def record_evaluation(
         return
     whole = runs.add_metrics(run, metrics)
     names = datamodule.labels.names
-    summary = summarise(
-        outcomes.logits, outcomes.labels, outcomes.predicted, outcomes.index, model.temperature or 1.0
-    )
-    name: SplitName = "test" if prefix == "test" else "validation"
-    split = datamodule.splits[name]
     say(f"metrics: {run / runs.METRICS}")
     if prefix == "test":
         logger, step = RunLogger(run), metrics["test/step"]
@@ -218,7 +215,17 @@ def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
         row = split.texts[found["index"]]
         return {**found, "row": int(row["row"]), "text": shorten(row["text"], MOST_LETTERS)}
 
-    return {**summary, **{key: [entry(e) for e in summary[key]] for key in ("mistakes", "label_errors")}}
+    return {**summary, "mistakes": [entry(found) for found in summary["mistakes"]]}
+
+
+def interval_tags(prefix: str, summary: dict[str, Any]) -> dict[str, float]:
+    """The intervals of an evaluation's scores: `test/accuracy_low` and `test/accuracy_high`, ..."""
+    ends = summary.get("intervals", {}).get("scores", {})
+    return {
+        f"{prefix}/{name}_{end}": value
+        for name, pair in ends.items()
+        for end, value in zip(("low", "high"), pair, strict=True)
+    }
 
 
 def print_table(prefix: str, metrics: dict[str, Any], title: str) -> None:

@@ -236,7 +236,8 @@ def _many(column: LabelColumn, mapping: LabelMapping) -> list[LabelFinding]:
     if num_found > max(MOST_STEPS, num_rows / 2):
         line = f"{num_found:,} distinct ones in {num_rows:,} rows: is {column.name!r} the label column?"
         return [_finding("many", f"{line} (--data.label_column)")]
-    if mapping.ordered and not mapping.declared and mapping.num_labels > MOST_STEPS:
+    are_numbers = isinstance(mapping.values[0], int) and not mapping.declared
+    if are_numbers and mapping.num_labels > MOST_STEPS:
         line = (
             f"{mapping.num_labels} classes, the numbers {min(mapping.values)} to {max(mapping.values)}; "
             f"if they are measurements, group them into a few classes; if they are codes, set {AS_NAMES}"

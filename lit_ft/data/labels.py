@@ -1,8 +1,6 @@
 """The labels of a corpus as classes 0 to C-1."""
 
 import functools
-import itertools
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from lit_ft.data.label_names import (
     refuse_undeclared,
     span,
 )
+from lit_ft.data.label_order import MOST_STEPS, are_ordered
 from lit_ft.errors import UserError, one_line, shorten
 
 
@@ -36,7 +35,7 @@ class LabelMapping:
 
     values: tuple[int, ...] | tuple[str, ...]  # (C,)
     names: tuple[str, ...]  # (C,)
-    ordered: bool  # whether the classes are steps of a scale: whole numbers, in their order
+    ordered: bool  # whether the classes are steps of a scale
     declared: tuple[str, ...] = ()  # (C,): their names in the training column, if it declares any
 
     @property
@@ -54,6 +53,7 @@ class LabelMapping:
         rows: Any = None,
         label_type: LabelType = "auto",
         declared: Sequence[str] | None = None,
+        ordered: bool | str = "auto",
     ) -> "LabelMapping":
         """Makes the mapping from the labels of training.
 
@@ -68,25 +68,26 @@ class LabelMapping:
             rows: the labels' row numbers for the errors; None counts from 1.
             label_type: whether labels are names or numbers; `auto` decides by the values.
             declared: the names that the column itself declares for the labels 0 to C-1.
+            ordered: whether they are steps of a scale; `auto`: see `label_order.are_ordered`.
         """
         column = labels if isinstance(labels, LabelColumn) else LabelColumn(labels, rows)
         column.check_complete(where)
+        listed = names is not None and not isinstance(names, Mapping)  # in the order of the classes
         given = None if names is None else GivenNames.of(names)
         if declared is not None:
             classes = names_of_declared(column, declared, given, base, where)
             if len(column.values) < 2:
                 raise _single(declared[column.values[0]], where)
-            ordered = label_type != "names" and (label_type == "numbers" or _count_up(declared))
             own = tuple(declared[i] if i < len(declared) else name for i, name in classes)
             values, shown = zip(*classes, strict=True)
-            return cls(values, shown, ordered, own)
+            # The column's numbers only count its names: of the two, the names tell whether there is an order.
+            return cls(values, shown, are_ordered(ordered, own, shown, column.name, True), own)
         if are_numbers(column, label_type, where):
             numbers = [whole_number(value) for value in column.values]
             if len(set(numbers)) < 2:
                 raise _single(column.values[0], where)
             values, shown = zip(*names_of_numbers(column, given, base, where), strict=True)
-            steps = np.diff(values)
-            return cls(values, shown, bool((steps > 0).all() or (steps < 0).all()))
+            return cls(values, shown, are_ordered(ordered, values, shown, column.name, True))
         if base is not None:
             raise UserError(
                 f"data.label_base={base} is the lowest whole number, but the labels of {where} are names, "
@@ -96,7 +97,7 @@ class LabelMapping:
         if len(column.texts) < 2:
             raise _single(column.values[0], where)
         values, shown = zip(*names_of_texts(sorted(column.texts), given, where), strict=True)
-        return cls(values, shown, False)
+        return cls(values, shown, are_ordered(ordered, values, shown, column.name, listed))
 
     def encode(
         self,
@@ -234,7 +235,11 @@ class LabelMapping:
             for value, name in zip(self.values, self.names, strict=True)
         ]
         shown = shown if len(shown) <= 10 else [*shown[:9], "...", shown[-1]]
-        return f"labels: {self.num_labels} classes, {', '.join(shown)} -> 0 to {self.num_labels - 1}"
+        line = f"labels: {self.num_labels} classes, {', '.join(shown)} -> 0 to {self.num_labels - 1}"
+        if self.ordered:
+            return f"{line}; steps of a scale"
+        numbers = 2 < self.num_labels <= MOST_STEPS and isinstance(self.values[0], int) and not self.declared
+        return f"{line}; without an order (--data.ordered=true if they are a scale)" if numbers else line
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint that is loaded with `weights_only`."""
@@ -258,9 +263,3 @@ def _single(value: Any, where: str) -> UserError:
         f"expected at least two classes in {where}, found only the label {shown_label(value)}; give more "
         "rows, or set --data.label_column to another column"
     )
-
-
-def _count_up(names: Sequence[str]) -> bool:
-    """Whether names begin with increasing numbers (1 star, 2 stars, ...): then they are a scale."""
-    numbers = [re.match(r"[0-9]{1,18}", name) for name in names]
-    return all(numbers) and all(int(a[0]) < int(b[0]) for a, b in itertools.pairwise(numbers))  # type: ignore

@@ -36,6 +36,7 @@ class LabelRules:
     label_type: LabelType = "auto"
     base: int | None = None
     names: Sequence[str] | Mapping[Any, str] | None = None
+    ordered: bool | str = "auto"
 
 
 @dataclass

@@ -229,6 +229,11 @@ class EncodedRows(torch.utils.data.Dataset):
             row["index"] = position
         return row
 
+    def were_cut(self, index: np.ndarray) -> np.ndarray:
+        """Whether texts lost tokens to `max_tokens`: positions in `encoded`, (N,) int64 -> (N,) bool."""
+        full = self.encoded.data.column("full_length").to_numpy().astype(np.int64)
+        return (full > row_lengths(self.encoded))[index]
+
     def take(self, positions: np.ndarray, with_index: bool = False) -> "EncodedRows":
         """The rows at these positions of this split, in this order."""
         labels = None if self.labels is None else self.labels[positions]

@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from lit_ft.report import intervals
+
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2
 TEMPERATURES = (0.1, 10.0)  # outside these a model is right, or wrong, on nearly every validation row
-NUM_SHOWN = 20  # how many worst mistakes, probable label errors and frequent confusions are kept
+NUM_CONFUSIONS = 40  # frequent ones that are kept
+NUM_MISTAKES = 60  # kept with their texts: the worst ones, and some of each frequent confusion
+SURE = 0.8  # least probability of the class that a label is to be checked against
+MOST_SUSPECT = 0.05  # of the texts; more doubtful labels are a doubtful model
 MOST_IN_MATRIX = 100  # classes; more get no confusion matrix: 1,500 classes have 2,250,000 cells
 ROWS_AT_ONCE = 256  # with a thousand classes their probabilities still fit in the processor's cache
 
@@ -49,6 +54,12 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp((low + high) / 2))
 
 
+def bins_of(confidence: np.ndarray, num_bins: int = CALIBRATION_BINS) -> np.ndarray:
+    """The bin of each confidence, (N,) -> (N,) int64."""
+    edges = np.linspace(0, 1, num_bins + 1)
+    return np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, num_bins - 1)
+
+
 def reliability(
     probabilities: np.ndarray, labels: np.ndarray, num_bins: int = CALIBRATION_BINS
 ) -> list[dict[str, float]]:
@@ -66,7 +77,7 @@ def reliability(
     confidence = probabilities.max(-1)
     correct = probabilities.argmax(-1) == labels
     edges = np.linspace(0, 1, num_bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, num_bins - 1)
+    place = bins_of(confidence, num_bins)
     bins = []
     for i in range(num_bins):
         if (inside := place == i).any():
@@ -98,10 +109,10 @@ def count_confusions(labels: np.ndarray, predicted: np.ndarray, num_classes: int
 
 
 def frequent_confusions(labels: np.ndarray, predicted: np.ndarray) -> list[list[int]]:
-    """The `NUM_SHOWN` most frequent mistakes: true class, predicted class, number of rows."""
+    """The `NUM_CONFUSIONS` most frequent mistakes: true class, predicted class, number of rows."""
     wrong = labels != predicted
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
-    first = np.argsort(-counts, kind="stable")[:NUM_SHOWN]
+    first = np.argsort(-counts, kind="stable")[:NUM_CONFUSIONS]
     return np.vstack([pairs, counts])[:, first].T.tolist()
 
 
@@ -128,11 +139,19 @@ def per_class(counts: dict[str, list[int]]) -> list[dict[str, float]]:
     ]
 
 
-def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int = NUM_SHOWN) -> np.ndarray:
-    """At most `count` misclassified rows, those first whose label the model finds least likely."""
-    wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
-    given = probabilities[wrong, labels[wrong]]
-    return wrong[np.argsort(given, kind="stable")[:count]]
+def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int = NUM_MISTAKES) -> np.ndarray:
+    """At most `count` misclassified rows, those first whose label the model finds least likely.
+
+    A third of the places is for the two worst of each frequent confusion.
+    """
+    best = probabilities.argmax(-1)
+    wrong = np.flatnonzero(best != labels)
+    wrong = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
+    chosen = wrong[: count - count // 3].tolist()
+    for label, said, _ in frequent_confusions(labels, best):
+        chosen += wrong[(labels[wrong] == label) & (best[wrong] == said)][:2].tolist()
+    kept = list(dict.fromkeys([*chosen, *wrong.tolist()]))[:count]
+    return wrong[np.isin(wrong, kept)]
 
 
 def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -140,23 +159,51 @@ def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Another class is likelier, and at least as likely as on average over the rows of that class (section 3.1
     of the paper: the threshold is the class's mean probability). Rows are ranked by the margin between the
-    probabilities of the label and of the likeliest class.
+    probabilities of the label and of the likeliest class. Below `SURE` none is doubted, and of all rows at
+    most the share `MOST_SUSPECT`.
     """
     num_classes = probabilities.shape[1]
     usual = np.array([_mean(probabilities[labels == c, c]) for c in range(num_classes)])
     best = probabilities.argmax(-1)
     top = probabilities[np.arange(len(labels)), best]
-    found = np.flatnonzero((best != labels) & (top >= usual[best]))
+    found = np.flatnonzero((best != labels) & (top >= np.maximum(usual[best], SURE)))
     margin = probabilities[found, labels[found]] - top[found]
-    return found[np.argsort(margin, kind="stable")]
+    return found[np.argsort(margin, kind="stable")][: int(MOST_SUSPECT * len(labels))]
 
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else np.inf  # a class without rows has no mean: never reached
 
 
+def accepted(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, list[int]]:
+    """For each least confidence 0.00, 0.01, ... 0.99: how many rows it accepts, how many of these are right.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,) int64.
+
+    Returns:
+        `accepted` and `right`, 100 counts each.
+    """
+    percent = np.clip((probabilities.max(-1) * 100 + 1e-9).astype(np.int64), 0, 99)
+    found = {"accepted": percent, "right": percent[probabilities.argmax(-1) == labels]}
+    return {n: np.bincount(v, minlength=100)[::-1].cumsum()[::-1].tolist() for n, v in found.items()}
+
+
+def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The cross-entropy of each row: logits (N, C), labels (N,) -> (N,) float64."""
+    z = logits.astype(np.float64)
+    most = z.max(-1)
+    return most + np.log(np.exp(z - most[:, None]).sum(-1)) - z[np.arange(len(z)), labels]
+
+
 def summarise(
-    logits: np.ndarray, labels: np.ndarray, predicted: np.ndarray, index: np.ndarray, temperature: float
+    logits: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    index: np.ndarray,
+    temperature: float,
+    cut: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Everything that a report shows of one evaluation, as plain values without texts.
 
@@ -166,9 +213,11 @@ def summarise(
         predicted: (N,) int64.
         index: The position of each row in its table, (N,) int64.
         temperature: From `fit_temperature`.
+        cut: Whether the row was cut to `max_tokens`, (N,) bool.
     """
     plain, calibrated = softmax(logits), softmax(logits, temperature)
     suspects = label_errors(plain, labels)
+    doubted = set(suspects.tolist())
 
     def entries(rows: np.ndarray) -> list[dict[str, Any]]:
         return [
@@ -178,21 +227,53 @@ def summarise(
                 "predicted": int(plain[i].argmax()),
                 "confidence": float(plain[i].max()),
                 "label_probability": float(plain[i, labels[i]]),
+                "suspect": int(i) in doubted,
             }
             for i in rows
         ]
 
-    return {
+    summary = {
         "rows": len(labels),
         "class_counts": class_counts(labels, predicted, logits.shape[1]),
         "confusions": frequent_confusions(labels, predicted),
         "temperature": temperature,
         "reliability": reliability(plain, labels),
         "reliability_calibrated": reliability(calibrated, labels),
+        "accepted": accepted(plain, labels),
         "mistakes": entries(worst_mistakes(plain, labels)),
         "num_mistakes": int((plain.argmax(-1) != labels).sum()),
-        "label_errors": entries(suspects[:NUM_SHOWN]),
         "num_label_errors": len(suspects),
+    }
+    if cut is not None:
+        right = predicted == labels
+        summary["cut"] = {"rows": int(cut.sum()), "right": int(right[cut].sum())}
+    return summary
+
+
+def summary_intervals(
+    logits: np.ndarray, labels: np.ndarray, predicted: np.ndarray, temperature: float, ordered: bool
+) -> dict[str, Any]:
+    """The 95 % intervals of an evaluation as plain values: `scores`, `classes` and the number of `draws`.
+
+    Args:
+        logits: (N, C).
+        labels: (N,) int64.
+        predicted: (N,) int64.
+        temperature: From `fit_temperature`.
+        ordered: Whether the classes are steps of a scale.
+    """
+    right, bins = predicted == labels, {}
+    for name, by in (("ece", 1.0), ("ece_calibrated", temperature)):
+        confidence = softmax(logits, by).max(-1)
+        bins[name] = bins_of(confidence), confidence, right
+    found = intervals.of_answers(labels, predicted, logits.shape[1], ordered)
+    found["scores"] |= intervals.of_rows(row_losses(logits, labels), bins)
+    return {
+        "scores": {name: list(ends) for name, ends in found["scores"].items()},
+        "classes": {
+            str(c): {name: list(ends) for name, ends in of.items()} for c, of in found["classes"].items()
+        },
+        "draws": found["draws"],
     }
 
 

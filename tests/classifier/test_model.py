@@ -214,6 +214,8 @@ def test_metrics_by_hand():
     expected = {
         "val/loss": 2.0,  # (3 x 1 + 1 x 5) / 4: every sample weighs the same
         "val/accuracy": 0.75,
+        "val/accuracy_low": 0.25,  # of 4 rows: 1 to 4 of a binomial
+        "val/accuracy_high": 1.0,
         "val/macro_f1": (2 / 3 + 1 + 2 / 3) / 3,
         "val/mae": 0.5,
         # quadratic kappa: 1 - observed / expected disagreement; 4 / 4 against (1*1*1 + 1*1*4 + ...) / 4

@@ -93,7 +93,8 @@ def test_names_have_no_order(lit_ft, fit_args, work):
             "expected --monitor to be one of val/loss, val/accuracy, val/macro_f1, val/ece, "
         )
         assert line.endswith(
-            f"found 'val/{figure}', which needs labels that are whole numbers; these are names"
+            f"found 'val/{figure}', which needs labels with an order; set --data.ordered=true if these are a "
+            "scale"
         )
     assert not Path("runs").exists()
     code, out, err = lit_ft("fit", *args, "--data.test_path", "named.csv")

@@ -117,7 +117,13 @@ def test_label_errors_need_the_usual_confidence():
         [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.1, 0.9], [0.55, 0.45], [0.98, 0.02]], dtype=float
     )
     labels = np.array([0, 0, 0, 1, 1, 1])
-    assert label_errors(probabilities, labels).tolist() == [5, 2]  # not row 4: 0.55 is not usual for 0
+    many = np.repeat(probabilities, 20, axis=0), np.repeat(labels, 20)
+    assert label_errors(*many).tolist() == [100, 101, 102, 103, 104, 105]  # the likeliest 5 % of 120 rows
+    sound = np.array([[0.9, 0.1], [0.1, 0.9]] * 30), np.array([0, 1] * 30)
+    both = [np.concatenate(pair) for pair in zip((probabilities, labels), sound, strict=True)]
+    assert label_errors(*both).tolist() == [5, 2]  # not row 4: 0.55 is not usual for 0, and below 0.8
+    doubtful = np.array([[0.75, 0.25], [0.25, 0.75]] * 30), np.array([0, 0] * 30)
+    assert not len(label_errors(*doubtful))
 
 
 def test_label_errors_find_what_was_swapped():
@@ -135,7 +141,7 @@ def test_label_errors_find_what_was_swapped():
 def test_summary_holds_no_more_than_it_shows():
     logits, labels = drawn(1.0)
     summary = summarise(logits, labels, logits.argmax(1), np.arange(len(labels)) + 7, 1.5)
-    assert len(summary["mistakes"]) == len(summary["label_errors"]) == 20
+    assert len(summary["mistakes"]) == 60
     wrong = logits.argmax(1) != labels
     assert summary["num_mistakes"] == wrong.sum() and summary["rows"] == len(labels)
     assert all(wrong[entry["index"] - 7] for entry in summary["mistakes"])

@@ -137,6 +137,7 @@ def test_sft_report(lit_ft, sft_args):
 
 
 def test_model_card_is_in_the_hubs_format(lit_ft, fit_args):
+    fit_args = [*fit_args, "--data.ordered", "true"]
     assert lit_ft("fit", *fit_args)[0] == 0 and lit_ft("test", *fit_args)[0] == 0
     metrics = json.loads((RUN / "metrics.json").read_text())
     card = ModelCard.load(RUN / "model/README.md")

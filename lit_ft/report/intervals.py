@@ -1,0 +1,205 @@
+"""How far the figures of an evaluation can be trusted: 95 % bootstrap intervals. numpy only.
+
+N rows, C classes, D draws. A draw takes N of the rows with replacement. What depends on the labels and the
+answers alone is drawn as counts of the confusion matrix's cells that are not empty, of which there are far
+fewer than rows (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13: percentiles).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+DRAWS = 2_000
+FEWEST_DRAWS = 200  # the ends of a 95 % interval are then the fifth values from each side
+MOST_CELLS = 8_000_000  # drawn over all draws: a second or so
+MOST_ROWS = 5_000_000  # the same, of rows
+MOST_CLASSES = 50  # of more the commonest ones get intervals of their own
+SEED = 18  # of a generator of its own: a run's random streams are left alone
+LEVEL = 0.95
+NORMAL = 1.959964  # the quantile of the normal distribution that belongs to it
+
+
+class Interval(NamedTuple):
+    """The two ends."""
+
+    low: float
+    high: float
+
+
+def wilson(right: float, total: float) -> Interval:
+    """The interval of a share, which is not empty even if all or none are right (Wilson 1927).
+
+    A bootstrap of rows that are all right draws nothing but right ones.
+    """
+    if total <= 0:
+        return Interval(0.0, 1.0)
+    share, square = right / total, NORMAL**2
+    middle = (share + square / (2 * total)) / (1 + square / total)
+    half = NORMAL / (1 + square / total) * np.sqrt(share * (1 - share) / total + square / (4 * total**2))
+    low, high = float(middle - half), float(middle + half)
+    return Interval(low if right else 0.0, high if right < total else 1.0)  # exact despite rounding
+
+
+def of_accuracy(right: int, total: int) -> Interval:
+    """The interval of an accuracy alone, for each validation of a run."""
+    if right in (0, total):
+        return wilson(right, total)
+    draws = np.random.default_rng(SEED).binomial(total, right / total, DRAWS) / total
+    return _ends(draws)
+
+
+def of_answers(labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered: bool) -> dict[str, Any]:
+    """The intervals of all that the labels and the answers say.
+
+    Args:
+        labels: (N,) int64.
+        predicted: (N,) int64.
+        num_classes: C.
+        ordered: Whether the classes are steps of a scale: then there are `mae` and `kappa`.
+
+    Returns:
+        `scores`: name -> Interval of `accuracy`, `macro_f1` and, if ordered, `mae` and `kappa`. `classes`:
+        class -> `precision`, `recall` and `f1`, each an Interval, of all classes or the `MOST_CLASSES`
+        commonest. `draws`: D.
+    """
+    cells, counts = np.unique(labels * num_classes + predicted, return_counts=True)  # sorted by label
+    given, said = np.divmod(cells, num_classes)
+    shown = _commonest(labels, num_classes)
+    num_draws = int(np.clip(MOST_CELLS // min(max(len(cells), 1), len(labels)), FEWEST_DRAWS, DRAWS))
+    scores: dict[str, list[np.ndarray]] = {}
+    classes: dict[str, list[np.ndarray]] = {}
+    for drawn in _drawn_cells(counts, num_draws):
+        for name, values in _scores(drawn, given, said, num_classes, ordered, shown).items():
+            (classes if values.ndim == 2 else scores).setdefault(name, []).append(values)
+    right = int(counts[given == said].sum())
+    found = {name: _ends(np.concatenate(values)) for name, values in scores.items()}
+    found["accuracy"] = of_accuracy(right, len(labels))  # as a run shows it while it trains
+    ends = {name: _ends_of_columns(np.concatenate(values)) for name, values in classes.items()}
+    table = {int(c): {name: Interval(*ends[name][i]) for name in ends} for i, c in enumerate(shown)}
+    _widen(table, given, said, counts)
+    return {"scores": found, "classes": table, "draws": num_draws}
+
+
+def _commonest(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """The classes that get intervals of their own, in their order."""
+    if num_classes <= MOST_CLASSES:
+        return np.arange(num_classes)
+    rows = np.bincount(labels, minlength=num_classes)
+    return np.sort(np.argsort(-rows, kind="stable")[:MOST_CLASSES])
+
+
+def _drawn_cells(counts: np.ndarray, num_draws: int) -> Iterator[np.ndarray]:
+    """Counts of the cells (K,) in each draw, some draws at a time: (D', K) float64."""
+    generator = np.random.default_rng(SEED)
+    total, at_once = int(counts.sum()), max(1, 2_000_000 // max(len(counts), 1))
+    few = len(counts) * 8 < total  # else drawing the rows one by one is faster
+    row_cells = None if few else np.repeat(np.arange(len(counts)), counts)
+    for start in range(0, num_draws, at_once):
+        size = min(at_once, num_draws - start)
+        if row_cells is None:
+            drawn = generator.multinomial(total, counts / total, size)
+        else:
+            drawn = np.stack(
+                [
+                    np.bincount(row_cells[generator.integers(0, total, total)], minlength=len(counts))
+                    for _ in range(size)
+                ]
+            )
+        yield drawn.astype(np.float64)
+
+
+def _scores(
+    drawn: np.ndarray, given: np.ndarray, said: np.ndarray, num_classes: int, ordered: bool, shown: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The figures of each draw: (D',) a score, (D', classes shown) a figure of classes."""
+    total = drawn.sum(1)
+    rows, predicted = (_sums(drawn, groups, num_classes) for groups in (given, said))
+    right = _sums(drawn[:, given == said], given[given == said], num_classes)
+    f1 = 2 * right / np.maximum(rows + predicted, 1)
+    occurs = rows + predicted > 0  # as torchmetrics has it: a class that is neither counts in no mean
+    found = {"accuracy": right.sum(1) / total, "macro_f1": f1.sum(1) / np.maximum(occurs.sum(1), 1)}
+    if ordered:
+        away = np.abs(given - said).astype(np.float64)
+        found["mae"] = drawn @ away / total
+        places = np.arange(num_classes, dtype=np.float64)
+        by_chance = _by_chance(rows, predicted, places)  # mean squared distance of independent answers
+        found["kappa"] = 1 - drawn @ away**2 / np.maximum(total * by_chance, 1e-300)
+    found["precision"] = (right / np.maximum(predicted, 1))[:, shown]
+    found["recall"] = (right / np.maximum(rows, 1))[:, shown]
+    found["f1"] = f1[:, shown]
+    return found
+
+
+def _sums(drawn: np.ndarray, groups: np.ndarray, num_groups: int) -> np.ndarray:
+    """Columns (D', K) summed by their group: (D', C)."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    sums = np.zeros((len(drawn), num_groups))
+    if len(starts):
+        sums[:, groups[order][starts]] = np.add.reduceat(drawn[:, order], starts, axis=1)
+    return sums
+
+
+def _by_chance(rows: np.ndarray, predicted: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The expected squared distance if answers did not depend on labels, (D',): from first two moments."""
+    total = rows.sum(1)
+    first = [counts @ places / total for counts in (rows, predicted)]
+    second = [counts @ places**2 / total for counts in (rows, predicted)]
+    return second[0] + second[1] - 2 * first[0] * first[1]
+
+
+def _widen(
+    table: dict[int, dict[str, Interval]], given: np.ndarray, said: np.ndarray, counts: np.ndarray
+) -> None:
+    """Give classes that are always or never right the interval that so few rows allow."""
+    size = max([*given.tolist(), *said.tolist(), *table]) + 1
+    rows, predicted = (np.bincount(c, counts, size) for c in (given, said))
+    right = np.bincount(given[given == said], counts[given == said], size)
+    for c, ends in table.items():
+        for name, of in (("precision", predicted[c]), ("recall", rows[c])):
+            if right[c] in (0, of):
+                ends[name] = wilson(right[c], of)
+        if right[c] == 0 or right[c] == rows[c] == predicted[c]:
+            least, most = ends["recall"], ends["precision"]
+            low, high = (
+                2 * a * b / max(a + b, 1e-12) for a, b in ((least.low, most.low), (least.high, most.high))
+            )
+            ends["f1"] = Interval(low, high)
+
+
+def of_rows(
+    losses: np.ndarray, bins: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> dict[str, Any]:
+    """The intervals of the mean loss and of the calibration errors, over rows.
+
+    Args:
+        losses: Of each row, (N,).
+        bins: Name of an error -> for each row its bin (N,) int64, its confidence (N,), whether it is right
+            (N,) bool.
+    """
+    generator = np.random.default_rng(SEED)
+    num_draws = int(np.clip(MOST_ROWS // len(losses), FEWEST_DRAWS, DRAWS))
+    names = ["loss", *bins]
+    drawn = np.empty((len(names), num_draws))
+    gaps = [(place, confidence - right) for place, confidence, right in bins.values()]
+    for i in range(num_draws):
+        rows = generator.integers(0, len(losses), len(losses))
+        drawn[0, i] = losses[rows].mean()
+        for k, (place, gap) in enumerate(gaps, 1):
+            drawn[k, i] = np.abs(np.bincount(place[rows], gap[rows])).sum() / len(losses)
+    return {name: _ends(values) for name, values in zip(names, drawn, strict=True)}
+
+
+def _ends(draws: np.ndarray) -> Interval:
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def _ends_of_columns(draws: np.ndarray) -> list[Any]:
+    return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T.tolist()
+
+
+def shown(interval: Interval | None, digits: int = 3) -> str:
+    """`0.612 to 0.681`; nothing if there is none."""
+    return "" if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
