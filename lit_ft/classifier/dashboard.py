@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lit_ft.classifier.metrics import Outcomes
 from lit_ft.classifier.tracking import LossHistory
+from lit_ft.classifier.train_sample import on_training_texts
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.splits import Split
 from lit_ft.errors import shorten
@@ -89,6 +90,8 @@ class Dashboard(Callback):
         is_best = best is not None and best["step"] == trainer.global_step  # intervals take time
         summary = summary_of(pl_module, "val", trainer.datamodule.splits["validation"], is_best)
         summary["confusion"] = pl_module.confusion["val/confusion_matrix"]
+        if is_best:
+            summary["train_sample"] = on_training_texts(trainer, pl_module, summary["rows"])
         self.summaries = {**self._kept(), trainer.global_step: summary}
         if (writer := writer_of(trainer)) is not None:
             datamodule = trainer.datamodule

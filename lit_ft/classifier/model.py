@@ -85,7 +85,7 @@ class BertClassifier(LightningModule):
         self.confusion: dict[str, list[list[int]] | None] = {}
         self.outcomes: dict[str, Outcomes] = {}  # "val", "test" -> the newest evaluation
         self.calibrate = False  # whether predict_step divides the logits by the temperature
-        self._logits_to_train: Logits = self._logits
+        self._logits_to_train: Logits = self.logits_of
         self.step_tokens: int | None = None  # computed per training step, if padding does not decide it
         self.step_weight: float | None = None  # the loss of each step is divided by it; None: by its own rows
         self.from_hub = False  # whether the encoder came from the Hub: a folder may have the same name
@@ -198,7 +198,7 @@ class BertClassifier(LightningModule):
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         return self.net(input_ids=input_ids, attention_mask=attention_mask, **types).logits
 
-    def _logits(self, batch: Batch) -> torch.Tensor:
+    def logits_of(self, batch: Batch) -> torch.Tensor:
         """A batch -> logits (B, C)."""
         inputs = {key: value for key, value in batch.items() if key not in ("labels", "index")}
         assert self.net is not None
@@ -240,7 +240,7 @@ class BertClassifier(LightningModule):
     def _measure(self, batch: Batch, metrics: ClassifierMetrics) -> None:
         # The plain cross-entropy, so that runs with other weights or smoothing stay comparable. A weighted
         # mean of batches would depend on which rows share a batch.
-        logits = self._logits(batch)
+        logits = self.logits_of(batch)
         loss = F.cross_entropy(logits.float(), batch["labels"])
         metrics.update(loss, logits, batch["labels"], batch["index"])
 
@@ -271,7 +271,7 @@ class BertClassifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """A batch with `index` (B,) -> `index` and `probabilities` (B, C) float32."""
-        logits = self._logits(batch).float()
+        logits = self.logits_of(batch).float()
         if self.calibrate:
             assert self.temperature is not None
             logits = logits / self.temperature

@@ -15,7 +15,7 @@ from lit_ft.classifier.tracking import RunLogger
 from lit_ft.console import say
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.source import SplitName
-from lit_ft.data.splits import Split
+from lit_ft.data.splits import Split, copies_of
 from lit_ft.errors import shorten, unusable
 from lit_ft.models.export import export_model, say_where, weights_of
 from lit_ft.models.names import shown_name
@@ -72,6 +72,10 @@ def leave_results(
         "max_tokens": settings["max_tokens"],
         "truncation": settings["truncation"],
         "splits": corpus_facts(datamodule.splits, datamodule.text_source, len(names)),
+        "ordered": datamodule.labels.ordered,
+        "batch_size": settings["batch_size"],
+        "copies": copies_of(datamodule.splits["train"], datamodule.splits["validation"]),
+        "history": {"train": history.train, "validation": history.validation},
         "evaluations": {},
         **provenance,
     }

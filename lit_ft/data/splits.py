@@ -171,6 +171,11 @@ def hold_out(
     return kept, held_out
 
 
+def copies_of(train: Split, other: Split) -> int:
+    """How many texts of another split are copies of training texts, letter by letter."""
+    return int(np.isin(other.keys, train.keys).sum())
+
+
 def warn_of_copies(train: Split, validation: Split) -> None:
     """Warn in one line of leaked validation rows and of equal training texts with different labels."""
     assert train.labels is not None

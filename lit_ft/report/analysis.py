@@ -14,7 +14,10 @@ CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Netwo
 TEMPERATURES = (0.1, 10.0)  # outside these a model is right, or wrong, on nearly every validation row
 NUM_CONFUSIONS = 40  # frequent ones that are kept
 NUM_MISTAKES = 60  # kept with their texts: the worst ones, and some of each frequent confusion
-SURE = 0.8  # least probability of the class that a label is to be checked against
+SURE = 0.5  # least probability of the class that a label is to be checked against
+MOST_SOUND = 0.4  # share of the labels to check that may be expected of sound ones
+UNLIKELY = np.geomspace(1e-5, 0.05, 20)  # probabilities of a label that may be doubted
+MOST_VALUES = 20_000_000  # probabilities that are counted; of more rows a part
 MOST_SUSPECT = 0.05  # of the texts; more doubtful labels are a doubtful model
 MOST_IN_MATRIX = 100  # classes; more get no confusion matrix: 1,500 classes have 2,250,000 cells
 ROWS_AT_ONCE = 256  # with a thousand classes their probabilities still fit in the processor's cache
@@ -155,24 +158,30 @@ def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int = N
 
 
 def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rows whose label is probably wrong, likeliest first: confident learning (Northcutt et al. 2021).
+    """Rows whose label may be wrong, likeliest first; none where sound labels explain what is seen.
 
-    Another class is likelier, and at least as likely as on average over the rows of that class (section 3.1
-    of the paper: the threshold is the class's mean probability). Rows are ranked by the margin between the
-    probabilities of the label and of the likeliest class. Below `SURE` none is doubted, and of all rows at
-    most the share `MOST_SUSPECT`.
+    Of sound labels a calibrated model gives a probability of at most t to as many as it says itself: to the
+    sum of its probabilities up to t over all rows and classes. If labels that unlikely are far more frequent,
+    most of them are wrong. Taken is the largest t at which at most the share `MOST_SOUND` of them is expected
+    of sound labels, and only rows of which the model is `SURE`.
+
+    Args:
+        probabilities: (N, C), calibrated.
+        labels: (N,) int64.
     """
-    num_classes = probabilities.shape[1]
-    usual = np.array([_mean(probabilities[labels == c, c]) for c in range(num_classes)])
-    best = probabilities.argmax(-1)
-    top = probabilities[np.arange(len(labels)), best]
-    found = np.flatnonzero((best != labels) & (top >= np.maximum(usual[best], SURE)))
-    margin = probabilities[found, labels[found]] - top[found]
-    return found[np.argsort(margin, kind="stable")][: int(MOST_SUSPECT * len(labels))]
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else np.inf  # a class without rows has no mean: never reached
+    num_rows, num_classes = probabilities.shape
+    given = probabilities[np.arange(num_rows), labels]
+    some = np.random.default_rng(0).permutation(num_rows)[: max(1, MOST_VALUES // num_classes)]
+    places = np.searchsorted(UNLIKELY, probabilities[some].ravel())
+    sums = np.bincount(places, probabilities[some].ravel(), len(UNLIKELY) + 1)
+    expected = sums.cumsum()[:-1] * num_rows / len(some)
+    seen = np.searchsorted(np.sort(given), UNLIKELY, side="right")
+    enough = (expected <= MOST_SOUND * seen) & (seen > expected + 2 * np.sqrt(expected) + 1)
+    if not enough.any():
+        return np.zeros(0, np.int64)
+    found = np.flatnonzero((given <= UNLIKELY[enough][-1]) & (probabilities.max(-1) >= SURE))
+    found = found[probabilities[found].argmax(-1) != labels[found]]
+    return found[np.argsort(given[found], kind="stable")][: int(MOST_SUSPECT * num_rows)]
 
 
 def accepted(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, list[int]]:
@@ -216,7 +225,7 @@ def summarise(
         cut: Whether the row was cut to `max_tokens`, (N,) bool.
     """
     plain, calibrated = softmax(logits), softmax(logits, temperature)
-    suspects = label_errors(plain, labels)
+    suspects = label_errors(calibrated, labels)
     doubted = set(suspects.tolist())
 
     def entries(rows: np.ndarray) -> list[dict[str, Any]]:

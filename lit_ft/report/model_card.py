@@ -1,14 +1,17 @@
 """`model/README.md`: the model card, in the Hub's format."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from lit_ft import runs
+from lit_ft.report.analysis import per_class
+from lit_ft.report.findings import Finding, findings
 from lit_ft.report.page import render
-from lit_ft.report.scores import SCORES, SPLITS
-from lit_ft.report.tables import cell, class_rows, duration, number, table
+from lit_ft.report.scores import SCORES, SPLITS, Score
+from lit_ft.report.tables import MOST_LISTED, cell, class_rows, duration, number, table
 
 
 def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -27,6 +30,8 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
         rows = facts["evaluations"][main]["rows"]
         accuracy = number(metrics[f"{main}/accuracy"], 3)
         result = f"Accuracy {accuracy} on {rows:,} {SPLITS[main]} texts"
+        low, high = (metrics.get(f"{main}/accuracy_{end}") for end in ("low", "high"))
+        result += f", 95 % interval {number(low, 3)} to {number(high, 3)}" if low is not None else ""
         result += f" ({cell(facts['splits'][SPLITS[main]]['where'])}), {len(facts['labels'])} classes."
     scores = SCORES[facts["kind"]]
     headline = "perplexity" if masked else "accuracy"
@@ -41,15 +46,13 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
         pretrained=facts["pretrained"],
         use=_use(masked),
         advice="" if masked else _advice(facts),
-        results=table(
-            ("", *(SPLITS[p] for p in prefixes)),
-            [[s.words, *(number(metrics.get(f"{p}/{s.name}"), s.digits) for p in prefixes)] for s in shown],
-        )
-        if prefixes
-        else result,
+        calibrate=None if masked else facts["temperature"],
+        results=_results(prefixes, shown, metrics, facts) if prefixes else result,
+        classes="" if masked or not main else _classes(facts["evaluations"][main], facts["labels"]),
+        limits=[] if masked or not main else _limits(main, metrics, facts),
         corpus=_corpus(facts),
         training=_training(metrics, facts),
-        command=facts["command"].replace("\n", " "),  # a line break could end the code block
+        command=_without_folders(facts["command"].replace("\n", " ")),  # a line break could end the block
         versions=", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     )
     runs.write(run / runs.MODEL / "README.md", card)
@@ -65,13 +68,51 @@ def _use(masked: bool) -> str:
 
 
 def _advice(facts: dict[str, Any]) -> str:
-    lines = [f"Texts are cut to {facts['max_tokens']} tokens ({facts['truncation']})."]
-    if facts["temperature"] is not None:  # of `config.json`, not of a later evaluation
-        lines.append(
-            f"For calibrated probabilities divide the logits by {facts['temperature']:.3f} "
-            "(`calibration_temperature` in `config.json`)."
-        )
-    return " ".join(lines)
+    return f"Texts are cut to {facts['max_tokens']} tokens ({facts['truncation']})."
+
+
+def _results(prefixes: list[str], scores: list[Score], metrics: dict[str, Any], facts: dict[str, Any]) -> str:
+    """The scores with their intervals; below them what the baselines reach on the same texts."""
+
+    def shown(tag: str, digits: int) -> str:
+        low, high = metrics.get(f"{tag}_low"), metrics.get(f"{tag}_high")
+        span = f" ({number(low, digits)} to {number(high, digits)})" if low is not None else ""
+        return number(metrics.get(tag), digits) + span
+
+    rows = [[s.words, *(shown(f"{p}/{s.name}", s.digits) for p in prefixes)] for s in scores]
+    names = {"words": "accuracy of counting words", "commonest": "accuracy of the commonest class"}
+    for name, words in names.items():
+        tags = [f"baseline/{name}/{p}/accuracy" for p in prefixes]
+        if any(tag in metrics for tag in tags):
+            rows.append([words, *(number(metrics.get(tag)) for tag in tags)])
+    with_ends = any(f"{p}/{s.name}_low" in metrics for p in prefixes for s in scores)
+    note = "\n\nIn brackets: 95 % bootstrap intervals." if with_ends else ""
+    return table(("", *(SPLITS[p] for p in prefixes)), rows) + note
+
+
+def _classes(evaluation: dict[str, Any], names: list[str]) -> str:
+    """Precision, recall and F1 of each class, or of the `MOST_LISTED` with the most texts."""
+    found = per_class(evaluation["class_counts"])
+    most = sorted(range(len(names)), key=lambda c: -found[c]["rows"])[:MOST_LISTED]
+    rows = [
+        [names[c], found[c]["rows"], *(number(found[c][key], 3) for key in ("precision", "recall", "f1"))]
+        for c in sorted(most)
+    ]
+    more = (
+        [[f"and {len(names) - len(most):,} more classes", "", "", "", ""]] if len(names) > len(most) else []
+    )
+    return table(("class", "texts", "precision", "recall", "F1"), [*rows, *more])
+
+
+def _without_folders(command: str) -> str:
+    """A command line whose absolute paths are file names: where a file lay on one machine helps nobody."""
+    return re.sub(r"(?<![\w.])[~/](?:[^\s'\",\]=]*/)?(?=[^\s/'\",\]=])", "", command)
+
+
+def _limits(main: str, metrics: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """The findings that a user of the model should know, without what its maker could do."""
+    told = [found for found in findings(main, metrics, facts) if found.level != "good"]
+    return [cell(Finding(found.level, found.text).plain()) for found in told]
 
 
 def _metadata(run: Path, metrics: dict[str, Any], facts: dict[str, Any], main: str | None) -> ModelCardData:

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_ft import runs
 from lit_ft.errors import UserError
-from lit_ft.report import figures
-from lit_ft.report.analysis import MOST_IN_MATRIX, per_class
-from lit_ft.report.scores import CLASSIFIER, CURVES, MASKED_LM, SPLITS
+from lit_ft.report import charts
+from lit_ft.report.classifier_page import SCRIPT, classifier_values
+from lit_ft.report.scores import CURVES, MASKED_LM
 from lit_ft.report.tables import cell, duration, number, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -39,13 +41,8 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def picture(svg: bytes) -> str:
-    """An SVG as the address of an <img>, where no script in it can run."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"
-
-
-MOST_LISTED = 200  # classes that get a row of the table
-MOST_POINTS = 400  # of a curve; the picture has no room for more
+MOST_POINTS = 400  # of a curve; the chart has no room for more
+UNDER_A_HEADING = ("Loss", "Accuracy and macro F1", "Masked tokens guessed right")  # the others are folded
 
 
 def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -76,46 +73,21 @@ def write_report(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> P
         "metrics": metrics,
         "facts": facts,
         "config": config.read_text(encoding="utf-8") if config.is_file() else "",
-        "curves": draw_curves(read_curves(run)),
+        "charts": draw_curves(read_curves(run), facts),
     }
     if facts["kind"] == "masked_lm":
         page = render("masked_lm.html.j2", **common, scores=MASKED_LM)
     else:
-        page = render("classifier.html.j2", **common, **_classifier_values(facts, metrics))
+        values = classifier_values(facts, metrics)
+        page = render("classifier.html.j2", **common, **values, **scripted(SCRIPT))
     runs.write(run / runs.REPORT, page)
     return run / runs.REPORT
 
 
-def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    names = facts["labels"]
-    evaluations = {}
-    for prefix, split in SPLITS.items():
-        if prefix in facts["evaluations"]:
-            evaluation = dict(facts["evaluations"][prefix])
-            classes = per_class(evaluation["class_counts"])
-            order = list(range(len(names)))
-            if len(names) > MOST_LISTED:  # the worst ones
-                order = sorted(order, key=lambda c: classes[c]["f1"])[:MOST_LISTED]
-            evaluation["classes"] = [(names[c], classes[c]) for c in order]
-            evaluation["confusion"] = metrics.get(f"{prefix}/confusion_matrix")
-            evaluation["charts"] = [
-                (chart.alt, picture(figures.as_svg(drawn)))
-                for chart in figures.EVALUATION
-                if chart.in_report and (drawn := chart.draw({**evaluation, "names": names})) is not None
-            ]
-            evaluation["where"] = facts["splits"][split]["where"]
-            evaluations[prefix] = evaluation
-    histogram = facts["splits"].get("train", {}).get("histogram")
-    lengths = figures.token_lengths(histogram, facts["max_tokens"]) if histogram else None
-    return {
-        "names": names,
-        "evaluations": evaluations,
-        "main": next(iter(evaluations), None),
-        "words": SPLITS,
-        "scores": [s for s in CLASSIFIER if any(f"{prefix}/{s.name}" in metrics for prefix in evaluations)],
-        "most_in_matrix": MOST_IN_MATRIX,
-        "lengths": picture(figures.as_svg(lengths)) if lengths else None,
-    }
+def scripted(script: str) -> dict[str, Any]:
+    """A script for a page, and the hash by which the page's policy knows it: no other script runs."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return {"script": Markup(script), "script_hash": f"sha256-{base64.b64encode(digest).decode('ascii')}"}
 
 
 def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -126,15 +98,34 @@ def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def draw_curves(found: dict[str, list[tuple[int, float]]]) -> list[tuple[str, str]]:
-    """The heading and picture of each of `CURVES` that has points."""
-    drawn = []
+def draw_curves(
+    found: dict[str, list[tuple[int, float]]], facts: dict[str, Any]
+) -> dict[str, list[Markup]] | None:
+    """The charts of `CURVES` that have points: `main` ones and `technical` ones; None without any.
+
+    Those of a `fit` are drawn over its epochs where its history knows them, with the best one marked.
+    """
+    drawn: dict[str, list[Markup]] = {"main": [], "technical": []}
+    history = facts.get("history", {})
+    steps = {point["step"]: point["epoch"] for point in history.get("validation", [])}
+    best = steps.get(facts.get("step"))
     for curve in CURVES:
-        lines = {label: _thin(found[tag]) for label, tag in curve.lines.items() if found.get(tag)}
-        if curve.heading and lines:
-            svg = figures.as_svg(figures.curves(lines, curve.heading, curve.ylabel))
-            drawn.append((curve.heading, picture(svg)))
-    return drawn
+        lines: dict[str, Any] = {label: found[tag] for label, tag in curve.lines.items() if found.get(tag)}
+        if not curve.heading or not lines:
+            continue
+        main = curve.heading in UNDER_A_HEADING
+        if by_epoch := main and best is not None:
+            if curve.lines.get("training") == "train/loss" and history.get("train"):
+                lines["training"] = [(point["epoch"], point["loss"]) for point in history["train"]]
+            lines = {
+                label: points if label == "training" else [(steps[s], v) for s, v in points if s in steps]
+                for label, points in lines.items()
+            }
+        lines = {label: _thin(points) for label, points in lines.items() if points}
+        xlabel = "epoch" if by_epoch else "step"
+        chart = charts.lines(lines, curve.heading, xlabel, best if by_epoch else None, by_epoch)
+        drawn["main" if main else "technical"].append(Markup(chart))
+    return drawn if any(drawn.values()) else None
 
 
 def _thin(points: Sequence[tuple[int, float]]) -> Sequence[tuple[float, float]]:

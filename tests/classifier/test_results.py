@@ -77,8 +77,10 @@ def test_figures_of_other_weights_are_kept_apart(lit_ft, fit_args, work):
         r"test/\.\.\. was measured on test.csv \(30 texts, .*\), now on other.csv \(20 texts, ", out
     )
     assert metrics()["test/rows"] == 20
-    assert "on 20 texts (other.csv) in 5 classes" in (RUN / "report.html").read_text()
-    assert "on 20 test texts (other.csv), 5 classes" in (RUN / "model/README.md").read_text()
+    assert "5 classes, 20 test texts (other.csv)" in (RUN / "report.html").read_text()
+    assert re.search(
+        r"on 20 test texts, 95 % .* \(other.csv\), 5 classes", (RUN / "model/README.md").read_text()
+    )
     out = lit_ft("report", str(RUN), str(RUN))[1]
     assert ["test/where", "other.csv", "other.csv"] in [line.split() for line in out.splitlines()]
 
@@ -118,10 +120,10 @@ def test_many_classes_have_no_matrix(lit_ft, fit_args, work):
     assert not [tag for tag in metrics() if "matrix" in tag]
     for prefix, rows in (("val", 130), ("test", 260)):
         found = facts()["evaluations"][prefix]
-        assert sum(found["class_counts"]["rows"]) == rows and len(found["confusions"]) == 20
+        assert sum(found["class_counts"]["rows"]) == rows and len(found["confusions"]) == 40
+        assert len(found["intervals"]["classes"]) == 50
     page = (RUN / "report.html").read_text()
-    assert "Most frequent mistakes" in page
-    assert "No confusion matrix is kept for more than 100 classes" in page
+    assert "The 40 most frequent mistakes" in page and 'class="matrix"' not in page
     assert "and 80 more classes" in (RUN / "model/README.md").read_text()
     checkpoint = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
     ((_, summary),) = next(s for key, s in checkpoint["callbacks"].items() if "Dashboard" in key)["summaries"]
@@ -136,8 +138,8 @@ def test_a_run_without_validation_has_a_report(lit_ft, fit_args):
     card = ModelCard.load(RUN / "model/README.md")
     assert "Not measured yet: no validation took place" in card.text and not card.data.eval_results
     assert lit_ft("test", *fit_args, "--ckpt_path", "last")[0] == 0
-    assert "test accuracy</h1>" in (RUN / "report.html").read_text()
-    assert "calibrated probabilities" not in (RUN / "model/README.md").read_text()  # config.json has none
+    assert "of the test texts are classified right" in (RUN / "report.html").read_text()
+    assert "calibration temperature" not in (RUN / "model/README.md").read_text()  # config.json has none
 
 
 def test_figures_outlive_an_export_that_fails(lit_ft, fit_args, work, monkeypatch):
@@ -200,13 +202,15 @@ def test_the_card_names_what_is_on_the_hub(
     kept = {"kind": "classifier", "labels": ["a", "b"], "max_tokens": 8, "truncation": "head", "seed": 1}
     kept |= {"pretrained": pretrained, "from_hub": model_from_hub, "temperature": None, "finished": "now"}
     kept |= {"splits": {"train": train, "validation": {**train, "where": "held out of train"}, "test": test}}
-    kept |= {"evaluations": {"val": {"rows": 2}}, "command": "fit", "versions": {}, "hardware": "CPU"}
+    counts = {"rows": [1, 1], "predicted": [2, 0], "right": [1, 0]}
+    measured = {"rows": 2, "class_counts": counts, "confusions": [[1, 0, 1]], "num_mistakes": 1}
+    kept |= {"evaluations": {"val": measured}, "command": "fit", "versions": {}, "hardware": "CPU"}
     runs.add_facts(tmp_path, kept)
     write_model_card(tmp_path, runs.read_metrics(tmp_path), runs.read_facts(tmp_path))
     data = ModelCard.load(tmp_path / "model/README.md").data
     assert data.base_model == base and data.datasets == datasets
     assert {result.dataset_type for result in data.eval_results} == {datasets[0] if datasets else "local"}
-    runs.add_facts(tmp_path, {"evaluations": {"test": {"rows": 2}}})  # of a file, whatever was trained on
+    runs.add_facts(tmp_path, {"evaluations": {"test": measured}})  # of a file, whatever was trained on
     write_model_card(tmp_path, runs.read_metrics(tmp_path), runs.read_facts(tmp_path))
     data = ModelCard.load(tmp_path / "model/README.md").data
     assert [(result.dataset_type, result.metric_value) for result in data.eval_results] == [("local", 0.25)]

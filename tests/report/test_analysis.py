@@ -8,7 +8,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from lit_ft.report.analysis import (
     MOST_IN_MATRIX,
+    MOST_SUSPECT,
     ROWS_AT_ONCE,
+    SURE,
     TEMPERATURES,
     calibration_error,
     class_counts,
@@ -111,31 +113,31 @@ def test_worst_mistakes_come_first():
     assert worst_mistakes(probabilities, labels, count=2).tolist() == [1, 4]
 
 
-def test_label_errors_need_the_usual_confidence():
-    # Class 0 is usually sure at (0.9 + 0.8 + 0.1) / 3 = 0.6, class 1 at (0.9 + 0.45 + 0.02) / 3 = 0.457.
-    probabilities = np.array(
-        [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.1, 0.9], [0.55, 0.45], [0.98, 0.02]], dtype=float
-    )
-    labels = np.array([0, 0, 0, 1, 1, 1])
-    many = np.repeat(probabilities, 20, axis=0), np.repeat(labels, 20)
-    assert label_errors(*many).tolist() == [100, 101, 102, 103, 104, 105]  # the likeliest 5 % of 120 rows
-    sound = np.array([[0.9, 0.1], [0.1, 0.9]] * 30), np.array([0, 1] * 30)
-    both = [np.concatenate(pair) for pair in zip((probabilities, labels), sound, strict=True)]
-    assert label_errors(*both).tolist() == [5, 2]  # not row 4: 0.55 is not usual for 0, and below 0.8
-    doubtful = np.array([[0.75, 0.25], [0.25, 0.75]] * 30), np.array([0, 0] * 30)
-    assert not len(label_errors(*doubtful))
+def calibrated(num_rows: int, num_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities, and labels drawn from them: a model that is right about itself."""
+    rng = np.random.default_rng(2)
+    probabilities = softmax(rng.normal(size=(num_rows, num_classes)) * 4)
+    draws = rng.random((num_rows, 1))
+    return probabilities, (probabilities.cumsum(1) < draws).sum(1).clip(0, num_classes - 1)
+
+
+@pytest.mark.parametrize("num_classes", [2, 5, 40])
+def test_sound_labels_are_not_doubted(num_classes):
+    assert not len(label_errors(*calibrated(3000, num_classes)))
 
 
 def test_label_errors_find_what_was_swapped():
-    rng = np.random.default_rng(2)
-    labels = rng.integers(0, 3, 600)
-    logits = rng.normal(size=(600, 3))
-    logits[np.arange(600), labels] += 6
-    swapped = rng.choice(600, 12, replace=False)
-    given = labels.copy()
-    given[swapped] = (given[swapped] + 1) % 3
-    found = label_errors(softmax(logits), given)
-    assert len(found) >= 9 and set(found) <= set(swapped)  # the others are below the usual confidence
+    probabilities, labels = calibrated(3000)
+    rng = np.random.default_rng(3)
+    swapped = rng.choice(3000, 150, replace=False)
+    labels[swapped] = (labels[swapped] + rng.integers(1, 3, 150)) % 3
+    found = label_errors(probabilities, labels)
+    right = np.isin(found, swapped)
+    assert right.mean() > 0.5 and right.sum() > 40  # most of the others have a label that is not so unlikely
+    assert right[:20].mean() >= right.mean()  # the likeliest first
+    assert (probabilities[found].max(1) >= SURE).all()
+    assert (probabilities[found].argmax(1) != labels[found]).all()
+    assert len(label_errors(probabilities, (labels + 1) % 3)) <= MOST_SUSPECT * 3000
 
 
 def test_summary_holds_no_more_than_it_shows():

@@ -1,5 +1,7 @@
 """`report.html`, the model card and `report`: what they show is what the run measured."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -12,6 +14,8 @@ from conftest import review, write_csv
 from huggingface_hub import ModelCard
 
 from lit_ft import runs
+from lit_ft.errors import UserError
+from lit_ft.report.page import read_run
 
 RUN = Path("runs/small/version_0")
 NASTY = '<script>alert(1)</script> & "quoted" <img src=x onerror=alert(2)> {{ 7 * 7 }} $x^2$ | a_b*c'
@@ -57,6 +61,7 @@ def test_every_figure_is_that_of_the_metrics(lit_ft, fit_args):
     metrics = json.loads((RUN / "metrics.json").read_text())
     page = read()
     assert page.text.lstrip().startswith("small/version_0") and "validation accuracy" in page.text
+    assert "of the validation texts are classified right" in page.text
     assert lit_ft("test", *fit_args)[0] == 0
     metrics = json.loads((RUN / "metrics.json").read_text())
     page = read()
@@ -65,25 +70,43 @@ def test_every_figure_is_that_of_the_metrics(lit_ft, fit_args):
         assert value == metrics[tag], tag
     names = ("accuracy", "macro_f1", "ece_calibrated")
     assert {f"{p}/{name}" for p in ("test", "val") for name in names} <= {tag for tag, _ in page.found}
-    first = re.search(r"<h1>.*?</h1>", (RUN / "report.html").read_text())
+    first = re.search(r"<h1>.*?</h1>", (RUN / "report.html").read_text(), re.DOTALL)
     assert first and f'value="{metrics["test/accuracy"]}"' in first[0]
 
 
 def test_the_page_is_one_small_file(lit_ft, fit_args):
     assert lit_ft("fit", *fit_args)[0] == 0
     page = read()
-    assert (RUN / "report.html").stat().st_size < 2_000_000
-    assert page.loads and all(value.startswith("data:image/svg+xml;base64,") for value in page.loads)
-    assert not page.tags & {"script", "link", "iframe", "object", "embed"}
+    assert (RUN / "report.html").stat().st_size < 100_000
+    assert page.loads and all(value.startswith("#") for value in page.loads)  # places in the page
     source = (RUN / "report.html").read_text()
+    for place in page.loads:
+        assert f'id="{place[1:]}"' in source, place
+    assert not page.tags & {"link", "iframe", "object", "embed", "img"}
     assert "url(" not in source and "@import" not in source
+
+
+def test_one_script_runs_and_its_hash_is_in_the_policy(lit_ft, fit_args):
+    assert lit_ft("fit", *fit_args)[0] == 0
+    source = (RUN / "report.html").read_text()
+    scripts = re.findall(r"<script>(.*?)</script>", source, re.DOTALL)
+    assert len(scripts) == 1 and len(scripts[0]) < 4096
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', source)
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
+    (data,) = re.findall(r'<script type="application/json" id="accepted">(.*?)</script>', source)
+    facts = json.loads((RUN / "report.json").read_text())
+    assert json.loads(data) == facts["evaluations"]["val"]["accepted"]
 
 
 def test_texts_and_names_are_data(lit_ft, fit_args, nasty):
     code, _, err = lit_ft("fit", *fit_args)
     assert code == 0, err
     page = read()
-    assert "script" not in page.tags and not [v for v in page.loads if v == "x"]
+    source = (RUN / "report.html").read_text()
+    assert source.count("<script") == 2 and "x" not in page.loads  # ours, and its data
     facts = json.loads((RUN / "report.json").read_text())
     entries = facts["evaluations"]["val"]["mistakes"]
     assert entries, "the tiny run makes mistakes"
@@ -213,6 +236,12 @@ def test_a_run_without_its_model_folder_is_measured(lit_ft, fit_args):
     assert code == 0 and "test accuracy" in read().text, err
 
 
+def test_an_unfinished_run_is_told(tmp_path):
+    runs.add_metrics(tmp_path, {"val/loss": 1.0})
+    with pytest.raises(UserError, match="is unfinished: resume with the same command and --ckpt_path last"):
+        read_run(tmp_path)
+
+
 def test_names_of_files_and_folders_are_data(lit_ft, fit_args, work, encoder):
     """What a name may hold: everything but a slash. The command line shows them all."""
     import shutil
@@ -231,7 +260,8 @@ def test_names_of_files_and_folders_are_data(lit_ft, fit_args, work, encoder):
     assert lit_ft("report", "runs/small/version_0", "runs/small/version_1")[0] == 0
     for path in (RUN / "report.html", Path("runs/comparison.html")):
         page = read(path)
-        assert "script" not in page.tags and "x" not in page.loads, path
+        assert path.read_text().count("<script") == 2 * (path.parent == RUN), path
+        assert "img" not in page.tags and "x" not in page.loads, path
         assert f"{markup}train.csv" in page.text or path.name == "comparison.html"
     facts = json.loads((RUN / "report.json").read_text())
     facts["command"] += "\n```\n<script>alert(4)</script>"  # a name may hold line breaks

@@ -1,0 +1,148 @@
+"""Charts of the report as SVG within the page: their letters are text, their colours follow the page."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT = 320, 170
+LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 34  # margins, for the letters of the axes
+MOST_TICKS = 5
+MARKED = 25  # points of a line that get a dot each; more would run together
+
+Points = Sequence[tuple[float, float]]
+
+
+def ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
+    """At most `most` round numbers between two bounds: 1, 2 or 5 times a power of ten apart."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def tick_text(value: float) -> str:
+    """A number of an axis, short: 1200 as 1.2k, 0.00005 as 5e-05."""
+    if value == 0:
+        return "0"
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:g}{letter}"
+    return f"{value:.3g}"
+
+
+def lines(
+    drawn: Mapping[str, Points],
+    title: str,
+    xlabel: str,
+    best: float | None = None,
+    whole_numbers: bool = False,
+) -> str:
+    """Lines over a common axis as `<figure>`; every word is escaped.
+
+    Args:
+        drawn: Name of a line -> its points (x, y), of which one at least is finite.
+        title: Above the chart.
+        xlabel: Below it.
+        best: Where a thin line marks the best point, if there is one.
+        whole_numbers: Whether x counts something, such as epochs.
+    """
+    points = {name: [p for p in of if all(map(math.isfinite, p))] for name, of in drawn.items()}
+    points = {name: of for name, of in points.items() if of}
+    xs = [x for of in points.values() for x, _ in of]
+    ys = [y for of in points.values() for _, y in of]
+    if not xs:
+        return ""
+    low_x, high_x = (min(0.0, *xs), max(xs)) if whole_numbers else (min(xs), max(xs))
+    low_y, high_y = min(ys), max(ys)
+    pad = (high_y - low_y) * 0.06 or abs(high_y) * 0.1 or 1.0
+    low_y, high_y = (max(low_y - pad, 0.0) if low_y >= 0 else low_y - pad), high_y + pad
+
+    def x_of(x: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * ((x - low_x) / ((high_x - low_x) or 1.0))
+
+    def y_of(y: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (y - low_y) / (high_y - low_y))
+
+    parts = []
+    for y in ticks(low_y, high_y):
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(y):.1f}" y2="{y_of(y):.1f}"/>'
+        )
+        parts.append(f'<text x="{LEFT - 5}" y="{y_of(y) + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>')
+    marks = ticks(low_x, high_x)
+    if whole_numbers:
+        marks = [x for x in marks if float(x).is_integer()]
+    for x in marks:
+        parts.append(
+            f'<text x="{x_of(x):.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick_text(x)}</text>'
+        )
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    if best is not None:
+        at = f"{x_of(best):.1f}"
+        parts.append(f'<line class="best" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+        side = "end" if best > (low_x + high_x) / 2 else "start"
+        dx = -4 if side == "end" else 4
+        parts.append(f'<text x="{x_of(best) + dx:.1f}" y="{TOP + 9}" text-anchor="{side}">best</text>')
+    for number, of in enumerate(points.values()):
+        where = [(f"{x_of(x):.1f}", f"{y_of(y):.1f}") for x, y in of]
+        if len(of) > 1:
+            parts.append(f'<polyline class="l{number}" points="{" ".join(map(",".join, where))}"/>')
+        if len(of) <= MARKED:
+            parts += [f'<circle class="p{number}" cx="{x}" cy="{y}" r="2.6"/>' for x, y in where]
+    told = "; ".join(f"{name} from {_short(of[0][1])} to {_short(of[-1][1])}" for name, of in points.items())
+    keys = "".join(f'<span class="key k{i}">{escape(name)}</span>' for i, name in enumerate(points))
+    return _figure(title, f"{title}: {told}", parts, f"<p>{keys}</p>" if len(points) > 1 else "")
+
+
+def bars(
+    edges: Sequence[float], counts: Sequence[float], title: str, xlabel: str, mark: float, marked: str
+) -> str:
+    """A histogram as `<figure>`, with a line at `mark`.
+
+    Args:
+        edges: Of the bars, (K + 1,).
+        counts: Their heights, (K,).
+        title: Above the chart.
+        xlabel: Below it.
+        mark: Where a thin line stands, if it is within the edges.
+        marked: What the line says.
+    """
+    low, high, most = edges[0], edges[-1], max(counts) or 1
+    wide, tall = (WIDTH - LEFT - RIGHT) / ((high - low) or 1), HEIGHT - TOP - BOTTOM
+    parts = []
+    for y in ticks(0, most):
+        at = TOP + tall * (1 - y / most)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{at + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>')
+    for left, right, count in zip(edges, edges[1:], counts, strict=False):
+        height = tall * count / most
+        parts.append(
+            f'<rect class="p0" x="{LEFT + wide * (left - low):.1f}" y="{TOP + tall - height:.1f}" '
+            f'width="{max(wide * (right - left) - 0.5, 0.5):.1f}" height="{height:.1f}"/>'
+        )
+    for x in ticks(low, high):
+        at = LEFT + wide * (x - low)
+        parts.append(
+            f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick_text(x)}</text>'
+        )
+    parts.append(
+        f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 5}" text-anchor="middle">{escape(xlabel)}</text>'
+    )
+    if low <= mark <= high:
+        place = f"{LEFT + wide * (mark - low):.1f}"
+        parts.append(f'<line class="best" x1="{place}" x2="{place}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+        parts.append(f'<text x="{place}" y="{TOP + 9}" dx="-4" text-anchor="end">{escape(marked)}</text>')
+    return _figure(title, f"{title}: from {low:.0f} to {high:.0f}; {marked}", parts)
+
+
+def _figure(title: str, told: str, parts: Sequence[str], below: str = "") -> str:
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
+    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}{below}</figure>"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"

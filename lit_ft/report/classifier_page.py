@@ -1,0 +1,127 @@
+"""What the template of a classifier's report shows, made from `metrics.json` and `report.json`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from lit_ft.report import charts
+from lit_ft.report.analysis import per_class
+from lit_ft.report.findings import findings, labels_may_be_doubted
+from lit_ft.report.scores import CLASSIFIER, SPLITS
+
+MOST_LISTED = 150  # classes that get a row
+MOST_IN_TABLE = 12  # classes that get a matrix; of more there is a ranked list
+THRESHOLDS = (0, 50, 60, 70, 80, 90)  # percent; the table for readers without JavaScript, and for print
+SCRIPT = (Path(__file__).parent / "templates/report.js").read_text(encoding="utf-8").strip()
+
+
+def classifier_values(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `classifier.html.j2`."""
+    names = facts["labels"]
+    evaluations = {}
+    for prefix, split in SPLITS.items():
+        if prefix in facts["evaluations"]:
+            evaluations[prefix] = {
+                **facts["evaluations"][prefix],
+                "where": facts["splits"][split]["where"],
+            }
+    main = next(iter(evaluations), None)
+    values: dict[str, Any] = {
+        "names": names,
+        "evaluations": evaluations,
+        "main": main,
+        "words": SPLITS,
+        "scores": [s for s in CLASSIFIER if any(f"{prefix}/{s.name}" in metrics for prefix in evaluations)],
+        "lengths": _lengths(facts),
+    }
+    if main is None:
+        return values
+    shown = evaluations[main]
+    if not labels_may_be_doubted(main, metrics, facts):
+        shown["mistakes"] = [{**entry, "suspect": False} for entry in shown["mistakes"]]
+    mistakes = shown["mistakes"]
+    ends = [metrics.get(f"{main}/accuracy_{end}") for end in ("low", "high")]
+    return values | {
+        "bounds": None if None in ends else ends,
+        "rivals": _rivals(main, metrics, facts),
+        "findings": findings(main, metrics, facts),
+        "matrix": _matrix(shown.get("confusion") or metrics.get(f"{main}/confusion_matrix")),
+        "classes": _classes(shown, facts),
+        "thresholds": [
+            {"least": t / 100, **{key: shown["accepted"][key][t] for key in ("accepted", "right")}}
+            for t in THRESHOLDS
+        ],
+        "accepted": Markup(json.dumps(shown["accepted"], separators=(",", ":"))),  # numbers only
+        "doubted": sum(entry["suspect"] for entry in mistakes),
+        "mistaken": {
+            "given": sorted({entry["label"] for entry in mistakes}),
+            "said": sorted({entry["predicted"] for entry in mistakes}),
+        },
+    }
+
+
+def _rivals(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The baselines and the model, each with its accuracy on the same texts."""
+    found = facts.get("baselines", {})
+    measured = found.get("evaluations", {}).get(prefix, {})
+    none = {"low": None, "high": None, "seconds": None, "ours": False}
+    rivals = []
+    if commonest := measured.get("commonest"):
+        name = f"always \u201c\u2068{facts['labels'][found['commonest']['class']]}\u2069\u201d"
+        rivals.append({**none, "name": name, "accuracy": commonest["accuracy"]})
+    if words := measured.get("words"):
+        seconds = found["words"].get("seconds")
+        rivals.append({**none, "name": "counting words", "accuracy": words["accuracy"], "seconds": seconds})
+    ours = {
+        "name": "this model",
+        "accuracy": metrics[f"{prefix}/accuracy"],
+        "low": metrics.get(f"{prefix}/accuracy_low"),
+        "high": metrics.get(f"{prefix}/accuracy_high"),
+        "seconds": metrics.get("train/seconds"),
+        "ours": True,
+    }
+    return [*rivals, ours]
+
+
+def _matrix(counts: list[list[int]] | None) -> list[dict[str, Any]] | None:
+    """The rows of the confusion matrix, with each cell's share of its row; None beyond `MOST_IN_TABLE`."""
+    if counts is None or len(counts) > MOST_IN_TABLE:
+        return None
+    rows = []
+    for row in counts:
+        total = sum(row)
+        cells = [{"count": count, "share": round(count / max(total, 1), 3)} for count in row]
+        rows.append({"cells": cells, "rows": total})
+    return rows
+
+
+def _classes(evaluation: Mapping[str, Any], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The classes, the lowest F1 first; those without texts last."""
+    found = per_class(evaluation["class_counts"])
+    trained = facts["splits"].get("train", {}).get("class_counts")
+    ends = evaluation.get("intervals", {}).get("classes", {})
+    order = sorted(range(len(found)), key=lambda c: (found[c]["rows"] == 0, found[c]["f1"], c))
+    return [
+        {
+            **found[c],
+            "name": facts["labels"][c],
+            "predicted": evaluation["class_counts"]["predicted"][c],
+            "trained": trained[c] if trained else None,
+            "ends": ends.get(str(c)),
+        }
+        for c in order[:MOST_LISTED]
+    ]
+
+
+def _lengths(facts: Mapping[str, Any]) -> Markup | None:
+    histogram = facts["splits"].get("train", {}).get("histogram")
+    if not histogram:
+        return None
+    title, most = "Length of the training texts", facts["max_tokens"]
+    drawn = charts.bars(
+        histogram["edges"], histogram["counts"], title, "tokens a text", most, f"cut at {most}"
+    )
+    return Markup(drawn)

@@ -1,0 +1,395 @@
+"""What to know before a classifier is used: sentences by rules, from `metrics.json` and `report.json`.
+
+A rule looks at a `Case` and says at most one thing. To add one, write its function and put it in `RULES`.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from lit_ft.report.analysis import per_class
+from lit_ft.report.intervals import NORMAL
+from lit_ft.report.scores import SPLITS
+from lit_ft.report.tables import percent
+
+MOST_FINDINGS = 7
+MOST_NAMED = 3
+LEVELS = ("bad", "note", "good")  # in the order in which they are told
+# Around a name in a sentence, so that an Arabic one does not turn the rest round (Unicode UAX 9: FSI, PDI).
+ISOLATE, END = "\u2068", "\u2069"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence, and what to do.
+
+    Attributes:
+        level: `bad`: don't use it before this is mended; `note`: to know; `good`.
+        text: The sentence.
+        advice: What to do; "" if nothing is.
+    """
+
+    level: Literal["bad", "note", "good"]
+    text: str
+    advice: str = ""
+
+    def plain(self) -> str:
+        """Both as one line for a terminal or a file, without invisible characters."""
+        line = f"{self.text} {self.advice}".strip()
+        return line.replace(ISOLATE, "").replace(END, "")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One evaluation of a run, as the rules see it. C classes.
+
+    Attributes:
+        prefix: `test` or `val`: the evaluation that is the result.
+        metrics: `metrics.json`.
+        facts: `report.json`.
+    """
+
+    prefix: str
+    metrics: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        return self.facts["evaluations"][self.prefix]
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.facts["labels"]
+
+    @property
+    def rows(self) -> int:
+        return self.summary["rows"]
+
+    @property
+    def texts(self) -> str:
+        """`test texts`."""
+        return f"{SPLITS[self.prefix]} texts"
+
+    @functools.cached_property
+    def counts(self) -> dict[str, np.ndarray]:
+        """`rows`, `predicted` and `right` of each class, (C,) each."""
+        return {key: np.asarray(values) for key, values in self.summary["class_counts"].items()}
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.counts["right"].sum()) / max(self.rows, 1)
+
+    def figure(self, name: str) -> float | None:
+        """A score of this evaluation."""
+        return self.metrics.get(f"{self.prefix}/{name}")
+
+    def baseline(self, name: str) -> Mapping[str, Any] | None:
+        """What a baseline made of the same texts; None if it was not measured."""
+        found = self.facts.get("baselines", {}).get("evaluations", {})
+        return found.get(self.prefix, {}).get(name)
+
+    def named(self, classes: Sequence[int]) -> str:
+        """The first of some classes by name, and how many more there are."""
+        shown = [f"{ISOLATE}{self.names[c]}{END}" for c in classes[:MOST_NAMED]]
+        more = len(classes) - len(shown)
+        return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def paired(first_only: int, second_only: int, rows: int) -> tuple[float, float, float]:
+    """The difference of two accuracies on the same texts, and its 95 % interval (normal approximation).
+
+    Args:
+        first_only: Texts that only the first answers right.
+        second_only: Texts that only the second answers right.
+        rows: All texts.
+    """
+    difference = (first_only - second_only) / rows
+    variance = ((first_only + second_only) / rows - difference**2) / rows
+    half = NORMAL * max(variance, 0.0) ** 0.5
+    return difference, difference - half, difference + half
+
+
+def points(share: float) -> str:
+    """0.042 -> 4.2."""
+    return f"{100 * share:.1f}"
+
+
+# ---- the rules -----------------------------------------------------------------------------------
+
+
+def one_answer(case: Case) -> Finding | None:
+    """It gives every text the same class."""
+    said = np.flatnonzero(case.counts["predicted"])
+    if len(said) != 1 or len(case.names) < 2:
+        return None
+    return Finding(
+        "bad",
+        f"It answers {case.named(said.tolist())} to all {case.rows:,} texts: it has learned nothing else.",
+        "Train longer, or change the learning rate (--model.learning_rate).",
+    )
+
+
+def beside_the_commonest(case: Case) -> Finding | None:
+    """It is no better than always giving the commonest class of training."""
+    given, commonest = case.baseline("commonest"), case.facts.get("baselines", {}).get("commonest", {})
+    if not given or given["accuracy"] < case.accuracy or one_answer(case):
+        return None
+    return Finding(
+        "bad",
+        f"Always answering {case.named([commonest['class']])} is right as often: "
+        f"{percent(given['accuracy'])}.",
+        "Train longer, or change the learning rate (--model.learning_rate).",
+    )
+
+
+def beside_word_counts(case: Case) -> Finding | None:
+    """Whether it beats counting words, on the same texts."""
+    words = case.baseline("words")
+    if not words:
+        return None
+    counts = words["only_model_right"], words["only_baseline_right"], case.rows
+    better, low, high = paired(*counts)
+    theirs = percent(words["accuracy"])
+    span = f"95 %: {points(low)} to {points(high)}"
+    if high < 0:
+        return Finding(
+            "bad",
+            f"Counting words does better: {theirs} against {percent(case.accuracy)} ({span} points).",
+            "Use word counts, or train longer, with more texts or another learning rate.",
+        )
+    if low <= 0:
+        return Finding(
+            "note",
+            f"It is not certain that it beats counting words ({theirs}): the difference is {points(better)} "
+            f"points ({span}).",
+            "More test texts would tell; more training texts or epochs may make it better.",
+        )
+    return Finding(
+        "good",
+        f"It beats counting words ({theirs}) by {points(better)} points ({span}).",
+    )
+
+
+def never_predicted(case: Case) -> Finding | None:
+    """Classes that have texts, and that it never answers."""
+    rows, said = case.counts["rows"], case.counts["predicted"]
+    missing = np.flatnonzero((rows > 0) & (said == 0))
+    if not len(missing) or one_answer(case):
+        return None
+    missing = missing[np.argsort(-rows[missing], kind="stable")]
+    what = "1 class is" if len(missing) == 1 else f"{len(missing):,} classes are"
+    return Finding(
+        "bad",
+        f"{what} never predicted: {case.named(missing.tolist())} ({rows[missing].sum():,} {case.texts}).",
+        "Give them more texts, or set --model.class_weights=balanced, or train longer.",
+    )
+
+
+def copies(case: Case) -> Finding | None:
+    """Validation texts that are training texts, too."""
+    found = case.facts.get("copies", 0)
+    rows = case.metrics.get("val/rows") or case.facts["splits"].get("validation", {}).get("rows", 0)
+    if not found or not rows:
+        return None
+    return Finding(
+        "bad" if found > 0.05 * rows else "note",
+        f"{found:,} of {rows:,} validation texts are copies of training texts: the validation figures are "
+        "too good.",
+        "`check` shows them; remove them from one of the two files.",
+    )
+
+
+def commonest_confusion(case: Case) -> Finding | None:
+    """One pair of classes that makes up much of all mistakes."""
+    mistakes = case.summary["num_mistakes"]
+    if not case.summary["confusions"] or one_answer(case):
+        return None
+    label, said, count = case.summary["confusions"][0]
+    if count < 5 or count < 0.1 * mistakes:
+        return None
+    pair = f"{case.named([label])} taken for {case.named([said])}"
+    of, share = int(case.counts["rows"][label]), f"{100 * count / mistakes:.0f}\u2009%"
+    return Finding(
+        "note",
+        f"The most frequent mistake: {pair}, {count:,} of {of:,} texts; {share} of all mistakes.",
+        "Read some of them below; if people would disagree as well, join the two classes.",
+    )
+
+
+def few_validation_texts(case: Case) -> Finding | None:
+    """Too few texts to tell one epoch from another."""
+    low, high = (case.metrics.get(f"val/accuracy_{end}") for end in ("low", "high"))
+    rows = case.metrics.get("val/rows")
+    if low is None or high is None or not rows or high - low < 0.05:
+        return None
+    if len(case.facts.get("history", {}).get("validation", [])) < 2:
+        return None
+    return Finding(
+        "note",
+        f"Only {rows:,} texts chose the best epoch and the temperature: differences below "
+        f"{100 * (high - low) / 2:.0f} points between epochs mean little.",
+        "Hold out more (--data.validation_share), or give a validation file.",
+    )
+
+
+def over_the_epochs(case: Case) -> Finding | None:
+    """Whether the validation loss still fell at the end, or had turned before."""
+    history = case.facts.get("history", {}).get("validation", [])
+    losses = [point["val/loss"] for point in history if point.get("val/loss") is not None]
+    if len(losses) < 2:
+        return None
+    least = min(losses)
+    if losses[-1] == least and losses[-2] - least > 0.02 * losses[-2]:
+        return Finding(
+            "note",
+            f"It was still improving when training ended: the validation loss fell from {losses[-2]:.3f} to "
+            f"{least:.3f}.",
+            "Train for more epochs (--trainer.max_epochs).",
+        )
+    sample = case.facts["evaluations"].get("val", {}).get("train_sample")
+    accuracy = case.metrics.get("val/accuracy")
+    if not sample or accuracy is None:
+        return None
+    trained = sample["right"] / sample["rows"]
+    if trained - accuracy > 0.1 and losses[-1] > 1.05 * least:
+        return Finding(
+            "note",
+            f"It knows its training texts by heart: {percent(trained)} of a sample of them right, "
+            f"{percent(accuracy)} of the validation texts; the validation loss rose from {least:.3f} to "
+            f"{losses[-1]:.3f}.",
+            "Fewer epochs cost nothing; more texts would help.",
+        )
+    return None
+
+
+def calibration(case: Case) -> Finding | None:
+    """How far the confidence is off, and whether the temperature helps."""
+    before, after = case.figure("ece"), case.figure("ece_calibrated")
+    if before is None or after is None or case.rows < 100:
+        return None
+    off = f"{points(before)} points"
+    if before < 0.03:
+        return Finding("good", f"Its confidence can be taken at its word: it is off by {off} on average.")
+    if case.prefix == "test" and before - after > 0.01:
+        return Finding(
+            "note",
+            f"Its confidence is off by {off} on average; with its temperature by {points(after)}.",
+            "Use `predict --calibrate true`.",
+        )
+    return Finding(
+        "note",
+        f"Its confidence is off by {off} on average, and a temperature does not mend that.",
+        "Trust the table of shares below rather than the number beside an answer.",
+    )
+
+
+def cut_texts(case: Case) -> Finding | None:
+    """Whether texts that were cut are answered worse."""
+    cut = case.summary.get("cut")
+    if not cut or cut["rows"] < 20 or case.rows - cut["rows"] < 20:
+        return None
+    whole = case.rows - cut["rows"]
+    short, long = (int(case.counts["right"].sum()) - cut["right"]) / whole, cut["right"] / cut["rows"]
+    spread = NORMAL * (short * (1 - short) / whole + long * (1 - long) / cut["rows"]) ** 0.5
+    share = f"{percent(cut['rows'] / case.rows)} of the {case.texts} are longer than "
+    share += f"{case.facts['max_tokens']} tokens and were cut"
+    if short - long > spread:
+        return Finding(
+            "note",
+            f"{share}; of these {percent(long)} are right, of the others {percent(short)}.",
+            "A larger --data.max_tokens, or --data.truncation=head_tail, may help.",
+        )
+    return Finding("good", f"{share}; they are not answered worse than the others.")
+
+
+def few_texts_of_a_class(case: Case) -> Finding | None:
+    """Classes that were trained on too few texts to be learned."""
+    trained = np.asarray(case.facts["splits"].get("train", {}).get("class_counts", []))
+    rare = np.flatnonzero(trained < 20)
+    if not len(rare):
+        return None
+    rare = rare[np.argsort(trained[rare], kind="stable")]
+    classes = per_class(case.summary["class_counts"])
+    weak = [c for c in rare.tolist() if classes[c]["rows"]]
+    mean = f"; their mean F1 is {np.mean([classes[c]['f1'] for c in weak]):.2f}" if weak else ""
+    what = "1 class has" if len(rare) == 1 else f"{len(rare):,} classes have"
+    return Finding(
+        "note",
+        f"{what} fewer than 20 training texts ({case.named(rare.tolist())}){mean}.",
+        "Collect more of them, or join them with a class that is close.",
+    )
+
+
+def few_texts(case: Case) -> Finding | None:
+    """So few texts were measured that every figure is a rough one."""
+    low, high = case.figure("accuracy_low"), case.figure("accuracy_high")
+    if low is None or high is None or high - low < 0.1:
+        return None
+    return Finding(
+        "note",
+        f"{case.rows:,} {case.texts} are few: the accuracy may as well be {low:.0%} or {high:.0%}.".replace(
+            "%", "\u2009%"
+        ),
+        "Measure it on more texts before you rely on it.",
+    )
+
+
+def not_tested(case: Case) -> Finding | None:
+    """The figures are from texts that chose the epoch."""
+    if case.prefix == "test":
+        return None
+    return Finding(
+        "note",
+        "These are validation texts, which also chose the best epoch: new texts will fare a little worse.",
+        "`test` on a file of its own tells how much (--data.test_path).",
+    )
+
+
+# In the order in which they are told within a level; of more than `MOST_FINDINGS` the last are left out.
+RULES: tuple[Callable[[Case], Finding | None], ...] = (
+    one_answer,
+    beside_the_commonest,
+    beside_word_counts,
+    never_predicted,
+    copies,
+    few_texts,
+    over_the_epochs,
+    commonest_confusion,
+    few_texts_of_a_class,
+    few_validation_texts,
+    calibration,
+    cut_texts,
+    not_tested,
+)
+
+
+def findings(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Finding]:
+    """What the rules say of an evaluation, the most serious first.
+
+    Args:
+        prefix: `test` or `val`.
+        metrics: `metrics.json`.
+        facts: `report.json`.
+    """
+    case = Case(prefix, metrics, facts)
+    told = [finding for rule in RULES if (finding := rule(case)) is not None]
+    told.sort(key=lambda finding: LEVELS.index(finding.level))
+    return told[:MOST_FINDINGS]
+
+
+def labels_may_be_doubted(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether the model is good enough to doubt a label: it clearly beats its baselines.
+
+    Without baselines it has to be right more often than not.
+    """
+    case = Case(prefix, metrics, facts)
+    words, commonest = case.baseline("words"), case.baseline("commonest")
+    low = case.figure("accuracy_low") or 0.0
+    if commonest and low <= commonest["accuracy"]:
+        return False
+    if words:
+        return paired(words["only_model_right"], words["only_baseline_right"], case.rows)[1] > 0
+    return low > 0.5
