@@ -14,6 +14,7 @@ from lit_ft.report.scores import CLASSIFIER, SPLITS
 
 MOST_LISTED = 150  # classes that get a row
 MOST_IN_TABLE = 12  # classes that get a matrix; of more there is a ranked list
+MOST_FREQUENT = 15  # mistakes of the list that are shown at once
 THRESHOLDS = (0, 50, 60, 70, 80, 90)  # percent; the table for readers without JavaScript, and for print
 SCRIPT = (Path(__file__).parent / "templates/report.js").read_text(encoding="utf-8").strip()
 
@@ -47,6 +48,7 @@ def classifier_values(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> d
     return values | {
         "bounds": None if None in ends else ends,
         "rivals": _rivals(main, metrics, facts),
+        "most_frequent": MOST_FREQUENT,
         "findings": findings(main, metrics, facts),
         "matrix": _matrix(shown.get("confusion") or metrics.get(f"{main}/confusion_matrix")),
         "classes": _classes(shown, facts),

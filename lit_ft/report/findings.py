@@ -191,7 +191,7 @@ def never_predicted(case: Case) -> Finding | None:
 def copies(case: Case) -> Finding | None:
     """Validation texts that are training texts, too."""
     found = case.facts.get("copies", 0)
-    rows = case.metrics.get("val/rows") or case.facts["splits"].get("validation", {}).get("rows", 0)
+    rows = int(case.metrics.get("val/rows", 0)) or case.facts["splits"].get("validation", {}).get("rows", 0)
     if not found or not rows:
         return None
     return Finding(
@@ -222,7 +222,7 @@ def commonest_confusion(case: Case) -> Finding | None:
 def few_validation_texts(case: Case) -> Finding | None:
     """Too few texts to tell one epoch from another."""
     low, high = (case.metrics.get(f"val/accuracy_{end}") for end in ("low", "high"))
-    rows = case.metrics.get("val/rows")
+    rows = int(case.metrics.get("val/rows", 0))
     if low is None or high is None or not rows or high - low < 0.05:
         return None
     if len(case.facts.get("history", {}).get("validation", [])) < 2:

@@ -4,13 +4,14 @@ import base64
 import functools
 import hashlib
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_ft import runs
@@ -32,13 +33,18 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=False,
     )
-    environment.filters.update(number=number, percent=percent, duration=duration, cell=cell)
+    environment.filters.update(number=number, percent=percent, duration=duration, cell=cell, coded=coded)
     return environment
 
 
 def render(template: str, **values: Any) -> str:
     """Fill a template of the package; values are escaped in HTML templates."""
     return _environment().get_template(template).render(**values)
+
+
+def coded(text: str) -> Markup:
+    """A sentence in HTML, with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 MOST_POINTS = 400  # of a curve; the chart has no room for more

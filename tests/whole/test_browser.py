@@ -5,7 +5,6 @@ LIT_FT_SCREENSHOTS=FOLDER python -m pytest tests/whole/test_browser.py  # keeps 
 
 import contextlib
 import os
-import shutil
 import subprocess
 import time
 import urllib.request
@@ -13,17 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import IN_CHROMIUM, shoot
 from conftest import REPOSITORY, WORDS_OF_STARS, free_port, review, write_csv
 from fresh import run_fresh
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="no chromium and chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)",
-    ),
-]
+pytestmark = IN_CHROMIUM
 NASTY = "<script>alert(1)</script>"
 # TensorBoard builds its pages of shadow roots, which neither page_source nor XPath look into.
 SEEN = """
@@ -66,23 +59,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def driver() -> Iterator:
-    """Chromium that asks nobody outside this machine."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-        "disable-component-update disable-sync hide-scrollbars disable-dev-shm-usage"
-    ).split():
-        options.add_argument(f"--{flag}")
-    with webdriver.Chrome(options, webdriver.ChromeService(DRIVER)) as browser:
-        browser.set_window_size(1400, 1100)
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def board(runs: Path) -> Iterator[str]:
     """The address that scripts/dashboard.sh prints."""
     port = free_port()
@@ -118,13 +94,6 @@ def visit(browser, address: str, *wanted: str, name: str, seconds: float = 90) -
     missing = [text for text in wanted if text not in seen]
     assert not missing, f"{name} lacks {missing}; it shows: {seen[:3000]}"
     return seen
-
-
-def shoot(browser, name: str) -> None:
-    if folder := os.environ.get("LIT_FT_SCREENSHOTS"):
-        time.sleep(2)  # animations
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        browser.save_screenshot(f"{folder}/{name}.png")
 
 
 def test_scalars(driver, board):

@@ -48,7 +48,7 @@
       one("#outcome").textContent = taken
         ? `${(100 * taken / rows).toFixed(0)} % of the texts are accepted, `
           + `${(100 * data.right[i] / taken).toFixed(1)} % of these are right; `
-          + `${rows - taken} of ${rows} are left for a person.`
+          + `${(rows - taken).toLocaleString("en")} of ${rows.toLocaleString("en")} are left for a person.`
         : "No text is that sure.";
     };
     slider.addEventListener("input", show);
