@@ -6,6 +6,8 @@ from typing import Any
 from lightning import Trainer
 
 from lit_ft import runs
+from lit_ft.classifier import baselines
+from lit_ft.classifier.baselines import Baselines
 from lit_ft.classifier.callbacks import Tracking
 from lit_ft.classifier.dashboard import draw_evaluation
 from lit_ft.classifier.data import YelpDataModule
@@ -25,6 +27,7 @@ from lit_ft.report.page import write_report
 from lit_ft.report.results import write_results
 from lit_ft.report.scores import CLASSIFIER, console
 
+OF_TEST = ("test/", "baseline/words/test/", "baseline/commonest/test/")
 MOST_LETTERS = 600  # of a text in a report: one screen of a phone
 
 
@@ -76,6 +79,9 @@ def leave_results(
         "evaluations": {},
         **provenance,
     }
+    if (known := tracking.dashboard.baselines) is not None:
+        metrics |= known.figures()
+        facts["baselines"] = known.facts()
     if which == "best":
         at_best = [entry for entry in history.validation if entry["step"] == step][-1]
         metrics |= {tag: value for tag, value in at_best.items() if tag.startswith("val/")}
@@ -83,6 +89,10 @@ def leave_results(
         metrics |= {"val/step": step, "val/rows": summary["rows"]}
         if (matrix := summary.pop("confusion")) is not None:
             metrics["val/confusion_matrix"] = matrix
+        compared = summary.pop("baselines", {})
+        if known is not None:
+            metrics |= baselines.tags(compared, "val")
+            facts["baselines"]["evaluations"]["val"] = compared
         facts["evaluations"]["val"] = with_texts(summary, datamodule.splits["validation"])
         print_table("val", metrics, f"best checkpoint (by {tracking.monitor}): step {step}")
     else:
@@ -100,7 +110,7 @@ def leave_results(
         lambda: export_model(run, net, weights_of(checkpoint), datamodule.tokenizer, *cut),
         history.train,
         history.validation,
-        without=lambda tag: tag.startswith("test/") and _test_step(run) != step,
+        without=lambda tag: tag.startswith(OF_TEST) and _test_step(run) != step,
     )
     say_where(run)
 
@@ -117,6 +127,8 @@ def _keep_test(run: Path, facts: dict[str, Any]) -> None:
     for key, name in (("evaluations", "test"), ("splits", "test")):
         if name in before.get(key, {}):
             facts[key][name] = before[key][name]
+    if (measured := before.get("baselines", {}).get("evaluations", {}).get("test")) and "baselines" in facts:
+        facts["baselines"]["evaluations"]["test"] = measured
 
 
 def record_evaluation(
@@ -127,6 +139,7 @@ def record_evaluation(
     metrics: dict[str, Any],
     checkpoint: Path,
     trained: dict[str, Any],
+    known: Baselines | None = None,
 ) -> None:
     """Print what `validate` or `test` measured, and add it to the run of the checkpoint.
 
@@ -143,6 +156,7 @@ def record_evaluation(
         metrics: Tag -> value, including the confusion matrix and the step.
         checkpoint: The checkpoint file.
         trained: The `data` settings in the checkpoint.
+        known: The run's baselines, to measure them on the same rows.
     """
     assert datamodule.labels is not None
     print_table(prefix, metrics, str(checkpoint))
@@ -156,13 +170,16 @@ def record_evaluation(
         runs.add_metrics(run, {f"{stem}/{tag}": value for tag, value in metrics.items()})
         say(f"metrics: {run / runs.METRICS}, under {stem}/{prefix}/..., because {why}")
         return
-    whole = runs.add_metrics(run, metrics)
+    name: SplitName = "test" if prefix == "test" else "validation"
+    split, compared = datamodule.splits[name], {}
+    if known is not None:
+        with baselines.spared("baselines not measured"):
+            compared = known.measure(split, outcomes, datamodule.labels.ordered)
+    whole = runs.add_metrics(run, metrics | baselines.tags(compared, prefix))
     names = datamodule.labels.names
     summary = summarise(
         outcomes.logits, outcomes.labels, outcomes.predicted, outcomes.index, model.temperature or 1.0
     )
-    name: SplitName = "test" if prefix == "test" else "validation"
-    split = datamodule.splits[name]
     say(f"metrics: {run / runs.METRICS}")
     if prefix == "test":
         logger, step = RunLogger(run), metrics["test/step"]
@@ -180,6 +197,8 @@ def record_evaluation(
             say(f"{prefix}/... was measured on {_named(before)}, now on {_named(now[name])}")
         facts["evaluations"][prefix] = with_texts(summary, split)
         facts["splits"] |= now
+        if known is not None and compared:
+            facts.setdefault("baselines", known.facts())["evaluations"][prefix] = compared
         facts = runs.add_facts(run, facts)
         if (run / runs.MODEL).is_dir():  # else it was removed, as it takes room
             write_model_card(run, whole, facts)
