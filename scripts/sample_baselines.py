@@ -23,7 +23,7 @@ def majority_accuracy() -> float:
 
 
 def word_count_accuracy() -> float:
-    """Test accuracy of logistic regression on counts of single words, scikit-learn's defaults but for the steps."""
+    """Test accuracy of logistic regression on single words, scikit-learn's defaults but for the steps."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -36,12 +36,12 @@ MOST_WEIGHTS = 2_500_000
 STRENGTH = 10.0  # C of scikit-learn. On 5,000 Yelp reviews 1 gives 0.611, 3 0.634, 10 0.638, 30 0.637
 ITERATIONS = (20, 40, 200)  # too few to be fair; within 0.002 of the end on Yelp; more than it needs
 # Measured on cloud cores in seconds (scikit-learn 1.9, float32, one thread): a byte of text read and counted,
-# a product of a non-zero count with a class and back, and lbfgs's own work on a weight. Twice that is planned
-# with, for slower machines. Threads help none of them: two take longer than one.
-SECONDS_A_BYTE = {"words": 0.6e-6, "characters": 1.5e-6}
+# a product of a non-zero count with a class and back, and lbfgs's own work on a weight. The plan multiplies
+# them by SAFETY, for slower machines. Threads help none of them: two take longer than one.
+SECONDS_A_BYTE = {"words": 0.6e-6, "characters": 1.2e-6}
 SECONDS_A_PRODUCT, SECONDS_A_WEIGHT = 1.6e-9, 130e-9
-SAFETY = 2.0
-COUNTING_SHARE = 0.4  # of the time; the rest is the solver's
+SAFETY = 1.6
+COUNTING_SHARE = 0.6  # of the time, at most; the rest is the solver's
 
 TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's
 # Thai, Lao, Burmese, Khmer, kana and Han, which write words without spaces between them; Hangul has spaces.
@@ -204,9 +204,14 @@ def rows_to_count(sizes: np.ndarray, analyzer: Analyzer, seconds: float) -> int:
         analyzer: What is counted.
         seconds: The time for everything.
     """
-    cost = np.minimum(sizes, MOST_LETTERS).cumsum() * SECONDS_A_BYTE[analyzer] * SAFETY
+    cost = counting_seconds(np.minimum(sizes, MOST_LETTERS).cumsum(), analyzer)
     fitting = int(np.searchsorted(cost, seconds * COUNTING_SHARE, side="right"))
     return min(len(sizes), MOST_ROWS, max(fitting, LEAST_ROWS))
+
+
+def counting_seconds(size: Any, analyzer: Analyzer) -> Any:
+    """What counting so many bytes of text takes."""
+    return size * SECONDS_A_BYTE[analyzer] * SAFETY
 
 
 def plan(texts_with: np.ndarray, num_classes: int, seconds: float) -> tuple[Method, int, int]:
@@ -215,21 +220,20 @@ def plan(texts_with: np.ndarray, num_classes: int, seconds: float) -> tuple[Meth
     Args:
         texts_with: The number of texts that have a feature, the most frequent feature first, (F,).
         num_classes: C.
-        seconds: The time for everything.
+        seconds: The time that counting leaves.
 
     Returns:
         The most features that leave the solver enough iterations; centroids if there are none.
     """
     few, enough, most = ITERATIONS
     products, columns = texts_with.cumsum(), num_classes if num_classes > 2 else 1
-    left = seconds * (1 - COUNTING_SHARE)
     smaller = [MOST_FEATURES, 30_000, 20_000, 12_000, 8_000, 5_000, 3_000, LEAST_FEATURES]
     least_features = min(len(texts_with), max(LEAST_FEATURES, LEAST_A_CLASS * num_classes))
     sizes = [size for size in (len(texts_with), *smaller) if least_features <= size <= len(texts_with)]
 
     def iterations(size: int) -> int:
         cost = SECONDS_A_PRODUCT * products[size - 1] + SECONDS_A_WEIGHT * size
-        return min(most, int(left / (SAFETY * columns * cost)))
+        return min(most, int(max(seconds, 0) / (SAFETY * columns * cost)))
 
     fitting = {size: iterations(size) for size in sizes if size * columns <= MOST_WEIGHTS}
     for least in (enough, few):
@@ -268,7 +272,8 @@ def fit(texts: Sequence[str], labels: np.ndarray, analyzer: Analyzer, seconds: f
     total = np.asarray(counts.sum(0)).ravel()
     order = np.argsort(-total, kind="stable")  # the most frequent first, as max_features chooses
     texts_with = np.bincount(counts.indices, minlength=len(total))
-    method, size, iterations = plan(texts_with[order], len(classes), seconds)
+    left = seconds - counting_seconds(sum(len(text.encode()) for text in texts), analyzer)
+    method, size, iterations = plan(texts_with[order], len(classes), left)
     kept = np.sort(order[:size])
     terms = vectorizer.get_feature_names_out()[kept].tolist()
     weights = TfidfTransformer(sublinear_tf=True).fit(counts[:, kept])
