@@ -14,7 +14,7 @@ from lit_ft.errors import UserError, unusable
 
 RUNS = Path("runs")
 CHECKPOINTS, MODEL, METRICS, CONFIG = "checkpoints", "model", "metrics.json", "config.yaml"
-LOSS_CURVE, FACTS, REPORT = "loss.png", "report.json", "report.html"
+LOSS_CURVE, FACTS, REPORT, BASELINE = "loss.png", "report.json", "report.html", "baseline"
 NAME = re.compile(r"[\w][\w.+-]*")
 
 

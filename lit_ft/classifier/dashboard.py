@@ -10,6 +10,7 @@ from lightning import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
+from lit_ft.classifier.baselines import Baselines, spared
 from lit_ft.classifier.metrics import Outcomes
 from lit_ft.classifier.tracking import LossHistory
 from lit_ft.classifier.train_sample import on_training_texts
@@ -52,7 +53,9 @@ class Dashboard(Callback):
         best_is_high: Whether a higher value of it is better.
 
     Attributes:
-        summaries: Step -> `analysis.summarise` of that validation, with its `confusion` matrix.
+        baselines: Measured beside the model at each validation; None on processes other than 0.
+        summaries: Step -> `analysis.summarise` of that validation, with its `confusion` matrix, and its
+            `baselines`.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Dashboard(Callback):
         self.history = history
         self.monitor = monitor
         self.best_is_high = best_is_high
+        self.baselines: Baselines | None = None
         self.summaries: dict[int, dict[str, Any]] = {}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -92,6 +96,13 @@ class Dashboard(Callback):
         summary["confusion"] = pl_module.confusion["val/confusion_matrix"]
         if is_best:
             summary["train_sample"] = on_training_texts(trainer, pl_module, summary["rows"])
+            if self.baselines is not None:
+                with spared("baselines not measured"):
+                    split, ordered = (
+                        trainer.datamodule.splits["validation"],
+                        trainer.datamodule.labels.ordered,
+                    )
+                    summary["baselines"] = self.baselines.measure(split, outcomes, ordered)
         self.summaries = {**self._kept(), trainer.global_step: summary}
         if (writer := writer_of(trainer)) is not None:
             datamodule = trainer.datamodule

@@ -26,7 +26,7 @@ SHOWN_OF_DATA = ("data.source", "data.text_column", "data.label_column", "data.n
 SHOWN_OF_TRAINER = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 FIT = (
     *SHOWN_OF_RUN,
-    *("seed_everything", "monitor"),
+    *("seed_everything", "monitor", "baselines"),
     *SHOWN_OF_DATA,
     *("data.train_path", "data.validation_path", "data.test_path", "data.label_names"),
     *("data.validation_share", "data.max_tokens", "data.batch_size", "data.token_budget"),

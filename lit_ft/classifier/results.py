@@ -6,6 +6,8 @@ from typing import Any
 from lightning import Trainer
 
 from lit_ft import runs
+from lit_ft.classifier import baselines
+from lit_ft.classifier.baselines import Baselines
 from lit_ft.classifier.callbacks import Tracking
 from lit_ft.classifier.dashboard import draw_evaluation, summary_of
 from lit_ft.classifier.data import YelpDataModule
@@ -24,6 +26,7 @@ from lit_ft.report.page import write_report
 from lit_ft.report.results import write_results
 from lit_ft.report.scores import CLASSIFIER, console
 
+OF_TEST = ("test/", "baseline/words/test/", "baseline/commonest/test/")
 MOST_LETTERS = 600  # of a text in a report: one screen of a phone
 
 
@@ -79,6 +82,9 @@ def leave_results(
         "evaluations": {},
         **provenance,
     }
+    if (known := tracking.dashboard.baselines) is not None:
+        metrics |= known.figures()
+        facts["baselines"] = known.facts()
     if which == "best":
         at_best = [entry for entry in history.validation if entry["step"] == step][-1]
         metrics |= {tag: value for tag, value in at_best.items() if tag.startswith("val/")}
@@ -86,6 +92,10 @@ def leave_results(
         metrics |= {"val/step": step, "val/rows": summary["rows"], **interval_tags("val", summary)}
         if (matrix := summary.pop("confusion")) is not None:
             metrics["val/confusion_matrix"] = matrix
+        compared = summary.pop("baselines", {})
+        if known is not None:
+            metrics |= baselines.tags(compared, "val")
+            facts["baselines"]["evaluations"]["val"] = compared
         facts["evaluations"]["val"] = with_texts(summary, datamodule.splits["validation"])
         print_table("val", metrics, f"best checkpoint (by {tracking.monitor}): step {step}")
     else:
@@ -103,7 +113,7 @@ def leave_results(
         lambda: export_model(run, net, weights_of(checkpoint), datamodule.tokenizer, *cut),
         history.train,
         history.validation,
-        without=lambda tag: tag.startswith("test/") and _test_step(run) != step,
+        without=lambda tag: tag.startswith(OF_TEST) and _test_step(run) != step,
     )
     say_where(run)
 
@@ -120,6 +130,8 @@ def _keep_test(run: Path, facts: dict[str, Any]) -> None:
     for key, name in (("evaluations", "test"), ("splits", "test")):
         if name in before.get(key, {}):
             facts[key][name] = before[key][name]
+    if (measured := before.get("baselines", {}).get("evaluations", {}).get("test")) and "baselines" in facts:
+        facts["baselines"]["evaluations"]["test"] = measured
 
 
 def record_evaluation(
@@ -130,6 +142,7 @@ def record_evaluation(
     metrics: dict[str, Any],
     checkpoint: Path,
     trained: dict[str, Any],
+    known: Baselines | None = None,
 ) -> None:
     """Print what `validate` or `test` measured, and add it to the run of the checkpoint.
 
@@ -146,6 +159,7 @@ def record_evaluation(
         metrics: Tag -> value, including the confusion matrix and the step.
         checkpoint: The checkpoint file.
         trained: The `data` settings in the checkpoint.
+        known: The run's baselines, to measure them on the same rows.
     """
     assert datamodule.labels is not None
     print_table(prefix, metrics, str(checkpoint))
@@ -162,7 +176,11 @@ def record_evaluation(
         runs.add_metrics(run, {f"{stem}/{tag}": value for tag, value in metrics.items()})
         say(f"metrics: {run / runs.METRICS}, under {stem}/{prefix}/..., because {why}")
         return
-    whole = runs.add_metrics(run, metrics)
+    compared: dict[str, Any] = {}
+    if known is not None:
+        with baselines.spared("baselines not measured"):
+            compared = known.measure(split, outcomes, datamodule.labels.ordered)
+    whole = runs.add_metrics(run, metrics | baselines.tags(compared, prefix))
     names = datamodule.labels.names
     say(f"metrics: {run / runs.METRICS}")
     if prefix == "test":
@@ -181,6 +199,8 @@ def record_evaluation(
             say(f"{prefix}/... was measured on {_named(before)}, now on {_named(now[name])}")
         facts["evaluations"][prefix] = with_texts(summary, split)
         facts["splits"] |= now
+        if known is not None and compared:
+            facts.setdefault("baselines", known.facts())["evaluations"][prefix] = compared
         facts = runs.add_facts(run, facts)
         if (run / runs.MODEL).is_dir():  # else it was removed, as it takes room
             write_model_card(run, whole, facts)

@@ -1,5 +1,6 @@
 """What a fit records while it trains: the loss history, the speed, the progress bar, the logger."""
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -301,8 +302,9 @@ def loggers(given: Any, run: Path, checkpoint: dict[str, Any] | None) -> list[Lo
 
 
 def take_back(run: Path) -> None:
-    """Remove a run folder in which nothing was trained: at most its config and an empty event file."""
+    """Remove a run folder in which nothing was trained: at most config, baselines and an empty event file."""
     for path in run.iterdir():
         if path.name == runs.CONFIG or path.name.startswith("events.out.tfevents."):
             path.unlink()
+    shutil.rmtree(run / runs.BASELINE, ignore_errors=True)
     runs.discard_if_empty(run)

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_ft import hub, runs
-from lit_ft.classifier import batch_settings, own_callbacks, trainer_settings
+from lit_ft.classifier import baselines, batch_settings, own_callbacks, trainer_settings
 from lit_ft.classifier.blame import is_check, of_class, told
 from lit_ft.classifier.callbacks import Tracking
 from lit_ft.classifier.checkpoints import RunSettings, StepSeed, disk_errors, with_checkpoint_io
@@ -288,6 +288,9 @@ class ReviewCLI(LightningCLI):
         if global_rank() == 0:
             run_owner.note_job(self.run, self.fingerprint)
         with self._giving_up(), disk_errors(self.run), ending_together(self.trainer):
+            if global_rank() == 0 and self.config["fit"].baselines:
+                place = self.run, self.trainer, self.model, self.datamodule
+                self.tracking.dashboard.baselines = baselines.prepare(*place)
             try:
                 with told(self._given()):
                     self.trainer.fit(self.model, datamodule=self.datamodule, **self.start)
@@ -342,7 +345,10 @@ class ReviewCLI(LightningCLI):
         else:
             trained = self.checkpoint["settings"]["data"]
             place = self.run, prefix, self.model, self.datamodule
-            record_evaluation(*place, metrics, self.checkpoint_path, trained)
+            known = None
+            if self.run is not None and self.config[self.command].baselines:
+                known = baselines.of_run(self.run, len(self.model.class_weights))
+            record_evaluation(*place, metrics, self.checkpoint_path, trained, known)
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Write the predictions."""

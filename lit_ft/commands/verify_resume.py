@@ -31,6 +31,7 @@ config or a flag names a setting that only sft has, such as max_steps or logging
 """
 # Three epochs of eight batches with two validations each, so that stops fall within and between epochs.
 FIT = {
+    "baselines": "false",
     "trainer.max_epochs": "3",
     "trainer.max_steps": "-1",
     "trainer.limit_train_batches": "8",

@@ -128,7 +128,7 @@ def measure_lengths(
     with tqdm(
         total=len(positions), desc=description, unit=" rows", delay=2, leave=False, **bar_pace()
     ) as bar:
-        for batch in _batches(texts, positions):
+        for batch in text_batches(texts, positions):
             for ids in tokenise(batch, tokenizer):
                 lengths.append(len(ids) + around)
                 num_unknown += 0 if unknown is None else ids.count(unknown)
@@ -154,7 +154,7 @@ def _limit(full: np.ndarray, limit: int, max_tokens: int, padded: bool) -> Limit
     return Limit(limit, float((full > limit).mean()), float(1 - kept.sum() / full.sum()), float(cost))
 
 
-def _batches(texts: pa.ChunkedArray, positions: np.ndarray) -> Iterator[list[str]]:
+def text_batches(texts: pa.ChunkedArray, positions: np.ndarray) -> Iterator[list[str]]:
     """The texts at ascending positions, chunk by chunk: `take` on the whole column would copy it."""
     start = 0
     for chunk in texts.chunks:

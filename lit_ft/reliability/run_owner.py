@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -63,8 +64,9 @@ def give_up(run: Path) -> None:
     release()
     if not run.is_dir():
         return
-    if [path.name for path in run.iterdir()] == [JOB]:
-        (run / JOB).unlink()
+    if {path.name for path in run.iterdir()} <= {JOB, runs.BASELINE}:
+        (run / JOB).unlink(missing_ok=True)
+        shutil.rmtree(run / runs.BASELINE, ignore_errors=True)
     runs.discard_if_empty(run)
 
 

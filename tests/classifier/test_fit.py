@@ -35,6 +35,8 @@ def test_exact_set_of_files(fitted):
     events = {f for f in files if f.startswith("events.out.tfevents")}
     assert len(events) == 1
     assert files - events == {
+        "baseline/words.json",
+        "baseline/words.safetensors",
         "config.yaml",
         "metrics.json",
         "loss.png",
