@@ -97,7 +97,7 @@ def _classifier_values(facts: dict[str, Any], metrics: dict[str, Any]) -> dict[s
             if len(names) > MOST_LISTED:  # the worst ones
                 order = sorted(order, key=lambda c: classes[c]["f1"])[:MOST_LISTED]
             evaluation["classes"] = [(names[c], classes[c]) for c in order]
-            evaluation["confusion"] = metrics.get(f"{prefix}/confusion_matrix")
+            evaluation["confusion"] = evaluation.get("confusion")  # an older run has none
             evaluation["charts"] = [
                 (chart.alt, picture(figures.as_svg(drawn)))
                 for chart in figures.EVALUATION

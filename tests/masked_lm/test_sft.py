@@ -47,6 +47,9 @@ def test_exact_set_of_files(done):
         *(f"model/{name}" for name in weights | {"README.md"}),
         *(f"checkpoints/checkpoint-20/{name}" for name in weights | state),
     }
+    assert {path.stat().st_mode for path in (RUN / "model").iterdir()} == {
+        (RUN / "config.yaml").stat().st_mode
+    }
     assert (RUN / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((RUN / "model/config.json").read_text())["architectures"] == ["BertForMaskedLM"]
 
