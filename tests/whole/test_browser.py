@@ -24,6 +24,7 @@ pytestmark = [
         reason="no chromium and chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)",
     ),
 ]
+ADDRESS = "?smoothing=0#custom_scalars&_smoothingWeight=0"  # of the page that is opened first
 NASTY = "<script>alert(1)</script>"
 # TensorBoard builds its pages of shadow roots, which neither page_source nor XPath look into.
 SEEN = """
@@ -39,6 +40,16 @@ function walk(node, out) {
   return out;
 }
 return walk(document.body, []).join(' ').replace(/\\s+/g, ' ');
+"""
+SMOOTHING = """
+function find(node) {
+  if (node.localName === 'tf-smoothing-input') return node.weight;
+  for (const child of [...(node.shadowRoot ? [node.shadowRoot] : []), ...node.childNodes]) {
+    const found = find(child);
+    if (found !== undefined) return found;
+  }
+}
+return find(document.body);
 """
 
 
@@ -91,7 +102,7 @@ def board(runs: Path) -> Iterator[str]:
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
-        assert f"http://localhost:{port}/" in line
+        assert f"http://localhost:{port}/{ADDRESS} (Ctrl-C" in line
         for _ in range(240):
             try:
                 urllib.request.urlopen(f"http://localhost:{port}/data/runs", timeout=1).read()
@@ -133,9 +144,9 @@ def test_scalars(driver, board):
 
 
 def test_custom_layout(driver, board):
-    charts = ("training and validation", "accuracy and macro F1", "masked tokens", "Throughput", "Memory")
-    wanted = [text for text in charts if text != "masked tokens"]
-    visit(driver, f"{board}#custom_scalars", *wanted, "Masked tokens", name="tb_custom_scalars")
+    wanted = ("training loss", "validation loss", "macro F1", "Masked tokens", "Throughput", "Memory")
+    visit(driver, board + ADDRESS, *wanted, name="tb_custom_scalars")
+    assert driver.execute_script(SMOOTHING) == 0
 
 
 def test_images(driver, board):
@@ -151,12 +162,13 @@ def test_texts_show_as_typed(driver, board):
 
 
 def test_pr_curves(driver, board):
-    visit(driver, f"{board}#pr_curves", "val/pr/0_terrible", name="tb_pr_curves")
+    visit(driver, f"{board}#pr_curves", "val/pr/terrible (1)", name="tb_pr_curves")
 
 
 def test_hparams(driver, board):
     wanted = ("model.learning_rate", "best/accuracy", "words/version_0", "8.0000", "32.000")
-    visit(driver, f"{board}#hparams", *wanted, name="tb_hparams")
+    seen = visit(driver, f"{board}#hparams", *wanted, name="tb_hparams")
+    assert "trainer.max_epochs" in seen and "model.weight_decay" not in seen  # a default
 
 
 @pytest.mark.parametrize(("device", "width"), [("desktop", 1280), ("phone", 390)])
