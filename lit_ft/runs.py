@@ -122,12 +122,22 @@ def read_metrics(run: Path) -> dict[str, Any]:
 def add_metrics(
     run: Path, metrics: dict[str, Any], without: Callable[[str], bool] = lambda tag: False
 ) -> dict[str, Any]:
-    """Merge values into the run's `metrics.json`, without the old tags that `without` names.
+    """Merge values into the run's `metrics.json`, rounded, without the old tags that `without` names.
 
     Returns:
         What the file holds now.
     """
-    return _merge(run / METRICS, metrics, without)
+    return _merge(run / METRICS, {tag: rounded(value) for tag, value in metrics.items()}, without)
+
+
+DIGITS = 6  # of a figure in metrics.json: beyond what any evaluation can tell apart
+
+
+def rounded(value: Any) -> Any:
+    """A number to 6 decimal places below 1, else to 6 significant digits; whole numbers stay whole."""
+    if not isinstance(value, float) or not math.isfinite(value) or value.is_integer():
+        return value
+    return round(value, DIGITS) if abs(value) < 1 else float(f"{value:.{DIGITS}g}")
 
 
 def read_facts(run: Path) -> dict[str, Any]:

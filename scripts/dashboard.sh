@@ -6,6 +6,19 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 runs="${1:-runs}" port="${2:-6006}"
 
+first_free='
+import socket, sys
+port = int(sys.argv[1])
+assert port > 0
+while True:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+            sys.exit(print(port))
+        except OSError:
+            port += 1
+'
 python="$here/.venv/bin/python"
 [ -x "$python" ] || python=python3
 if [ ! -d "$runs" ]; then
@@ -16,6 +29,15 @@ if ! "$python" -c 'import tensorboard' 2>/dev/null; then
     echo "lit_ft: error: tensorboard is not installed; run scripts/quickstart.sh or pip install tensorboard" >&2
     exit 2
 fi
-echo "dashboard of $runs: http://localhost:$port/#custom_scalars (Ctrl-C ends it)"
+free="$("$python" -c "$first_free" "$port" 2>/dev/null)" || {
+    echo "lit_ft: error: expected a port from 1 to 65535, found '$port'; for example $0 $runs 6006" >&2
+    exit 2
+}
+if [ "$free" != "$port" ]; then
+    echo "lit_ft: error: port $port is taken, perhaps by another dashboard; choose a free one: $0 $runs $free" >&2
+    exit 2
+fi
+# Smoothing 0: a curve of a few points shows them, not their running mean.
+echo "dashboard of $runs: http://localhost:$port/?smoothing=0#custom_scalars&_smoothingWeight=0 (Ctrl-C ends it)"
 echo "from another machine: ssh -L $port:127.0.0.1:$port $(id -un)@$(uname -n), and open the same address there"
 exec "$python" -m tensorboard.main --logdir "$runs" --host 127.0.0.1 --port "$port" --load_fast=false 2>/dev/null

@@ -3,15 +3,19 @@
 N rows of the validation split, C classes.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from lightning import Callback
+from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from lit_ft.classifier.baselines import Baselines, spared
+from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.metrics import Outcomes
+from lit_ft.classifier.model import BertClassifier
+from lit_ft.classifier.parser import TRAINER_DEFAULTS
 from lit_ft.classifier.tracking import LossHistory
 from lit_ft.classifier.train_sample import on_training_texts
 from lit_ft.data.facts import corpus_facts
@@ -22,18 +26,26 @@ from lit_ft.machine import hardware, library_versions
 from lit_ft.report import figures
 from lit_ft.report.analysis import MOST_IN_MATRIX, softmax, summarise, summary_intervals
 from lit_ft.report.scores import CLASSIFIER
-from lit_ft.report.tables import corpus_table, flat, table
-from lit_ft.report.tensorboard import begin, command_text
+from lit_ft.report.tables import corpus_table, table
+from lit_ft.report.tensorboard import begin, command_text, told_settings
+from lit_ft.settings.flags import RUN_FLAGS
 
-HPARAMS = (
-    "model.pretrained model.learning_rate model.weight_decay model.warmup_share model.hidden_dropout "
-    "model.attention_dropout model.label_smoothing model.class_weights data.max_tokens data.truncation "
-    "data.batch_size data.token_budget data.group_by_length trainer.max_epochs trainer.max_steps "
-    "trainer.precision trainer.accumulate_grad_batches trainer.gradient_clip_val seed_everything"
-).split()
+# The settings that TensorBoard's HPARAMS tab always shows, beside those that differ from the default.
+ALWAYS = ("model.pretrained", "model.learning_rate", "trainer.max_epochs")
 BEST = [score.name for score in CLASSIFIER if score.hparams]
 FINAL = [f"{prefix}/{name}" for prefix in ("best", "test") for name in BEST]
-MOST_CURVES = 20  # classes that get a PR curve
+MOST_CURVES = 6  # classes that get a PR curve, the weakest
+
+
+def _defaults() -> dict[str, Any]:
+    """The settings of a `fit` without a config and flags, nested."""
+    groups = {"data": YelpDataModule, "model": BertClassifier, "trainer": Trainer}
+    found: dict[str, Any] = {
+        group: {name: p.default for name, p in inspect.signature(made).parameters.items()}
+        for group, made in groups.items()
+    }
+    found["trainer"] |= TRAINER_DEFAULTS
+    return found | {name: default for name, (_, default, _) in RUN_FLAGS.items()}
 
 
 def writer_of(trainer: Any) -> SummaryWriter | None:
@@ -73,14 +85,15 @@ class Dashboard(Callback):
         """Lay out the page, and write what is known before the first step."""
         if (writer := writer_of(trainer)) is None:
             return
-        weights = {"model.class_weights": self.settings["model"]["class_weights"]}  # by name: a mapping
         on = hardware(trainer.strategy.root_device.type, trainer.world_size)
         step, datamodule = trainer.global_step, trainer.datamodule
         names = datamodule.labels.names
         corpus = corpus_facts(datamodule.splits, datamodule.text_source, len(names))
         texts = command_text(self.command, on, library_versions())
         texts["data/summary"] = corpus_table(corpus, names)
-        begin(writer, "classifier", flat(self.settings) | weights, HPARAMS, FINAL, texts, step)
+        if figures.drawable(names)[0] != list(names):
+            texts["data/classes"] = table(("number", "class"), [(f"#{c}", n) for c, n in enumerate(names)])
+        begin(writer, "classifier", told_settings(self.settings, _defaults(), ALWAYS), FINAL, texts, step)
         if step == 0:
             drawn = figures.token_lengths(corpus["train"]["histogram"], datamodule.hparams["max_tokens"])
             writer.add_figure("data/token_lengths", drawn, 0)
@@ -190,8 +203,8 @@ def draw_evaluation(
         note = f"No picture for {len(names):,} classes (at most {MOST_IN_MATRIX}). Most frequent mistakes:"
         writer.add_text(f"{prefix}/confusions", f"{note}\n\n{shown}", step)
     probabilities = softmax(outcomes.logits)
-    for c, name in list(enumerate(names))[:MOST_CURVES]:
-        writer.add_pr_curve(f"{prefix}/pr/{c}_{name}", outcomes.labels == c, probabilities[:, c], step)
+    for c in figures.weakest(summary["class_counts"], MOST_CURVES):
+        writer.add_pr_curve(f"{prefix}/pr/{names[c]}", outcomes.labels == c, probabilities[:, c], step)
 
 
 def mistake_rows(

@@ -90,8 +90,6 @@ def leave_results(
         metrics |= {tag: value for tag, value in at_best.items() if tag.startswith("val/")}
         summary = dict(tracking.dashboard.summaries[step])
         metrics |= {"val/step": step, "val/rows": summary["rows"], **interval_tags("val", summary)}
-        if (matrix := summary.pop("confusion")) is not None:
-            metrics["val/confusion_matrix"] = matrix
         compared = summary.pop("baselines", {})
         if known is not None:
             metrics |= baselines.tags(compared, "val")
@@ -156,7 +154,7 @@ def record_evaluation(
         prefix: `val` or `test`.
         model: The evaluated model.
         datamodule: The evaluated split.
-        metrics: Tag -> value, including the confusion matrix and the step.
+        metrics: Tag -> value, including the confusion matrix, which goes to `report.json`, and the step.
         checkpoint: The checkpoint file.
         trained: The `data` settings in the checkpoint.
         known: The run's baselines, to measure them on the same rows.
@@ -171,9 +169,14 @@ def record_evaluation(
     split = datamodule.splits[name]
     summary = summary_of(model, prefix, split)
     metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels), **interval_tags(prefix, summary)}
+    confusion = metrics.pop(f"{prefix}/confusion_matrix", None)
     if why := _not_of_the_model(run, facts, metrics[f"{prefix}/step"], checkpoint, datamodule, trained):
         stem = checkpoint.stem
         runs.add_metrics(run, {f"{stem}/{tag}": value for tag, value in metrics.items()})
+        if facts:  # else the fit is unfinished, and a report.json would say that it is not
+            of_it = {"step": metrics[f"{prefix}/step"], "confusion": confusion}
+            others = {**facts.get("other_evaluations", {}), f"{stem}/{prefix}": of_it}
+            runs.add_facts(run, {"other_evaluations": others})
         say(f"metrics: {run / runs.METRICS}, under {stem}/{prefix}/..., because {why}")
         return
     compared: dict[str, Any] = {}
@@ -187,7 +190,6 @@ def record_evaluation(
         logger, step = RunLogger(run), metrics["test/step"]
         tags = [f"test/{score.name}" for score in console(CLASSIFIER)]
         logger.log_metrics({tag: metrics[tag] for tag in tags if tag in metrics}, step)
-        confusion = metrics.get("test/confusion_matrix")
         draw_evaluation(logger.experiment, prefix, outcomes, summary, confusion, names, step)
         logger.finalize("success")
     if not facts:  # the fit was killed, or still runs
@@ -197,7 +199,7 @@ def record_evaluation(
         before = facts["splits"].get(name)
         if before and before["fingerprint"] != now[name]["fingerprint"]:
             say(f"{prefix}/... was measured on {_named(before)}, now on {_named(now[name])}")
-        facts["evaluations"][prefix] = with_texts(summary, split)
+        facts["evaluations"][prefix] = with_texts({**summary, "confusion": confusion}, split)
         facts["splits"] |= now
         if known is not None and compared:
             facts.setdefault("baselines", known.facts())["evaluations"][prefix] = compared

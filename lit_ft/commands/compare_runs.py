@@ -1,5 +1,6 @@
 """Where two runs differ: weights, optimizer, curves and metrics, bit by bit, except time and memory."""
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_ft import runs
-from lit_ft.masked_lm.resume import newest_checkpoint, state_of
+from lit_ft.masked_lm.resume import STATE, newest_checkpoint, state_of
 
 TAKEN = ("seconds", "_second", "memory_gb")  # suffixes of tags that measure cost, not results
 KEPT = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "temperature")
@@ -126,6 +127,16 @@ def _optimizer(run: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _metrics(run: Path) -> Iterator[tuple[str, Any]]:
-    for tag, value in runs.read_metrics(run).items():
+    """`metrics.json`, which is rounded, and each evaluation with all digits, from the last checkpoint."""
+    for tag, value in (*runs.read_metrics(run).items(), *_flat(_history(run), "history")):
         if not tag.endswith(TAKEN):
             yield tag, value
+
+
+def _history(run: Path) -> Any:
+    """The losses and the evaluations of a run, not rounded, from its last checkpoint."""
+    callbacks = _checkpoint(run).get("callbacks", {})
+    if kept := [state for name, state in callbacks.items() if name.startswith("LossHistory")]:
+        return kept[0]
+    newest = newest_checkpoint(run / runs.CHECKPOINTS)
+    return [] if newest is None else json.loads((newest / STATE).read_text(encoding="utf-8"))["log_history"]

@@ -15,14 +15,16 @@ from lit_ft.data.splits import Split
 from lit_ft.data.token_facts import lost_letters, special_token_ids, spread, unknown_id
 from lit_ft.data.tokens import content_hash, row_lengths, template_of, tokenise
 
-NUM_BARS = 50
+MOST_BARS = 50
 ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 def length_facts(full: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
     """Facts of token counts, (N,) each, before and after the cut to `max_tokens`."""
     most = int(np.percentile(full, 99.5)) + 1  # a rare outlier would squeeze all others into one bar
-    counts, edges = np.histogram(np.minimum(full, most), bins=min(NUM_BARS, most), range=(0, most))
+    width = -(-most // MOST_BARS)  # whole tokens: with others some bars would hold more lengths than others
+    edges = np.arange(-(-most // width) + 1) * width
+    counts, _ = np.histogram(np.minimum(full, most), bins=edges)
     return {
         "rows": len(full),
         "tokens": int(full.sum()),

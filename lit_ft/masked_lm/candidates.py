@@ -15,8 +15,9 @@ from transformers import (
     TrainingArguments,
     pipeline,
 )
+from transformers.trainer_callback import ExportableState
 
-from lit_ft.errors import UserError, shorten
+from lit_ft.errors import UserError, shorten, unusable
 from lit_ft.masked_lm.tracking import TensorBoardWriter
 from lit_ft.models.checks import max_positions
 from lit_ft.report.tables import cell, table
@@ -83,16 +84,28 @@ def print_candidates(texts: Sequence[str], filled: Sequence[list[list[Candidate]
                 print(f"Predicted token: {candidate['token']}, Confidence: {candidate['confidence']: .2f}")
 
 
+class Best(TypedDict):
+    """The best candidate for a mask at some step."""
+
+    token: str
+    confidence: float
+
+
 TOP_K = 5
 
 
-class Probes(TrainerCallback):
-    """After every evaluation, writes the candidates for each text to TensorBoard, tag `probes/...`.
+class Probes(TrainerCallback, ExportableState):
+    """At every evaluation, writes the candidates for each text to TensorBoard, tag `probes/...`.
+
+    It keeps the best one for each mask, for the report; those of step 0 also if nothing is evaluated then.
 
     Args:
         texts: Texts with one or more [MASK].
         tokenizer: The tokenizer of the model.
         board: The TensorBoard writer.
+
+    Attributes:
+        history: Step -> text -> the best candidate for each mask.
     """
 
     def __init__(
@@ -101,6 +114,21 @@ class Probes(TrainerCallback):
         self.texts = texts
         self.tokenizer = tokenizer
         self.board = board
+        self.history: dict[int, dict[str, list[Best]]] = {}
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Restore the checkpoint's history; without one, ask the model before its first step."""
+        self.restore(state)
+        if state.global_step == 0 and state.is_world_process_zero and not args.eval_on_start:
+            assert model is not None
+            self._keep(0, fill_probes(self.texts, model, self.tokenizer))
 
     def on_evaluate(
         self,
@@ -114,13 +142,42 @@ class Probes(TrainerCallback):
         if not state.is_world_process_zero:
             return
         assert model is not None
-        for number, (text, masks) in enumerate(
-            zip(self.texts, fill_probes(self.texts, model, self.tokenizer), strict=True), start=1
-        ):
+        filled = fill_probes(self.texts, model, self.tokenizer)
+        self._keep(state.global_step, filled)
+        for number, (text, masks) in enumerate(zip(self.texts, filled, strict=True), start=1):
             slug = re.sub(r"\W+", "_", text).strip("_")[:40]
             self.board.writer(state).add_text(
                 f"probes/{number}_{slug}", table_of(text, masks), state.global_step
             )
+
+    def _keep(self, step: int, filled: Sequence[Sequence[Sequence[Candidate]]]) -> None:
+        best = [[Best(token=m[0]["token"], confidence=m[0]["confidence"]) for m in masks] for masks in filled]
+        self.history[step] = dict(zip(self.texts, best, strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """The state for the checkpoint."""
+        history = [{"step": step, "best": best} for step, best in self.history.items()]
+        return {"args": {}, "attributes": {"history": history}}
+
+    def restore(self, state: TrainerState) -> None:
+        """Take over what the checkpoint of `state` has kept."""
+        saved: Any = state.stateful_callbacks
+        with unusable("trainer_state.json", "resume from another checkpoint"):
+            own = saved.setdefault(type(self).__name__, self.state())["attributes"]["history"]
+            self.history = {int(entry["step"]): dict(entry["best"]) for entry in own}
+
+    def over_steps(self) -> dict[str, Any]:
+        """The story of each mask, for `report.json`: a row each, with the best candidate at each step.
+
+        A probe that a resumed run added has none (null) at the steps before.
+        """
+        steps = sorted(self.history)
+        rows = []
+        for text in self.texts:
+            told = [self.history[step].get(text) for step in steps]
+            for i in range(max(len(masks or ()) for masks in told)) if told else ():
+                rows.append({"text": text, "mask": i + 1, "best": [masks and masks[i] for masks in told]})
+        return {"steps": steps, "rows": rows}
 
 
 def check_probes(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:

@@ -7,8 +7,10 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_ft.console import say
 from lit_ft.machine import peak_memory_gb
-from lit_ft.masked_lm.candidates import fill_probes, print_candidates
+from lit_ft.masked_lm.advice import still_falling, too_few_texts, untrained_head
+from lit_ft.masked_lm.candidates import Probes, fill_probes, print_candidates
 from lit_ft.masked_lm.data import MaskedLMRows
+from lit_ft.masked_lm.gains import words_gained
 from lit_ft.masked_lm.resume import step_of
 from lit_ft.masked_lm.settings import SftSettings
 from lit_ft.masked_lm.trainer import MaskedLMTrainer
@@ -26,6 +28,7 @@ def leave_results(
     rows: MaskedLMRows,
     provenance: dict[str, Any],
     seconds: float,
+    probes: Probes | None = None,
 ) -> None:
     """Evaluate, write `metrics.json`, `loss.png`, `model/` and `report.html`, and print the results.
 
@@ -37,6 +40,7 @@ def leave_results(
         rows: The rows that were trained and evaluated on.
         provenance: From `machine.provenance`.
         seconds: The time since the command started.
+        probes: The probes and their history, if there are any.
     """
     evaluated = [entry["step"] for entry in trainer.state.log_history if "val/loss" in entry]
     if trainer.state.global_step not in evaluated[-1:]:
@@ -68,6 +72,13 @@ def leave_results(
         "splits": rows.facts,
         "notes": rows.notes,
         "probes": [],
+        "probes_over_steps": probes.over_steps() if probes else {},
+        "evaluations_over_steps": [
+            {"step": entry["step"], **{score.name: entry[f"val/{score.name}"] for score in MASKED_LM}}
+            for entry in validation
+        ],
+        "words_gained": words_gained(trainer.words.evaluations, step, tokenizer),
+        "advice": _advice(trainer, settings, rows, validation),
         **provenance,
     }
     facts = write_results(
@@ -85,6 +96,21 @@ def leave_results(
     if settings.probes:
         say("")
         print_candidates(settings.probes, [probe["masks"] for probe in facts["probes"]])
+
+
+def _advice(
+    trainer: MaskedLMTrainer, settings: SftSettings, rows: MaskedLMRows, validation: list[dict[str, Any]]
+) -> list[str]:
+    """What to know before the model is used, in sentences."""
+    initial = validation[0]["val/loss"] if validation[0]["step"] == 0 else None
+    vocabulary = trainer.accelerator.unwrap_model(trainer.model).config.vocab_size
+    newest, texts = trainer.words.evaluations[-1], rows.facts["validation"]["texts"]
+    found = (
+        untrained_head(initial, vocabulary, shown_name(settings.model.pretrained)),
+        too_few_texts(texts, newest.masked, newest.spread),
+        still_falling(validation, settings),
+    )
+    return [sentence for sentence in found if sentence is not None]
 
 
 def _answers(probes: list[str], model: Any, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from lit_ft.masked_lm.arguments import (
 from lit_ft.masked_lm.candidates import Probes, check_probes
 from lit_ft.masked_lm.checkpoints import SaveByClock
 from lit_ft.masked_lm.data import prepare_rows
+from lit_ft.masked_lm.gains import WordLosses
 from lit_ft.masked_lm.masking import (
     MaskingCollator,
     check_architecture,
@@ -148,12 +149,13 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     origin = provenance(command, seed, args.device.type, args.world_size)
     texts = command_text(command, origin["hardware"], origin["versions"])
     stop, board = StopOnSignal(), TensorBoardWriter(folder, yaml.safe_load(resolved), texts)
+    probes = Probes(settings.probes, tokenizer, board) if settings.probes else None
     callbacks = [
         FiguresFirst(),
         SaveByClock(),
         stop,
         board,
-        *([Probes(settings.probes, tokenizer, board)] if settings.probes else []),
+        *([probes] if probes else []),
     ]
     train = rows.train
     if trial := settings.trial:
@@ -178,7 +180,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
             if not stop.signals.agreed:
                 from lit_ft.masked_lm.results import leave_results  # imports matplotlib
 
-                leave_results(trainer, settings, folder, tokenizer, rows, origin, time.monotonic() - begun)
+                took = time.monotonic() - begun
+                leave_results(trainer, settings, folder, tokenizer, rows, origin, took, probes)
             else:
                 step = trainer.state.global_step
                 saved = folder / runs.CHECKPOINTS / f"{PREFIX}{step}"
@@ -249,6 +252,9 @@ def _take_up_finished(trainer: MaskedLMTrainer, checkpoint: Path) -> None:
     """
     trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     trainer.state.is_world_process_zero = trainer.is_world_process_zero()
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, (Probes, WordLosses)):
+            callback.restore(trainer.state)
     if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
         trainer._load_best_model()
 

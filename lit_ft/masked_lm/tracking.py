@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from transformers.trainer_callback import ExportableState
 from lit_ft.console import bar_pace
 from lit_ft.errors import unusable
 from lit_ft.machine import speed_figures
+from lit_ft.masked_lm.settings import SftSettings
 from lit_ft.report.scores import MASKED_LM
-from lit_ft.report.tables import flat
-from lit_ft.report.tensorboard import begin, wait_for_turn
+from lit_ft.report.tensorboard import begin, told_settings, wait_for_turn
 
 
 def masked_figures(nll: float, correct: float, masked: float) -> dict[str, float]:
@@ -174,11 +175,8 @@ class MaskedLMProgress(ProgressCallback):
         self.prediction_bar = self.training_bar = None
 
 
-HPARAMS = (
-    "model.pretrained model.learning_rate model.weight_decay model.warmup_share model.hidden_dropout "
-    "model.attention_dropout data.layout data.max_tokens data.mask_probability data.whole_words "
-    "data.batch_size num_train_epochs max_steps gradient_accumulation_steps precision seed_everything"
-).split()
+# The settings that TensorBoard's HPARAMS tab always shows, beside those that differ from the default.
+ALWAYS = ("model.pretrained", "model.learning_rate", "num_train_epochs")
 FINAL = [f"val/{score.name}" for score in MASKED_LM if score.hparams]
 
 
@@ -248,8 +246,8 @@ class TensorBoardWriter(TrainerCallback):
     ) -> None:
         """Open the file while `global_step` is still the checkpoint's; write layout, settings and texts."""
         if state.is_world_process_zero:
-            settings, step = flat(self.settings), state.global_step
-            begin(self.writer(state), "masked_lm", settings, HPARAMS, FINAL, self.texts, step)
+            told = told_settings(self.settings, asdict(SftSettings()), ALWAYS)
+            begin(self.writer(state), "masked_lm", told, FINAL, self.texts, state.global_step)
 
     def on_log(
         self,

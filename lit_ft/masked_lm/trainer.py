@@ -24,6 +24,7 @@ from lit_ft.data.tokens import row_lengths
 from lit_ft.masked_lm.arguments import REQUIRED, check_devices
 from lit_ft.masked_lm.checkpoints import save_whole
 from lit_ft.masked_lm.data import EpochSampler, EpochStart, ShareCollator, SharedBatches
+from lit_ft.masked_lm.gains import WordLosses
 from lit_ft.masked_lm.masking import IGNORED, MaskingCollator
 from lit_ft.masked_lm.nonfinite import StepSoundness
 from lit_ft.masked_lm.tracking import LogWindow, masked_figures
@@ -89,6 +90,7 @@ class MaskedLMTrainer(SFTTrainer):
         self.masking = collator
         self.epoch_start = EpochStart(collator)
         self.window = LogWindow(args.device)
+        self.words = WordLosses(model.config.vocab_size)
         super().__init__(
             model=model,
             args=args,
@@ -96,7 +98,7 @@ class MaskedLMTrainer(SFTTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
-            callbacks=[self.epoch_start, self.window, *callbacks],
+            callbacks=[self.epoch_start, self.window, self.words, *callbacks],
         )
         # TRL 1.16 (trl/trainer/utils.py, add_fused_lm_head) wraps forward for its causal loss. Undo that.
         self.model.__dict__.pop("forward", None)
@@ -189,8 +191,15 @@ class MaskedLMTrainer(SFTTrainer):
             row, nll, correct = self._masked_figures(model, inputs)
         figures = torch.zeros(len(inputs["labels"]), 3, device=nll.device)  # by row, (B, 3)
         figures.index_add_(0, row, torch.stack([nll, correct.float(), torch.ones_like(nll)], dim=1))
+        labels = inputs["labels"]
+        losses = torch.zeros(labels.shape, dtype=torch.float32, device=nll.device)
+        losses[labels != IGNORED] = nll
+        tokens = torch.stack([labels.float(), losses], dim=-1)  # (B, T, 2); float32 holds any token id
+        tokens = self.accelerator.pad_across_processes(tokens, dim=1, pad_index=IGNORED)
         # gather_for_metrics drops the rows that the loader repeats so that all devices have equally many.
-        self._eval_sums += self.accelerator.gather_for_metrics(figures).cpu().double().sum(0).numpy()
+        figures, tokens = self.accelerator.gather_for_metrics((figures, tokens))
+        self._eval_sums += figures.cpu().double().sum(0).numpy()
+        self.words.add(*tokens.cpu().unbind(-1))
         return None, None, None
 
     def evaluation_loop(
@@ -203,6 +212,7 @@ class MaskedLMTrainer(SFTTrainer):
     ) -> EvalLoopOutput:
         """Evaluate with the mean over all masked tokens, not over batches."""
         self._eval_sums = np.zeros(3)
+        self.words.begin()
         start = time.perf_counter()
         # A DataLoader draws a base seed from the global random state. Without the fork, an evaluation would
         # change the dropout of the training that follows.

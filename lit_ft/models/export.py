@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,21 @@ def export_model(
     try:
         net.save_pretrained(temporary, state_dict=state_dict)
         _save_tokenizer(tokenizer, temporary, max_tokens, "left" if truncation == "tail" else "right")
+        _same_modes(temporary)
         _remove(folder)
         temporary.rename(folder)
     except BaseException:
         _remove(temporary)
         raise
     return folder
+
+
+def _same_modes(folder: Path) -> None:
+    """Let those read the weights who may read the config: safetensors writes for the owner alone."""
+    mode = stat.S_IMODE((folder / "config.json").stat().st_mode)
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _remove(folder: Path) -> None:

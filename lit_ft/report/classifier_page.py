@@ -50,7 +50,7 @@ def classifier_values(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> d
         "rivals": _rivals(main, metrics, facts),
         "most_frequent": MOST_FREQUENT,
         "findings": findings(main, metrics, facts),
-        "matrix": _matrix(shown.get("confusion") or metrics.get(f"{main}/confusion_matrix")),
+        "matrix": _matrix(shown.get("confusion")),
         "classes": _classes(shown, facts),
         "thresholds": [
             {"least": t / 100, **{key: shown["accepted"][key][t] for key in ("accepted", "right")}}

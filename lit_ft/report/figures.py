@@ -4,7 +4,6 @@ They are 4 inches wide with letters to match, because TensorBoard shows them 330
 """
 
 import io
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lit_ft.report.analysis import calibration_of, per_class
+from lit_ft.report.fonts import drawable
 
-# Letters that matplotlib's font lacks show as boxes, in the pictures only.
-warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
 matplotlib.rcParams["text.parse_math"] = False  # a '$' in a class name starts no formula
 matplotlib.rcParams["text.usetex"] = False  # even if the user's matplotlibrc asks for TeX
 
 MOST_MARKED = 30  # points of a curve that get a marker each; more would run together
 MOST_COUNTED = 12  # classes; beyond, a cell has no room for its count
-MOST_NAMED = 30  # class names that an axis has room for
+MOST_NAMED = 30  # class names that an axis has room for; of more classes only the weakest are shown
+MOST_WEAK = 15
 SIZE = (4.0, 3.3)  # inches
 DPI = 150  # twice what TensorBoard shows, so that enlarged pictures stay sharp
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#8a8f98"
@@ -46,18 +45,43 @@ def _axes() -> tuple[Figure, Any]:
     return figure, figure.subplots()
 
 
-def _name_ticks(axis: Any, names: Sequence[str], **style: Any) -> None:
-    """Class names along an axis, or every n-th one if there are too many."""
-    step = -(-len(names) // MOST_NAMED)
-    shown = [name if len(name) <= 14 else name[:13] + "\u2026" for name in names][::step]
-    axis.set_ticks(range(0, len(names), step), shown, **style)
+def weakest(class_counts: Mapping[str, Sequence[int]], most: int) -> list[int]:
+    """At most so many classes, those with the lowest F1 first; among equal ones the more frequent first.
+
+    Args:
+        class_counts: From `analysis.class_counts`. Classes without texts are left out: nothing is known of
+            them.
+        most: The number of classes.
+    """
+    classes = per_class({key: list(counts) for key, counts in class_counts.items()})
+    known = [c for c, entry in enumerate(classes) if entry["rows"]]
+    return sorted(known, key=lambda c: (classes[c]["f1"], -classes[c]["rows"]))[:most]
+
+
+def _name_ticks(axis: Any, names: Sequence[str], most_letters: int = 14, **style: Any) -> None:
+    """Class names along an axis; long ones lose their middle, as many differ only at the end."""
+    half = most_letters // 2
+    short = [
+        n if len(n) <= most_letters else f"{n[: half - 1]}\u2026{n[half - most_letters :]}" for n in names
+    ]
+    axis.set_ticks(range(len(names)), short, **style)
 
 
 def confusion_matrix(evaluation: Evaluation) -> Figure | None:
-    """The share of each true class, with counts in the cells; None if there are too many classes."""
-    names, counts = evaluation["names"], evaluation["confusion"]
+    """The share of each true class, with counts in the cells; None if there are too many classes.
+
+    Beyond `MOST_NAMED` classes the weakest ones, with what they are taken for among each other and in all.
+    """
+    (names, families), counts = drawable(evaluation["names"]), evaluation["confusion"]
     if counts is None:
         return None
+    title, given = "Confusion matrix", names
+    if len(names) > MOST_NAMED:
+        weak = weakest(evaluation["class_counts"], MOST_WEAK)
+        title = f"The {len(weak)} weakest of {len(names)} classes"
+        given, names = [*(names[c] for c in weak), "others"], [names[c] for c in weak]
+        whole = np.asarray(counts)
+        counts = np.column_stack([whole[np.ix_(weak, weak)], np.delete(whole[weak], weak, axis=1).sum(1)])
     with matplotlib.rc_context({**STYLE, "axes.spines.left": False, "axes.spines.bottom": False}):
         figure, axes = _axes()
         matrix = np.asarray(counts, dtype=np.float64)
@@ -68,11 +92,11 @@ def confusion_matrix(evaluation: Evaluation) -> Figure | None:
             for (i, j), share in np.ndenumerate(shares):
                 colour = "white" if share > 0.55 else "black"
                 axes.text(j, i, f"{int(matrix[i, j]):,}", ha="center", va="center", color=colour, size=size)
-        long = max(map(len, names)) > 6 and len(names) > 3
-        _name_ticks(axes.xaxis, names, **({"rotation": 35, "ha": "right"} if long else {}))
-        _name_ticks(axes.yaxis, names)
+        style: dict[str, Any] = {"fontfamily": families, **({"size": 7} if len(names) > MOST_COUNTED else {})}
+        _name_ticks(axes.xaxis, given, **style, **_slanted(given))
+        _name_ticks(axes.yaxis, names, **style)
         axes.tick_params(length=0)
-        axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix")
+        axes.set(xlabel=f"predicted{_told(names)}", ylabel="true", title=title)
         bar = figure.colorbar(image, ax=axes, format=FuncFormatter(lambda x, _: f"{x:.0%}"), pad=0.02)
         bar.outline.set_visible(False)
         bar.set_label("share of the true class")
@@ -103,21 +127,54 @@ def reliability_diagram(evaluation: Evaluation) -> Figure:
         return figure
 
 
-def class_bars(evaluation: Evaluation) -> Figure | None:
-    """Precision, recall and F1 of each class; None if there are too many classes."""
-    if evaluation["confusion"] is None:
-        return None
-    names, classes = evaluation["names"], per_class(evaluation["class_counts"])
+def _slanted(names: Sequence[str]) -> dict[str, Any]:
+    """The style of names below an axis, where long ones would run together."""
+    many = len(names) > MOST_COUNTED
+    long = max(map(len, names)) > 6 and len(names) > 3
+    return {"rotation": 60 if many else 35, "ha": "right", "rotation_mode": "anchor"} if long or many else {}
+
+
+def _told(names: Sequence[str]) -> str:
+    """What a label says if some names are numbers."""
+    numbers = any(name.startswith("#") and name[1:].isdecimal() for name in names)
+    return " (# = number of a class)" if numbers else ""
+
+
+def class_bars(evaluation: Evaluation) -> Figure:
+    """Precision, recall and F1 of each class, or of the `MOST_WEAK` weakest if there are more."""
+    (names, families), classes = drawable(evaluation["names"]), per_class(evaluation["class_counts"])
+    if len(names) > MOST_WEAK:
+        return _weak_bars(evaluation, names, families)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
         places = np.arange(len(names))
         for offset, key, colour in ((-0.27, "precision", BLUE), (0, "recall", ORANGE), (0.27, "f1", GREY)):
             label = "F1" if key == "f1" else key
             axes.bar(places + offset, [entry[key] for entry in classes], 0.25, color=colour, label=label)
-        long = max(map(len, names)) > 6 and len(names) > 3
-        _name_ticks(axes.xaxis, names, **({"rotation": 35, "ha": "right"} if long else {}))
-        axes.set(ylim=(0, 1), title="Precision, recall and F1 by class")
+        _name_ticks(axes.xaxis, names, fontfamily=families, **_slanted(names))
+        axes.set(ylim=(0, 1), xlabel=_told(names).strip(), title="Precision, recall and F1 by class")
         axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        return figure
+
+
+def _weak_bars(evaluation: Evaluation, names: Sequence[str], families: Sequence[str]) -> Figure:
+    """The weakest classes one below the other, F1 as a bar, precision and recall as marks on it."""
+    weak, classes = weakest(evaluation["class_counts"], MOST_WEAK), per_class(evaluation["class_counts"])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes()
+        places = np.arange(len(weak))
+        axes.barh(places, [classes[c]["f1"] for c in weak], 0.6, color=GREY, alpha=0.6, label="F1")
+        for key, colour, mark in (("precision", BLUE, "o"), ("recall", ORANGE, "s")):
+            values = [classes[c][key] for c in weak]
+            axes.plot(values, places, mark, color=colour, markersize=4, label=key, clip_on=False)
+        shown = [f"{names[c]} ({int(classes[c]['rows'])})" for c in weak]
+        _name_ticks(axes.yaxis, shown, 22, fontfamily=list(families), size=7)
+        axes.invert_yaxis()
+        label = f"(texts in brackets){_told([names[c] for c in weak])}"
+        axes.set(xlim=(0, 1), xlabel=label, title=f"The {len(weak)} weakest of {len(names)} classes")
+        axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         return figure
@@ -144,7 +201,7 @@ class Chart:
 EVALUATION = (
     Chart("confusion_matrix", "confusion matrix", confusion_matrix),
     Chart("reliability", "reliability diagram", reliability_diagram),
-    Chart("classes", "precision, recall and F1 by class", class_bars, in_report=False),
+    Chart("classes", "precision, recall and F1 by class, or of the weakest", class_bars, in_report=False),
 )
 
 
@@ -162,6 +219,8 @@ def token_lengths(histogram: dict[str, list[float]], max_tokens: int) -> Figure:
         axes.axvline(max_tokens, color=ORANGE, linewidth=2, label=f"max_tokens = {max_tokens}")
         axes.set(xlabel="tokens a text", ylabel="texts", title="Length of the training texts")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
         return figure
 
@@ -170,17 +229,18 @@ def curves(
     lines: dict[str, Sequence[tuple[float, float]]], title: str, ylabel: str, xlabel: str = "step"
 ) -> Figure:
     """Lines in one picture, given as label -> points (x, y)."""
+    labels, families = drawable(list(lines))
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
-        for (label, points), style, colour in zip(
-            lines.items(), ("-", "--", ":"), (BLUE, ORANGE, GREY), strict=False
+        for label, points, style, colour in zip(
+            labels, lines.values(), ("-", "--", ":"), (BLUE, ORANGE, GREY), strict=False
         ):
             marker = "o" if len(points) <= MOST_MARKED else None
             xs, ys = [x for x, _ in points], [y for _, y in points]
             axes.plot(xs, ys, style, color=colour, marker=marker, markersize=3, label=label)
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, prop={"family": families})
         return figure
 
 

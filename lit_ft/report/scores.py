@@ -92,9 +92,11 @@ def compared_tags() -> list[str]:
 class Curve:
     """A chart over the steps, in TensorBoard's custom scalars and, if it has a heading, in the report.
 
+    In TensorBoard each line is a chart of its own: all lines of a run have the run's colour there.
+
     Attributes:
         category: The section of TensorBoard's page.
-        title: Of the chart in TensorBoard.
+        title: Of the chart in TensorBoard; if there are several lines, it follows the label of each.
         lines: Label -> tag.
         heading: Of the chart in the report; "" leaves it out.
         ylabel: Of the chart in the report.
@@ -110,13 +112,14 @@ class Curve:
 
 
 CURVES = (
-    Curve("Loss", "training and validation", {"training": "train/loss", "validation": "val/loss"},
+    Curve("Loss", "loss", {"training": "train/loss", "validation": "val/loss"},
           "Loss", "loss"),
-    Curve("Accuracy", "accuracy and macro F1", {"accuracy": "val/accuracy", "macro F1": "val/macro_f1"},
+    Curve("Accuracy", "", {"accuracy": "val/accuracy", "macro F1": "val/macro_f1"},
           "Accuracy and macro F1", kinds=("classifier",)),
-    Curve("Accuracy", "calibration error, before and after",
-          {"before": "val/ece", "after": "val/ece_calibrated"}, kinds=("classifier",)),
-    Curve("Masked tokens", "share guessed right",
+    Curve("Accuracy", "temperature scaling",
+          {"calibration error before": "val/ece", "calibration error after": "val/ece_calibrated"},
+          kinds=("classifier",)),
+    Curve("Masked tokens", "tokens guessed right",
           {"training": "train/masked_accuracy", "validation": "val/masked_accuracy"},
           "Masked tokens guessed right", "share", kinds=("masked_lm",)),
     Curve("Masked tokens", "perplexity", {"validation": "val/perplexity"}, kinds=("masked_lm",)),

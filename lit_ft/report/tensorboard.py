@@ -1,13 +1,14 @@
 """What `fit` and `sft` both write to TensorBoard: layout, settings, command; and the order of event files."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from lit_ft.errors import shorten
 from lit_ft.report.scores import CURVES
 from lit_ft.report.tables import table
 
@@ -17,15 +18,56 @@ def layout(kind: str) -> dict[str, dict[str, list[Any]]]:
     found: dict[str, dict[str, list[Any]]] = {}
     for curve in CURVES:
         if kind in curve.kinds:
-            found.setdefault(curve.category, {})[curve.title] = ["Multiline", list(curve.lines.values())]
+            charts = found.setdefault(curve.category, {})
+            for label, tag in curve.lines.items():
+                title = curve.title if len(curve.lines) == 1 else f"{label} {curve.title}".strip()
+                charts[title] = ["Multiline", [tag]]
+    return found
+
+
+MOST_LETTERS = 200  # of a setting in the HPARAMS tab
+# What is no setting of the training, or follows from another.
+UNTOLD = {
+    *("name", "ckpt_path", "probes", "trial", "data.tokenizer", "data.seed"),
+    *("data.predict_path", "data.predict_output"),
+    *("trainer.logger", "trainer.enable_progress_bar", "trainer.default_root_dir"),
+    *("trainer.log_every_n_steps", "logging_steps"),
+}
+
+
+def told_settings(
+    settings: Mapping[str, Any], defaults: Mapping[str, Any], always: Sequence[str]
+) -> dict[str, Any]:
+    """Flag -> value of the settings that the HPARAMS tab shows: `always`, and what differs from the default.
+
+    Args:
+        settings: The run's settings, nested as in its config.
+        defaults: The same of a run without a config and flags.
+        always: Flags that are shown in any case, unless they are null.
+    """
+    given, usual = _by_flag(settings), _by_flag(defaults)
+    names = [*always, *(name for name in given if name not in always and name not in UNTOLD)]
+    return {
+        name: _plain(given[name])
+        for name in names
+        if given.get(name) is not None and (name in always or _plain(given[name]) != _plain(usual.get(name)))
+    }
+
+
+def _by_flag(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"data": {"seed": 1}}` -> `{"data.seed": 1}`; mappings within a group stay."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= (
+            {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+        )
     return found
 
 
 def begin(
     writer: SummaryWriter,
     kind: str,
-    settings: dict[str, Any],
-    names: Sequence[str],
+    settings: Mapping[str, Any],
     metrics: Sequence[str],
     texts: dict[str, str],
     step: int,
@@ -38,15 +80,13 @@ def begin(
     Args:
         writer: The open event file.
         kind: `classifier` or `masked_lm`.
-        settings: Flag -> value, from `tables.flat`.
-        names: The settings that the HPARAMS tab shows.
+        settings: Flag -> value, from `told_settings`: what the HPARAMS tab shows.
         metrics: The tags that it shows.
         texts: Tag -> Markdown.
         step: 0, or the step of the checkpoint that the run resumes from.
     """
     writer.add_custom_scalars(layout(kind))
-    shown = {name: _plain(settings[name]) for name in names if settings.get(name) is not None}
-    for summary in hparams(shown, dict.fromkeys(metrics, 0.0)):
+    for summary in hparams(dict(settings), dict.fromkeys(metrics, 0.0)):
         writer._get_file_writer().add_summary(summary)
     for tag, text in texts.items():
         writer.add_text(tag, text, step)
@@ -59,7 +99,7 @@ def command_text(command: str, hardware: str, versions: dict[str, str]) -> dict[
 
 
 def _plain(value: Any) -> bool | int | float | str:
-    return value if isinstance(value, (bool, int, float, str)) else str(value)
+    return value if isinstance(value, (bool, int, float)) else shorten(str(value), MOST_LETTERS)
 
 
 def wait_for_turn(folder: Path) -> None:

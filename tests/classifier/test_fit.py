@@ -67,9 +67,10 @@ def test_learns_and_writes_metrics(lit_ft, fit_args):
     assert code == 0 and f"checkpoint: {RUN}/checkpoints/best.ckpt" in out
     assert metrics()["test/accuracy"] >= 0.6  # 0.2 is chance
     assert "val/accuracy" in metrics()  # test adds to the file
-    matrix = metrics()["test/confusion_matrix"]
+    assert not [tag for tag, value in metrics().items() if isinstance(value, list)]
+    matrix = json.loads((RUN / "report.json").read_text())["evaluations"]["test"]["confusion"]
     assert sum(map(sum, matrix)) == 30
-    assert metrics()["test/accuracy"] == pytest.approx(sum(matrix[i][i] for i in range(5)) / 30)
+    assert metrics()["test/accuracy"] == pytest.approx(sum(matrix[i][i] for i in range(5)) / 30, abs=1e-6)
 
 
 def test_validate_repeats_the_fits_figures(fitted, lit_ft):
@@ -77,7 +78,7 @@ def test_validate_repeats_the_fits_figures(fitted, lit_ft):
     code, _, _ = lit_ft("validate", "--config", "small.yaml", "--ckpt_path", "best")
     assert code == 0
     for key in ("val/loss", "val/accuracy", "val/macro_f1"):
-        assert metrics()[key] == pytest.approx(before[key], abs=1e-6)
+        assert metrics()[key] == pytest.approx(before[key], abs=1e-5)
 
 
 def test_config_yaml_is_the_run(fitted, lit_ft):

@@ -57,7 +57,8 @@ def test_figures_of_other_weights_are_kept_apart(lit_ft, fit_args, work):
     assert lit_ft("fit", *fit_args, *FROZEN)[0] == 0
     fitted = metrics()
     assert fitted["val/step"] == 5
-    shown = [(RUN / name).read_bytes() for name in ("report.html", "report.json", "model/README.md")]
+    shown = [(RUN / name).read_bytes() for name in ("report.html", "model/README.md")]
+    known = facts()
     for command, prefix in (("test", "test"), ("validate", "val")):
         code, out, err = lit_ft(command, *fit_args, "--ckpt_path", "last")
         assert code == 0, err
@@ -67,7 +68,12 @@ def test_figures_of_other_weights_are_kept_apart(lit_ft, fit_args, work):
     assert {tag: metrics()[tag] for tag in fitted} == fitted and not under("test/")
     code, out, _ = lit_ft("test", *fit_args, "--data.max_tokens", "12")
     assert "because data.max_tokens is 12 here, and was 64 in training" in out and under("best/test/")
-    assert [(RUN / name).read_bytes() for name in ("report.html", "report.json", "model/README.md")] == shown
+    assert [(RUN / name).read_bytes() for name in ("report.html", "model/README.md")] == shown
+    others = facts().pop("other_evaluations")
+    assert facts() == {**known, "other_evaluations": others}
+    matrices = {name: (found["step"], sum(map(sum, found["confusion"]))) for name, found in others.items()}
+    assert matrices == {"last/test": (20, 30), "last/val": (20, 20), "best/test": (5, 30)}
+    assert not [tag for tag in metrics() if "confusion" in tag]
     assert lit_ft("test", *fit_args)[0] == 0
     assert metrics()["test/step"] == 5 and metrics()["test/rows"] == 30
     # Another file: said, and shown beside the figure.

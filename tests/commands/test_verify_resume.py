@@ -67,6 +67,8 @@ def test_a_run_that_goes_on_otherwise(lit_ft, sft_args, monkeypatch):
 
 
 def test_what_differs_is_found(lit_ft, fit_args):
+    import torch
+
     from lit_ft.commands.compare_runs import compare_runs
 
     flags = ["--trainer.max_epochs", "1"]
@@ -83,6 +85,14 @@ def test_what_differs_is_found(lit_ft, fit_args):
     (same / "metrics.json").write_text(json.dumps(metrics | {"val/accuracy": 2.0, "train/seconds": 1e9}))
     (found,) = compare_runs(one, same).differences
     assert found.startswith("val/accuracy: 0.") and found.endswith(" against 2.0")
+    (same / "metrics.json").write_text(json.dumps(metrics))
+    path = same / "checkpoints/last.ckpt"  # what metrics.json rounds away
+    checkpoint = torch.load(path, weights_only=True)
+    (history,) = [state for name, state in checkpoint["callbacks"].items() if name.startswith("LossHistory")]
+    history["validation"][0]["val/loss"] += 1e-9
+    torch.save(checkpoint, path)
+    (found,) = compare_runs(one, same).differences
+    assert found.startswith("history.validation.0.val/loss: ")
 
 
 def test_one_flipped_bit_of_a_weight_is_found(lit_ft, fit_args):

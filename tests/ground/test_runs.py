@@ -93,6 +93,22 @@ def test_metrics_are_merged():
     assert time.time() - (run / "metrics.json").stat().st_mtime < 60
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (0.123456789, 0.123457), (-0.99999951, -1.0), (2.5e-7, 0.0), (0.00012345678, 0.000123),
+        (1.23456789, 1.23457), (1234.56789, 1234.57), (12345678.9, 12345700.0),
+        (123456789.0, 123456789.0), (123456789, 123456789), (True, True), (None, None), ("a", "a"),
+    ],
+)  # fmt: skip
+def test_metrics_are_rounded_as_they_are_written(value, kept):
+    run = runs.new_run("a")
+    assert runs.add_metrics(run, {"x": value}) == {"x": kept} == runs.read_metrics(run)
+    assert type(runs.read_metrics(run)["x"]) is type(kept)
+    runs.add_facts(run, {"x": value})
+    assert runs.read_facts(run) == {"x": value}  # facts keep all digits
+
+
 def test_a_matrix_is_a_line_a_row():
     run = runs.new_run("a")
     values = {
@@ -102,8 +118,8 @@ def test_a_matrix_is_a_line_a_row():
         "shares": [0.5, -1e-9],
         "x": {"y": []},
     }
-    runs.add_metrics(run, values)
-    text = (run / "metrics.json").read_text()
+    runs.add_facts(run, values)
+    text = (run / "report.json").read_text()
     assert json.loads(text) == values
     lines = [line.strip() for line in text.splitlines()]
     assert {"[1, 2],", "[3, null]", '"shares": [0.5, -1e-09],'} <= set(lines)

@@ -39,6 +39,7 @@ def train(folder, settings, kill_at, number, resume):
     if trainer.is_world_process_zero():
         trainer.save_model(folder / "final")
         (folder / "log.json").write_text(json.dumps(trainer.state.log_history))
+        (folder / "words.json").write_text(json.dumps(trainer.words.state()))
     return 0
 
 
@@ -65,6 +66,11 @@ RESUMED = {  # dropout is on; 24 rows, 3 epochs; the checkpoint lies within the 
 
 def weights_of(folder):
     return load_file(str(folder / "model.safetensors"))
+
+
+def words_of(folder):
+    """The newest evaluation of each token."""
+    return json.loads((folder / "words.json").read_text())["attributes"]["evaluations"][-1]
 
 
 def assert_same_weights(one, other):
@@ -145,11 +151,15 @@ def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     ):
         figures = [[entry[tag] for entry in entries if tag in entry] for entries in logs]
         assert figures[0] == pytest.approx(figures[1], rel=1e-5), tag
+    single, double = words_of(one), words_of(two)  # 13 rows: the second process repeats one, not counted
+    for key in ("step", "masked", "ids", "counts"):
+        assert single[key] == double[key] and single[key], key
+    assert single["losses"] == pytest.approx(double["losses"], rel=1e-4)
     assert run_training(two, parts, processes=2) == 0  # with dropout
     assert run_training(again, parts, kill_at=6, number=signal.SIGTERM, processes=2) == 143
     assert run_training(again, parts, resume=again / "checkpoint-6", processes=2) == 0
     assert_same_weights(weights_of(two / "final"), weights_of(again / "final"))
-    assert log(again) == log(two)
+    assert log(again) == log(two) and words_of(again) == words_of(two)
     assert [entry["step"] for _, entry in log(two) if "val/loss" in entry] == [3, 6, 7]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -329,7 +330,13 @@ def test_a_config_that_names_another_model_than_the_checkpoint(lit_ft, fit_args,
 
 
 def test_an_export_does_not_say_how_it_was_loaded(lit_ft, fit_args):
-    assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0  # offline
+    before = os.umask(0o027)  # the group may read, others not
+    try:
+        assert lit_ft("fit", *fit_args, "--trainer.max_epochs", "1")[0] == 0  # offline
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in Path("runs/small/version_0/model").iterdir()}
+    assert set(modes.values()) == {0o640} and "model.safetensors" in modes
     values = json.loads(Path("runs/small/version_0/model/tokenizer_config.json").read_text())
     assert not {"local_files_only", "is_local", "trust_remote_code", "name_or_path"} & values.keys()
     assert values["model_max_length"] == 64

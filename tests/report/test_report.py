@@ -181,8 +181,8 @@ def test_temperature_calibrates_predictions(lit_ft, fit_args, work):
     assert lit_ft("predict", *args, "--data.predict_output", "plain.csv")[0] == 0
     assert lit_ft("predict", *args, "--data.predict_output", "calibrated.csv", "--calibrate", "true")[0] == 0
     temperature = json.loads((RUN / "model/config.json").read_text())["calibration_temperature"]
-    logged = json.loads((RUN / "metrics.json").read_text())["val/temperature"]  # in float32
-    assert temperature == pytest.approx(logged, rel=1e-6) and temperature != 1
+    logged = json.loads((RUN / "metrics.json").read_text())["val/temperature"]  # rounded
+    assert temperature == pytest.approx(logged, rel=1e-5) and temperature != 1
     plain, calibrated = (list(csv.DictReader(open(name))) for name in ("plain.csv", "calibrated.csv"))
     keys = [key for key in plain[0] if key.startswith("probability_")]
     for one, other in zip(plain, calibrated, strict=True):

@@ -1,11 +1,13 @@
 """The scripts beside the package, run with stand-ins for what they call."""
 
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, free_port
 
 
 def program(path: Path, text: str) -> Path:
@@ -31,13 +33,38 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Runs `-c` in the real Python, and shows all else.
+PYTHON = f'if [ "$1" = -c ]; then exec {sys.executable} "$@"; fi; echo "$@"'
+
+
 def test_the_dashboard_listens_to_this_machine_only(copied):
-    program(copied / ".venv/bin/python", 'echo "$@"')
+    program(copied / ".venv/bin/python", PYTHON)
     (copied / "runs").mkdir()
-    code, out = run("scripts/dashboard.sh", "runs", "6123", cwd=copied)
+    port = free_port()
+    code, out = run("scripts/dashboard.sh", "runs", port, cwd=copied)
     called = out.splitlines()[-1]
-    assert code == 0 and called.startswith("-m tensorboard.main --logdir runs --host 127.0.0.1 --port 6123")
-    assert "bind_all" not in called and "ssh -L 6123:127.0.0.1:6123 " in out
+    assert code == 0 and called.startswith(
+        f"-m tensorboard.main --logdir runs --host 127.0.0.1 --port {port}"
+    )
+    assert "bind_all" not in called and f"ssh -L {port}:127.0.0.1:{port} " in out
+    address = f"http://localhost:{port}/?smoothing=0#custom_scalars&_smoothingWeight=0"
+    assert out.splitlines()[0] == f"dashboard of runs: {address} (Ctrl-C ends it)"
+
+
+def test_a_port_of_the_dashboard_that_is_taken(copied):
+    program(copied / ".venv/bin/python", PYTHON)
+    (copied / "runs").mkdir()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, out = run("scripts/dashboard.sh", "runs", port, cwd=copied)
+    assert code == 2 and len(out.splitlines()) == 1
+    said = f"lit_ft: error: port {port} is taken, perhaps by another dashboard; choose a free one: "
+    assert out.startswith(f"{said}scripts/dashboard.sh runs ") and int(out.split()[-1]) > port
+    for wrong in ("70000", "0", "http"):
+        code, out = run("scripts/dashboard.sh", "runs", wrong, cwd=copied)
+        assert code == 2 and f"expected a port from 1 to 65535, found '{wrong}'" in out
 
 
 KNOWN = "found='jinja2 3.1.2 PYSEC-1 3.1.3'"  # what the service says of a version with a known vulnerability

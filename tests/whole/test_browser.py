@@ -17,6 +17,7 @@ from conftest import REPOSITORY, WORDS_OF_STARS, free_port, review, write_csv
 from fresh import run_fresh
 
 pytestmark = IN_CHROMIUM
+ADDRESS = "?smoothing=0#custom_scalars&_smoothingWeight=0"  # of the page that is opened first
 NASTY = "<script>alert(1)</script>"
 # TensorBoard builds its pages of shadow roots, which neither page_source nor XPath look into.
 SEEN = """
@@ -32,6 +33,16 @@ function walk(node, out) {
   return out;
 }
 return walk(document.body, []).join(' ').replace(/\\s+/g, ' ');
+"""
+SMOOTHING = """
+function find(node) {
+  if (node.localName === 'tf-smoothing-input') return node.weight;
+  for (const child of [...(node.shadowRoot ? [node.shadowRoot] : []), ...node.childNodes]) {
+    const found = find(child);
+    if (found !== undefined) return found;
+  }
+}
+return find(document.body);
 """
 
 
@@ -67,7 +78,7 @@ def board(runs: Path) -> Iterator[str]:
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
-        assert f"http://localhost:{port}/" in line
+        assert f"http://localhost:{port}/{ADDRESS} (Ctrl-C" in line
         for _ in range(240):
             try:
                 urllib.request.urlopen(f"http://localhost:{port}/data/runs", timeout=1).read()
@@ -102,9 +113,9 @@ def test_scalars(driver, board):
 
 
 def test_custom_layout(driver, board):
-    charts = ("training and validation", "accuracy and macro F1", "masked tokens", "Throughput", "Memory")
-    wanted = [text for text in charts if text != "masked tokens"]
-    visit(driver, f"{board}#custom_scalars", *wanted, "Masked tokens", name="tb_custom_scalars")
+    wanted = ("training loss", "validation loss", "macro F1", "Masked tokens", "Throughput", "Memory")
+    visit(driver, board + ADDRESS, *wanted, name="tb_custom_scalars")
+    assert driver.execute_script(SMOOTHING) == 0
 
 
 def test_images(driver, board):
@@ -120,12 +131,13 @@ def test_texts_show_as_typed(driver, board):
 
 
 def test_pr_curves(driver, board):
-    visit(driver, f"{board}#pr_curves", "val/pr/0_terrible", name="tb_pr_curves")
+    visit(driver, f"{board}#pr_curves", "val/pr/terrible (1)", name="tb_pr_curves")
 
 
 def test_hparams(driver, board):
     wanted = ("model.learning_rate", "best/accuracy", "words/version_0", "8.0000", "32.000")
-    visit(driver, f"{board}#hparams", *wanted, name="tb_hparams")
+    seen = visit(driver, f"{board}#hparams", *wanted, name="tb_hparams")
+    assert "trainer.max_epochs" in seen and "model.weight_decay" not in seen  # a default
 
 
 @pytest.mark.parametrize(("device", "width"), [("desktop", 1280), ("phone", 390)])
@@ -134,10 +146,10 @@ def test_report(driver, runs, device, width, run):
     # A headless window has a least width; the device's own is emulated.
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    wanted = ["How to reproduce it", "[image"]
-    wanted += [NASTY, "Worst mistakes"] if run == "reviews" else ["masked perplexity"]
+    wanted = ["How to reproduce it", "epoch" if run == "reviews" else "step"]
+    wanted += [NASTY, "What to know before you use it"] if run == "reviews" else ["masked perplexity"]
     visit(driver, (runs / run / "version_0/report.html").as_uri(), *wanted, name=f"report_{run}_{device}")
-    assert driver.execute_script("return document.scripts.length") == 0
+    assert driver.execute_script("return document.scripts.length") == (2 if run == "reviews" else 0)
     wide = driver.execute_script("return document.documentElement.scrollWidth")
     assert wide <= width, f"the page is {wide} pixels wide on {width}"
     if folder := os.environ.get("LIT_FT_SCREENSHOTS"):
