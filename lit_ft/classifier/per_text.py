@@ -118,7 +118,7 @@ def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, names: list[st
         for c, name in enumerate(names):
             columns[f"probability_{name}"] = pa.array(probabilities[:, c].astype(np.float32))
     else:
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :NUM_LIKELIEST]
+        best = _likeliest(probabilities, predicted)
         offsets = pa.array(np.arange(len(group) + 1) * NUM_LIKELIEST, pa.int32())
         shares = np.take_along_axis(probabilities, best, 1).astype(np.float32).ravel()
         columns["likeliest"] = pa.ListArray.from_arrays(offsets, classes.take(pa.array(best.ravel())))
@@ -126,6 +126,15 @@ def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, names: list[st
     columns["loss"] = pa.array(loss.astype(np.float32))
     columns["cut"] = pa.array(full > split.rows.lengths[places])
     return pa.table(columns)
+
+
+def _likeliest(probabilities: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The likeliest classes of each row, (G, 5), the predicted one first."""
+    keys = -probabilities
+    keys[np.arange(len(keys)), predicted] = -np.inf  # also among equal ones
+    best = np.sort(np.argpartition(keys, NUM_LIKELIEST, axis=1)[:, :NUM_LIKELIEST], axis=1)
+    order = np.argsort(np.take_along_axis(keys, best, 1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, 1)
 
 
 def _texts(split: Split, index: np.ndarray) -> pa.ChunkedArray:

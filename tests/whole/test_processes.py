@@ -54,7 +54,9 @@ def two(fit_args, work, monkeypatch):
         "budget": [*fit, *BUDGET, "64", "--name", "two_with_budget"],
         "test": ["test", *fit_args, "--name", "whole"],
         "predict": [*predict, "--name", "whole", "--data.predict_output", "two.csv"],
+        "predict parquet": [*predict, "--name", "whole", "--data.predict_output", "two.parquet"],
         "predict few": [*PREDICT_FEW, "few_by_two.csv"],
+        "predict few parquet": [*PREDICT_FEW, "few_by_two.parquet"],
     }
     write_csv(work / "few.csv", [("a", ""), ("b", "fine"), ("c", "")], ("id", "text"))
     monkeypatch.setenv("PATH", slurm.scontrol(work))
@@ -135,10 +137,18 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
         assert (a["text"], a["predicted"]) == (b["text"], b["predicted"])
         assert float(a["confidence"]) == pytest.approx(float(b["confidence"]), abs=2e-6)
 
+    assert two["predict"].out.count(" of 100 below confidence 0.5\n") == 1
+    table = parquet.read_table("two.parquet")
+    assert [row["text"] for row in two_rows] == table["text"].to_pylist()
+    assert [float(row["confidence"]) for row in two_rows] == pytest.approx(
+        table["confidence"].to_pylist(), abs=2e-6
+    )
+
     # Fewer texts than processes
     assert lit_ft(*PREDICT_FEW, "few_by_one.csv")[0] == 0
     few = Path("few_by_two.csv").read_text()
     assert few == Path("few_by_one.csv").read_text()
+    assert parquet.read_table("few_by_two.parquet")["predicted"].null_count == 2
     assert [line.split(",")[0] for line in few.splitlines()] == ["id", "a", "b", "c"]
 
 
