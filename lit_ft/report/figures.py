@@ -172,9 +172,8 @@ def curves(
     """Lines in one picture, given as label -> points (x, y)."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()
-        for (label, points), style, colour in zip(
-            lines.items(), ("-", "--", ":"), (BLUE, ORANGE, GREY), strict=False
-        ):
+        for i, (label, points) in enumerate(lines.items()):
+            colour, style = (BLUE, ORANGE, GREY)[i % 3], ("-", "--", ":")[(i + i // 3) % 3]  # nine pairs
             marker = "o" if len(points) <= MOST_MARKED else None
             xs, ys = [x for x, _ in points], [y for _, y in points]
             axes.plot(xs, ys, style, color=colour, marker=marker, markersize=3, label=label)

@@ -130,14 +130,14 @@ def draw_curves(found: dict[str, list[tuple[int, float]]]) -> list[tuple[str, st
     """The heading and picture of each of `CURVES` that has points."""
     drawn = []
     for curve in CURVES:
-        lines = {label: _thin(found[tag]) for label, tag in curve.lines.items() if found.get(tag)}
+        lines = {label: thinned(found[tag]) for label, tag in curve.lines.items() if found.get(tag)}
         if curve.heading and lines:
             svg = figures.as_svg(figures.curves(lines, curve.heading, curve.ylabel))
             drawn.append((curve.heading, picture(svg)))
     return drawn
 
 
-def _thin(points: Sequence[tuple[int, float]]) -> Sequence[tuple[float, float]]:
+def thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[float, float]]:
     """At most MOST_POINTS points: means of equal parts, so that a curve's noise does not alias."""
     if len(points) <= MOST_POINTS:
         return points

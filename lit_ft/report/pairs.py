@@ -229,7 +229,7 @@ def compare_pair(one: PerText, other: PerText, ordered: bool) -> Pair:
     truth, first, second = cells
     found = {
         "accuracy": draws @ ((second == truth).astype(float) - (first == truth)) / num_rows,
-        "macro_f1": macro_f1(draws, truth, second) - macro_f1(draws, truth, first),
+        "macro_f1": macro_f1_of_draws(draws, truth, second) - macro_f1_of_draws(draws, truth, first),
         "loss": _mean_draws(other.loss - one.loss, rng),
     }
     if ordered:
@@ -253,7 +253,7 @@ def mcnemar(only_one: int, only_other: int) -> float:
     return float(binomtest(only_one, only_one + only_other).pvalue)
 
 
-def macro_f1(draws: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def macro_f1_of_draws(draws: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The macro F1 of each draw, (B,).
 
     As torchmetrics has it: over the classes that are a label or a prediction in that draw.
