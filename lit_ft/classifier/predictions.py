@@ -219,6 +219,8 @@ def _refuse_to_replace(path: Path, target: Path, table: Dataset, run: Path | Non
         raise UserError(f"{path} is in the folder of another run, {runs.shown(other)}; {OVERWRITE}")
     if own is not None and own / runs.MODEL in target.parents:
         raise UserError(f"{path} is in model/, which is replaced as a whole; {OVERWRITE}")
+    if own is not None and target.parent == own and target.name in runs.PER_TEXT.values():
+        raise UserError(f"{path} is the name of a file that `fit`, `validate` or `test` writes; {OVERWRITE}")
     if target.exists() and not is_prediction_of(target, table, path.suffix.lower()):
         raise UserError(f"{path} exists, and is no prediction of the same input; {OVERWRITE}")
 

@@ -15,7 +15,7 @@ from lit_ft.errors import UserError
 from lit_ft.report import figures
 from lit_ft.report.page import picture, read_curves, render, thinned
 from lit_ft.report.pairs import Pair, PerText, align, compare_pair, disagreements, read_per_text
-from lit_ft.report.scores import CLASSIFIER, MASKED_LM, SPLITS, compared_tags
+from lit_ft.report.scores import CLASSIFIER, SCORES, SPLITS, compared_tags
 from lit_ft.report.tables import aligned, flat, number
 
 # They do not change the results.
@@ -220,9 +220,10 @@ def _groups(found: Sequence[Run]) -> list[dict[str, Any]]:
         if len({repr(run.settings.get(SEEDS[0])) for run in members}) < 2:
             continue
         rows: list[tuple[str, str, str]] = []
-        for prefix, scores in (("test", CLASSIFIER), ("val", CLASSIFIER), ("val", MASKED_LM)):
-            if rows or (scores is CLASSIFIER and len({run.texts(prefix) for run in members}) > 1):
-                continue
+        scores = SCORES.get(members[0].facts.get("kind", ""), CLASSIFIER)
+        for prefix in SPLITS:
+            if rows or len({run.texts(prefix) for run in members}) > 1:
+                continue  # the test is the result; and means are of the same texts only
             for score in scores:
                 values: list[Any] = [run.metrics.get(f"{prefix}/{score.name}") for run in members]
                 if score.console and None not in values:

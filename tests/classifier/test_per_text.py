@@ -91,6 +91,11 @@ def test_validate_writes_what_fit_did(lit_ft, fit_args):
         for command in ("validate", "test"):
             assert lit_ft(command, *fit_args, *flags)[0] == 0
     assert VAL.read_bytes() == before and not TEST.exists()
+    # A limit measures a part.
+    assert (
+        lit_ft("test", *fit_args, "--data.eval_batch_size", "4", "--trainer.limit_test_batches", "2")[0] == 0
+    )
+    assert len(rows_of(TEST)) == metrics()["test/rows"] == 8
 
 
 def test_many_classes_have_their_five_likeliest(lit_ft, fit_args, work):

@@ -105,6 +105,8 @@ def test_folders_of_other_runs_are_left_alone(here, table):
         check_output(Path("link.csv"), table, [], own, overwrite=False)
     with pytest.raises(UserError, match="in model/"):
         check_output(own / "model/p.csv", table, [], own, overwrite=False)
+    with pytest.raises(UserError, match="is the name of a file that `fit`, `validate` or `test` writes"):
+        check_output(own / "test_predictions.parquet", table, [], own, overwrite=False)
     mine = predicted("runs/a/version_0/predictions.csv", ROWS)
     for path in (mine, own / "new.csv", Path("runs/a/new.csv")):
         assert check_output(path, table, [], own, overwrite=False) == here / path

@@ -134,6 +134,12 @@ def test_seeds_have_a_mean_and_a_standard_deviation():
     ]
     assert "A, B, C differ only in the seed (mean ± standard deviation, range):" in as_text(compared)
     assert "of 20 differences that are none, about one seems certain by chance" in compared["notes"]
+    # Of an sft its own figures.
+    for folder, value in zip(folders, (3.0, 5.0, 4.0), strict=True):
+        (folder / "metrics.json").write_text(json.dumps({"val/loss": 1.0, "val/perplexity": value}))
+        (folder / "report.json").write_text('{"kind": "masked_lm"}')
+    ((loss, perplexity),) = [group["rows"] for group in compare(folders)["groups"]]
+    assert loss[0] == "val/loss" and perplexity == ("val/perplexity", "4.0000 ± 1.0000", "3.0000 to 5.0000")
     assert compare([folders[0], other])["groups"] == [] == compare([folders[0]] * 2)["groups"]
 
 
