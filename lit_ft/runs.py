@@ -15,6 +15,7 @@ from lit_ft.errors import UserError, unusable
 RUNS = Path("runs")
 CHECKPOINTS, MODEL, METRICS, CONFIG = "checkpoints", "model", "metrics.json", "config.yaml"
 LOSS_CURVE, FACTS, REPORT, BASELINE = "loss.png", "report.json", "report.html", "baseline"
+PER_TEXT = {"test": "test_predictions.parquet", "val": "val_predictions.parquet"}  # by the prefix of the tags
 NAME = re.compile(r"[\w][\w.+-]*")
 
 

@@ -58,11 +58,11 @@ def refuses(body: list[ast.stmt]) -> bool:
     return isinstance(call, ast.Call) and getattr(call.func, "id", "") in SAYS
 
 
-def chosen(seed: int, count: int) -> list[Guard]:
-    """`count` guards drawn over the rooms in turn, so that each room has as many as the others."""
+def chosen(tree: Path, seed: int, count: int) -> list[Guard]:
+    """`count` guards of a tree, drawn over the rooms in turn, so that each room has as many as the others."""
     draw = random.Random(seed)
     rooms: dict[str, list[Guard]] = {}
-    for path in sorted((ROOT / "lit_ft").rglob("*.py")):
+    for path in sorted((tree / "lit_ft").rglob("*.py")):
         for guard in guards_of(path):
             rooms.setdefault(guard.room, []).append(guard)
     for guards in rooms.values():
@@ -88,23 +88,22 @@ def broken(guard: Guard) -> str:
     return b"".join(lines).decode()
 
 
-def test_files(guard: Guard) -> list[list[str]]:
+def test_files(guard: Guard, tree: Path) -> list[list[str]]:
     """The tests to run, one list after the other: the module's, the room's, and those of the whole."""
-    folder = ROOT / "tests" / guard.room
+    folder = tree / "tests" / guard.room
     own = sorted(folder.glob(f"test_*{guard.path.stem}*.py"))
     others = [path for path in sorted(folder.glob("test_*.py")) if path not in own]
-    whole = sorted((ROOT / "tests/whole").glob("test_*.py"))
+    whole = sorted((tree / "tests/whole").glob("test_*.py"))
     groups = [own, others, whole]
-    return [[str(path.relative_to(ROOT)) for path in group] for group in groups if group]
+    return [[str(path.relative_to(tree)) for path in group] for group in groups if group]
 
 
 def killed_by(guard: Guard, tree: Path) -> str | None:
     """The first test that fails with the guard broken, None if all pass."""
-    place = tree / guard.path.relative_to(ROOT)
-    sound = place.read_text(encoding="utf-8")
-    place.write_text(broken(guard), encoding="utf-8")
+    sound = guard.path.read_text(encoding="utf-8")
+    guard.path.write_text(broken(guard), encoding="utf-8")
     try:
-        for files in test_files(guard):
+        for files in test_files(guard, tree):
             workers = ["-n", "2", "--dist", "loadfile"] if len(files) > 1 else []
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *workers, *files],
@@ -117,7 +116,7 @@ def killed_by(guard: Guard, tree: Path) -> str | None:
                 failed = [x for x in done.stdout.splitlines() if x.startswith(("FAILED", "ERROR"))]
                 return failed[0].split(" ")[1] if failed else f"pytest, exit code {done.returncode}"
     finally:
-        place.write_text(sound, encoding="utf-8")
+        guard.path.write_text(sound, encoding="utf-8")
     return None
 
 
@@ -127,16 +126,15 @@ def main() -> int:
     parser.add_argument("--lines", type=int, default=20)
     parser.add_argument("--list", action="store_true", help="print the lines, run nothing")
     options = parser.parse_args()
-    guards = chosen(options.seed, options.lines)
     survivors = 0
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        if not options.list:
-            ignore = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache")
-            shutil.copytree(ROOT, tree, ignore=ignore)
-            (tree / ".venv").symlink_to(ROOT / ".venv")  # scripts/dashboard.sh takes its Python
+        tree = Path(folder) / "tree"  # which nobody edits meanwhile
+        ignore = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache")
+        shutil.copytree(ROOT, tree, ignore=ignore)
+        (tree / ".venv").symlink_to(ROOT / ".venv")  # scripts/dashboard.sh takes its Python
+        guards = chosen(tree, options.seed, options.lines)
         for number, guard in enumerate(guards, 1):
-            where = f"{guard.path.relative_to(ROOT)}:{guard.line}"
+            where = f"{guard.path.relative_to(tree)}:{guard.line}"
             print(f"{number:>3}  {where:<44} if {' '.join(guard.condition.split())[:70]}", flush=True)
             if options.list:
                 continue

@@ -93,7 +93,6 @@ def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
             return MagicMock()
 
     monkeypatch.setattr("lit_ft.report.figures.Figure", Blank)
-    monkeypatch.setattr("lit_ft.report.figures.as_svg", lambda figure: b"<svg/>")
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_figure", lambda *args, **kwargs: None)
 
 

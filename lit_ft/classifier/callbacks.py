@@ -10,6 +10,7 @@ from lit_ft import runs
 from lit_ft.classifier.checkpoints import EarlyEnd, LastCheckpoint, RunCheckpoint
 from lit_ft.classifier.dashboard import Dashboard
 from lit_ft.classifier.nonfinite import FiniteSteps
+from lit_ft.classifier.per_text import BestTexts
 from lit_ft.classifier.stopping import Preemption
 from lit_ft.classifier.tracking import LossHistory, Throughput
 from lit_ft.errors import UserError
@@ -60,6 +61,7 @@ class Tracking:
         self.begun = None if checkpoint is None else checkpoint["global_step"]
         self.throughput = Throughput()
         self.dashboard = Dashboard(settings, command, self.history, monitor, best_is_high=mode == "max")
+        self.texts = BestTexts(run, self.dashboard)
         self.best = RunCheckpoint(folder, "best", monitor, mode)
         # Separate, because ModelCheckpoint(save_last=True) of 2.6.6 saves `last` only together with `best`.
         self.last = LastCheckpoint(folder)
@@ -73,6 +75,7 @@ class Tracking:
             self.early_end,
             self.throughput,
             self.dashboard,
+            self.texts,
             self.best,
             self.last,
             self.preemption,

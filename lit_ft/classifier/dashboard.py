@@ -130,12 +130,12 @@ class Dashboard(Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the best checkpoint's metrics for the HPARAMS tab, before the file is closed."""
-        best, writer = self._best(), writer_of(trainer)
+        best, writer = self.best_validation(), writer_of(trainer)
         if best is not None and writer is not None:
             for name in BEST:
                 writer.add_scalar(f"best/{name}", best[f"val/{name}"], int(best["step"]))
 
-    def _best(self) -> dict[str, float] | None:
+    def best_validation(self) -> dict[str, float] | None:
         """The validation so far whose checkpoint is `best`."""
         points = [point for point in self.history.validation if self.monitor in point]
         sign = -1 if self.best_is_high else 1
@@ -144,7 +144,7 @@ class Dashboard(Callback):
 
     def _kept(self) -> dict[int, dict[str, Any]]:
         """The summary of the best validation so far, unless that is the current one."""
-        step = int(best["step"]) if (best := self._best()) else -1
+        step = int(best["step"]) if (best := self.best_validation()) else -1
         return {step: self.summaries[step]} if step in self.summaries else {}
 
     def state_dict(self) -> dict[str, Any]:

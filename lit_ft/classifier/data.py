@@ -44,7 +44,10 @@ class YelpDataModule(LightningDataModule):
         validation_path: File or glob to validate on; by default a part of the training split is held out.
         test_path: File or glob to test on.
         predict_path: File or glob of texts to predict, with or without labels.
-        predict_output: File that `predict` writes; default `predictions.csv` in the run folder.
+        predict_output: File that `predict` writes, .csv, .parquet or .jsonl; default `predictions.csv` in the
+            run folder.
+        predict_probabilities: Which probabilities `predict` writes beside those of the likeliest and the
+            second class: those of all classes, or none.
         text_column: Name of the column that holds the text.
         label_column: Name of the column that holds the label.
         label_type: What labels are. `numbers`: whole numbers, in numerical order; `names`: strings, in
@@ -97,6 +100,7 @@ class YelpDataModule(LightningDataModule):
         test_path: str | None = None,
         predict_path: str | None = None,
         predict_output: str | None = None,
+        predict_probabilities: Literal["all", "none"] = "all",
         text_column: str = "text",
         label_column: str = "label",
         label_type: LabelType = "auto",

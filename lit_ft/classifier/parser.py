@@ -42,7 +42,14 @@ SHOWN = {
     "check": ("json", "strict", *FIT),
     "validate": ("data.validation_path", *MEASURE),
     "test": ("data.test_path", *MEASURE),
-    "predict": ("data.predict_path", "data.predict_output", "calibrate", "overwrite", *MEASURE),
+    "predict": (
+        "data.predict_path",
+        "data.predict_output",
+        "data.predict_probabilities",
+        "calibrate",
+        "overwrite",
+        *MEASURE,
+    ),
 }
 
 TRAINER_HELP = {  # in place of Lightning's texts that are not true here

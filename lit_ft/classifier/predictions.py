@@ -1,27 +1,35 @@
-"""`predictions.csv`: the rows of the input in their order, each with its prediction."""
+"""`predict`: the rows of the input in their order, each with what was predicted of it."""
 
-import csv
+import contextlib
 import itertools
 import os
-import re
-import shutil
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
+import pyarrow as pa
+import torch
 from datasets import Dataset
 from lightning import Callback
 
 from lit_ft import runs
+from lit_ft.classifier.prediction_files import (
+    CHUNK_ROWS,
+    FIXED,
+    OURS,
+    PROBABILITY,
+    ROWS,
+    Piece,
+    columns_of_prediction,
+)
 from lit_ft.data.formats import find_files
 from lit_ft.data.splits import Split
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, shorten
 
-CHUNK_ROWS = 1000  # rows of the input read at a time
-PREDICTED, PROBABILITY = "predicted", "probability_"
-OURS = "lit_ft_"  # prefix of a column name that the input already has
 OVERWRITE = "set --data.predict_output to another file, or --overwrite true"
+UNSURE = 0.5  # confidence below which the other classes together are likelier
+MOST_NAMED = 5  # classes in the line at the end
 
 
 class PredictionWriter(Callback):
@@ -34,12 +42,22 @@ class PredictionWriter(Callback):
     Args:
         path: The file to write.
         label_names: The display names of the classes, (C,).
+        suffix: The format: `.csv`, `.parquet` or `.jsonl`.
+        probabilities: Whether to write the probabilities of all classes.
     """
 
-    def __init__(self, path: Path, label_names: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, label_names: tuple[str, ...], suffix: str = ".csv", probabilities: bool = True
+    ) -> None:
         self.path = path
         self.label_names = label_names
+        self.format = ROWS[suffix]
+        self.probabilities = probabilities
+        self._names = np.array([*label_names, None], dtype=object)[:-1]  # None: or numpy makes it text
         self._waiting: dict[int, np.ndarray] = {}  # index in the split -> probabilities (C,)
+        self._counts = np.zeros(
+            len(label_names) + 1, np.int64
+        )  # texts of each class, (C,); those below UNSURE
 
     def _part(self, rank: int) -> Path:
         # Not the file's own name, which may be as long as the file system allows.
@@ -47,7 +65,7 @@ class PredictionWriter(Callback):
 
     def columns(self, input_columns: list[str]) -> list[str]:
         """The names of the added columns; a name that is taken gets a prefix, then a number as well."""
-        added = [PREDICTED, "confidence", *(f"{PROBABILITY}{name}" for name in self.label_names)]
+        added = [*FIXED, *(f"{PROBABILITY}{name}" for name in self.label_names if self.probabilities)]
         taken, names = {*input_columns}, []
         for name in added:
             again = (f"{OURS}{name}_{number}" for number in itertools.count(2))
@@ -68,18 +86,17 @@ class PredictionWriter(Callback):
         ends = [int(self._split.source_rows[share[0]]) - 1 for share in shares[1:] if len(share)]
         bounds = [0, *ends, *([len(self._split.table)] * (trainer.world_size - len(ends)))]
         self._row, self._end = bounds[trainer.global_rank], bounds[trainer.global_rank + 1]
+        full = self._split.rows.encoded.data.column("full_length").to_numpy()
+        self._cut = full > self._split.rows.lengths
         self._open(trainer.global_rank)
 
     def _open(self, rank: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part(rank).open("w", newline="", encoding="utf-8")
-        self._writer = csv.writer(self._file)
-        names = list(self._split.table.column_names)
-        if rank == 0:
-            self._writer.writerow([*names, *self.columns(names)])
+        table = self._split.table
+        self._file = self.format(self._part(rank), table, self.columns(list(table.column_names)), rank == 0)
 
     def write_header(self, split: Split) -> None:
-        """Write the header only, for an input without rows."""
+        """Write a file without rows, for an input without rows."""
         self._split = split
         self._open(0)
         self._file.close()
@@ -105,38 +122,56 @@ class PredictionWriter(Callback):
         end_row = self._end if last else (int(source_rows[stop - 1]) if stop > self._next else self._row)
         while self._row < end_row:
             chunk_end = min(self._row + CHUNK_ROWS, end_row)
-            columns = self._split.table[self._row : chunk_end]
-            for k, values in enumerate(zip(*columns.values(), strict=True), start=self._row):
-                added: list[str] = [""] * (2 + len(self.label_names))  # a row without text
-                if self._next < len(source_rows) and source_rows[self._next] == k + 1:
-                    row = self._waiting.pop(self._next)
-                    best = int(row.argmax())
-                    added = [self.label_names[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)]
-                    self._next += 1
-                self._writer.writerow([*values, *added])
-            self._row = chunk_end
+            after = int(np.searchsorted(source_rows, chunk_end, side="right"))
+            ready = range(self._next, after)
+            rows = [self._waiting.pop(index) for index in ready]
+            probabilities = np.stack(rows) if rows else np.empty((0, len(self.label_names)), np.float32)
+            self._count(probabilities)
+            added = columns_of_prediction(
+                probabilities, self._cut[self._next : after], self._names, self.probabilities
+            )
+            places = source_rows[self._next : after] - 1 - self._row
+            self._file.write(Piece(self._row, chunk_end, places, added))
+            self._row, self._next = chunk_end, after
+
+    def _count(self, probabilities: np.ndarray) -> None:
+        self._counts[:-1] += np.bincount(probabilities.argmax(-1), minlength=len(self.label_names))
+        self._counts[-1] += int((probabilities.max(-1, initial=0) < UNSURE).sum())
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the rest; process 0 joins the parts."""
         self._write_ready(last=True)
         assert not self._waiting
         self._file.close()
+        if trainer.world_size > 1:
+            counts = torch.from_numpy(self._counts).to(trainer.strategy.root_device)
+            self._counts = trainer.strategy.reduce(counts, reduce_op="sum").cpu().numpy()
         trainer.strategy.barrier("predictions")
         if trainer.global_rank == 0:
-            first = self._part(0)
-            with first.open("ab") as whole:
-                for rank in range(1, trainer.world_size):
-                    with self._part(rank).open("rb") as part:
-                        shutil.copyfileobj(part, whole)
-                    self._part(rank).unlink()
-            first.replace(self.path)
+            parts = [self._part(rank) for rank in range(trainer.world_size)]
+            self.format.join(parts)
+            for part in parts[1:]:
+                part.unlink()
+            parts[0].replace(self.path)
         trainer.strategy.barrier("predictions joined")
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Remove the part file."""
         if hasattr(self, "_file"):
-            self._file.close()
+            with contextlib.suppress(OSError, ValueError, pa.ArrowException):  # it may be what failed
+                self._file.close()
             self._part(trainer.global_rank).unlink(missing_ok=True)
+
+    def summary(self) -> str:
+        """One line: how many texts each class got, and of how many the model is unsure."""
+        *counts, unsure = self._counts.tolist()
+        total = sum(counts)
+        order = sorted(range(len(counts)), key=lambda c: -counts[c])
+        named = [f"{shorten(self.label_names[c])} {counts[c]:,}" for c in order[:MOST_NAMED] if counts[c]]
+        if left := sum(1 for c in order[MOST_NAMED:] if counts[c]):
+            rest = sum(counts[c] for c in order[MOST_NAMED:])
+            named.append(f"{left:,} other class{'es' if left > 1 else ''} {rest:,}")
+        return f"{', '.join(named) or 'no texts'}; {unsure:,} of {total:,} below confidence {UNSURE}"
 
 
 def check_output(path: Path, table: Dataset, inputs: list[str], run: Path | None, overwrite: bool) -> Path:
@@ -160,9 +195,9 @@ def check_output(path: Path, table: Dataset, inputs: list[str], run: Path | None
         raise UserError(f"expected a file for {what}, found the device or pipe {path}; name a .csv")
     if str(path).startswith("~") and not Path(path.parts[0]).exists():
         raise UserError(f"{what}={path}: there is no user of that name; correct it")
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() not in ROWS:
         raise UserError(
-            f"expected a .csv for {what}, found {path}; predict writes no other format; set "
+            f"expected a .csv, .parquet or .jsonl for {what}, found {path}; set "
             f"--{what}={path.with_suffix('.csv')}"
         )
     folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -184,31 +219,15 @@ def _refuse_to_replace(path: Path, target: Path, table: Dataset, run: Path | Non
         raise UserError(f"{path} is in the folder of another run, {runs.shown(other)}; {OVERWRITE}")
     if own is not None and own / runs.MODEL in target.parents:
         raise UserError(f"{path} is in model/, which is replaced as a whole; {OVERWRITE}")
-    if target.exists() and not is_prediction_of(target, table):
+    if own is not None and target.parent == own and target.name in runs.PER_TEXT.values():
+        raise UserError(f"{path} is the name of a file that `fit`, `validate` or `test` writes; {OVERWRITE}")
+    if target.exists() and not is_prediction_of(target, table, path.suffix.lower()):
         raise UserError(f"{path} exists, and is no prediction of the same input; {OVERWRITE}")
 
 
-def is_prediction_of(path: Path, table: Dataset) -> bool:
+def is_prediction_of(path: Path, table: Dataset, suffix: str = ".csv") -> bool:
     """Whether a file is a prediction of these rows: their columns and values, then those of `predict`."""
-    names = list(table.column_names)
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.field_size_limit(1 << 30)
-        reader = csv.reader(file)
-        try:
-            header = next(reader, [])
-            added = [re.sub(rf"^{OURS}", "", name) for name in header[len(names) :]]
-            if header[: len(names)] != names or len(added) < 2 or not added[0].startswith(PREDICTED):
-                return False
-            if not all(name.startswith(PROBABILITY) for name in added[2:]):
-                return False
-            for start in range(0, len(table), CHUNK_ROWS):
-                for values in zip(*table[start : start + CHUNK_ROWS].values(), strict=True):
-                    written = ["" if value is None else str(value) for value in values]
-                    if next(reader, [])[: len(names)] != written:
-                        return False
-            return next(reader, None) is None
-        except csv.Error:
-            return False
+    return ROWS[suffix].is_prediction_of(path, table)
 
 
 def prediction_writer(
@@ -232,7 +251,9 @@ def prediction_writer(
             "predict writes every row: remove --trainer.limit_predict_batches and --trainer.fast_dev_run"
         )
     if output is None and run is None:
-        raise UserError(f"{checkpoint} is not in a run folder: set --data.predict_output to a .csv file")
+        raise UserError(
+            f"{checkpoint} is not in a run folder: set --data.predict_output to a .csv, .parquet or .jsonl"
+        )
     if model.calibrate and model.temperature is None:
         raise UserError(
             f"{checkpoint} was saved without a validation, so it has no temperature: remove --calibrate"
@@ -241,4 +262,5 @@ def prediction_writer(
     inputs = find_files([settings.data.predict_path], "--data.predict_path")
     table = datamodule.splits["predict"].table
     target = check_output(path, table, inputs, run, settings.overwrite)
-    return PredictionWriter(target, datamodule.labels.names)
+    everything = settings.data.predict_probabilities == "all"
+    return PredictionWriter(target, datamodule.labels.names, path.suffix.lower(), everything)

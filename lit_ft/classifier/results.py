@@ -12,6 +12,7 @@ from lit_ft.classifier.callbacks import Tracking
 from lit_ft.classifier.dashboard import draw_evaluation, summary_of
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
+from lit_ft.classifier.per_text import keep_current, write_per_text
 from lit_ft.classifier.resume import READING, open_checkpoint
 from lit_ft.classifier.tracking import RunLogger
 from lit_ft.console import say
@@ -99,6 +100,7 @@ def leave_results(
     else:
         say("no validation took place: model/ holds the last weights")
     _keep_test(run, facts)
+    keep_current(run, step, which)
     # Not `temperature`: transformers 5.23 (configuration_utils.py, save_pretrained) takes that for a setting
     # of text generation, and refuses to save the config.
     net = model.net
@@ -184,8 +186,10 @@ def record_evaluation(
         with baselines.spared("baselines not measured"):
             compared = known.measure(split, outcomes, datamodule.labels.ordered)
     whole = runs.add_metrics(run, metrics | baselines.tags(compared, prefix))
+    write_per_text(run, prefix, outcomes, datamodule, metrics[f"{prefix}/step"], model.temperature)
     names = datamodule.labels.names
     say(f"metrics: {run / runs.METRICS}")
+    say(f"texts:   {run / runs.PER_TEXT[prefix]}")
     if prefix == "test":
         logger, step = RunLogger(run), metrics["test/step"]
         tags = [f"test/{score.name}" for score in console(CLASSIFIER)]

@@ -360,6 +360,8 @@ class ReviewCLI(LightningCLI):
         elif self.trainer.is_global_zero:
             self.writer.write_header(split)
         say(f"predictions: {runs.shown(self.writer.path)}")
+        if len(split.rows):
+            say(f"predicted:   {self.writer.summary()}")
 
 
 def main(command: str, args: list[str]) -> int:

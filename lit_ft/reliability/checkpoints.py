@@ -33,7 +33,10 @@ class SaveClock:
 
 # What may change when a run is resumed: none of it affects the weights.
 HARMLESS = {
-    "data": {"predict_path", "predict_output", "test_path", "test_split", "num_workers", "eval_batch_size"},
+    "data": {
+        "predict_path", "predict_output", "predict_probabilities", "test_path", "test_split", "num_workers",
+        "eval_batch_size",
+    },
     "model": {"allow_pickle"},
     "trainer": {
         "accelerator", "callbacks", "default_root_dir", "detect_anomaly", "enable_checkpointing", "logger",

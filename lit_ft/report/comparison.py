@@ -1,46 +1,105 @@
-"""Several runs side by side: the settings that differ, then the results."""
+"""Several runs side by side: whether they differ for certain, the settings that differ, the results."""
 
+import shlex
+import statistics
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 
 from lit_ft import runs
 from lit_ft.errors import UserError
-from lit_ft.report.page import render
-from lit_ft.report.scores import SPLITS, compared_tags
+from lit_ft.report import charts
+from lit_ft.report.page import read_curves, render, thinned
+from lit_ft.report.pairs import Pair, PerText, align, compare_pair, disagreements, read_per_text
+from lit_ft.report.scores import CLASSIFIER, SCORES, SPLITS, compared_tags
 from lit_ft.report.tables import aligned, flat, number
 
-IGNORED = ("name", "data.predict_output", "trainer.default_root_dir")  # they do not change the results
+# They do not change the results.
+IGNORED = (
+    "name", "data.predict_path", "data.predict_output", "data.predict_probabilities",
+    "trainer.default_root_dir",
+)  # fmt: skip
+SEEDS = ("seed_everything", "data.seed")
+LINES = {"val/loss": "Validation loss", "val/accuracy": "Validation accuracy", "train/loss": "Training loss"}
+WIDTH = 80  # of a terminal
+LONG = 14  # letters of a value that would make all columns wide
+MOST_LINES = 6  # in a chart: more colours could not be told apart
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a comparison.
+
+    Attributes:
+        letter: What it is called.
+        folder: The run folder.
+        settings: Flag -> value.
+        metrics: Of `metrics.json`.
+        facts: Of `report.json`.
+    """
+
+    letter: str
+    folder: Path
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    facts: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """`reviews/version_0`."""
+        return f"{self.folder.absolute().parent.name}/{self.folder.name}"
+
+    def measured(self, prefix: str) -> bool:
+        """Whether it is a classifier that was measured on a split."""
+        return self.metrics.get(f"{prefix}/accuracy") is not None
+
+    def texts(self, prefix: str) -> str | None:
+        """The fingerprint of the texts that it was measured on."""
+        return self.facts.get("splits", {}).get(SPLITS[prefix], {}).get("fingerprint")
+
+    def where(self, prefix: str) -> str:
+        """Where they are from, and how many."""
+        found = self.facts.get("splits", {}).get(SPLITS[prefix], {}).get("where", "unknown")
+        return f"{found}, {number(self.metrics.get(f'{prefix}/rows'))} texts"
+
+
+def _read(letter: str, folder: Path) -> Run:
+    if not (folder / runs.METRICS).is_file() or not (folder / runs.CONFIG).is_file():
+        raise UserError(f"expected a finished run in {folder}, with {runs.METRICS} and {runs.CONFIG}")
+    settings = flat(yaml.safe_load((folder / runs.CONFIG).read_text(encoding="utf-8")))
+    return Run(letter, folder, settings, runs.read_metrics(folder), runs.read_facts(folder))
 
 
 def compare(folders: Sequence[Path]) -> dict[str, Any]:
-    """The names of the runs, the settings that differ and the results, each with one value per run.
+    """What a comparison shows: of each setting that differs and of each result one value a run.
 
     Raises:
         UserError: A folder holds no finished run.
     """
-    configs, metrics, facts = [], [], []
-    for run in folders:
-        if not (run / runs.METRICS).is_file() or not (run / runs.CONFIG).is_file():
-            raise UserError(f"expected a finished run in {run}, with {runs.METRICS} and {runs.CONFIG}")
-        configs.append(flat(yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8"))))
-        metrics.append(runs.read_metrics(run))
-        facts.append(runs.read_facts(run))
-    keys = dict.fromkeys(key for config in configs for key in config if key not in IGNORED)
-    rows = [(key, [config.get(key) for config in configs]) for key in keys]
+    letters = [LETTERS[i] if i < len(LETTERS) else f"R{i + 1}" for i in range(len(folders))]
+    found = [_read(letter, folder) for letter, folder in zip(letters, folders, strict=True)]
+    keys = dict.fromkeys(key for run in found for key in run.settings if key not in IGNORED)
+    rows = [(key, [run.settings.get(key) for run in found]) for key in keys]
     rows = [(key, values) for key, values in rows if len(set(map(repr, values))) > 1]
-    tags = [tag for tag in compared_tags() if any(tag in figures for figures in metrics)]
-    results = [(tag, [figures.get(tag) for figures in metrics]) for tag in tags]
+    tags = [tag for tag in compared_tags() if any(tag in run.metrics for run in found)]
+    results = [(tag, [run.metrics.get(tag) for run in found]) for tag in tags]
     for prefix, split in SPLITS.items():  # scores are comparable only if they were measured on the same texts
-        if any(f"{prefix}/accuracy" in figures for figures in metrics):
-            found = [run.get("splits", {}).get(split, {}).get("where") for run in facts]
-            results.append((f"{prefix}/where", found))
+        if any(run.measured(prefix) for run in found):
+            where = [run.facts.get("splits", {}).get(split, {}).get("where") for run in found]
+            results.append((f"{prefix}/where", where))
     return {
-        "runs": [f"{run.absolute().parent.name}/{run.name}" for run in folders],
+        "runs": [(run.letter, run.name) for run in found],
         "settings": [(key, [_shown(value) for value in values]) for key, values in rows],
         "results": results,
+        **_paired(found),
+        "groups": _groups(found),
+        "curves": _curves(found),
     }
 
 
@@ -48,18 +107,222 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+# ---- text by text ----------------------------------------------------------------------------------
+
+
+def _paired(found: Sequence[Run]) -> dict[str, Any]:
+    """The differences between the first run and each other on the same texts, and what hinders them."""
+    shown: dict[str, Any] = {"pairs": [], "notes": [], "differ": None, "texts": ""}
+    measured = [run for run in found if any(run.measured(prefix) for prefix in SPLITS)]
+    if len(measured) < 2:
+        return shown
+    wanted, *instead = [p for p in SPLITS if all(run.measured(p) for run in measured)] or ["test"]
+    read = {run.letter: read_per_text(run.folder, wanted, run.metrics) for run in measured}
+    prefix = wanted
+    for run in measured:
+        if isinstance(reason := read[run.letter], str):
+            shown["notes"].append(_unpaired(run, wanted, reason))
+    if shown["notes"] and instead:
+        others = {run.letter: read_per_text(run.folder, instead[0], run.metrics) for run in measured}
+        if not any(isinstance(one, str) for one in others.values()):
+            read, prefix = others, instead[0]
+            shown["notes"].append(f"until then the {SPLITS[prefix]} texts are compared")
+    known = [(run, one) for run in measured if isinstance(one := read[run.letter], PerText)]
+    shown["texts"] = SPLITS[prefix]
+    first, texts = known[0] if known else (measured[0], None)
+    comparable: list[tuple[Run, PerText]] = known[:1]
+    for run in measured:
+        if run is first:
+            continue
+        one = read[run.letter]
+        if not isinstance(one, PerText) or texts is None:
+            if None not in (a := run.texts(prefix), b := first.texts(prefix)) and a != b:
+                shown["notes"].append(_other_texts(first, run, prefix))
+            continue
+        pair = align([texts, one])
+        differ = int((pair[0].labels != pair[1].labels).sum())
+        if not len(pair[0].rows):
+            shown["notes"].append(_other_texts(first, run, prefix))
+        elif differ:
+            shown["notes"].append(
+                f"{run.letter} and {first.letter} are not comparable: {differ:,} of their "
+                f"{len(pair[0].rows):,} texts in common have different labels"
+            )
+        else:
+            comparable.append((run, one))
+            ordered = texts.names == one.names and all(f"{prefix}/mae" in r.metrics for r in (first, run))
+            shown["pairs"].append(_pair_shown(first, run, compare_pair(pair[0], pair[1], ordered)))
+            if len(pair[0].rows) < max(len(texts.rows), len(one.rows)):
+                shown["notes"].append(
+                    f"{run.letter} - {first.letter} is of the {len(pair[0].rows):,} texts that both were "
+                    f"measured on, of {len(one.rows):,} and {len(texts.rows):,}"
+                )
+    if shown["pairs"]:
+        if prefix == "val":
+            shown["notes"].append(
+                "each run chose its best checkpoint by its validation texts; a test is fairer"
+            )
+        if len(shown["pairs"]) > 1:
+            shown["notes"].append("of 20 differences that are none, about one seems certain by chance")
+        together = align([one for _, one in comparable])
+        count, entries = disagreements(together)
+        letters = [run.letter for run, _ in comparable]
+        shown["differ"] = {
+            "count": count, "rows": len(together[0].rows), "letters": letters, "entries": entries
+        }  # fmt: skip
+    return shown
+
+
+def _pair_shown(first: Run, other: Run, pair: Pair) -> dict[str, Any]:
+    b, a = other.letter, first.letter
+    p = "p < 0.001" if pair.p < 0.001 else f"p = {pair.p:.3f}"
+    return {
+        "names": f"{b} - {a}",
+        "rows": pair.rows,
+        "differences": [
+            (one.score.words, one.value, one.told(b, a), one.verdict(b, a)) for one in pair.differences
+        ],
+        "counts": f"only {a} is right on {pair.only_one:,} texts, only {b} on {pair.only_other:,}; "
+        f"McNemar's exact test: {p}",
+    }
+
+
+def _unpaired(run: Run, prefix: str, reason: str) -> str:
+    command = "validate" if prefix == "val" else "test"
+    folder = run.folder / runs.CHECKPOINTS
+    checkpoint = next(
+        (path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file()), None
+    )
+    given = shlex.quote(str(checkpoint or folder / "best.ckpt"))
+    return (
+        f"{run.letter} cannot be compared text by text: {reason}; "
+        f"python -m lit_ft {command} --ckpt_path {given} writes it"
+    )
+
+
+def _other_texts(first: Run, other: Run, prefix: str) -> str:
+    where = f"{other.where(prefix)}; {first.where(prefix)}"
+    return (
+        f"{other.letter} and {first.letter} are not comparable: they were measured on different "
+        f"{SPLITS[prefix]} texts ({where})"
+    )
+
+
+# ---- seeds, curves -----------------------------------------------------------------------------------
+
+
+def _groups(found: Sequence[Run]) -> list[dict[str, Any]]:
+    """Runs that differ in nothing but the seed: mean and standard deviation of their figures."""
+    same: dict[str, list[Run]] = {}
+    for run in found:
+        kept = {key: value for key, value in run.settings.items() if key not in (*IGNORED, *SEEDS)}
+        same.setdefault(repr(sorted(kept.items())), []).append(run)
+    groups = []
+    for members in same.values():
+        if len({repr(run.settings.get(SEEDS[0])) for run in members}) < 2:
+            continue
+        rows: list[tuple[str, str, str]] = []
+        scores = SCORES.get(members[0].facts.get("kind", ""), CLASSIFIER)
+        for prefix in SPLITS:
+            if rows or len({run.texts(prefix) for run in members}) > 1:
+                continue  # the test is the result; and means are of the same texts only
+            for score in scores:
+                values: list[Any] = [run.metrics.get(f"{prefix}/{score.name}") for run in members]
+                if score.console and None not in values:
+                    mean, sd = statistics.fmean(values), statistics.stdev(values)
+                    spread = f"{number(mean, score.digits)} \u00b1 {number(sd, score.digits)}"
+                    ends = f"{number(min(values), score.digits)} to {number(max(values), score.digits)}"
+                    rows.append((f"{prefix}/{score.name}", spread, ends))
+        if rows:
+            groups.append({"letters": ", ".join(run.letter for run in members), "rows": rows})
+    return groups
+
+
+def _curves(found: Sequence[Run]) -> list[Markup]:
+    """A chart of each of `LINES` that two runs or more have points of, a line a run."""
+    points = {f"{run.letter} {run.name}": read_curves(run.folder) for run in found[:MOST_LINES]}
+    drawn = []
+    for tag, title in LINES.items():
+        lines = {label: thinned(tags[tag]) for label, tags in points.items() if len(tags.get(tag, ())) > 1}
+        if len(lines) > 1:
+            drawn.append(Markup(charts.lines(lines, title, "step")))
+    return drawn
+
+
+# ---- the page and the terminal -----------------------------------------------------------------------
+
+
 def write_comparison(compared: dict[str, Any], path: Path) -> None:
     """Write the table of `compare` as an HTML page."""
+    runs.write(
+        path,
+        render("comparison.html.j2", metrics={}, shown=figure_shown, summary=_summary(compared), **compared),
+    )
+
+
+def _summary(compared: dict[str, Any]) -> str:
+    """What to know first: the difference if there is one pair, else the range of the first figure."""
+    if len(compared["pairs"]) == 1:
+        pair = compared["pairs"][0]
+        return (
+            f"Accuracy, {pair['differences'][0][2]}. On the same {pair['rows']:,} {compared['texts']} texts."
+        )
     tag, values = next(iter(compared["results"]), ("", []))
     known = [value for value in values if value is not None]
-    summary = f"{tag} from {number(min(known))} to {number(max(known))}." if known else ""
-    runs.write(path, render("comparison.html.j2", metrics={}, summary=summary, **compared))
+    return f"{tag} from {number(min(known))} to {number(max(known))}." if known else ""
 
 
 def as_text(compared: dict[str, Any]) -> str:
-    """The table of `compare` for a terminal."""
-    rows = [["", *compared["runs"]]]
-    rows += [[name, *values] for name, values in compared["settings"]] or [["no setting differs"]]
-    rows += [[""]]
-    rows += [[tag, *(number(value) for value in values)] for tag, values in compared["results"]]
-    return "\n".join(aligned(rows))
+    """The table of `compare` for a terminal of 80 columns."""
+    lines = [f"{letter}  {name}" for letter, name in compared["runs"]]
+    for pair in compared["pairs"]:
+        lines += ["", f"on the same {pair['rows']:,} {compared['texts']} texts:"]
+        width = max(len(words) for words, *_ in pair["differences"])
+        lines += [f"  {words:<{width}}  {told}" for words, _, told, _ in pair["differences"]]
+        lines += textwrap.wrap(pair["counts"], WIDTH, initial_indent="  ", subsequent_indent="  ")
+    if compared["differ"]:
+        differ = compared["differ"]
+        count, rows, names = differ["count"], differ["rows"], ", ".join(differ["letters"])
+        line = f"{names}: not all say the same of {count:,} of {rows:,} texts; the page has them"
+        lines += ["", *textwrap.wrap(line, WIDTH)]
+    for group in compared["groups"]:
+        line = f"{group['letters']} differ only in the seed (mean \u00b1 standard deviation, range):"
+        lines += ["", *textwrap.wrap(line, WIDTH)]
+        lines += aligned(group["rows"], left=(0, 1, 2), indent="  ")
+    if compared["notes"]:
+        lines += [""]
+    for note in compared["notes"]:
+        # A path or a command is not broken at its hyphens.
+        lines += textwrap.wrap(
+            note, WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+        )
+    lines += [""]
+    lines += _table(compared["runs"], compared["settings"]) or ["no setting differs"]
+    lines += ["", *_table(compared["runs"], compared["results"])]
+    return "\n".join(lines)
+
+
+def figure_shown(value: Any) -> str:
+    """A figure with four decimal places, a larger one with one; words as they are."""
+    large = isinstance(value, (int, float)) and abs(value) >= 10
+    return number(value, 1 if large else 4)
+
+
+def _table(names: Sequence[tuple[str, str]], rows: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
+    """Rows of values under the runs' letters; several tables, or values below each other, if need be."""
+    texts = [(name, [figure_shown(value) for value in values]) for name, values in rows]
+    first = max((len(name) for name, _ in texts), default=0)
+    room = min(LONG, max(8, (WIDTH - first) // len(names) - 2))
+    long = [row for row in texts if max(map(len, row[1]), default=0) > room]
+    short = [row for row in texts if row not in long]
+    width = max((len(value) for _, values in short for value in values), default=1)
+    at_once = max(1, (WIDTH - first) // (width + 2))
+    lines = []
+    for start in range(0, len(names), at_once):
+        heads = ["", *(letter for letter, _ in names[start : start + at_once])]
+        cells = [[name, *values[start : start + at_once]] for name, values in short]
+        if cells:
+            lines += aligned([heads, *cells])
+    for name, values in long:
+        lines += [name, *(f"  {letter}  {value}" for (letter, _), value in zip(names, values, strict=True))]
+    return lines

@@ -3,7 +3,6 @@
 They are 4 inches wide with letters to match, because TensorBoard shows them 330 pixels wide.
 """
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,26 +181,22 @@ def _weak_bars(evaluation: Evaluation, names: Sequence[str], families: Sequence[
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture of one evaluation.
+    """A picture of one evaluation, for TensorBoard.
 
     Attributes:
         tag: In TensorBoard, after `val/` or `test/`.
-        alt: What it shows, in words, for the report.
         draw: Returns None if there is nothing to draw.
-        in_report: Whether the report has it, too.
     """
 
     tag: str
-    alt: str
     draw: Callable[[Evaluation], Figure | None]
-    in_report: bool = True
 
 
-# To add a chart, write its function and add a row: TensorBoard and the report draw them all, in this order.
+# To add a chart, write its function and add a row. What the report draws is in charts.py.
 EVALUATION = (
-    Chart("confusion_matrix", "confusion matrix", confusion_matrix),
-    Chart("reliability", "reliability diagram", reliability_diagram),
-    Chart("classes", "precision, recall and F1 by class, or of the weakest", class_bars, in_report=False),
+    Chart("confusion_matrix", confusion_matrix),
+    Chart("reliability", reliability_diagram),
+    Chart("classes", class_bars),
 )
 
 
@@ -223,34 +218,6 @@ def token_lengths(histogram: dict[str, list[float]], max_tokens: int) -> Figure:
             axis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
         return figure
-
-
-def curves(
-    lines: dict[str, Sequence[tuple[float, float]]], title: str, ylabel: str, xlabel: str = "step"
-) -> Figure:
-    """Lines in one picture, given as label -> points (x, y)."""
-    labels, families = drawable(list(lines))
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _axes()
-        for label, points, style, colour in zip(
-            labels, lines.values(), ("-", "--", ":"), (BLUE, ORANGE, GREY), strict=False
-        ):
-            marker = "o" if len(points) <= MOST_MARKED else None
-            xs, ys = [x for x, _ in points], [y for _, y in points]
-            axes.plot(xs, ys, style, color=colour, marker=marker, markersize=3, label=label)
-        axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False, prop={"family": families})
-        return figure
-
-
-def as_svg(figure: Figure) -> bytes:
-    """The figure as SVG with letters as outlines: it looks the same everywhere, and prints sharp."""
-    buffer = io.BytesIO()
-    # With a fixed salt the same figure gives the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "lit_ft"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
 
 
 def draw_losses(

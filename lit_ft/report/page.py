@@ -127,14 +127,14 @@ def draw_curves(
                 label: points if label == "training" else [(steps[s], v) for s, v in points if s in steps]
                 for label, points in lines.items()
             }
-        lines = {label: _thin(points) for label, points in lines.items() if points}
+        lines = {label: thinned(points) for label, points in lines.items() if points}
         xlabel = "epoch" if by_epoch else "step"
         chart = charts.lines(lines, curve.heading, xlabel, best if by_epoch else None, by_epoch)
         drawn["main" if main else "technical"].append(Markup(chart))
     return drawn if any(drawn.values()) else None
 
 
-def _thin(points: Sequence[tuple[int, float]]) -> Sequence[tuple[float, float]]:
+def thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[float, float]]:
     """At most MOST_POINTS points: means of equal parts, so that a curve's noise does not alias."""
     if len(points) <= MOST_POINTS:
         return points

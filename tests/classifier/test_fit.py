@@ -42,6 +42,7 @@ def test_exact_set_of_files(fitted):
         "loss.png",
         "report.html",
         "report.json",
+        "val_predictions.parquet",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "model/config.json",

@@ -1,18 +1,25 @@
 """What `predict` writes, what it never replaces, and what a path means."""
 
 import csv
+import json
+import math
 import os
+import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
-from conftest import one_line, write_csv
+from conftest import one_line, review, write_csv
 from datasets import Dataset
 
 from lit_ft.classifier.predictions import PredictionWriter, check_output, is_prediction_of
 from lit_ft.errors import UserError
 
-ADDED = ["predicted", "confidence", "probability_a", "probability_b"]
+FIXED = ["predicted", "confidence", "second", "second_confidence", "cut"]
+ADDED = [*FIXED, "probability_a", "probability_b"]
 
 
 @pytest.fixture
@@ -29,7 +36,8 @@ def table() -> Dataset:
 def predicted(path: str, rows: list[list[str]], columns: tuple[str, ...] = ("id", "text")) -> Path:
     """A file as `predict` writes it."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return write_csv(Path(path), [(*row, "a", "0.9", "0.9", "0.1") for row in rows], (*columns, *ADDED))
+    added = ("a", "0.9", "b", "0.1", "false", "0.9", "0.1")
+    return write_csv(Path(path), [(*row, *added) for row in rows], (*columns, *ADDED))
 
 
 ROWS = [["1", "good, really"], ["", 'a "quote"\nand a line']]
@@ -52,6 +60,7 @@ def test_columns_are_never_named_twice():
         columns += added
     assert len(set(columns)) == len(columns)
     assert writer.columns(["confidence"])[:2] == ["predicted", "lit_ft_confidence"]
+    assert PredictionWriter(Path("p.csv"), ("a", "b"), probabilities=False).columns([]) == FIXED
 
 
 def test_only_a_prediction_of_the_same_rows_is_renewed(here, table):
@@ -96,6 +105,8 @@ def test_folders_of_other_runs_are_left_alone(here, table):
         check_output(Path("link.csv"), table, [], own, overwrite=False)
     with pytest.raises(UserError, match="in model/"):
         check_output(own / "model/p.csv", table, [], own, overwrite=False)
+    with pytest.raises(UserError, match="is the name of a file that `fit`, `validate` or `test` writes"):
+        check_output(own / "test_predictions.parquet", table, [], own, overwrite=False)
     mine = predicted("runs/a/version_0/predictions.csv", ROWS)
     for path in (mine, own / "new.csv", Path("runs/a/new.csv")):
         assert check_output(path, table, [], own, overwrite=False) == here / path
@@ -109,9 +120,11 @@ def test_a_link_is_written_through(here, table):
     assert check_output(Path("out.csv"), table, [], None, overwrite=False) == here / "elsewhere.csv"
 
 
-@pytest.mark.parametrize("name", ["o.jsonl", "o.xlsx", "o.tsv", "o.csv.gz", "o.parquet", "o"])
+@pytest.mark.parametrize("name", ["o.json", "o.xlsx", "o.tsv", "o.csv.gz", "o"])
 def test_other_formats_are_refused(name, here, table):
-    with pytest.raises(UserError, match=f"expected a .csv for data.predict_output, found {name}; "):
+    with pytest.raises(
+        UserError, match=f"expected a .csv, .parquet or .jsonl for data.predict_output, found {name}; set"
+    ):
         check_output(Path(name), table, [], None, overwrite=True)
     with pytest.raises(UserError, match="there is no user of that name"):
         check_output(Path("~nobody_at_all/o.csv"), table, [], None, overwrite=True)
@@ -167,11 +180,69 @@ def test_predict_on_the_command_line(lit_ft, fit_args, work, monkeypatch):
     code, _, err = predict("none.csv", "none_out.csv")
     assert code == 0 and "none.csv has no rows: the predictions are its header alone" in err
     assert Path("none_out.csv").read_text().splitlines() == [
-        "id,text,predicted,confidence," + ",".join(f"probability_{n}" for n in range(1, 6))
+        ",".join(["id", "text", *FIXED, *(f"probability_{n}" for n in range(1, 6))])
     ]
-    assert predict("none.csv", "none_out.csv")[0] == 0
+    for _ in range(2):
+        for name in ("none_out.csv", "none_out.jsonl", "none_out.parquet"):
+            code, out, err = predict("none.csv", name)
+            assert code == 0 and "below confidence" not in out, err
+    assert Path("none_out.jsonl").read_text() == ""
+    assert parquet.read_table("none_out.parquet").num_rows == 0
+    # The same in each format, and never over another file.
+    formats(predict, work)
     assert not [path for path in work.rglob(".*") if "predictions" in path.name]
     assert "has no rows" in one_line(lit_ft("test", "--name", "small", "--data.test_path", "none.csv"))
+
+
+def formats(predict, work: Path) -> None:
+    """Types of the input, a row without text, our columns; only a prediction of the same is replaced."""
+    rows = [(i, 1.5 * i if i else math.nan, " " if i == 3 else review(i % 5 + 1, i)) for i in range(30)]
+    given = pa.table({name: [row[k] for row in rows] for k, name in enumerate(("id", "x", "text"))})
+    parquet.write_table(given, "given.parquet")
+    flags = ["--data.max_tokens", "20"]
+    for suffix in ("csv", "jsonl", "parquet"):
+        for _ in range(2):
+            code, out, err = predict("given.parquet", f"all.{suffix}", *flags, "--overwrite", "true")
+            assert code == 0, err
+        assert "is no prediction of the same input" in one_line(predict("other.csv", f"all.{suffix}"))
+    told = re.search(r"^predicted:   (.*); (\d+) of 29 below confidence 0.5$", out, re.MULTILINE)
+    by_json = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
+    by_csv = list(csv.DictReader(Path("all.csv").open(newline="")))
+    table = parquet.read_table("all.parquet")
+    assert table.select(["id", "x", "text"]).schema.remove_metadata() == given.schema
+    by_parquet = table.to_pylist()
+    shares = [f"probability_{n}" for n in range(1, 6)]
+    assert table.schema.names == [*given.column_names, *FIXED, *shares] == list(by_json[0]) == list(by_csv[0])
+    assert {str(table.schema.field(name).type) for name in ("confidence", "second_confidence", *shares)} == {
+        "float"
+    }
+    assert [row["id"] for row in by_json] == [row["id"] for row in by_parquet] == list(range(30))
+    assert by_json[0]["x"] is None and math.isnan(by_parquet[0]["x"])
+    for i, (one, other, text) in enumerate(zip(by_parquet, by_json, by_csv, strict=True)):
+        if i == 3:
+            assert {one[name] for name in (*FIXED, *shares)} == {other[name] for name in FIXED} == {None}
+            assert {text[name] for name in (*FIXED, *shares)} == {""}
+            continue
+        likeliest = sorted(shares, key=lambda name: -one[name])
+        assert [f"probability_{one[name]}" for name in ("predicted", "second")] == likeliest[:2]
+        assert [one["confidence"], one["second_confidence"]] == [one[name] for name in likeliest[:2]]
+        assert one["cut"] is other["cut"] is (text["cut"] == "true") is (len(one["text"].split()) * 1.2 > 18)
+        for name in ("confidence", "second_confidence", *shares):
+            assert other[name] == pytest.approx(one[name], abs=1e-6) == float(text[name])
+        assert (one["predicted"], one["second"]) == (other["predicted"], other["second"])
+    found = Counter(row["predicted"] for row in by_parquet if row["predicted"])
+    assert told and sorted(told[1].split(", ")) == sorted(f"{name} {count}" for name, count in found.items())
+    assert int(told[2]) == sum(row["confidence"] < 0.5 for row in by_parquet if row["predicted"])
+    for suffix in ("csv", "jsonl", "parquet"):
+        code, _, err = predict("test.csv", f"few.{suffix}", "--data.predict_probabilities", "none")
+        assert code == 0, err
+    assert header("few.csv") == parquet.read_schema("few.parquet").names == ["label", "text", *FIXED]
+    assert list(json.loads(Path("few.jsonl").read_text().splitlines()[0])) == header("few.csv")
+    for suffix in ("csv", "jsonl", "parquet"):  # a prediction of the same input, in other words
+        assert predict("test.csv", f"few.{suffix}")[0] == 0
+    assert "one of all, none" in one_line(
+        predict("test.csv", "a.csv", "--data.predict_probabilities", "some")
+    )
 
 
 def test_home_means_the_same_in_every_flag(here, monkeypatch):

@@ -47,7 +47,7 @@ def surroundings(folder: Path, caches: Path, temporary: Path, trains: bool, draw
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     os.environ.pop("LIT_FT_RUN", None)
     datasets.config.HF_DATASETS_CACHE = folder / "datasets"
-    pictures = lit_ft.report.figures.as_svg, SummaryWriter.add_figure
+    add_figure = SummaryWriter.add_figure
     alarm = signal.signal(signal.SIGALRM, on_alarm)
     loader = MaskedLMTrainer.get_eval_dataloader
 
@@ -57,7 +57,6 @@ def surroundings(folder: Path, caches: Path, temporary: Path, trains: bool, draw
 
     MaskedLMTrainer.get_eval_dataloader = first_rows  # type: ignore[method-assign]
     if not draws:
-        lit_ft.report.figures.as_svg = lambda figure: b"<svg/>"
         SummaryWriter.add_figure = lambda *args, **kwargs: None  # type: ignore[method-assign]
     if not trains:
         lit_ft.commands.fit.ReviewCLI.fit = lambda *args, **kwargs: None  # type: ignore[method-assign]
@@ -71,7 +70,7 @@ def surroundings(folder: Path, caches: Path, temporary: Path, trains: bool, draw
         sys.argv[:] = argv
         datasets.config.HF_DATASETS_CACHE, lit_ft.commands.fit.ReviewCLI.fit = cache, fit  # type: ignore[method-assign]
         tempfile.tempdir = tempdir
-        lit_ft.report.figures.as_svg, SummaryWriter.add_figure = pictures  # type: ignore[method-assign]
+        SummaryWriter.add_figure = add_figure  # type: ignore[method-assign]
         for number, handler in {**handlers, signal.SIGALRM: alarm}.items():
             signal.signal(number, handler)
         torch.use_deterministic_algorithms(False)

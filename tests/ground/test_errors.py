@@ -292,9 +292,10 @@ def test_full_disk(checkpoint, lit_ft, fit_args, monkeypatch):
 
     monkeypatch.setattr(predictions.PredictionWriter, "_part", lambda self, rank: Path("/dev/full"))
     monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
-    flags = ["--data.predict_path", "test.csv", "--data.predict_output", "out.csv"]
-    assert "No space left" in one_line(lit_ft("predict", *fit_args, *flags))
-    assert not Path("out.csv").exists()
+    for name in ("out.csv", "out.jsonl", "out.parquet"):
+        flags = ["--data.predict_path", "test.csv", "--data.predict_output", name]
+        assert "No space left" in one_line(lit_ft("predict", *fit_args, *flags))
+        assert not Path(name).exists()
 
 
 @pytest.mark.slow

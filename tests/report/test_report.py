@@ -135,7 +135,11 @@ def test_report_compares_runs(lit_ft, fit_args):
     code, out, _ = lit_ft("report", "runs/small/version_0", "runs/small/version_1")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].split() == ["small/version_0", "small/version_1"]
+    assert lines[:2] == ["A  small/version_0", "B  small/version_1"]
+    points = r"[+-]\d+\.\d"
+    told = rf"  accuracy +B - A: {points} points \(95 %: {points} to {points}\): ([AB] is better|not certain)"
+    assert "on the same 20 validation texts:" in lines and any(re.fullmatch(told, line) for line in lines)
+    assert max(map(len, lines)) <= 80
     assert ["data.batch_size", "8", "16"] in [line.split() for line in lines]
     assert ["model.learning_rate", "0.003", "0.0001"] in [line.split() for line in lines]
     assert not [line for line in lines if line.startswith(("data.max_tokens", "name"))]  # these are the same
@@ -143,6 +147,8 @@ def test_report_compares_runs(lit_ft, fit_args):
     metrics = [json.loads(Path(f"runs/small/version_{i}/metrics.json").read_text()) for i in (0, 1)]
     shown = [value for tag, value in page.found if tag == "val/accuracy"]
     assert shown == [m["val/accuracy"] for m in metrics]
+    assert "B - A, on the same 20 validation texts" in page.text and "Texts on which they differ" in page.text
+    assert len(page.loads) == 3  # losses and accuracy, a line a run
     assert "model.learning_rate" in page.text and page.text.index("differ") < page.text.index("val/accuracy")
 
 

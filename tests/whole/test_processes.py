@@ -8,6 +8,8 @@ import socket
 import time
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 import slurm
 import torch
@@ -32,6 +34,7 @@ BUDGET += ["--data.validation_share", "0.24", "--data.pad_multiple", "32", "--da
 
 PREDICT_FEW = ["predict", "--name", "whole", "--data.predict_path", "few.csv", "--data.predict_output"]
 REQUEUE = signal_at(batch=4, rank=0, number=int(signal.SIGUSR1))
+SPLITS = {"val": 20, "test": 30}  # texts
 CODES = {"stopped": 143, "requeued": 138}  # else 0
 
 
@@ -51,7 +54,9 @@ def two(fit_args, work, monkeypatch):
         "budget": [*fit, *BUDGET, "64", "--name", "two_with_budget"],
         "test": ["test", *fit_args, "--name", "whole"],
         "predict": [*predict, "--name", "whole", "--data.predict_output", "two.csv"],
+        "predict parquet": [*predict, "--name", "whole", "--data.predict_output", "two.parquet"],
         "predict few": [*PREDICT_FEW, "few_by_two.csv"],
+        "predict few parquet": [*PREDICT_FEW, "few_by_two.parquet"],
     }
     write_csv(work / "few.csv", [("a", ""), ("b", "fine"), ("c", "")], ("id", "text"))
     monkeypatch.setenv("PATH", slurm.scontrol(work))
@@ -75,6 +80,16 @@ def assert_same_weights(one: str, other: str) -> None:
         if key.endswith("key.bias"):  # no gradient but rounding, which AdamW scales up: attention knows
             continue  # only differences between keys
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-5, msg=key)
+
+
+def assert_same_texts(by_two: pyarrow.Table, path: str, rows: int) -> None:
+    """What was said of each text, in the order of the input."""
+    by_one = parquet.read_table(path)
+    assert by_one.schema.equals(by_two.schema, check_metadata=True) and len(by_one) == rows
+    assert by_one["row"].to_pylist() == sorted(by_one["row"].to_pylist())
+    for name in by_one.column_names:
+        one, two = by_one[name].to_pylist(), by_two[name].to_pylist()
+        assert two == (pytest.approx(one, abs=1e-5) if isinstance(one[0], float) else one), name
 
 
 def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
@@ -105,10 +120,15 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
 
     # Measured, and predicted with, by one process.
     by_two = figures("whole")
+    said = {
+        split: parquet.read_table(f"runs/whole/version_0/{split}_predictions.parquet") for split in SPLITS
+    }
     assert two["test"].out.count("test/accuracy") == 1
     for command in ("validate", "test"):
         assert lit_ft(command, *fit_args, "--name", "whole")[0] == 0
     assert_same_figures(by_two, figures("whole"))
+    for split, rows in SPLITS.items():
+        assert_same_texts(said[split], f"runs/whole/version_0/{split}_predictions.parquet", rows)
     predict = ["predict", *fit_args, "--name", "whole", "--data.predict_path", "train.csv"]
     assert lit_ft(*predict, "--data.predict_output", "one.csv")[0] == 0
     one_rows, two_rows = (list(csv.DictReader(Path(n).open(newline=""))) for n in ("one.csv", "two.csv"))
@@ -117,10 +137,18 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
         assert (a["text"], a["predicted"]) == (b["text"], b["predicted"])
         assert float(a["confidence"]) == pytest.approx(float(b["confidence"]), abs=2e-6)
 
+    assert two["predict"].out.count(" of 100 below confidence 0.5\n") == 1
+    table = parquet.read_table("two.parquet")
+    assert [row["text"] for row in two_rows] == table["text"].to_pylist()
+    assert [float(row["confidence"]) for row in two_rows] == pytest.approx(
+        table["confidence"].to_pylist(), abs=2e-6
+    )
+
     # Fewer texts than processes
     assert lit_ft(*PREDICT_FEW, "few_by_one.csv")[0] == 0
     few = Path("few_by_two.csv").read_text()
     assert few == Path("few_by_one.csv").read_text()
+    assert parquet.read_table("few_by_two.parquet")["predicted"].null_count == 2
     assert [line.split(",")[0] for line in few.splitlines()] == ["id", "a", "b", "c"]
 
 

@@ -1,0 +1,337 @@
+"""Runs compared text by text: what each said of the same texts, and how certain a difference is.
+
+The files are `test_predictions.parquet` and `val_predictions.parquet` of the run folders. Their columns:
+`row` (from 1, in the source), `text_hash`, `text`, `label`, `predicted`, a `probability_...` for each class
+(beyond 50 classes `likeliest` and `likeliest_probabilities`), `loss`, `cut`.
+
+N texts, C classes, K cells, B draws.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from lit_ft import runs
+from lit_ft.errors import shorten
+from lit_ft.report.scores import CLASSIFIER
+
+NOTE = b"lit_ft"  # the key of our entry in a file's metadata
+NUM_DRAWS, LEAST_DRAWS = 2000, 200
+MOST_DRAWN = 2_000_000  # cells times draws: with more cells there are fewer draws, to stay within a second
+LEVELS = 256  # of a figure that is not counted, such as the loss
+SEED = 0  # of the bootstrap: the same files give the same interval
+LEVEL = 95
+CERTAIN = 0.05  # McNemar's p above it: a difference that may well be chance
+MOST_SHOWN, MOST_LETTERS = 40, 600  # texts on which runs differ, and letters of each
+POINTS = 100  # accuracy is told in points: hundredths
+
+
+def with_note(schema: pa.Schema, note: dict[str, Any]) -> pa.Schema:
+    """The schema with our entry in its metadata."""
+    return schema.with_metadata({NOTE: json.dumps(note, ensure_ascii=False).encode()})
+
+
+def note_of(path: Path) -> dict[str, Any]:
+    """Our entry in a file's metadata: its split, step, labels and source; {} if it has none or is damaged."""
+    try:
+        note = json.loads((pa.parquet.read_schema(path).metadata or {})[NOTE])
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+@dataclass(frozen=True)
+class PerText:
+    """What a run said of each text of a split.
+
+    Attributes:
+        path: The file.
+        names: The classes, (C,).
+        rows: In the source, from 1, ascending, (N,) int64.
+        hashes: Of the texts, (N,) uint64.
+        labels: (N,) int64, in `names`.
+        predicted: (N,) int64, in `names`.
+        loss: (N,) float64.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    rows: np.ndarray
+    hashes: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    loss: np.ndarray
+
+    def take(self, places: np.ndarray, names: Sequence[str]) -> "PerText":
+        """The texts at these places, with the classes as positions in `names`."""
+        new = np.array([{name: i for i, name in enumerate(names)}[name] for name in self.names], np.int64)
+        return PerText(
+            self.path,
+            tuple(names),
+            self.rows[places],
+            self.hashes[places],
+            new[self.labels[places]],
+            new[self.predicted[places]],
+            self.loss[places],
+        )
+
+
+def read_per_text(run: Path, prefix: str, metrics: dict[str, Any]) -> PerText | str:
+    """What a run said of the texts that its figures were measured on, or in words why that is not known.
+
+    Args:
+        run: The run folder.
+        prefix: `test` or `val`.
+        metrics: The run's `metrics.json`: the file must be that of these figures.
+    """
+    path = run / runs.PER_TEXT[prefix]
+    if not path.is_file():
+        return f"there is no {path.name}"
+    note = note_of(path)
+    try:
+        columns = ["row", "text_hash", "label", "predicted", "loss"]
+        table = pa.parquet.read_table(path, columns=columns, read_dictionary=["label", "predicted"])
+        names = tuple(map(str, note["labels"]))
+        rows = table["row"].to_numpy()
+        order = np.argsort(rows, kind="stable")
+        found = PerText(
+            path,
+            names,
+            rows[order],
+            table["text_hash"].to_numpy()[order],
+            _positions(table["label"], names)[order],
+            _positions(table["predicted"], names)[order],
+            table["loss"].to_numpy().astype(np.float64)[order],
+        )
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return f"{path.name} cannot be read"
+    accuracy = float((found.labels == found.predicted).mean()) if len(rows) else 0.0
+    measured = metrics.get(f"{prefix}/accuracy")
+    same = (
+        measured is not None
+        and abs(measured - accuracy) < 1e-4
+        and note.get("step") == metrics.get(f"{prefix}/step")
+    )
+    return found if same else f"{path.name} is not of the figures in {runs.METRICS}"
+
+
+def _positions(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
+    """A column of names -> (N,) int64, positions in `names`."""
+    places = {name: i for i, name in enumerate(names)}
+    parts = [np.empty(0, np.int64)]
+    for chunk in column.chunks:  # each has a dictionary of its own
+        known = np.array([places[name] for name in chunk.dictionary.to_pylist()], np.int64)
+        parts.append(known[chunk.indices.to_numpy()])
+    return np.concatenate(parts)
+
+
+def align(several: Sequence[PerText]) -> list[PerText]:
+    """The texts that all of the runs were measured on, in the order of their rows, under one list of classes.
+
+    A text is the same if its row and its hash are.
+    """
+    rows = several[0].rows
+    for other in several[1:]:
+        rows = np.intersect1d(rows, other.rows)
+    places = [np.searchsorted(one.rows, rows) for one in several]
+    hashes = np.stack([one.hashes[place] for one, place in zip(several, places, strict=True)])
+    same = (hashes == hashes[0]).all(0)
+    names = list(dict.fromkeys(name for one in several for name in one.names))
+    return [one.take(place[same], names) for one, place in zip(several, places, strict=True)]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of a run minus that of another, on the same texts.
+
+    Attributes:
+        score: Its row of `scores.CLASSIFIER`.
+        value: The difference.
+        low: Of the 95 % interval.
+        high: Of the 95 % interval.
+        certain: Whether the interval leaves out 0, and McNemar's test agrees.
+    """
+
+    score: Any
+    value: float
+    low: float
+    high: float
+    certain: bool
+
+    def told(self, other: str, one: str, verdict: bool = True) -> str:
+        """`B - A: +3.3 points (95 %: -0.1 to +6.7): not certain`."""
+        points = self.score.name == "accuracy"
+        scale, digits = (POINTS, 1) if points else (1, 3)
+        # A value that is rounded to 0 has no sign.
+        value, low, high = (
+            f"{round(v * scale, digits) + 0.0:+.{digits}f}" for v in (self.value, self.low, self.high)
+        )
+        unit = " points" if points else ""
+        line = f"{other} - {one}: {value}{unit} ({LEVEL} %: {low} to {high})"
+        return f"{line}: {self.verdict(other, one)}" if verdict else line
+
+    def verdict(self, other: str, one: str) -> str:
+        """Which run is better, if that is certain."""
+        if self.value == self.low == self.high == 0:
+            return "the same"
+        if not self.certain:
+            return "not certain"
+        return f"{other if (self.value > 0) == bool(self.score.higher_is_better) else one} is better"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the same texts.
+
+    Attributes:
+        rows: N.
+        only_one: Texts of which only the first run is right.
+        only_other: Texts of which only the second is.
+        p: Of McNemar's exact test.
+        differences: Second minus first, for each figure that both have.
+    """
+
+    rows: int
+    only_one: int
+    only_other: int
+    p: float
+    differences: list[Difference]
+
+
+def compare_pair(one: PerText, other: PerText, ordered: bool) -> Pair:
+    """Compare two runs whose texts are aligned.
+
+    The bootstrap draws texts with replacement, the same for both runs. Texts with the same label and the same
+    two predictions are alike, so a draw is the number of each kind: multinomial over the K that occur.
+
+    Args:
+        one: The first run.
+        other: The second run.
+        ordered: Whether the distance between classes means something.
+    """
+    right, also = one.predicted == one.labels, other.predicted == other.labels
+    only_one, only_other = int((right & ~also).sum()), int((~right & also).sum())
+    p = mcnemar(only_one, only_other)
+    cells, counts = np.unique(
+        np.stack([one.labels, one.predicted, other.predicted]), axis=1, return_counts=True
+    )
+    num_rows, num_cells = len(one.rows), cells.shape[1]
+    rng = np.random.default_rng(SEED)
+    num_draws = int(np.clip(MOST_DRAWN // num_cells, LEAST_DRAWS, NUM_DRAWS))
+    draws = np.vstack(
+        [counts, rng.multinomial(num_rows, counts / num_rows, num_draws)]
+    )  # (1 + B, K); first as it is
+    truth, first, second = cells
+    found = {
+        "accuracy": draws @ ((second == truth).astype(float) - (first == truth)) / num_rows,
+        "macro_f1": macro_f1_of_draws(draws, truth, second) - macro_f1_of_draws(draws, truth, first),
+        "loss": _mean_draws(other.loss - one.loss, rng),
+    }
+    if ordered:
+        found["mae"] = draws @ (abs(second - truth) - abs(first - truth)).astype(float) / num_rows
+    differences = []
+    for score in CLASSIFIER:
+        if score.name in found:
+            value, drawn = float(found[score.name][0]), found[score.name][1:]
+            low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+            certain = bool(low > 0 or high < 0) and (score.name != "accuracy" or p < CERTAIN)
+            differences.append(Difference(score, value, float(low), float(high), certain))
+    return Pair(num_rows, only_one, only_other, p, differences)
+
+
+def mcnemar(only_one: int, only_other: int) -> float:
+    """The exact two-sided p of so many texts of which only one run is right (McNemar 1947): a fair coin's."""
+    if only_one + only_other == 0:
+        return 1.0
+    from scipy.stats import binomtest  # a second to import
+
+    return float(binomtest(only_one, only_one + only_other).pvalue)
+
+
+def macro_f1_of_draws(draws: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The macro F1 of each draw, (B,).
+
+    As torchmetrics has it: over the classes that are a label or a prediction in that draw.
+
+    Args:
+        draws: How often each cell was drawn, (B, K).
+        truth: The class of each cell, (K,).
+        predicted: What was said of it, (K,).
+    """
+    known, places = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
+    truth, predicted = places[: len(truth)], places[len(truth) :]
+    right = truth == predicted
+    sums = [_by_class(draws, truth, len(known)), _by_class(draws, predicted, len(known))]
+    hits = _by_class(draws[:, right], truth[right], len(known))
+    total = sums[0] + sums[1]
+    return (2 * hits / np.maximum(total, 1)).sum(1) / np.maximum((total > 0).sum(1), 1)
+
+
+def _by_class(draws: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
+    """Draws (B, K) of cells with these classes (K,) -> how often each class was drawn, (B, C)."""
+    found = np.zeros((len(draws), num_classes))
+    if len(classes):
+        order = np.argsort(classes, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(classes[order]) != 0])
+        found[:, classes[order][starts]] = np.add.reduceat(draws[:, order], starts, axis=1)
+    return found
+
+
+def _mean_draws(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The mean of values (N,), then of draws of them with replacement, (1 + B,).
+
+    Values that are nearly equal are drawn as one, by their mean: a 256th of the range changes an interval's
+    width by far less than a percent.
+    """
+    low, high = values.min(), values.max()
+    levels = np.minimum((values - low) / (high - low or 1) * LEVELS, LEVELS - 1).astype(np.int64)
+    counts = np.bincount(levels, minlength=LEVELS)
+    means = np.bincount(levels, values, LEVELS)[counts > 0] / counts[counts > 0]
+    counts = counts[counts > 0]
+    draws = np.vstack([counts, rng.multinomial(len(values), counts / len(values), NUM_DRAWS)])
+    return draws @ means / len(values)
+
+
+def disagreements(several: Sequence[PerText]) -> tuple[int, list[dict[str, Any]]]:
+    """How many aligned texts the runs do not say the same of, and the most telling ones.
+
+    Texts of which some runs are right and others wrong come first, then those whose losses differ most.
+
+    Returns:
+        The number, and at most `MOST_SHOWN` entries: `row`, `text` (shortened), `label`, `said` (one a run).
+    """
+    said = np.stack([one.predicted for one in several])  # (R, N)
+    right = (said == several[0].labels).any(0)
+    losses = np.stack([one.loss for one in several])
+    differ = np.flatnonzero((said != said[0]).any(0))
+    order = np.lexsort((-np.ptp(losses[:, differ], axis=0), ~right[differ]))
+    shown = differ[order[:MOST_SHOWN]]
+    names, texts = several[0].names, texts_of(several[0].path, several[0].rows[shown])
+    return len(differ), [
+        {
+            "row": int(several[0].rows[i]),
+            "text": shorten(texts[int(several[0].rows[i])], MOST_LETTERS),
+            "label": names[several[0].labels[i]],
+            "said": [(names[c], bool(c == several[0].labels[i])) for c in said[:, i]],
+        }
+        for i in shown
+    ]
+
+
+def texts_of(path: Path, rows: np.ndarray) -> dict[int, str]:
+    """The texts of some source rows, read from the row groups that hold them."""
+    found: dict[int, str] = {}
+    with pa.parquet.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            numbers = file.read_row_group(group, columns=["row"])["row"].to_numpy()
+            places = np.flatnonzero(np.isin(numbers, rows))
+            if len(places):
+                texts = file.read_row_group(group, columns=["text"])["text"].take(pa.array(places))
+                found |= dict(zip(numbers[places].tolist(), texts.to_pylist(), strict=True))
+    return found
