@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import shutil
 import sys
 import threading
 import warnings
@@ -67,6 +68,11 @@ def warn(text: str, *, always: bool = False) -> None:
     """One line on standard error, about what the user may want to fix; `always` also within `quiet`."""
     if global_rank() == 0 and (always or not _quiet):
         print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def width() -> int | None:
+    """The columns of the terminal that shows standard output; None for a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def bar_pace() -> dict[str, float]:

@@ -46,6 +46,21 @@ def peak_memory_gb(device: str | None = None) -> float:
     return torch.cuda.max_memory_allocated() / 1e9 if on_gpu else peak_host_memory_gb()
 
 
+def memory_gb(device: str | None = None) -> float:
+    """The memory of the device, in 10^9 bytes: of the first GPU, or what this process may use of the host's.
+
+    Args:
+        device: A `device_type`; by default the automatic one.
+    """
+    import torch
+
+    if (device or device_type()) == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory / 1e9
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    found += [int(line) for line in _lines(Path("/sys/fs/cgroup/memory.max")) if line.isdigit()]
+    return min(found) / 1e9
+
+
 def peak_host_memory_gb() -> float:
     """The peak of this process's host memory so far, in 10^9 bytes."""
     # On Linux ru_maxrss starts from the memory of the parent process, so it is only the fallback.

@@ -18,6 +18,21 @@ from lit_ft.report.scores import CLASSIFIER, console
 from lit_ft.settings.flags import NonFinitePolicy
 
 
+def mode_of(monitor: str, ordered: bool) -> str:
+    """`max` or `min`: which value of the figure that chooses the best checkpoint is better.
+
+    Raises:
+        UserError: There is no such figure, or none of labels without an order.
+    """
+    scores = {f"val/{score.name}": score for score in console(CLASSIFIER)}
+    known = [tag for tag, score in scores.items() if ordered or not score.ordered]
+    if monitor not in known:
+        needs = ", which needs labels with an order; set --data.ordered=true if these are a scale"
+        why = needs if monitor in scores else ""
+        raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}{why}")
+    return "max" if scores[monitor].higher_is_better else "min"
+
+
 class Tracking:
     """The history, the speed, the dashboard and the two checkpoints of one fit, and what stops it.
 
@@ -43,15 +58,9 @@ class Tracking:
         callbacks: Sequence[Callback] = (),
         checkpoint: dict[str, Any] | None = None,
     ) -> None:
-        scores = {f"val/{score.name}": score for score in console(CLASSIFIER)}
-        known = [tag for tag, score in scores.items() if ordered or not score.ordered]
-        if monitor not in known:
-            needs = ", which needs labels with an order; set --data.ordered=true if these are a scale"
-            why = needs if monitor in scores else ""
-            raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}{why}")
+        mode = mode_of(monitor, ordered)
         self.run = run
         self.monitor = monitor
-        mode = "max" if scores[monitor].higher_is_better else "min"
         folder = run / runs.CHECKPOINTS
         self.finite = FiniteSteps(on_nonfinite)
         self.history = LossHistory()

@@ -103,7 +103,7 @@ class Dashboard(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or "val" not in pl_module.outcomes:
             return
         outcomes: Outcomes = pl_module.outcomes["val"]
-        best = self._best()
+        best = self.best_validation()
         is_best = best is not None and best["step"] == trainer.global_step  # intervals take time
         summary = summary_of(pl_module, "val", trainer.datamodule.splits["validation"], is_best)
         summary["confusion"] = pl_module.confusion["val/confusion_matrix"]
@@ -111,11 +111,8 @@ class Dashboard(Callback):
             summary["train_sample"] = on_training_texts(trainer, pl_module, summary["rows"])
             if self.baselines is not None:
                 with spared("baselines not measured"):
-                    split, ordered = (
-                        trainer.datamodule.splits["validation"],
-                        trainer.datamodule.labels.ordered,
-                    )
-                    summary["baselines"] = self.baselines.measure(split, outcomes, ordered)
+                    split = trainer.datamodule.splits["validation"]
+                    summary["baselines"] = self.baselines.measure(split, outcomes, pl_module.ordered)
         self.summaries = {**self._kept(), trainer.global_step: summary}
         if (writer := writer_of(trainer)) is not None:
             datamodule = trainer.datamodule

@@ -14,7 +14,7 @@ from lit_ft.classifier import batch_settings
 from lit_ft.classifier.optim import limit_in_words, limited
 from lit_ft.console import say, warn
 from lit_ft.data import splits
-from lit_ft.data.batching import GroupedBatchSampler, ResumableLoader
+from lit_ft.data.batching import ChosenBatches, GroupedBatchSampler, ResumableLoader
 from lit_ft.data.formats import columns_of, find_files
 from lit_ft.data.label_column import LabelType
 from lit_ft.data.labels import LabelMapping
@@ -136,6 +136,7 @@ class YelpDataModule(LightningDataModule):
         self._tokenizer_files: dict[str, str] = {}
         self._fingerprint: str | None = None  # of the training data
         self._held_out: str | None = None  # of its held-out rows
+        self.chosen: dict[SplitName, list[np.ndarray]] = {}  # batches in place of a split's plan
         self._parts_said: set[SplitName] = set()
         self._train_loader: ResumableLoader | None = None
         self._loader_state: dict[str, int] | None = None
@@ -271,6 +272,8 @@ class YelpDataModule(LightningDataModule):
             sampler = self._sampler(split, rows, train)
             sampler.told_length = told_length
             self._say_part(split, len(rows), whole)
+        if split in self.chosen:
+            sampler = ChosenBatches(self.chosen[split], *self._process())
         return ResumableLoader(
             rows,
             batch_sampler=sampler,

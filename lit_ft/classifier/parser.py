@@ -38,7 +38,7 @@ FIT = (
 )
 MEASURE = (*SHOWN_OF_RUN, *SHOWN_OF_DATA, "data.eval_batch_size", *SHOWN_OF_TRAINER)
 SHOWN = {
-    "fit": FIT,
+    "fit": ("estimate", *FIT),
     "check": ("json", "strict", *FIT),
     "validate": ("data.validation_path", *MEASURE),
     "test": ("data.test_path", *MEASURE),

@@ -104,6 +104,9 @@ def check_keys(command: str, args: list[str], configs: Sequence[ConfigFile]) -> 
     for key in given:
         group, *names = key.split(".")
         if group not in NO_SETTINGS and ".".join([group, *names[:1]]) not in keys:
+            for owner, own in OWN_FLAGS.items():
+                if key in own and owner != command:
+                    raise UserError(f"unknown flag --{key} of {command}: it is one of {owner}")
             from lit_ft.settings.parser import unknown_key
 
             raise UserError(unknown_key(keys, key, args, list(configs)))

@@ -1,5 +1,6 @@
 """`fit`, `validate`, `test` and `predict`: Lightning's CLI with our data and model, and a run's results."""
 
+import argparse
 import contextlib
 import os
 import time
@@ -14,12 +15,13 @@ from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_ft import hub, runs
-from lit_ft.classifier import baselines, batch_settings, own_callbacks, trainer_settings
+from lit_ft.classifier import baselines, batch_settings, estimate, own_callbacks, trainer_settings
 from lit_ft.classifier.blame import is_check, of_class, told
-from lit_ft.classifier.callbacks import Tracking
+from lit_ft.classifier.callbacks import Tracking, mode_of
 from lit_ft.classifier.checkpoints import RunSettings, StepSeed, disk_errors, with_checkpoint_io
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
+from lit_ft.classifier.nonfinite import FiniteSteps
 from lit_ft.classifier.optim import check_evaluation, check_schedule
 from lit_ft.classifier.parser import SHOWN, TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.classifier.predictions import prediction_writer
@@ -45,7 +47,7 @@ from lit_ft.models.names import needs_hub
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.checkpoints import lasting, refuse_other_settings
 from lit_ft.settings import flags
-from lit_ft.settings.arguments import configs_dir
+from lit_ft.settings.arguments import configs_dir, without_flags
 from lit_ft.settings.bounds import check_bounds
 from lit_ft.settings.config_file import places_of
 from lit_ft.speed import unpadded
@@ -95,7 +97,9 @@ class ReviewCLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our own flags, in place of Lightning's `--seed_everything: bool | int`."""
         for name, text in flags.OWN_FLAGS.get(self.command, {}).items():
-            parser.add_argument(f"--{name}", type=bool, default=False, help=text)
+            # --estimate has no default, so that no config of fit holds a key that other commands lack.
+            default = argparse.SUPPRESS if self.command == "fit" else False
+            parser.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=default, help=text)
         flags.add_run_flags(parser)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -108,6 +112,9 @@ class ReviewCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         config = self.config[self.command]
+        self.estimating = bool(config.get("estimate"))
+        if self.estimating:
+            estimate.check(config)
         trainer_settings.as_plain_values(config.trainer)  # the settings are written as YAML later
         self._find_checkpoint()
         trainer_settings.check_trainer_settings(config.trainer, self.command_args, self.command)
@@ -124,6 +131,8 @@ class ReviewCLI(LightningCLI):
         refuse_lightnings_nodes(config.trainer.num_nodes, config.trainer.plugins)
         config.model.pretrained = config.data.tokenizer = pin(config.model.pretrained)
         self.name = flags.run_name(config.name, self.command_args)
+        if self.estimating:  # not of the run that SLURM may have asked to resume
+            return
         ckpt_path, path = config.ckpt_path or (None if self.command == "fit" else "best"), None
         if self.command == "fit":
             self.fingerprint = run_owner.fingerprint(lasting(self._settings()))
@@ -161,7 +170,8 @@ class ReviewCLI(LightningCLI):
         """The resolved config as YAML, which repeats the run."""
         config = self.config[self.command].clone()
         config.name = self.name
-        config.pop("ckpt_path", None)
+        for name in ("ckpt_path", "estimate"):
+            config.pop(name, None)
         return self._parser(self.command).dump(config, skip_none=False, format="yaml")
 
     def _settings(self) -> dict[str, Any]:
@@ -207,7 +217,7 @@ class ReviewCLI(LightningCLI):
         new = self.command == "fit" and self.run is None
         if new:
             flags.warn_of_sample_encoder(config, self.command_args)
-            self.run = self._new_run()
+            self.run = None if self.estimating else self._new_run()
         try:
             self.trainer = self.instantiate_trainer()
             trainer_settings.check_built(self.trainer, config.trainer)
@@ -240,6 +250,9 @@ class ReviewCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our callbacks and the user's."""
         settings, config = self.config[self.command], self.config_init[self.command].trainer
+        plugins = with_checkpoint_io(config.plugins, settings.on_full_disk)
+        if self.estimating:
+            return self._estimating_trainer(settings, {**config, "plugins": plugins})
         callbacks: list[Any] = [self.memory, *self.callbacks]
         if self.command == "fit" and config.max_time is not None:
             # Lightning would put it after our callbacks, which need its decision.
@@ -265,12 +278,21 @@ class ReviewCLI(LightningCLI):
             logger = loggers(config.logger, self.run, self.checkpoint)
         values = {**config, **kwargs, "callbacks": callbacks, "logger": logger or False, "max_time": None}
         values["default_root_dir"] = config.default_root_dir or self.run  # SLURM's plugin looks there
-        values["plugins"] = with_checkpoint_io(config.plugins, settings.on_full_disk)
+        values["plugins"] = plugins
         trainer = Trainer(**values)
         if self.command == "fit":
             device = trainer.strategy.root_device.type
             self.provenance = provenance(given, settings.seed_everything, device, trainer.world_size)
         return trainer
+
+    def _estimating_trainer(self, settings: Any, values: dict[str, Any]) -> Trainer:
+        """A trainer with the settings of the run that keeps nothing."""
+        assert self.datamodule.labels is not None
+        mode_of(settings.monitor, self.datamodule.labels.ordered)
+        self.rehearsal = estimate.Rehearsal(self.begun)
+        seed, finite = StepSeed(settings.seed_everything), FiniteSteps(settings.on_nonfinite)
+        callbacks = [self.memory, seed, finite, self.rehearsal]
+        return Trainer(**{**values, **estimate.NOTHING_KEPT, "callbacks": callbacks})
 
     def _given(self) -> list[Any]:
         """The user's own objects, which are named if one of them raises an error."""
@@ -284,6 +306,8 @@ class ReviewCLI(LightningCLI):
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Train; then write the metrics, the chart and the model folder of the best checkpoint."""
+        if self.estimating:
+            return self._estimate()
         assert self.run is not None
         if global_rank() == 0:
             run_owner.note_job(self.run, self.fingerprint)
@@ -307,6 +331,23 @@ class ReviewCLI(LightningCLI):
                 took = time.monotonic() - self.begun
                 self.tracking.early_end.tell()
                 leave_results(self.tracking, self.trainer, self.model, self.datamodule, self.provenance, took)
+
+    def _estimate(self) -> None:
+        """Train ten steps and say what the run will take."""
+        with ending_together(self.trainer):
+            try:
+                self.trainer.fit(self.model, datamodule=self.datamodule)
+            except SystemExit as error:
+                if error.code == 1:  # Lightning's for Ctrl-C
+                    raise KeyboardInterrupt from None
+                if self.trainer.received_sigterm:
+                    raise SystemExit(143) from None
+                raise
+        left_out = estimate.left_out(self.config[self.command].trainer)
+        for line in [*self.rehearsal.estimate(self.trainer, self.model).lines(), *left_out]:
+            say(line)
+        args = without_flags(self.command_args, "--estimate")
+        say(f"next: {command_line([self.command, *args], configs_dir())}")
 
     @contextlib.contextmanager
     def _giving_up(self) -> Iterator[None]:

@@ -99,7 +99,7 @@ def shortened(args: Sequence[str]) -> Shortened:
     args, place = list(args), 2 * len(config_values(list(args)))
     command = args.pop(place) if args[place : place + 1] in (["fit"], ["sft"]) else None
     keys = {arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--")}
-    if taken := keys & {"ckpt_path", "name"}:
+    if taken := keys & {"ckpt_path", "name", "estimate"}:
         raise UserError(f"verify-resume uses runs of its own; leave out --{taken.pop()}")
     for _, _, path in config_values(args):
         keys |= set(read_config(path).lines)

@@ -150,6 +150,14 @@ class GroupedBatchSampler(Sampler[list[int]]):
             return len(self._starts)
         return num_batches(len(self.lengths), self.batch_size, self.world_size)
 
+    def computed_tokens(self, batch: np.ndarray) -> int:
+        """Tokens that a rank computes of a batch of the plan, padding included."""
+        return -(-len(batch) // self.world_size) * self.width(batch)
+
+    def width(self, batch: np.ndarray) -> int:
+        """Length to which a batch of the plan is padded."""
+        return int(self._widths[batch].max())
+
     @property
     def rows_per_batch(self) -> float | None:
         """Mean rows per batch over all ranks, with a budget; None if all batches but one are equal."""
@@ -159,6 +167,27 @@ class GroupedBatchSampler(Sampler[list[int]]):
         start, self.start = self.start, 0
         for batch in self.plan(self.epoch)[start:]:  # shares differ by at most one row
             yield np.array_split(batch, self.world_size)[self.rank].tolist()
+
+
+class ChosenBatches(GroupedBatchSampler):
+    """Batches of a plan in the given order, in place of an epoch, for an estimate of its time.
+
+    Args:
+        batches: The rows of each batch, of all ranks.
+        rank: This process among `world_size`.
+        world_size: Number of processes that share a batch.
+    """
+
+    def __init__(self, batches: Sequence[np.ndarray], rank: int, world_size: int) -> None:
+        super().__init__([], 1, rank=rank, world_size=world_size)
+        self._batches = list(batches)
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """The given batches, in any epoch."""
+        return self._batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
 
 
 def num_batches(num_rows: int, batch_size: int, world_size: int) -> int:
@@ -392,6 +421,10 @@ class StratifiedBatchSampler(GroupedBatchSampler):
 
     def __len__(self) -> int:
         return self._num_batches // self.world_size
+
+    def computed_tokens(self, batch: np.ndarray) -> int:
+        """Tokens that a rank computes of a batch of the plan: the same of each."""
+        return self.tokens_per_batch
 
     @property
     def rows_per_batch(self) -> float:

@@ -94,6 +94,16 @@ def flag_value(args: list[str], flag: str) -> str | None:
     return value
 
 
+def without_flags(args: list[str], *flags: str) -> list[str]:
+    """`args` without these flags and their values."""
+    kept, dropping = [], False
+    for arg in args:
+        dropping = arg in flags or (dropping and not arg.startswith("-"))
+        if not dropping and arg.partition("=")[0] not in flags:
+            kept.append(arg)
+    return kept
+
+
 def names_own(args: list[str]) -> bool:
     """Whether flags name data or a model, for which the settings of the toy sample are wrong."""
     given = {flag: flag_value(args, flag) for flag in OWN}

@@ -14,6 +14,10 @@ NonFinitePolicy = Literal["stop", "skip"]
 FullDiskPolicy = Literal["stop", "go_on"]
 DEFAULT_SEED = 42
 OWN_FLAGS = {  # command -> its own switches, with their help
+    "fit": {
+        "estimate": "Only say how long the run will take and how much memory it needs: trains ten steps on "
+        "short, middle and long batches, and keeps nothing.",
+    },
     "predict": {
         "calibrate": "Divide the logits by the temperature that `fit` found on the validation texts, so that "
         "the probabilities say how often the model is right. The predicted classes stay the same.",

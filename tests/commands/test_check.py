@@ -1,6 +1,7 @@
 """`check` on planted files: what it prints, its exit codes; and the warning of `fit`."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,13 @@ def planted(check, *args: str) -> tuple[int, str, str]:
     return check(*paths, *args)
 
 
+def verdict(out: str) -> str:
+    """The verdict, which stands before the last line."""
+    before, last = out.splitlines()[-2:]
+    assert last.startswith("next: ")
+    return before.removeprefix("verdict: ")
+
+
 def as_json(result: tuple[int, str, str]) -> dict:
     code, out, err = result
     assert code in (0, 1), err
@@ -143,10 +151,10 @@ def test_table_has_the_figures_of_the_json(check):
     assert f'train row 16 (label 1) = test row 3 (label 1): "{sentence(15)}"' in out
     assert "train row 17 (label 2) ~ test row 4 (label 2): " in out
     assert "  2 texts in 4 rows (2 exactly equal): 1 within train, 1 only between splits" in out
-    assert "not named, skipped: predict" in out
-    assert out.endswith(
-        "verdict: 1 validation row also in train, 3 test rows also in train, 1 test row also in validation, "
-        "2 texts with different labels\n"
+    assert "not checked, as not set: predict (--data.predict_path)" in out
+    assert verdict(out) == (
+        "1 validation row also in train, 3 test rows also in train, 1 test row also in validation, "
+        "2 texts with different labels"
     )
 
 
@@ -157,13 +165,13 @@ def test_strict_is_exit_code_1_for_leakage_and_for_conflicts(check):
     leak = plant("leak.csv", "test.csv", {2: (4, sentence(3).upper())})  # the label is that of train
     assert check("--data.test_path", leak)[0] == 0
     code, out, _ = check("--data.test_path", leak, "--strict")
-    assert code == 1 and out.endswith("verdict: 1 test row also in train\n")
+    assert code == 1 and verdict(out) == "1 test row also in train"
     conflict = plant("conflict.csv", "clean.csv", {2: (4, sentence(2))})  # row 3 has the label 3
     code, out, _ = check("--strict", train=conflict)
-    assert code == 1 and out.endswith("verdict: 1 text with different labels\n")
+    assert code == 1 and verdict(out) == "1 text with different labels"
     copies = plant("copies.csv", "clean.csv", {1: (3, sentence(2))})
     code, out, _ = check("--strict", train=copies)  # duplicates alone are no mistake
-    assert code == 0 and out.endswith("verdict: no leakage, no conflicting labels\n")
+    assert code == 0 and verdict(out) == "no leakage, no conflicting labels"
 
 
 def test_labels_that_are_no_classes_of_their_own(check, work):
@@ -180,7 +188,7 @@ def test_labels_that_are_no_classes_of_their_own(check, work):
     assert "LABELS: * makes the classes wrong" in out
     assert "  * repeated header in row 9" in out and "  * 'nan' in rows 4, 8, 12 and 12 more" in out
     assert "  * 'Pos' (rows 3, 7, 11 and 12 more) and 'pos' (rows 1, 5, 13 and 11 more) look the same" in out
-    assert out.endswith("verdict: 3 faults in the labels\n")
+    assert verdict(out) == "3 faults in the labels, 1 of 5 classes has fewer than 10 training texts"
     report = as_json(check(*flags, "--json", train="odd.csv"))
     assert report["sound"] is False
     assert [(x["kind"], x["unsound"], x["rows"][0]) for x in report["labels"]] == [
@@ -198,7 +206,7 @@ def test_labels_that_are_no_classes_of_their_own(check, work):
 def test_what_predict_shares_is_no_leakage(check, work):
     write_csv(work / "new.csv", [(sentence(3),), ("unseen",)], header=("text",))
     code, out, _ = check("--data.predict_path", "new.csv", "--strict")
-    assert code == 0 and "no leakage" in out.splitlines()[-1] and "is no leakage" in out
+    assert code == 0 and "no leakage" in verdict(out) and "is no leakage" in out
     assert ["predict", "train", "1", "1", "50.00%"] in [line.split() for line in out.splitlines()]
     assert "train row 4 (label 4) = predict row 1:" in out
     report = as_json(check("--data.predict_path", "new.csv", "--json"))
@@ -369,13 +377,74 @@ def test_without_a_config_it_looks_at_the_embedded_reviews(lit_ft, work):
     assert "the embedded reviews" in out and "5 stars" in out
 
 
-def test_many_classes_are_shown_in_part(check, work):
-    rows = [(f"class {i % 30:02}", f"{sentence(i)}") for i in range(90)]
-    write_csv(work / "many.csv", rows)
+def test_the_commonest_and_the_smallest_of_many_classes(check, work):
+    """25 classes, the first with 2 texts, each of the others with one more than the class before it."""
+    labels = [f"class {c:02}" for c in range(25) for _ in range(c + 2)]
+    write_csv(work / "many.csv", [(label, sentence(i)) for i, label in enumerate(labels)])
     write_csv(work / "few.csv", [("class 01", "x")])
     code, out, err = check("--data.test_path", "few.csv", train="many.csv", dev="few.csv")
     assert code == 0, err
-    assert "class 19" in out and "class 20" not in out and "and 10 more classes, shown by --json" in out
+    head, balance, smallest = out.split("\n\n")[:3]
+    title, header, *rows, more = [line.split() for line in balance.splitlines()]
+    assert "20 commonest of 25 classes" in " ".join(title) and " ".join(more) == "and 5 more, shown by --json"
+    assert [row[1] for row in rows] == [f"{c:02}" for c in range(24, 4, -1)]
+    assert rows[0][2:4] == ["26", "7.4%"]
+    assert [line.split() for line in smallest.splitlines()][:-1] == [
+        ["SMALLEST", "CLASSES", "of", "train"],
+        ["class", "texts", "share"],
+        *(["class", f"{c:02}", f"{c + 2}", f"{(c + 2) / 350:.1%}"] for c in range(5)),
+    ]
+    assert smallest.endswith(
+        "\n  8 of 25 classes have fewer than 10 texts in train: too few to learn or to measure"
+    )
+    assert "8 of 25 classes have fewer than 10 training texts" in verdict(out)
+
+
+def test_few_classes_are_listed_once(check):
+    out = check()[1]
+    assert "SMALLEST CLASSES" not in out and "fewer than 10" not in out
+    few = plant("few.csv", "clean.csv", {row: (1, sentence(row - 1)) for row in (2, 7, 12)})
+    out = check(train=few)[1]
+    assert "SMALLEST" not in out and "\n  1 of 5 classes has fewer than 10 texts in train" in out
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_it_fits_the_terminal(columns, check, work, monkeypatch):
+    monkeypatch.setattr("lit_ft.commands.check.width", lambda: columns)
+    name = "a class of a rather long name that goes on and on and on to its end"
+    write_csv(work / "long.csv", [((name, "b", "c")[i % 3], sentence(i)) for i in range(60)])
+    test = plant("leak.csv", "long.csv", {3: ("b", sentence(3)), 4: ("b", "THE " + sentence(4))})
+    wide = check("--data.test_path", test, "--data.max_tokens", "16", dev=None, train="long.csv")[1]
+    *lines, last = wide.splitlines()
+    assert max(map(len, lines)) <= columns and last.startswith("next: ") and len(last) > columns
+    cells = [line.split() for line in lines]
+    assert "held out of long.csv (data.validation_share=0.2)" in " ".join(wide.split())
+    assert any(line.startswith("  a class") and "..." in line for line in lines)
+    assert cells.count(["split", "max_tokens", "texts", "cut"]) == (columns == 40)  # in three parts there
+
+
+def test_nothing_is_cut_in_a_pipe(check, work):
+    name = "a class of a rather long name that goes on and on and on to its end, and no further than that"
+    write_csv(work / "long.csv", [((name, "b")[i % 2], sentence(i)) for i in range(60)])
+    out = check("--data.test_path", "long.csv", dev=None, train="long.csv")[1]
+    assert f"  {name}  " in out and "(data.validation_share=0.2)\n" in out
+
+
+def test_limits_that_cut_nothing_are_one_line(check):
+    assert "\n  nothing is cut: no text is longer than 64 tokens\n" in check()[1]
+    assert "texts cut" in check("--data.max_tokens", "16")[1]
+
+
+def test_the_last_line_is_the_command_that_estimates_the_run(check, lit_ft, work, fit_args):
+    write_csv(work / "two words.csv", [(i % 5 + 1, sentence(i)) for i in range(60)])
+    args = ["--data.train_path", "two words.csv", "--name", "mine"]
+    code, out, _ = lit_ft("check", *fit_args, "--strict", *args, "--ckpt_path", "last")
+    last = out.splitlines()[-1]
+    command = "next: python -m lit_ft fit --config small.yaml --data.train_path 'two words.csv' --name mine"
+    assert code == 0 and last == f"{command} --estimate"
+    code, out, err = lit_ft(*shlex.split(last)[4:])
+    assert code == 0 and "estimate: " in out, err
+    assert "next: " not in lit_ft("check", *fit_args, "--json")[1]
 
 
 def test_fit_warns_in_one_line(lit_ft, check, fit_args):
