@@ -10,6 +10,7 @@ from lit_ft import runs
 from lit_ft.classifier.checkpoints import EarlyEnd, LastCheckpoint, RunCheckpoint
 from lit_ft.classifier.dashboard import Dashboard
 from lit_ft.classifier.nonfinite import FiniteSteps
+from lit_ft.classifier.progress import EpochLines
 from lit_ft.classifier.stopping import Preemption
 from lit_ft.classifier.tracking import LossHistory, Throughput
 from lit_ft.errors import UserError
@@ -59,6 +60,7 @@ class Tracking:
         self.begun = None if checkpoint is None else checkpoint["global_step"]
         self.throughput = Throughput()
         self.dashboard = Dashboard(settings, command, self.history, monitor, best_is_high=mode == "max")
+        self.lines = EpochLines(self.history, monitor, best_is_high=mode == "max")
         self.best = RunCheckpoint(folder, "best", monitor, mode)
         # Separate, because ModelCheckpoint(save_last=True) of 2.6.6 saves `last` only together with `best`.
         self.last = LastCheckpoint(folder)
@@ -72,6 +74,7 @@ class Tracking:
             self.early_end,
             self.throughput,
             self.dashboard,
+            self.lines,
             self.best,
             self.last,
             self.preemption,

@@ -16,6 +16,7 @@ from transformers import (
     pipeline,
 )
 
+from lit_ft.console import say
 from lit_ft.errors import UserError, shorten
 from lit_ft.masked_lm.tracking import TensorBoardWriter
 from lit_ft.models.checks import max_positions
@@ -83,11 +84,33 @@ def print_candidates(texts: Sequence[str], filled: Sequence[list[list[Candidate]
                 print(f"Predicted token: {candidate['token']}, Confidence: {candidate['confidence']: .2f}")
 
 
+def filled_in(text: str, masks: Sequence[Sequence[Candidate]], columns: int) -> str:
+    """A probe with the best word of each mask in its place; of a long one the part with the masks.
+
+    Args:
+        text: The probe.
+        masks: The candidates of each mask, best first.
+        columns: The most letters to return.
+    """
+    before, *after = text.split(MASK)
+    best = [f"[{found[0]['token']} {found[0]['confidence']:.2f}]" for found in masks]
+    if len(best) != len(after):  # the probe has the model's own mask token
+        return shorten(f"{text} {' '.join(best)}", columns)
+    whole = before + "".join(word + rest for word, rest in zip(best, after, strict=True))
+    if len(whole) > columns and len(before) > columns // 3:
+        whole = "..." + whole[len(before) - columns // 3 :]
+    return shorten(whole, columns)
+
+
 TOP_K = 5
+MOST_TOLD = 5  # probes on the console at each evaluation; TensorBoard has all
+PROBE_COLUMNS = 76
 
 
 class Probes(TrainerCallback):
-    """After every evaluation, writes the candidates for each text to TensorBoard, tag `probes/...`.
+    """After every evaluation, tells each text's best words, and writes its candidates to TensorBoard.
+
+    On the console they stand below the evaluation's figures; the tag is `probes/...`.
 
     Args:
         texts: Texts with one or more [MASK].
@@ -121,6 +144,8 @@ class Probes(TrainerCallback):
             self.board.writer(state).add_text(
                 f"probes/{number}_{slug}", table_of(text, masks), state.global_step
             )
+            if number <= MOST_TOLD:
+                say(f"    {filled_in(text, masks, PROBE_COLUMNS)}")
 
 
 def check_probes(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
