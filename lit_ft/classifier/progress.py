@@ -222,11 +222,11 @@ class EpochLines(Callback):
         self._has_head = False
         self._accuracy_width = 8
         self._waiting: dict[str, float] | None = None  # the validation of an epoch's end
-        self._told_step = -1
+        self._told_epoch = -1  # the last one of which a line tells
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock."""
-        self._begun, self._has_head, self._waiting, self._told_step = time.monotonic(), False, None, -1
+        self._begun, self._has_head, self._waiting, self._told_epoch = time.monotonic(), False, None, -1
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Tell of a validation within an epoch; that of its end waits for the epoch's training loss."""
@@ -239,15 +239,15 @@ class EpochLines(Callback):
             self._tell(trainer, trainer.current_epoch + _part_of_epoch(trainer), metrics)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Tell of the epoch, unless it ended right after a validation that was told."""
+        """Tell of the epoch, unless a validation within it was told and none took place at its end."""
         metrics, self._waiting = self._waiting, None
-        if metrics is not None or self._told_step != trainer.global_step:
+        if metrics is not None or self._told_epoch != trainer.current_epoch:
             self._tell(trainer, trainer.current_epoch + _part_of_epoch(trainer), metrics or {})
 
     def _tell(self, trainer: Any, epoch: float, metrics: dict[str, float]) -> None:
         ended = bool(self.history.train) and self.history.train[-1]["epoch"] == trainer.current_epoch + 1
         loss = self.history.train[-1]["loss"] if ended else self.history.open_mean(trainer)
-        self._told_step = trainer.global_step
+        self._told_epoch = trainer.current_epoch
         extra = self.monitor.removeprefix("val/")
         names = [*SHOWN, *([extra] if extra not in SHOWN else [])]
         heads = ["epoch", "train loss", *(HEADS.get(name, name) for name in names), "elapsed"]

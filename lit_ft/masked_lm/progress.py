@@ -100,7 +100,8 @@ DIGITS = {"loss": 3, "perplexity": 2, "masked_accuracy": 3}
 class EvaluationLines(TrainerCallback):
     """A line for each evaluation: losses, masked perplexity, share of masked tokens guessed right, time.
 
-    It stands on standard output, and has nothing to do with `trainer_args.disable_tqdm`.
+    With `trainer_args.load_best_model_at_end` also whether it is the best so far. The lines stand on standard
+    output, and have nothing to do with `trainer_args.disable_tqdm`.
     """
 
     def __init__(self) -> None:
@@ -130,4 +131,15 @@ class EvaluationLines(TrainerCallback):
         if not self._has_head:
             self._has_head = True
             say(row(heads, widths))
-        say(row(cells, widths))
+        say(row(cells, widths) + ("  best" if args.load_best_model_at_end and _is_best(args, logged) else ""))
+
+
+def _is_best(args: TrainingArguments, logged: list[dict[str, float]]) -> bool:
+    """Whether the last evaluation is better than all before, by the figure that chooses the checkpoint.
+
+    As in transformers the one before the first step, of which there is no checkpoint, does not count.
+    """
+    name = (args.metric_for_best_model or "loss").removeprefix("eval_").removeprefix("val/")
+    sign = 1 if args.greater_is_better else -1
+    values = [sign * entry[f"val/{name}"] for entry in logged if entry["step"] > 0]
+    return logged[-1]["step"] > 0 and all(values[-1] > value for value in values[:-1])

@@ -43,18 +43,25 @@ def test_a_line_an_epoch(lit_ft, fit_args):
 
 
 def test_a_line_a_validation_and_the_monitored_figure(lit_ft, fit_args):
-    """Every 5 of the 10 batches an epoch; the last epoch ends with `max_steps`, without a validation."""
+    """After 5, 10 and 15 of 10 batches an epoch; the second epoch ends with `max_steps`, within 2 more."""
     flags = ["--trainer.val_check_interval=5", "--monitor=val/kappa", "--trainer.max_steps=17"]
     code, out, err = lit_ft("fit", *fit_args, *flags, "--trainer.logger=false", "--data.test_path=null")
     assert code == 0, err
     rows = table(out, HEAD.replace("  elapsed", "   kappa  elapsed"))
-    assert [row[0] for row in rows] == ["0.5", "1", "1.5", "1.7"]
+    assert [row[0] for row in rows] == ["0.5", "1", "1.5"]
     assert all(len(row) in (7, 8) for row in rows)
-    assert rows[-1][2:6] == ["\u2013"] * 4 and rows[-1][1] != "\u2013"
-    kappas, best = [float(row[5]) for row in rows[:3]], [row[-1] == "best" for row in rows[:3]]
+    kappas, best = [float(row[5]) for row in rows], [row[-1] == "best" for row in rows]
     assert best == [all(value > other for other in kappas[:i]) for i, value in enumerate(kappas)]
     assert "run: runs/small/version_0\n" in out  # without a logger there is nothing to watch
     assert out.endswith("next:   python -m lit_ft predict --name small --data.predict_path FILE\n")
+
+
+def test_an_epoch_without_a_validation(lit_ft, fit_args):
+    code, out, err = lit_ft("fit", *fit_args, "--trainer.check_val_every_n_epoch=2", "--trainer.max_steps=17")
+    assert code == 0, err
+    rows = table(out, HEAD)
+    assert [row[0] for row in rows] == ["1", "1.7"] and all(row[2:5] == ["\u2013"] * 3 for row in rows)
+    assert float(rows[1][1]) < float(rows[0][1])  # the training loss
 
 
 def told(capsys, *validations: dict[str, float]) -> list[str]:
@@ -84,7 +91,7 @@ def test_the_interval_and_equal_values(capsys):
     assert lines == [
         " epoch  train loss  val loss                accuracy  macro F1  elapsed",
         "     1       1.250     0.500  0.837 (0.806 to 0.866)     0.810     0:00  best",
-        "     2       1.250     0.500  0.837 (0.806 to 0.866)     0.810     0:00",  # not better than the first
+        "     2       1.250     0.500  0.837 (0.806 to 0.866)     0.810     0:00",  # as good
         "     3       1.250     0.400                   0.837     0.810     0:00  best",
     ]
 

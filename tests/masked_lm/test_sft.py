@@ -183,14 +183,17 @@ def test_the_best_checkpoint_is_exported_with_its_own_figures(lit_ft, sft_args):
     """Called best is the higher loss, so that it is an earlier one."""
     every = ["--eval_strategy", "steps", "--eval_steps", "2", "--save_steps", "2", "--max_steps", "4"]
     best = ["--trainer_args.load_best_model_at_end", "true", "--trainer_args.greater_is_better", "true"]
-    flags = [*sft_args, *every, *best, "--eval_on_start", "false"]
+    flags = [*sft_args, *every, *best, "--eval_on_start", "true"]
     for more in ([], ["--ckpt_path", "last"]):  # also taken up when it had ended
         code, out, err = lit_ft("sft", *flags, *more)
         assert code == 0, err
         losses = val_losses(RUN)
-        assert list(losses) == [2, 4] and losses[2] > losses[4]
+        assert list(losses) == [0, 2, 4] and losses[2] > losses[4]
         assert metrics()["step"] == 2 and metrics()["val/loss"] == pytest.approx(losses[2])
         assert "held-out texts, after step 2 (" in out
+        if not more:
+            marked = [line.split()[0] for line in out.splitlines() if line.endswith("  best")]
+            assert marked == ["2"]  # and not step 4, which is no better
         weights = [
             load_file(RUN / name / "model.safetensors") for name in ("model", "checkpoints/checkpoint-2")
         ]
