@@ -5,15 +5,15 @@ import functools
 import logging
 import shutil
 import sys
+import textwrap
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from lit_ft.errors import unwritable
 from lit_ft.launcher import global_rank
-
-FILE_SECONDS = 15.0  # between two refreshes of a bar outside a terminal: each is a line of a log file
+from lit_ft.progress import bar_settings, is_live
 
 
 def silence_libraries() -> None:
@@ -59,15 +59,15 @@ def quiet() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """One line on standard output."""
+    """One line on standard output; in a terminal that is narrower, broken between words."""
     if global_rank() == 0 and not _quiet:
-        print(text, flush=True)
+        _print(text, sys.stdout)
 
 
 def warn(text: str, *, always: bool = False) -> None:
     """One line on standard error, about what the user may want to fix; `always` also within `quiet`."""
     if global_rank() == 0 and (always or not _quiet):
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        _print(f"warning: {text}", sys.stderr)
 
 
 def width() -> int | None:
@@ -75,16 +75,36 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def bar_pace() -> dict[str, float]:
-    """tqdm's arguments for a bar on standard error; `maxinterval` is for its monitor thread."""
-    return {} if sys.stderr.isatty() else {"mininterval": FILE_SECONDS, "maxinterval": FILE_SECONDS}
+def _print(text: str, stream: TextIO) -> None:
+    """Print above the bars that are drawn at present."""
+    if stream.isatty():
+        columns = shutil.get_terminal_size().columns
+        text = "\n".join(_broken(line, columns) for line in text.split("\n"))
+    bars = sys.modules.get("tqdm") if is_live(sys.stderr) else None
+    with bars.tqdm.external_write_mode(file=stream) if bars else contextlib.nullcontext():
+        print(text, file=stream, flush=True)
+
+
+def _broken(line: str, columns: int) -> str:
+    """A line that is too long, broken between words; a path or a command stays whole, to be copied."""
+    if len(line) <= columns:
+        return line
+    return textwrap.fill(
+        line,
+        columns,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        drop_whitespace=True,
+    )
 
 
 @contextlib.contextmanager
 def quiet_datasets(*, bars: bool = False) -> Iterator[None]:
     """Silence the logs of `datasets`, and its bars, which it shows even for ten rows.
 
-    With `bars` they are shown at `bar_pace`, for which datasets 5.2 has no setting.
+    With `bars` they are shown with `bar_settings`, for which datasets 5.2 has no setting.
     """
     import datasets
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, tqdm
@@ -96,7 +116,7 @@ def quiet_datasets(*, bars: bool = False) -> Iterator[None]:
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if not bars:
         disable_progress_bars()
-    bar.__init__ = functools.partialmethod(begin, **bar_pace())
+    bar.__init__ = functools.partialmethod(begin, **bar_settings())
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from lit_ft.classifier.checkpoints import EarlyEnd, LastCheckpoint, RunCheckpoin
 from lit_ft.classifier.dashboard import Dashboard
 from lit_ft.classifier.nonfinite import FiniteSteps
 from lit_ft.classifier.per_text import BestTexts
+from lit_ft.classifier.progress import EpochLines
 from lit_ft.classifier.stopping import Preemption
 from lit_ft.classifier.tracking import LossHistory, Throughput
 from lit_ft.errors import UserError
@@ -71,6 +72,7 @@ class Tracking:
         self.throughput = Throughput()
         self.dashboard = Dashboard(settings, command, self.history, monitor, best_is_high=mode == "max")
         self.texts = BestTexts(run, self.dashboard)
+        self.lines = EpochLines(self.history, monitor, best_is_high=mode == "max")
         self.best = RunCheckpoint(folder, "best", monitor, mode)
         # Separate, because ModelCheckpoint(save_last=True) of 2.6.6 saves `last` only together with `best`.
         self.last = LastCheckpoint(folder)
@@ -85,6 +87,7 @@ class Tracking:
             self.throughput,
             self.dashboard,
             self.texts,
+            self.lines,
             self.best,
             self.last,
             self.preemption,

@@ -173,7 +173,8 @@ class YelpDataModule(LightningDataModule):
             splits.check_same_train(self._fingerprint, train.fingerprint, keep_train, where)
             if not own_validation:
                 share, seed = h["validation_share"], h["split_seed"]
-                kept, held_out_rows = splits.hold_out(train.texts, train.labels, share, seed)
+                kept, held_out_rows, words = splits.hold_out(train.texts, train.labels, share, seed)
+                say(f"validation: {len(held_out_rows):,} texts held out of train ({words})")
                 train, validation = train.take(kept), train.take(held_out_rows)
                 held_out = f"{crc32(validation.rows.positions.tobytes()):08x}"
                 if self._fingerprint is not None:  # a checkpoint's

@@ -115,7 +115,16 @@ def leave_results(
         history.validation,
         without=lambda tag: tag.startswith(OF_TEST) and _test_step(run) != step,
     )
-    say_where(run)
+    # The verdict in words and the findings that matter most go here, after the figures and before the paths.
+    say_where(run, _next_command(run, step, datamodule))
+
+
+def _next_command(run: Path, step: int, datamodule: YelpDataModule) -> str:
+    """What to run after a fit: `test`, if there is a test split that was not measured yet; else `predict`."""
+    command = f"python -m lit_ft {{}} --name {run.parent.name}"
+    if datamodule.text_source.origin("test") is not None and _test_step(run) != step:
+        return command.format("test")
+    return f"{command.format('predict')} --data.predict_path FILE"
 
 
 def _test_step(run: Path) -> int | None:

@@ -1,20 +1,17 @@
-"""What a fit records while it trains: the loss history, the speed, the progress bar, the logger."""
+"""What a fit records while it trains: the loss history, the speed, the logger."""
 
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lit_ft import runs
 from lit_ft.machine import speed_figures
 from lit_ft.report.tensorboard import wait_for_turn
-from lit_ft.speed.host import OnItsWay
 
 
 def _widest(device: torch.device) -> torch.dtype:
@@ -55,6 +52,11 @@ class LossHistory(Callback):
         if trainer.world_size > 1:
             totals = trainer.strategy.reduce(totals.to(trainer.strategy.root_device), reduce_op="sum")
         return float(totals[0]), float(totals[1])
+
+    def open_mean(self, trainer: Any) -> float | None:
+        """The mean training loss of the open epoch so far. All processes call this."""
+        total, num_samples = self._totals(trainer)
+        return total / num_samples if num_samples else None
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the epoch."""
@@ -185,72 +187,6 @@ class Throughput(Callback):
         self.totals = dict(state_dict["totals"])
         self._window = dict(zip(COUNTS, state_dict["window"], strict=True))
         self._seconds = state_dict["seconds"]
-
-
-TERMINAL_SECONDS, FILE_SECONDS = 0.2, 15.0  # between two refreshes
-
-
-class ReviewProgressBar(TQDMProgressBar):
-    """Lightning's bar, refreshed at fixed intervals, with the loss and the training samples per second."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seconds = TERMINAL_SECONDS if sys.stdout.isatty() else FILE_SECONDS
-        self._refreshed = 0.0
-        self._num_samples = 0
-        self._since = time.monotonic()
-        self._coming: OnItsWay | None = None
-        self._arrived: OnItsWay | None = None
-
-    def _should_update(self, current: int, total: float) -> bool:
-        # Lightning 2.6.6 refreshes every N batches (callbacks/progress/tqdm_progress.py): a log file of a
-        # fast model would get thousands of bars, that of a slow model none for minutes.
-        now = time.monotonic()
-        due = now - self._refreshed >= self._seconds or current == total
-        if due:
-            self._refreshed = now
-        return due and self.is_enabled
-
-    def on_train_start(self, *args: Any) -> None:
-        """Forget the loss of another fit."""
-        super().on_train_start(*args)
-        self._coming = self._arrived = None
-
-    def on_train_epoch_start(self, trainer: Any, *args: Any) -> None:
-        """Restart the sample count: validation is not part of the rate."""
-        super().on_train_epoch_start(trainer, *args)
-        self._num_samples, self._since = 0, time.monotonic()
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """The same after a validation."""
-        super().on_validation_end(trainer, pl_module)
-        self._num_samples, self._since = 0, time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Count the batch, then let Lightning draw."""
-        self._follow(trainer)
-        self._num_samples += len(batch["labels"]) * trainer.world_size
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-    def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
-        """What is shown to the right of the bar."""
-        shown = {}
-        if self._arrived is not None:
-            shown["loss"] = f"{self._arrived.wait().item():.3f}"
-        if self._num_samples:
-            shown["samples/s"] = f"{self._num_samples / max(time.monotonic() - self._since, 1e-9):.0f}"
-        return shown
-
-    def _follow(self, trainer: Any) -> None:
-        # Waiting for the newest loss would leave a GPU idle at every refresh. So the bar shows the newest one
-        # that has arrived, which is a step or two old.
-        if self._coming is None:
-            loss = trainer.callback_metrics.get("train/loss")
-            self._coming = None if loss is None else OnItsWay(loss)
-        if self._coming is not None and self._coming.is_here():
-            self._arrived, self._coming = self._coming, None
 
 
 class RunLogger(TensorBoardLogger):

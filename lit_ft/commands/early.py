@@ -17,9 +17,10 @@ from lit_ft.console import quiet
 from lit_ft.data.headers import clean_names
 from lit_ft.errors import UserError
 from lit_ft.launcher import global_rank
+from lit_ft.runs import RUNS
 from lit_ft.settings.arguments import asks_help, config_values, flag_value
 from lit_ft.settings.config_file import ConfigFile, read_config
-from lit_ft.settings.flags import OWN_FLAGS, RUN_FLAGS
+from lit_ft.settings.flags import OWN_FLAGS, RUN_FLAGS, run_name
 from lit_ft.settings.secrets import refuse_secret_arguments
 
 SAMPLE_CONFIG = "sample.yaml"
@@ -46,12 +47,16 @@ def check(command: str, args: list[str]) -> None:
         UserError: In the words that the command itself would use.
     """
     refuse_secret_arguments(args)
+    name = None
     if not asks_help(args):
         configs = [read_config(path) for _, _, path in config_values(args)]
         check_keys(command, args, configs)
         if (settings := known_settings(args, configs)) is not None:
             check_settings(command, settings)
-    tell_loading(command, args)
+        if command == "fit":
+            given = [flag_value(args, "--name"), *(config.values.get("name") for config in configs[::-1])]
+            name = run_name(next(filter(None, given), None), args)
+    tell_loading(command, args, name)
 
 
 def check_settings(command: str, settings: Mapping[str, str | None]) -> None:
@@ -153,9 +158,17 @@ def known_settings(args: list[str], configs: Sequence[ConfigFile]) -> dict[str, 
     return found
 
 
-def tell_loading(command: str, args: list[str]) -> None:
-    """One line on standard error, by process 0, before the seconds in which nothing else can be shown."""
+def tell_loading(command: str, args: list[str], name: str | None = None) -> None:
+    """One line on standard error, by process 0, before the seconds in which nothing else can be shown.
+
+    Args:
+        command: The command.
+        args: The command line after it.
+        name: The run's name, if the command trains. Its folder is made later, when nothing is wrong with
+            the data and the model, and is said then.
+    """
     if global_rank() == 0 and "torch" not in sys.modules:
         names = [Path(path).name for _, _, path in config_values(args)]
         with_configs = f" with {', '.join(names)}" if names else ""
-        print(f"lit_ft: {command}{with_configs}: loading libraries ...", file=sys.stderr, flush=True)
+        into = f" into {RUNS / name}" if name else ""
+        print(f"lit_ft: {command}{with_configs}{into}: loading libraries ...", file=sys.stderr, flush=True)

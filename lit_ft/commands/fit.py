@@ -25,6 +25,7 @@ from lit_ft.classifier.nonfinite import FiniteSteps
 from lit_ft.classifier.optim import check_evaluation, check_schedule
 from lit_ft.classifier.parser import SHOWN, TRAINER_DEFAULTS, Parser, add_groups, link_groups
 from lit_ft.classifier.predictions import prediction_writer
+from lit_ft.classifier.progress import RunBar
 from lit_ft.classifier.results import leave_results, print_table, record_evaluation
 from lit_ft.classifier.resume import (
     locate,
@@ -35,7 +36,7 @@ from lit_ft.classifier.resume import (
     take_over_settings,
 )
 from lit_ft.classifier.stopping import MemoryGuard, check_processes, ending_together, refuse_lightnings_nodes
-from lit_ft.classifier.tracking import ReviewProgressBar, RunLogger, loggers, take_back
+from lit_ft.classifier.tracking import RunLogger, loggers, take_back
 from lit_ft.classifier.trial import check_strategy, refuse_special_tokens, try_classifier
 from lit_ft.console import say, silence_libraries, warn
 from lit_ft.errors import UserError, as_user_error
@@ -237,6 +238,9 @@ class ReviewCLI(LightningCLI):
             if isinstance(error, (MisconfigurationException, ValueError, TypeError)) or is_check(error):
                 raise as_user_error(error) from error
             raise
+        if new:
+            watch = " (watch it: tensorboard --logdir runs)" if config.trainer.logger is not False else ""
+            say(f"run: {self.run}{watch}")
 
     def _new_run(self) -> Path:
         """The folder of this run: made by process 0, which tells the processes that Lightning starts."""
@@ -260,7 +264,7 @@ class ReviewCLI(LightningCLI):
             own_callbacks.check_duration(callbacks[-1])
         theirs = any(isinstance(callback, ProgressBar) for callback in self.callbacks)
         if config.enable_progress_bar is not False and not theirs:
-            callbacks.append(ReviewProgressBar())
+            callbacks.append(RunBar())
         if self.command == "fit":
             assert self.run is not None and self.datamodule.labels is not None
             given, kept = command_line([self.command, *self.command_args], configs_dir()), self._settings()

@@ -68,7 +68,7 @@ def main(command: str, args: list[str]) -> int:
         flag = f"--data.{split}_path"
         check_files(flag, getattr(settings.data, f"{split}_path"), [settings.data.text_column])
     hub.check_cached(wanted, SAMPLE_CONFIG)
-    tell_loading(command, args)
+    tell_loading(command, args, settings.name)
     from lit_ft.masked_lm.run import run
 
     try:

@@ -16,6 +16,7 @@ import xxhash
 from tqdm import tqdm
 
 from lit_ft.errors import shorten
+from lit_ft.progress import bar_settings
 
 MAX_EXAMPLES = 100  # of each finding, exact and normalised
 SHOWN_CHARACTERS = 80  # of an example's text
@@ -229,7 +230,7 @@ def normalised_keys(texts: pa.ChunkedArray, description: str) -> np.ndarray:
         texts: A column of strings.
         description: Label of the progress bar.
     """
-    with tqdm(total=len(texts), desc=description, unit=" rows", delay=2, leave=False) as bar:
+    with tqdm(total=len(texts), desc=description, unit=" rows", **bar_settings()) as bar:
 
         def keys_of(chunk: pa.Array) -> np.ndarray:
             bar.update(len(chunk))

@@ -9,11 +9,11 @@ import pyarrow as pa
 from datasets import Dataset
 from tqdm import tqdm
 
-from lit_ft.console import bar_pace
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.splits import Split
 from lit_ft.data.token_facts import lost_letters, special_token_ids, spread, unknown_id
 from lit_ft.data.tokens import content_hash, row_lengths, template_of, tokenise
+from lit_ft.progress import bar_settings
 
 MOST_BARS = 50
 ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -127,9 +127,7 @@ def measure_lengths(
     around = template_of(tokenizer).size
     unknown, special = unknown_id(tokenizer), special_token_ids(tokenizer)
     lengths, num_unknown, num_special = [], 0, 0
-    with tqdm(
-        total=len(positions), desc=description, unit=" rows", delay=2, leave=False, **bar_pace()
-    ) as bar:
+    with tqdm(total=len(positions), desc=description, unit=" rows", **bar_settings()) as bar:
         for batch in text_batches(texts, positions):
             for ids in tokenise(batch, tokenizer):
                 lengths.append(len(ids) + around)

@@ -15,11 +15,11 @@ import pyarrow as pa
 from datasets.builder import Key
 from tqdm import tqdm
 
-from lit_ft.console import bar_pace
 from lit_ft.data.file_errors import not_utf8
 from lit_ft.data.formats import FORMATS, Records
 from lit_ft.data.reading import Reading
 from lit_ft.errors import NoRows, UserError, quoted, unusable
+from lit_ft.progress import bar_settings
 
 
 class LateColumns(Exception):
@@ -56,7 +56,7 @@ class Files(datasets.ArrowBasedBuilder):
         reading = Reading()
         names: list[str] | None = None
         num_rows = 0
-        with tqdm(desc=f"reading {paths[0]}", unit=" rows", delay=2, leave=False, **bar_pace()) as bar:
+        with tqdm(desc=f"reading {paths[0]}", unit=" rows", **bar_settings()) as bar:
             for path_index, path in enumerate(paths):
                 num_rows_before = num_rows
                 for index, table in enumerate(self._read(path_index, num_rows, names, reading)):

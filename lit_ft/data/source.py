@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 import xxhash
 from tqdm import tqdm
 
-from lit_ft.console import bar_pace, quiet_datasets, warn
+from lit_ft.console import quiet_datasets, warn
 from lit_ft.data.corpus import READER_VERSION, disk_error, read_files, read_hub
 from lit_ft.data.formats import BATCH_ROWS
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
 from lit_ft.data.reading import Reading
 from lit_ft.errors import UserError, first_line, quoted, shorten
+from lit_ft.progress import bar_settings
 from lit_ft.sample.reviews import sample_dataset
 
 SplitName = Literal["train", "validation", "test", "predict"]
@@ -146,9 +147,7 @@ class TextSource:
         features = {"text": datasets.Value("string"), "row": datasets.Value("int64")}
         if label_column is not None:
             features["label"] = label_feature(table.features[label_column])
-        bar = tqdm(
-            total=len(table), desc=f"checking {where}", unit=" rows", delay=2, leave=False, **bar_pace()
-        )
+        bar = tqdm(total=len(table), desc=f"checking {where}", unit=" rows", **bar_settings())
 
         def select(batch: pa.Table, indices: list[int]) -> pa.Table:
             text = batch[self.text_column].cast(pa.string())

@@ -115,8 +115,8 @@ def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Trunc
     texts, classes, where = read.texts, read.labels, read.where
     content, description = content_hash(texts), f"tokenising {read.split}"
     encoded, cached = encode(texts, tokenizer, max_tokens, truncation, description, content)
-    how = "token ids from the cache" if cached else "tokenised"
-    say(f"{read.split}: {len(texts):,} rows of {where}, {how}; {describe_cut(encoded, max_tokens)}")
+    how = " (cached)" if cached else ""
+    say(f"{read.split}: {len(texts):,} rows of {where}{how}, {describe_cut(encoded, max_tokens)}")
     template = template_of(tokenizer)
     facts = token_facts(encoded, texts, tokenizer, template)
     if len(facts.without_token) and not template.size:  # the model would get an empty row
@@ -144,16 +144,17 @@ def without_rows(columns: list[str]) -> Split:
 
 def hold_out(
     texts: Dataset, labels: np.ndarray | None, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the texts to train on and of those to hold out for validation, ascending.
-
-    Equal texts stay on one side.
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Divide texts into those to train on and those to hold out for validation; equal texts stay on one side.
 
     Args:
         texts: The column `text`, (N,).
         labels: Classes, (N,), to hold out the same share of each; None without labels.
         share: Of the texts.
         seed: The same seed gives the same split.
+
+    Returns:
+        The positions of both, ascending, and the share that is held out, in words.
     """
     keys = normalised_keys(texts.data.column("text"), "comparing texts")
     if labels is None:
@@ -166,9 +167,7 @@ def hold_out(
         if len(np.unique(keys)) == 1:
             warn("all texts are equal: those held out are copies of training texts")
     kept, held_out = stratified_split(labels, share, seed, keys)
-    shown = shown_share(labels, labels[held_out], share)
-    say(f"validation: {len(held_out):,} texts held out of train ({shown})")
-    return kept, held_out
+    return kept, held_out, shown_share(labels, labels[held_out], share)
 
 
 def copies_of(train: Split, other: Split) -> int:

@@ -178,10 +178,10 @@ def describe_cut(encoded: Dataset, max_tokens: int) -> str:
     full = encoded.data.column("full_length").to_numpy().astype(np.int64)
     lost = full - row_lengths(encoded)
     if not lost.any():
-        return f"none is longer than {max_tokens} tokens"
+        return f"none is cut at {max_tokens} tokens"
     return (
-        f"{(lost > 0).sum():,} ({(lost > 0).mean():.1%}) are longer than {max_tokens} tokens; the cut loses "
-        f"{lost.sum() / full.sum():.1%} of all tokens"
+        f"{(lost > 0).sum():,} ({(lost > 0).mean():.1%}) cut at {max_tokens} tokens "
+        f"({lost.sum() / full.sum():.1%} of all)"
     )
 
 

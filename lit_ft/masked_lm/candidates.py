@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 
+from lit_ft.console import say
 from lit_ft.errors import UserError, shorten, unusable
 from lit_ft.masked_lm.tracking import TensorBoardWriter
 from lit_ft.models.checks import max_positions
@@ -91,13 +92,34 @@ class Best(TypedDict):
     confidence: float
 
 
+def filled_in(text: str, masks: Sequence[Sequence[Candidate]], columns: int) -> str:
+    """A probe with the best word of each mask in its place; of a long one the part with the masks.
+
+    Args:
+        text: The probe.
+        masks: The candidates of each mask, best first.
+        columns: The most letters to return.
+    """
+    before, *after = text.split(MASK)
+    best = [f"[{found[0]['token']} {found[0]['confidence']:.2f}]" for found in masks]
+    if len(best) != len(after):  # the probe has the model's own mask token
+        return shorten(f"{text} {' '.join(best)}", columns)
+    whole = before + "".join(word + rest for word, rest in zip(best, after, strict=True))
+    if len(whole) > columns and len(before) > columns // 3:
+        whole = "..." + whole[len(before) - columns // 3 :]
+    return shorten(whole, columns)
+
+
 TOP_K = 5
+MOST_TOLD = 5  # probes on the console at each evaluation; TensorBoard has all
+PROBE_COLUMNS = 76
 
 
 class Probes(TrainerCallback, ExportableState):
-    """At every evaluation, writes the candidates for each text to TensorBoard, tag `probes/...`.
+    """After every evaluation, tells each text's best words, and writes its candidates to TensorBoard.
 
-    It keeps the best one for each mask, for the report; those of step 0 also if nothing is evaluated then.
+    On the console they stand below the evaluation's figures; the tag is `probes/...`. It keeps the best one
+    for each mask, for the report; those of step 0 also if nothing is evaluated then.
 
     Args:
         texts: Texts with one or more [MASK].
@@ -149,6 +171,8 @@ class Probes(TrainerCallback, ExportableState):
             self.board.writer(state).add_text(
                 f"probes/{number}_{slug}", table_of(text, masks), state.global_step
             )
+            if number <= MOST_TOLD:
+                say(f"    {filled_in(text, masks, PROBE_COLUMNS)}")
 
     def _keep(self, step: int, filled: Sequence[Sequence[Sequence[Candidate]]]) -> None:
         best = [[Best(token=m[0]["token"], confidence=m[0]["confidence"]) for m in masks] for masks in filled]

@@ -50,26 +50,26 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Mask
         UserError: A mistake in the data or its settings, in one line.
     """
     source = TextSource.of(vars(data), SAMPLE_CONFIG)
-    train = _read_texts(source, "train")
+    train, _, where = source.read_texts("train")
+    origins = {"train": f"of {where}"}
     if source.origin("validation") is not None:
-        validation = _read_texts(source, "validation")
+        validation, _, where = source.read_texts("validation")
+        origins["validation"] = f"of {where}"
     else:
-        kept, held_out = hold_out(train, None, data.validation_share, data.split_seed)
+        kept, held_out, share = hold_out(train, None, data.validation_share, data.split_seed)
         train, validation = train.select(kept), train.select(held_out)
+        origins["validation"] = f"held out of train ({share})"
     rows, facts, notes = {}, {}, []
     texts_of: dict[SplitName, Dataset] = {"train": train, "validation": validation}
     for split, texts in texts_of.items():
         rows[split], lost = lay_out(texts, tokenizer, data.layout, data.max_tokens, split)
         notes.append(f"{split}: {lost}")
-        say(notes[-1])
+        # Of texts held out as many are cut as of the others: that is left to the report.
+        told = data.layout == "pack" or origins[split].startswith("of ")
+        count = f"{len(texts):,} texts "
+        say(f"{split}: {count}{origins[split]}{f', {lost.removeprefix(count)}' * told}")
         facts[str(split)] = {**row_facts(texts, rows[split]), **source.facts(split)}
     return MaskedLMRows(rows["train"], rows["validation"], facts, notes)
-
-
-def _read_texts(source: TextSource, split: SplitName) -> Dataset:
-    texts, _, where = source.read_texts(split)
-    say(f"{split}: {len(texts):,} texts of {where}")
-    return texts
 
 
 class EpochSampler(Sampler[int]):

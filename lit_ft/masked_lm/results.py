@@ -92,10 +92,12 @@ def leave_results(
         validation,
         more_facts=lambda: _answers(settings.probes, model, tokenizer),
     )
-    _print_results(metrics, folder)
+    _print_results(metrics)
     if settings.probes:
         say("")
         print_candidates(settings.probes, [probe["masks"] for probe in facts["probes"]])
+    say("")
+    say_where(folder, f"python -m lit_ft fit --config FILE --model.pretrained sft:{folder.parent.name}")
 
 
 def _advice(
@@ -130,7 +132,7 @@ def _step_of_weights(trainer: MaskedLMTrainer) -> int:
     return trainer.state.global_step
 
 
-def _print_results(metrics: dict[str, Any], folder: Path) -> None:
+def _print_results(metrics: dict[str, Any]) -> None:
     say(f"\nheld-out texts, after step {metrics['step']:,} (perplexity is of the masked tokens)")
     for score in console(MASKED_LM):
         tag, before = f"val/{score.name}", metrics.get(f"initial/{score.name}")
@@ -139,4 +141,3 @@ def _print_results(metrics: dict[str, Any], folder: Path) -> None:
     speed = metrics.get("train/tokens_per_second")
     median = f", {speed:,.0f} per second (median)" if speed is not None else ""
     say(f"  tokens trained on    {metrics['train/tokens_seen']:,}{median}")
-    say_where(folder)

@@ -39,6 +39,7 @@ from lit_ft.masked_lm.masking import (
     check_masks,
     warn_of_words,
 )
+from lit_ft.masked_lm.progress import EvaluationLines, RunBar
 from lit_ft.masked_lm.resume import (
     PREFIX,
     STATE,
@@ -50,7 +51,7 @@ from lit_ft.masked_lm.resume import (
 )
 from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SftSettings, Trial, trainer_settings
 from lit_ft.masked_lm.stopping import StopOnSignal
-from lit_ft.masked_lm.tracking import FiguresFirst, MaskedLMProgress, TensorBoardWriter
+from lit_ft.masked_lm.tracking import FiguresFirst, TensorBoardWriter
 from lit_ft.masked_lm.trainer import MaskedLMTrainer
 from lit_ft.masked_lm.trial import try_masked_lm
 from lit_ft.models.checks import check_max_tokens, take_padding_token
@@ -141,6 +142,8 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     if start is None:
         try_masked_lm(model, collator, rows.train, settings.data.layout, source)
     folder = _new_run(settings.name, args) if start is None else start.run
+    if start is None:
+        say(f"run: {folder} (watch it: tensorboard --logdir runs)")
     args.output_dir = str(folder / runs.CHECKPOINTS)
     if args.process_index == 0:
         runs.write(folder / runs.CONFIG, resolved)
@@ -155,6 +158,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         SaveByClock(),
         stop,
         board,
+        EvaluationLines(),
         *([probes] if probes else []),
     ]
     train = rows.train
@@ -168,7 +172,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
     trainer.on_full_disk = settings.on_full_disk
     for bar in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(bar)
-    progress = MaskedLMProgress()
+    progress = RunBar()
     if not args.disable_tqdm:
         trainer.add_callback(progress)
     try:

@@ -1,4 +1,4 @@
-"""What an `sft` records while it trains: figures, speed, progress bar, TensorBoard with our own tags."""
+"""What an `sft` records while it trains: figures, speed, TensorBoard with our own tags."""
 
 import math
 import time
@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm.auto import tqdm
-from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from lit_ft.console import bar_pace
 from lit_ft.errors import unusable
 from lit_ft.machine import speed_figures
 from lit_ft.masked_lm.settings import SftSettings
@@ -109,70 +107,6 @@ class LogWindow(TrainerCallback, ExportableState):
                 by_process = torch.tensor(own).reshape(-1, NUM_SUMS)
                 self.sums += by_process[args.process_index].to(self.sums.device)
                 self._untimed = by_process.sum(0).tolist()
-
-
-class MaskedLMProgress(ProgressCallback):
-    """transformers' bar, but without a printed line for every log entry."""
-
-    training_bar: Any
-    prediction_bar: Any
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Open the bar; in a resumed run it starts at the checkpoint's step."""
-        self.current_step = state.global_step
-        if state.is_world_process_zero:
-            self.training_bar = tqdm(
-                total=state.max_steps,
-                initial=state.global_step,
-                desc="training",
-                unit="step",
-                dynamic_ncols=True,
-                **bar_pace(),
-            )
-
-    def on_prediction_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        eval_dataloader: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Show a second bar until the evaluation ends."""
-        if not state.is_world_process_zero:
-            return
-        if self.prediction_bar is None:
-            self.prediction_bar = tqdm(
-                total=len(eval_dataloader),
-                desc="evaluating",
-                unit="batch",
-                leave=False,
-                dynamic_ncols=True,
-                **bar_pace(),
-            )
-        self.prediction_bar.update(1)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Show the newest figures to the right of the bar."""
-        if self.training_bar is not None and logs and "train/loss" in logs:
-            loss, speed = f"{logs['train/loss']:.3f}", f"{logs['train/tokens_per_second']:,.0f}"
-            self.training_bar.set_postfix({"loss": loss, "tokens/s": speed}, refresh=False)
-
-    def close(self) -> None:
-        """Close the bars that an error left open, so that its message starts on a new line."""
-        for bar in (self.prediction_bar, self.training_bar):
-            if bar is not None:
-                bar.close()
-        self.prediction_bar = self.training_bar = None
 
 
 # The settings that TensorBoard's HPARAMS tab always shows, beside those that differ from the default.

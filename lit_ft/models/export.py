@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.console import say
 from lit_ft.data.tokens import Truncation
-from lit_ft.runs import CHECKPOINTS, LOSS_CURVE, MODEL, REPORT
+from lit_ft.runs import CHECKPOINTS, MODEL, REPORT
 
 # Arguments of from_pretrained, some of which transformers 5.23 saves (tokenization_utils_base.py).
 LOADING = {
@@ -92,13 +92,19 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_tokens
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def say_where(run: Path) -> None:
-    """Say where everything is: the last lines of a run that exported a model."""
-    say(f"run:        {run}\nmodel:      {run / MODEL}\nloss curve: {run / LOSS_CURVE}")
+def say_where(run: Path, then: str) -> None:
+    """Say where everything is: the last lines of a run that exported a model.
+
+    Args:
+        run: The run folder.
+        then: The command to run next.
+    """
+    say(f"model:  {run / MODEL}")
     if (run / REPORT).is_file():
-        say(f"report:     {run / REPORT}")
+        say(f"report: {run / REPORT}")
     if spare := _spare(run):
-        say(f"disk:       {spare} ({_size(spare)}) is only needed to resume: delete it when the run is done")
+        say(f"disk:   {spare} ({_size(spare)}), only to resume")
+    say(f"next:   {then}")
 
 
 def _spare(run: Path) -> Path | None:

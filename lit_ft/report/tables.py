@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lit_ft.console import width
+from lit_ft.errors import shorten
+
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A Markdown table whose cells show exactly as they are."""
@@ -46,23 +49,68 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
 
 
-def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: str = "") -> list[str]:
+SHORTEST = 16  # letters that stay of a name in a narrow terminal
+
+
+def aligned(
+    rows: Sequence[Sequence[str]],
+    left: Sequence[int] = (0,),
+    indent: str = "",
+    columns: int | None = None,
+) -> list[str]:
     """Rows of cells as lines of plain text. A row may be short.
+
+    If a line would be too long, the names (what is flush left) are shortened. If that is not enough, the
+    table is continued below, with the first column again.
 
     Args:
         rows: The first may be a header.
         left: The columns that are flush left.
         indent: Before each line.
+        columns: The most letters of a line; by default those of the terminal, without limit in a file.
     """
+    columns = width() if columns is None else columns
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
-    lines = []
-    for row in rows:
-        cells = [
-            text.ljust(width) if i in left else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        lines.append(f"{indent}{'  '.join(cells)}".rstrip())
+    if columns is not None and (excess := _length(widths, indent) - columns) > 0:
+        widths = _narrowed(widths, left, excess)
+    lines: list[str] = []
+    for shown in _parts(widths, indent, columns):
+        lines += [""] if lines else []
+        for row in rows:
+            cells = [
+                shorten(row[i], widths[i]).ljust(widths[i]) if i in left else row[i].rjust(widths[i])
+                for i in shown
+                if i < len(row)
+            ]
+            lines.append(f"{indent}{'  '.join(cells)}".rstrip())
     return lines
+
+
+def _length(widths: Sequence[int], indent: str) -> int:
+    """The length of a line."""
+    return len(indent) + sum(widths) + 2 * (len(widths) - 1)
+
+
+def _narrowed(widths: Sequence[int], left: Sequence[int], excess: int) -> list[int]:
+    """The widths with less for the names, the widest first, if that avoids the excess."""
+    spare = {i: max(0, widths[i] - SHORTEST) for i in left if i < len(widths)}
+    found = list(widths)
+    if excess <= sum(spare.values()):
+        for i in sorted(spare, key=lambda i: -spare[i]):
+            less = min(excess, spare[i])
+            found[i], excess = found[i] - less, excess - less
+    return found
+
+
+def _parts(widths: Sequence[int], indent: str, columns: int | None) -> list[list[int]]:
+    """The columns of each part of a table, which fit side by side; the first one is in all."""
+    parts = [[0]]
+    for i in range(1, len(widths)):
+        length = _length([widths[j] for j in (*parts[-1], i)], indent)
+        if columns is not None and length > columns and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(i)
+    return parts
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -70,6 +70,22 @@ def test_nothing_is_asked_where_nothing_is_sure(flags, probes):
     assert not probes
 
 
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [(["--name", "first"], "first"), ([], "named"), (["--config", "group.yaml"], "named")],
+)
+def test_the_first_line_names_the_run(flags, name, monkeypatch):
+    told = []
+    monkeypatch.setattr(early, "tell_loading", lambda *args: told.append(args[-1]))
+    Path("named.yaml").write_text("data: {source: sample}")
+    Path("group.yaml").write_text("seed_everything: 3")
+    early.check("fit", ["--config", "named.yaml", *flags])
+    Path("named.yaml").write_text("name: own")
+    early.check("fit", ["--config", "named.yaml"])
+    early.check("test", ["--config", "named.yaml"])  # makes no run
+    assert told == [name, "own", None]
+
+
 class Parsers(ReviewCLI):
     """Builds the parser of a command, and stops."""
 
@@ -115,7 +131,7 @@ for command, flag, _ in {MISTAKES!r}:
     config = "sample_sft.yaml" if command == "sft" else "sample.yaml"
     print(main([command, flag, "--config", config]), end="")
 from lit_ft.commands.early import tell_loading
-tell_loading("fit", ["--config", "configs/sample.yaml"])
+tell_loading("fit", ["--config", "configs/sample.yaml"], "sample")
 print(*sorted({{"torch", "transformers", "lightning"}} & set(sys.modules)))"""
     env = {"PATH": "", "PYTHONPATH": str(REPOSITORY), "HOME": str(tmp_path)}
     done = subprocess.run(
@@ -123,7 +139,9 @@ print(*sorted({{"torch", "transformers", "lightning"}} & set(sys.modules)))"""
     )
     assert done.stdout == "222222\n", done.stderr
     *lines, last = (line for line in done.stderr.splitlines() if not line.startswith("warning: "))
-    assert last == "lit_ft: fit with sample.yaml: loading libraries ..." and len(lines) == len(MISTAKES)
+    assert last == "lit_ft: fit with sample.yaml into runs/sample: loading libraries ..." and len(
+        lines
+    ) == len(MISTAKES)
     for line, (_, _, message) in zip(lines, MISTAKES, strict=True):
         assert line.startswith(f"lit_ft: error: {message}")
 

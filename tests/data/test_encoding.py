@@ -125,9 +125,7 @@ def test_cut_is_counted():
     encoded, _ = encode(table(), word_tokenizer(), 12, "head", "test")
     full = encoded["full_length"][:]
     num_cut, lost = sum(n > 12 for n in full), sum(max(0, n - 12) for n in full) / sum(full)
-    expected = (
-        f"{num_cut} ({num_cut / 4:.1%}) are longer than 12 tokens; the cut loses {lost:.1%} of all tokens"
-    )
+    expected = f"{num_cut} ({num_cut / 4:.1%}) cut at 12 tokens ({lost:.1%} of all)"
     assert num_cut > 0 and describe_cut(encoded, 12) == expected
 
 

@@ -99,7 +99,7 @@ def test_one_text_a_class_is_split_by_rows(capsys):
         *(stratified_split(labels, 0.1, 0, keys) for keys in (labels, None)), strict=True
     ):
         assert np.array_equal(found, expected)
-    kept, held_out = hold_out(Dataset.from_dict({"text": ["So good!", "so  good"]}), None, 0.1, 0)
+    kept, held_out, _ = hold_out(Dataset.from_dict({"text": ["So good!", "so  good"]}), None, 0.1, 0)
     assert len(kept) == len(held_out) == 1 and "warning: all texts are equal" in capsys.readouterr().err
 
 

@@ -81,7 +81,7 @@ def test_truncate():
     expected = tokenizer(given, truncation=True, max_length=16)["input_ids"]
     assert rows["input_ids"][:] == expected
     cut = sum(len(tokenizer(text)["input_ids"]) > 16 for text in given)
-    assert f"{cut} ({cut / 30:.1%}) are longer than 16 tokens" in line
+    assert f"{cut} ({cut / 30:.1%}) cut at 16 tokens" in line
 
 
 @pytest.mark.parametrize("layout", ["pack", "truncate"])

@@ -1,45 +1,21 @@
-"""What a log file gets of a progress bar: a line now and then."""
+"""What the console shows, and where: in a terminal, in a file, in any encoding."""
 
 import io
+import os
 import sys
-import time
-from types import SimpleNamespace
 
 import pytest
-import torch
-from datasets import Dataset
-from datasets.utils import tqdm
+from tqdm import tqdm
 
 from lit_ft.__main__ import main
-from lit_ft.classifier import tracking as progress
-from lit_ft.classifier.tracking import ReviewProgressBar
-from lit_ft.console import FILE_SECONDS, bar_pace, quiet_datasets, say, warn
+from lit_ft.console import say, warn
 
 
-class Terminal:
-    """Standard error as a person sees it."""
+class Terminal(io.StringIO):
+    """A stream as a person sees it."""
 
     def isatty(self) -> bool:
         return True
-
-
-def bars(capfd, name: str) -> int:
-    """How often `datasets` draws its bar over a second of work."""
-
-    def work(row: dict) -> dict:
-        time.sleep(0.1)
-        return row
-
-    capfd.readouterr()
-    Dataset.from_dict({"text": ["a"] * 10}).map(work, desc=name, new_fingerprint=name)
-    return capfd.readouterr().err.count(f"{name}:")
-
-
-def test_the_bars_of_datasets_in_a_log_file(capfd):
-    before = tqdm.__init__
-    with quiet_datasets(bars=True):
-        assert bars(capfd, "paced") <= 2  # the first and the last
-    assert tqdm.__init__ is before and bars(capfd, "unpaced") > 2
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
@@ -61,39 +37,33 @@ def test_a_console_of_any_encoding(encoding, monkeypatch):
         assert r"unknown command '\u597d'" in shown[1]
 
 
-def test_the_pace_of_a_bar(monkeypatch):
-    assert bar_pace() == {"mininterval": FILE_SECONDS, "maxinterval": FILE_SECONDS}
-    monkeypatch.setattr("sys.stderr", Terminal())
-    assert bar_pace() == {}
+def test_a_line_above_a_bar(monkeypatch):
+    """In a terminal the bar is removed, the line printed, the bar drawn again below."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    with tqdm(total=2, desc="training", file=screen) as bar:
+        say("epoch 1")
+        warn("cold")
+        bar.update()
+    assert "\repoch 1\n\rtraining:   0%|" in screen.getvalue()
+    assert "\rwarning: cold\n\rtraining:   0%|" in screen.getvalue()
 
 
-def test_the_bar_does_not_wait_for_a_loss(monkeypatch):
-    """It shows the newest loss that has come from the device."""
-
-    class Copy:
-        """Is there with the third question after it."""
-
-        def __init__(self, tensor: torch.Tensor) -> None:
-            self.tensor, self.asked = tensor, 0
-
-        def is_here(self) -> bool:
-            self.asked += 1
-            return self.asked >= 3
-
-        def wait(self) -> torch.Tensor:
-            assert self.asked >= 3, "the bar waits"
-            return self.tensor
-
-    def shown(loss: float) -> str | None:
-        bar._follow(SimpleNamespace(callback_metrics={"train/loss": torch.tensor(loss)}))
-        return bar.get_metrics(None, None).get("loss")
-
-    bar = ReviewProgressBar()
-    bar._follow(SimpleNamespace(callback_metrics={}))
-    assert bar.get_metrics(None, None) == {}
-    assert shown(9.0) == "9.000"  # on a CPU it is there at once
-    monkeypatch.setattr(progress, "OnItsWay", Copy)
-    assert [shown(loss) for loss in (8.0, 7.0, 6.0)] == ["9.000", "9.000", "8.000"]
-    assert [shown(loss) for loss in (5.0, 4.0, 3.0)] == ["8.000", "8.000", "5.000"]
-    bar.on_train_start()
-    assert "loss" not in bar.get_metrics(None, None)
+def test_long_lines_are_broken_between_words_in_a_terminal_only(monkeypatch):
+    path = "runs/" + 60 * "x" + "/version_0/checkpoints/best.ckpt"
+    line = f"checkpoint of the run: {path} and what was measured with it, in many words"
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 24)))
+    shown = []
+    for stream in (io.StringIO(), Terminal()):
+        monkeypatch.setattr(sys, "stdout", stream)
+        say(f"{line}\nshort")
+        shown.append(stream.getvalue())
+    assert shown[0] == f"{line}\nshort\n"
+    assert shown[1].split("\n") == [
+        "checkpoint of the run:",
+        f"  {path}",
+        "  and what was measured with it, in many words",
+        "short",
+        "",
+    ]

@@ -155,7 +155,7 @@ def test_report_compares_runs(lit_ft, fit_args):
 def test_sft_report(lit_ft, sft_args):
     code, out, err = lit_ft("sft", *sft_args)
     assert code == 0, err
-    assert f"report:     {RUN / 'report.html'}" in out
+    assert f"report: {RUN / 'report.html'}" in out
     page, metrics = read(), json.loads((RUN / "metrics.json").read_text())
     assert len(page.found) >= 12
     for tag, value in page.found:

@@ -1,0 +1,44 @@
+"""Tables of plain text, in a file and in a terminal."""
+
+import os
+
+import pytest
+
+from lit_ft.report.tables import aligned
+
+ROWS = [
+    ["tag", "one", "two", "three"],
+    ["test/accuracy of a long name", "0.8100", "0.8300", "0.8200"],
+    ["seconds", "12", "9"],
+]
+WHOLE = [
+    "tag                              one     two   three",
+    "test/accuracy of a long name  0.8100  0.8300  0.8200",
+    "seconds                           12       9",
+]
+
+
+def test_a_table_in_a_file_has_no_limit(capsys):
+    assert aligned(ROWS) == WHOLE
+    assert aligned(ROWS, columns=52) == WHOLE
+
+
+def test_a_narrow_terminal_shortens_names(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((45, 24)))
+    assert aligned(ROWS) == [
+        "tag                       one     two   three",
+        "test/accuracy of a...  0.8100  0.8300  0.8200",
+        "seconds                    12       9",
+    ]
+
+
+@pytest.mark.parametrize("columns, parts", [(30, 2), (20, 3)])
+def test_columns_without_room_come_below(columns, parts):
+    lines = aligned([[row[0][:9], *row[1:]] for row in ROWS], columns=columns)
+    blocks = "\n".join(lines).split("\n\n")
+    assert len(blocks) == parts and max(map(len, lines)) <= columns
+    assert all(block.startswith("tag") and "\nseconds" in block for block in blocks)
+    words = " ".join(lines).split()
+    assert all(words.count(cell) == 1 for row in ROWS for cell in row[1:])
+    assert aligned(ROWS, columns=1)[0].split() == ["tag", "one"]  # nothing can be done: a column a part
