@@ -15,7 +15,7 @@ from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.per_text import keep_current, write_per_text
 from lit_ft.classifier.resume import READING, open_checkpoint
 from lit_ft.classifier.tracking import RunLogger
-from lit_ft.console import say
+from lit_ft.console import say, width
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Split, copies_of
@@ -26,6 +26,7 @@ from lit_ft.report.model_card import write_model_card
 from lit_ft.report.page import write_report
 from lit_ft.report.results import write_results
 from lit_ft.report.scores import CLASSIFIER, console
+from lit_ft.report.verdict import verdict
 
 OF_TEST = ("test/", "baseline/words/test/", "baseline/commonest/test/")
 MOST_LETTERS = 600  # of a text in a report: one screen of a phone
@@ -115,8 +116,18 @@ def leave_results(
         history.validation,
         without=lambda tag: tag.startswith(OF_TEST) and _test_step(run) != step,
     )
-    # The verdict in words and the findings that matter most go here, after the figures and before the paths.
+    if which == "best":
+        _tell_verdict(run, "val")
     say_where(run, _next_command(run, step, datamodule))
+
+
+def _tell_verdict(run: Path, prefix: str) -> None:
+    """Print how good the model is, beside what, and what to know."""
+    metrics, facts = runs.read_metrics(run), runs.read_facts(run)
+    say("")
+    for line in verdict(prefix, metrics, facts, width() or 80):
+        say(line)
+    say("")
 
 
 def _next_command(run: Path, step: int, datamodule: YelpDataModule) -> str:
@@ -171,15 +182,16 @@ def record_evaluation(
         known: The run's baselines, to measure them on the same rows.
     """
     assert datamodule.labels is not None
-    print_table(prefix, metrics, str(checkpoint))
-    if run is None:
-        say("the checkpoint is not in a run folder, so metrics.json was not written")
-        return
-    facts, outcomes = runs.read_facts(run), model.outcomes[prefix]
+    outcomes = model.outcomes[prefix]
     name: SplitName = "test" if prefix == "test" else "validation"
     split = datamodule.splits[name]
     summary = summary_of(model, prefix, split)
     metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels), **interval_tags(prefix, summary)}
+    print_table(prefix, metrics, str(checkpoint))
+    if run is None:
+        say("the checkpoint is not in a run folder, so metrics.json was not written")
+        return
+    facts = runs.read_facts(run)
     confusion = metrics.pop(f"{prefix}/confusion_matrix", None)
     if why := _not_of_the_model(run, facts, metrics[f"{prefix}/step"], checkpoint, datamodule, trained):
         stem = checkpoint.stem
@@ -220,6 +232,7 @@ def record_evaluation(
         if (run / runs.MODEL).is_dir():  # else it was removed, as it takes room
             write_model_card(run, whole, facts)
         path = write_report(run, whole, facts)
+    _tell_verdict(run, prefix)
     say(f"report:  {path}")
 
 
@@ -271,6 +284,9 @@ def print_table(prefix: str, metrics: dict[str, Any], title: str) -> None:
     """Print one line per score."""
     say(f"\n{title}")
     digits = {f"{prefix}/{score.name}": score.digits for score in console(CLASSIFIER)}
-    width = max(16, *map(len, digits))
-    for tag in (tag for tag in digits if tag in metrics):
-        say(f"  {tag:<{width}} {metrics[tag]:.{digits[tag]}f}")
+    tags = [tag for tag in digits if tag in metrics]
+    column = max(16, *map(len, digits))
+    for tag in tags:
+        low, high = (metrics.get(f"{tag}_{end}") for end in ("low", "high"))
+        span = "" if low is None or high is None else f"   {low:.{digits[tag]}f} to {high:.{digits[tag]}f}"
+        say(f"  {tag:<{column}} {metrics[tag]:.{digits[tag]}f}{span}")

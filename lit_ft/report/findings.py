@@ -215,7 +215,7 @@ def commonest_confusion(case: Case) -> Finding | None:
     return Finding(
         "note",
         f"The most frequent mistake: {pair}, {count:,} of {of:,} texts; {share} of all mistakes.",
-        "Read some of them below; if people would disagree as well, join the two classes.",
+        "Read some of these texts; if people would disagree as well, join the two classes.",
     )
 
 
@@ -282,7 +282,7 @@ def calibration(case: Case) -> Finding | None:
     return Finding(
         "note",
         f"Its confidence is off by {off} on average, and a temperature does not mend that.",
-        "Trust the table of shares below rather than the number beside an answer.",
+        "Go by the shares of right answers in the report, not by the number beside an answer.",
     )
 
 
