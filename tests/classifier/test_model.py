@@ -111,7 +111,7 @@ def test_loss_with_weights_and_smoothing_by_hand(encoder):
         "labels": torch.tensor([0, 2]),
         "index": torch.tensor([0, 1]),
     }
-    logits, loss = model._logits(batch), model.training_step(batch, 0)
+    logits, loss = model.logits_of(batch), model.training_step(batch, 0)
     log_p, own = logits.log_softmax(-1), torch.tensor([1.0, 4.0])  # each row's weight is its own label's
     targets = torch.full((2, 3), 0.1) + 0.7 * torch.eye(3)[batch["labels"]]
     expected = (own * -(targets * log_p).sum(-1)).sum() / own.sum()

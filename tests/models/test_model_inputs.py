@@ -55,7 +55,7 @@ def worst_difference(data: YelpDataModule, model: BertClassifier, texts: list[st
     rows = data.splits["train"].rows
     collate = padding_collator(data.hparams, data.tokenizer)
     with torch.no_grad():
-        ours = model._logits(collate([rows[i] for i in range(len(rows))])).softmax(-1)
+        ours = model.logits_of(collate([rows[i] for i in range(len(rows))])).softmax(-1)
     Path("run").mkdir(exist_ok=True)
     folder = export_model(Path("run"), model.net, model.net.state_dict(), data.tokenizer, 32, "head")
     pipe = pipeline("text-classification", model=str(folder))

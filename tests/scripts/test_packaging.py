@@ -80,7 +80,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this source tree, unpacked; built from a copy, so that no build/ is left here."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for pattern in ("pyproject.toml", "lit_ft/**/*.py", "lit_ft/report/templates/*.j2", "configs/*.yaml"):
+    for pattern in ("pyproject.toml", "lit_ft/**/*.py", "lit_ft/report/templates/*", "configs/*.yaml"):
         for path in ROOT.glob(pattern):
             target = source / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,7 @@ def test_test_measures_a_random_part_and_says_so(limit, left, fitted, lit_ft, fi
     rows = np.random.default_rng(0).permutation(40)[:left]  # data.split_seed is 0
     assert metrics()["test/accuracy"] == pytest.approx(np.mean([right[i] for i in rows]), abs=1e-6)
     report = (RUN / "report.html").read_text()
-    assert (f"{left} texts, a random part of 40" in report) == (left < 40)
+    assert (f"{left} test texts, a random part of 40" in report) == (left < 40)
 
 
 def test_each_validation_of_a_fit_measures_the_same_part(lit_ft, fit_args, monkeypatch):
