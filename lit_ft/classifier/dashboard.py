@@ -33,7 +33,6 @@ from lit_ft.settings.flags import RUN_FLAGS
 # The settings that TensorBoard's HPARAMS tab always shows, beside those that differ from the default.
 ALWAYS = ("model.pretrained", "model.learning_rate", "trainer.max_epochs")
 BEST = [score.name for score in CLASSIFIER if score.hparams]
-FINAL = [f"{prefix}/{name}" for prefix in ("best", "test") for name in BEST]
 MOST_CURVES = 6  # classes that get a PR curve, the weakest
 
 
@@ -93,7 +92,7 @@ class Dashboard(Callback):
         texts["data/summary"] = corpus_table(corpus, names)
         if figures.drawable(names)[0] != list(names):
             texts["data/classes"] = table(("number", "class"), [(f"#{c}", n) for c, n in enumerate(names)])
-        begin(writer, "classifier", told_settings(self.settings, _defaults(), ALWAYS), FINAL, texts, step)
+        begin(writer, "classifier", told_settings(self.settings, _defaults(), ALWAYS), texts, step)
         if step == 0:
             drawn = figures.token_lengths(corpus["train"]["histogram"], datamodule.hparams["max_tokens"])
             writer.add_figure("data/token_lengths", drawn, 0)

@@ -15,7 +15,6 @@ from transformers.trainer_callback import ExportableState
 from lit_ft.errors import unusable
 from lit_ft.machine import speed_figures
 from lit_ft.masked_lm.settings import SftSettings
-from lit_ft.report.scores import MASKED_LM
 from lit_ft.report.tensorboard import begin, told_settings, wait_for_turn
 
 
@@ -111,7 +110,6 @@ class LogWindow(TrainerCallback, ExportableState):
 
 # The settings that TensorBoard's HPARAMS tab always shows, beside those that differ from the default.
 ALWAYS = ("model.pretrained", "model.learning_rate", "num_train_epochs")
-FINAL = [f"val/{score.name}" for score in MASKED_LM if score.hparams]
 
 
 class FiguresFirst(TrainerCallback):
@@ -181,7 +179,7 @@ class TensorBoardWriter(TrainerCallback):
         """Open the file while `global_step` is still the checkpoint's; write layout, settings and texts."""
         if state.is_world_process_zero:
             told = told_settings(self.settings, asdict(SftSettings()), ALWAYS)
-            begin(self.writer(state), "masked_lm", told, FINAL, self.texts, state.global_step)
+            begin(self.writer(state), "masked_lm", told, self.texts, state.global_step)
 
     def on_log(
         self,

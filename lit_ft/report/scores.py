@@ -23,7 +23,7 @@ class Score:
         hub: Its name among the Hub's metrics; "" leaves it out of the card's metadata.
         console: Lines of the terminal's table are sorted by this number; 0 is not shown there and cannot be
             monitored.
-        hparams: Whether TensorBoard's HPARAMS tab shows it.
+        hparams: Whether TensorBoard gets that of the best validation as `best/NAME`, for its HPARAMS tab.
         compared: The evaluations whose values `report A B` shows.
     """
 
@@ -57,11 +57,11 @@ CLASSIFIER = (
 
 MASKED_LM = (
     Score("loss", "loss", "of a masked token",
-          higher_is_better=False, console=1, hparams=True, compared=("val",)),
+          higher_is_better=False, console=1, compared=("val",)),
     Score("perplexity", "masked perplexity",
-          higher_is_better=False, hub="perplexity", console=3, hparams=True, compared=("val", "initial")),
+          higher_is_better=False, hub="perplexity", console=3, compared=("val", "initial")),
     Score("masked_accuracy", "guessed right",
-          higher_is_better=True, console=2, hparams=True, compared=("val",)),
+          higher_is_better=True, console=2, compared=("val",)),
 )  # fmt: skip
 
 SCORES = {"classifier": CLASSIFIER, "masked_lm": MASKED_LM}  # by the `kind` in report.json

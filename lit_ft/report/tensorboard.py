@@ -68,25 +68,25 @@ def begin(
     writer: SummaryWriter,
     kind: str,
     settings: Mapping[str, Any],
-    metrics: Sequence[str],
     texts: dict[str, str],
     step: int,
 ) -> None:
     """Write what is known before the first step: the layout of the curves, the settings and texts.
 
-    The HPARAMS tab shows the last value of each metric's own curve. Lightning's `log_hyperparams` would give
-    each metric a point of its own at step 0.
+    The HPARAMS tab shows the last value of each curve. Lightning's `log_hyperparams` would give each metric a
+    point of its own at step 0. No columns are written: TensorBoard 2.21 (hparams/backend_context.py) would
+    take those of one run for all runs, and so makes them itself, what differs between the runs first.
 
     Args:
         writer: The open event file.
         kind: `classifier` or `masked_lm`.
         settings: Flag -> value, from `told_settings`: what the HPARAMS tab shows.
-        metrics: The tags that it shows.
         texts: Tag -> Markdown.
         step: 0, or the step of the checkpoint that the run resumes from.
     """
     writer.add_custom_scalars(layout(kind))
-    for summary in hparams(dict(settings), dict.fromkeys(metrics, 0.0)):
+    _, *session = hparams(dict(settings), {})  # without the first, the columns
+    for summary in session:
         writer._get_file_writer().add_summary(summary)
     for tag, text in texts.items():
         writer.add_text(tag, text, step)

@@ -250,7 +250,7 @@ def test_monitor_chooses_the_best_checkpoint(lit_ft, fit_args):
     state = torch.load(RUN / "checkpoints/best.ckpt", weights_only=True)
     assert all(group["fused"] for group in state["optimizer_states"][0]["param_groups"])
     seen = next(v for k, v in state["callbacks"].items() if "LossHistory" in k)["validation"]
-    assert metrics()["val/accuracy"] >= max(v["val/accuracy"] for v in seen)
+    assert metrics()["val/accuracy"] >= max(v["val/accuracy"] for v in seen) - 1e-6  # rounded
 
 
 @pytest.mark.parametrize("flags", [["--trainer.max_steps", "3"], ["--trainer.limit_val_batches", "0"]])

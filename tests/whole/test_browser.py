@@ -135,7 +135,7 @@ def test_pr_curves(driver, board):
 
 
 def test_hparams(driver, board):
-    wanted = ("model.learning_rate", "best/accuracy", "words/version_0", "8.0000", "32.000")
+    wanted = ("model.learning_rate", "best/accuracy", "words/version_0", "0.010000")
     seen = visit(driver, f"{board}#hparams", *wanted, name="tb_hparams")
     assert "trainer.max_epochs" in seen and "model.weight_decay" not in seen  # a default
 
