@@ -24,7 +24,10 @@ STEPS = 10
 # Places of the measured steps in the order of their length, 1 is the longest. The others are the middles of
 # eight equal parts, short and long in turn, so that a machine that slows down does not pass for a long batch.
 PLACES = (1.0, *(place / 16 for place in (1, 9, 5, 13, 3, 11, 7, 15)))
-MEASURED_BATCHES = 5  # of a validation
+VALIDATION_PLACES = (1.0, *(place / 8 for place in (1, 5, 3, 7)))  # the same for batches of a validation
+# Batches of a measured step: more, as accumulate_grad_batches may ask for, cost as much each, as the
+# optimizer's own part of four is small.
+MOST_BATCHES = 4
 LEAST_MARGIN = 0.1  # of the time: a machine is not equally fast for ten steps and for hours
 DRAWING_SECONDS = 2.0  # at most, for a validation's pictures
 SLOW_DISK = 100e6  # bytes a second, of the two checkpoints at a validation
@@ -212,11 +215,13 @@ class Rehearsal(Callback):
         train = cast(GroupedBatchSampler, datamodule.train_dataloader().batch_sampler)
         used = limited(len(train), trainer.limit_train_batches)
         plan = train.plan(0)[:used]
-        size = min(trainer.accumulate_grad_batches, used)
+        size = min(trainer.accumulate_grad_batches, used, MOST_BATCHES)
         costs = [(train.computed_tokens(batch), train.width(batch)) for batch in plan]
         steps = chosen_steps(costs, size)
         self._num_steps = num_training_steps(trainer)
-        self._num_tokens = sum(tokens for tokens, _ in costs) * self._num_steps / -(-used // size)
+        epochs = self._num_steps / -(-used // trainer.accumulate_grad_batches)
+        self._num_like = used * epochs / size  # steps of the run, if all were like those that are measured
+        self._num_tokens = sum(tokens for tokens, _ in costs) * epochs
         self._step_tokens = [sum(costs[place][0] for place in step) for step in steps]
         self._num_validations = num_validations(trainer, used, self._num_steps)
         share = trainer.limit_val_batches
@@ -224,6 +229,7 @@ class Rehearsal(Callback):
         trainer.limit_train_batches = trainer.val_check_interval = 1.0
         trainer.limit_val_batches = 1.0 if self._num_validations else 0
         trainer.overfit_batches, trainer.check_val_every_n_epoch = 0.0, 1
+        trainer.accumulate_grad_batches, trainer.num_sanity_val_steps = size, 0
         fit_loop.max_epochs, fit_loop.min_epochs = 1, None
         fit_loop.epoch_loop.max_steps, fit_loop.epoch_loop.min_steps = -1, None
         datamodule.chosen["train"] = [plan[place] for step in steps for place in step]
@@ -239,7 +245,7 @@ class Rehearsal(Callback):
         plan = sampler.plan(0)
         costs = [(sampler.computed_tokens(batch), sampler.width(batch)) for batch in plan]
         order = sorted(range(len(plan)), key=costs.__getitem__)
-        places = [round(share * (len(plan) - 1)) for share in (1.0, 0.125, 0.625, 0.375, 0.875)]
+        places = [round(share * (len(plan) - 1)) for share in VALIDATION_PLACES]
         chosen = [order[place] for place in dict.fromkeys(places)]
         datamodule.chosen["validation"] = [plan[place] for place in chosen]
         self._val_tokens = [costs[place][0] for place in chosen]
@@ -306,7 +312,7 @@ class Rehearsal(Callback):
         device = trainer.strategy.root_device.type
         return Estimate(
             steps=self._num_steps,
-            training=cost.of(self._num_steps, self._num_tokens),
+            training=cost.of(self._num_like, self._num_tokens),
             validations=self._num_validations,
             validation=self._num_validations * validation,
             start=self._ready + warm_up,

@@ -345,6 +345,7 @@ class ReviewCLI(LightningCLI):
                 if error.code == 1:  # Lightning's for Ctrl-C
                     raise KeyboardInterrupt from None
                 if self.trainer.received_sigterm:
+                    warn("stopped by SIGTERM: nothing is estimated")
                     raise SystemExit(143) from None
                 raise
         left_out = estimate.left_out(self.config[self.command].trainer)

@@ -170,6 +170,7 @@ def seconds(words: str) -> float:
 
 def test_it_leaves_nothing_and_is_near_the_run(lit_ft, fit_args, work, trained):
     args = [*fit_args, "--trainer.max_epochs", "12", "--trainer.accumulate_grad_batches", "2"]
+    args += ["--trainer.num_sanity_val_steps", "1"]
     before = {path.name: path.read_bytes() for path in work.iterdir()}
     code, out, err = lit_ft("fit", *args, "--estimate")
     assert code == 0, err
@@ -209,6 +210,19 @@ def test_the_longest_batch_is_among_the_ten(lit_ft, fit_args, trained, encoder):
     assert len(trained) == STEPS and {shape for shape, _ in trained} <= set(shapes)
     longest = max(shapes, key=lambda shape: (shape[0] * shape[1], shape[1]))
     assert [shape for shape, _ in trained[:2]] == [longest] * 2
+
+
+def test_a_long_accumulation_is_measured_on_four_batches_a_step(lit_ft, fit_args, trained):
+    flags = [
+        "--trainer.accumulate_grad_batches",
+        "8",
+        "--trainer.callbacks=lightning.pytorch.callbacks.Timer",
+    ]
+    code, out, err = lit_ft("fit", *fit_args, *flags, "--estimate", "true")
+    assert code == 0 and "(4 steps of " in out and ", 2 validations " in out, err
+    assert len(trained) == STEPS * 4 and trained[-1][1] == STEPS
+    assert "\n  without trainer.callbacks, which may take time or end the run sooner\n" in out
+    assert "estimate" not in out.splitlines()[-1]
 
 
 MISTAKES = [

@@ -156,7 +156,7 @@ def test_predict_on_the_command_line(lit_ft, fit_args, work, monkeypatch):
         "set --data.predict_output to another file, or --overwrite true"
     )
     assert (run / "predictions.csv").read_bytes() == before
-    assert predict("other.csv", None, "--overwrite", "true")[0] == 0
+    assert predict("other.csv", None, "--overwrite")[0] == 0
     assert header(run / "predictions.csv")[:2] == ["text", "predicted"]
     # Nor is anything else replaced that stands there.
     text = (work / "train.csv").read_text()

@@ -159,3 +159,13 @@ def test_versions_of_what_is_not_installed(monkeypatch):
     monkeypatch.setattr(machine, "LIBRARIES", ("torch", "no-such-library"))
     found = machine.library_versions()
     assert found["no-such-library"] == "not installed" and found["torch"][0].isdigit()
+
+
+def test_memory_of_the_machine_and_of_a_container(monkeypatch):
+    whole = machine.memory_gb("cpu")
+    assert machine.peak_memory_gb("cpu") < whole < 1e5
+    limit = {"/sys/fs/cgroup/memory.max": ["2000000000"]}
+    monkeypatch.setattr(machine, "_lines", lambda path: limit.get(str(path), []))
+    assert machine.memory_gb("cpu") == min(whole, 2.0)
+    limit["/sys/fs/cgroup/memory.max"] = ["max"]
+    assert machine.memory_gb("cpu") >= min(whole, 2.0)

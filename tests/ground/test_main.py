@@ -123,6 +123,23 @@ def test_configs_in_arguments(configs: Path, capsys: pytest.CaptureFixture[str])
         entry.resolve_configs("fit", ["--config"])
 
 
+def test_a_command_without_some_of_its_flags() -> None:
+    args = [
+        "--config",
+        "a.yaml",
+        "--json",
+        "--ckpt_path",
+        "last",
+        "--name",
+        "-x",
+        "--ckpt_path=best",
+        "--strict",
+    ]
+    left = ["--config", "a.yaml", "--name", "-x"]
+    assert arguments.without_flags(args, "--json", "--strict", "--ckpt_path") == left
+    assert arguments.without_flags(["--estimate", "true", "--a", "b"], "--estimate") == ["--a", "b"]
+
+
 def test_default_configs(configs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sample = ["--config", str(configs / "sample.yaml")]
     assert entry.resolve_configs("fit", ["--model.lr", "1"]) == [*sample, "--model.lr", "1"]

@@ -51,6 +51,7 @@ def two(fit_args, work, monkeypatch):
         "requeued": ["srun", *fit, "--name", "parts", "--ckpt_path", "last", REQUEUE],
         "resumed": [*fit, "--name", "parts", "--ckpt_path", "last"],
         "exact": [*fit, *EXACT, "--name", "two"],
+        "estimate": [*fit, *EXACT, "--name", "none", "--estimate"],
         "budget": [*fit, *BUDGET, "64", "--name", "two_with_budget"],
         "test": ["test", *fit_args, "--name", "whole"],
         "predict": [*predict, "--name", "whole", "--data.predict_output", "two.csv"],
@@ -103,6 +104,10 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
     assert two["resumed"].out.startswith("resuming at step 7 of 10 ")
     for key, value in state("whole")["state_dict"].items():
         assert torch.equal(value, state("parts")["state_dict"][key]), key
+
+    # An estimate trains with both, tells once, and leaves nothing.
+    assert [line.count(", each of 2 processes") for line in two["estimate"].out.splitlines()].count(1) == 1
+    assert "(10 steps of " in two["estimate"].out and not Path("runs/none").exists()
 
     # One process with the same batches takes the same steps.
     code, _, err = lit_ft("fit", *fit_args, *EXACT, "--data.batch_size", "16", "--name", "one")
