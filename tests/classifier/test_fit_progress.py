@@ -125,6 +125,14 @@ def test_the_bar_of_each_command(lit_ft, fit_args, monkeypatch):
     assert "\rpredicting 100%|" in run("predict", "--data.predict_path=test.csv")
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_only_process_0_shows_a_bar(is_first):
+    bar, trainer = RunBar(), SimpleNamespace(is_global_zero=is_first, num_test_batches=[3])
+    bar.setup(trainer, None, "test")
+    bar.on_test_start(trainer, None)
+    assert (bar._progress is not None) == is_first
+
+
 def test_the_bar_does_not_wait_for_a_loss(monkeypatch):
     """It shows the newest loss that has come from the device."""
 

@@ -6,7 +6,10 @@ import re
 import sys
 from pathlib import Path
 
+from transformers import TrainerState, TrainingArguments
+
 from lit_ft.masked_lm.candidates import filled_in
+from lit_ft.masked_lm.progress import EvaluationLines, RunBar
 
 HEAD = ["step", "epoch", "train loss", "val loss", "perplexity", "guessed right", "elapsed"]
 
@@ -51,6 +54,14 @@ def test_the_bar(lit_ft, sft_args, monkeypatch):
         patch.setattr(sys, "stderr", Terminal())
         assert lit_ft("sft", *sft_args, "--trainer_args.disable_tqdm=true", "--max_steps=2")[0] == 0
         assert "training" not in sys.stderr.getvalue()
+
+
+def test_only_process_0_speaks(capsys):
+    state = TrainerState(max_steps=4, is_world_process_zero=False, log_history=[{"step": 0, "val/loss": 1.0}])
+    args, bar, lines = TrainingArguments(), RunBar(), EvaluationLines()
+    bar.on_train_begin(args, state, None)
+    lines.on_evaluate(args, state, None)
+    assert bar._progress is None and capsys.readouterr().out == ""
 
 
 def test_a_probe_with_its_best_words():
