@@ -112,65 +112,69 @@ def _shown(value: Any) -> str:
 
 def _paired(found: Sequence[Run]) -> dict[str, Any]:
     """The differences between the first run and each other on the same texts, and what hinders them."""
-    shown: dict[str, Any] = {"pairs": [], "notes": [], "differ": None, "texts": ""}
     measured = [run for run in found if any(run.measured(prefix) for prefix in SPLITS)]
     if len(measured) < 2:
-        return shown
-    wanted, *instead = [p for p in SPLITS if all(run.measured(p) for run in measured)] or ["test"]
-    read = {run.letter: read_per_text(run.folder, wanted, run.metrics) for run in measured}
-    prefix = wanted
-    for run in measured:
-        if isinstance(reason := read[run.letter], str):
-            shown["notes"].append(_unpaired(run, wanted, reason))
-    if shown["notes"] and instead:
-        others = {run.letter: read_per_text(run.folder, instead[0], run.metrics) for run in measured}
-        if not any(isinstance(one, str) for one in others.values()):
-            read, prefix = others, instead[0]
-            shown["notes"].append(f"until then the {SPLITS[prefix]} texts are compared")
-    known = [(run, one) for run in measured if isinstance(one := read[run.letter], PerText)]
-    shown["texts"] = SPLITS[prefix]
-    first, texts = known[0] if known else (measured[0], None)
-    comparable: list[tuple[Run, PerText]] = known[:1]
+        return {"pairs": [], "notes": [], "differ": None, "texts": ""}
+    prefix, read, notes = _read_texts(measured)
+    known = [run for run in measured if run.letter in read]
+    first = known[0] if known else measured[0]
+    comparable, pairs = known[:1], []
     for run in measured:
         if run is first:
             continue
-        one = read[run.letter]
-        if not isinstance(one, PerText) or texts is None:
-            if None not in (a := run.texts(prefix), b := first.texts(prefix)) and a != b:
-                shown["notes"].append(_other_texts(first, run, prefix))
+        if run.letter not in read or first.letter not in read:
+            if None not in (one := run.texts(prefix), other := first.texts(prefix)) and one != other:
+                notes.append(_other_texts(first, run, prefix))
             continue
-        pair = align([texts, one])
-        differ = int((pair[0].labels != pair[1].labels).sum())
-        if not len(pair[0].rows):
-            shown["notes"].append(_other_texts(first, run, prefix))
-        elif differ:
-            shown["notes"].append(
-                f"{run.letter} and {first.letter} are not comparable: {differ:,} of their "
-                f"{len(pair[0].rows):,} texts in common have different labels"
+        theirs, ours = align([read[first.letter], read[run.letter]])
+        sizes = len(ours.rows), len(read[run.letter].rows), len(read[first.letter].rows)
+        if not sizes[0]:
+            notes.append(_other_texts(first, run, prefix))
+        elif changed := int((theirs.labels != ours.labels).sum()):
+            notes.append(
+                f"{run.letter} and {first.letter} are not comparable: {changed:,} of their {sizes[0]:,} "
+                "texts in common have different labels"
             )
         else:
-            comparable.append((run, one))
-            ordered = texts.names == one.names and all(f"{prefix}/mae" in r.metrics for r in (first, run))
-            shown["pairs"].append(_pair_shown(first, run, compare_pair(pair[0], pair[1], ordered)))
-            if len(pair[0].rows) < max(len(texts.rows), len(one.rows)):
-                shown["notes"].append(
-                    f"{run.letter} - {first.letter} is of the {len(pair[0].rows):,} texts that both were "
-                    f"measured on, of {len(one.rows):,} and {len(texts.rows):,}"
+            same_classes = read[first.letter].names == read[run.letter].names
+            ordered = same_classes and all(f"{prefix}/mae" in r.metrics for r in (first, run))
+            pairs.append(_pair_shown(first, run, compare_pair(theirs, ours, ordered)))
+            comparable.append(run)
+            if sizes[0] < max(sizes):
+                notes.append(
+                    f"{run.letter} - {first.letter} is of the {sizes[0]:,} texts that both were measured on, "
+                    f"of {sizes[1]:,} and {sizes[2]:,}"
                 )
-    if shown["pairs"]:
+    differ = None
+    if pairs:
         if prefix == "val":
-            shown["notes"].append(
-                "each run chose its best checkpoint by its validation texts; a test is fairer"
-            )
-        if len(shown["pairs"]) > 1:
-            shown["notes"].append("of 20 differences that are none, about one seems certain by chance")
-        together = align([one for _, one in comparable])
+            notes.append("each run chose its best checkpoint by its validation texts; a test is fairer")
+        if len(pairs) > 1:
+            notes.append("of 20 differences that are none, about one seems certain by chance")
+        together = align([read[run.letter] for run in comparable])
         count, entries = disagreements(together)
-        letters = [run.letter for run, _ in comparable]
-        shown["differ"] = {
-            "count": count, "rows": len(together[0].rows), "letters": letters, "entries": entries
-        }  # fmt: skip
-    return shown
+        letters = [run.letter for run in comparable]
+        differ = {"count": count, "rows": len(together[0].rows), "letters": letters, "entries": entries}
+    return {"pairs": pairs, "notes": notes, "differ": differ, "texts": SPLITS[prefix]}
+
+
+def _read_texts(measured: Sequence[Run]) -> tuple[str, dict[str, PerText], list[str]]:
+    """The tests if all runs have them, else the validations: prefix, letter -> texts, and what is missing."""
+    wanted, *instead = [p for p in SPLITS if all(run.measured(p) for run in measured)] or ["test"]
+    notes = []
+    if wanted == "val" and any(run.measured("test") for run in measured):
+        notes.append("not all of the runs were tested, so the validation texts are compared")
+    read = {run.letter: read_per_text(run.folder, wanted, run.metrics) for run in measured}
+    missing = [
+        _unpaired(run, wanted, str(read[run.letter])) for run in measured if isinstance(read[run.letter], str)
+    ]
+    for other in instead if missing else ():
+        others = {run.letter: read_per_text(run.folder, other, run.metrics) for run in measured}
+        if not any(isinstance(one, str) for one in others.values()):
+            read, wanted = others, other
+            missing.append(f"until then the {SPLITS[other]} texts are compared")
+    texts = {letter: one for letter, one in read.items() if isinstance(one, PerText)}
+    return wanted, texts, notes + missing
 
 
 def _pair_shown(first: Run, other: Run, pair: Pair) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class PerText:
 
     def take(self, places: np.ndarray, names: Sequence[str]) -> "PerText":
         """The texts at these places, with the classes as positions in `names`."""
-        new = np.array([{name: i for i, name in enumerate(names)}[name] for name in self.names], np.int64)
+        place_of = {name: i for i, name in enumerate(names)}
+        new = np.array([place_of[name] for name in self.names], np.int64)
         return PerText(
             self.path,
             tuple(names),

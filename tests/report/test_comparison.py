@@ -117,6 +117,10 @@ def test_runs_without_the_files():
         "each run chose its best checkpoint by its validation texts; a test is fairer",
     ]
     assert "on the same 40 validation texts:" in as_text(compared)
+    # A run that was not tested.
+    compared = compare([folders[0], make("g", GOOD, ("val",))])
+    assert compared["texts"] == "validation"
+    assert compared["notes"][0] == "not all of the runs were tested, so the validation texts are compared"
     # Known to be others, even without the files.
     folders = [make("e", GOOD, files=False), make("f", GOOD, files=False, hashed="y")]
     assert "B and A are not comparable" in compare(folders)["notes"][-1]
