@@ -2,6 +2,6 @@
 
 Read `data` (with `batch_settings`), `model`, `loss`, `metrics`, `optim`; then `callbacks` with `tracking`,
 `dashboard`, `per_text`, `checkpoints`, `stopping`, `nonfinite`; then `resume`, `predictions` with
-`prediction_files`, `results`.
+`prediction_files`, `baselines` with `word_counts`, `results`.
 Imports everything but `masked_lm` and `commands`.
 """
