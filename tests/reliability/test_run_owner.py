@@ -24,8 +24,8 @@ from pathlib import Path
 from lit_ft.reliability import run_owner
 run_owner.own(Path(sys.argv[1]))
 forked = os.fork() if "fork" in sys.argv else None  # as a loader's worker
-if forked != 0:
-    print(forked or 0, flush=True)
+if not forked:  # the worker itself, so that it has let go of the lock by then
+    print(os.getpid() if forked == 0 else 0, flush=True)
 time.sleep(60)
 """
 

@@ -138,13 +138,6 @@ def test_names_are_no_markup():
     assert {"$x^$", "<b>&</b>", "a name\u2026an axis"} <= set(written)
 
 
-def test_nine_lines_can_be_told_apart():
-    """As many runs as a comparison may well have: none is left out."""
-    points = {f"run {i}": [(0, i), (1, i)] for i in range(9)}
-    (axes,) = figures.curves(points, "Loss", "loss").axes
-    assert len({(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}) == 9
-
-
 def test_one_row():
     bins = reliability(np.array([[0.7, 0.3]]), np.array([0]))
     assert len(bins) == 1
