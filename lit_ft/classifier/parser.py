@@ -28,13 +28,12 @@ FIT = (
     *SHOWN_OF_RUN,
     *("seed_everything", "monitor", "baselines"),
     *SHOWN_OF_DATA,
-    *("data.train_path", "data.validation_path", "data.test_path", "data.label_names"),
+    *("data.train_path", "data.validation_path", "data.test_path", "data.label_names", "data.ordered"),
     *("data.validation_share", "data.max_tokens", "data.batch_size", "data.token_budget"),
-    *("model.pretrained", "model.learning_rate", "model.weight_decay", "model.warmup_share"),
-    *("model.attention_dropout", "model.class_weights"),
+    *("model.pretrained", "model.learning_rate", "model.weight_decay", "model.class_weights"),
     *SHOWN_OF_TRAINER,
     *("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches"),
-    *("trainer.gradient_clip_val", "trainer.val_check_interval"),
+    "trainer.val_check_interval",
 )
 MEASURE = (*SHOWN_OF_RUN, *SHOWN_OF_DATA, "data.eval_batch_size", *SHOWN_OF_TRAINER)
 SHOWN = {

@@ -237,9 +237,9 @@ class LabelMapping:
         shown = shown if len(shown) <= 10 else [*shown[:9], "...", shown[-1]]
         line = f"labels: {self.num_labels} classes, {', '.join(shown)} -> 0 to {self.num_labels - 1}"
         if self.ordered:
-            return f"{line}; steps of a scale"
+            return f"{line}; a scale"
         numbers = 2 < self.num_labels <= MOST_STEPS and isinstance(self.values[0], int) and not self.declared
-        return f"{line}; without an order (--data.ordered=true if they are a scale)" if numbers else line
+        return f"{line}; no scale (else set --data.ordered=true)" if numbers else line
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint that is loaded with `weights_only`."""

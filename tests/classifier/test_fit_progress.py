@@ -14,7 +14,8 @@ from lit_ft.classifier import progress
 from lit_ft.classifier.progress import EpochLines, RunBar
 from lit_ft.classifier.tracking import LossHistory
 
-HEAD = "epoch  train loss  val loss  accuracy  macro F1  elapsed"
+HEAD = "epoch  train loss  val loss                accuracy  macro F1  elapsed"
+NO_VALIDATION = "epoch  train loss  val loss  accuracy  macro F1  elapsed"
 
 
 def table(out: str, head: str) -> list[list[str]]:
@@ -32,19 +33,27 @@ def test_a_line_an_epoch(lit_ft, fit_args):
     assert [row[0] for row in rows] == ["1", "2"]
     assert rows[-1][1] == f"{found['train/epoch_loss']:.3f}"
     best = next(row for row in reversed(rows) if row[-1] == "best")
-    assert best[2:5] == [f"{found[f'val/{name}']:.3f}" for name in ("loss", "accuracy", "macro_f1")]
+    ends = [f"{found[f'val/accuracy_{end}']:.3f}" for end in ("low", "high")]
+    accuracy = f"{found['val/accuracy']:.3f} ({ends[0]} to {ends[1]})"
+    assert best[2:5] == [f"{found['val/loss']:.3f}", accuracy, f"{found['val/macro_f1']:.3f}"]
     assert re.fullmatch(r"\d+:\d\d", best[5])
     lines = out.splitlines()
     run = next(i for i, line in enumerate(lines) if line.startswith("run: "))
     assert lines[run] == "run: runs/small/version_0 (watch it: tensorboard --logdir runs)"
-    assert lines[run + 1].strip() == HEAD and lines[run - 1].startswith("validation: ")
-    assert lines[-1] == "next:   python -m lit_ft test --name small" and max(map(len, lines)) <= 80
+    assert lines[run + 1].startswith("baselines: ")
+    assert lines[run + 2].strip() == HEAD and lines[run - 1].startswith("validation: ")
+    assert lines[-1] == "next:   python -m lit_ft test --name small" and max(map(len, lines[run + 2 :])) <= 80
     assert err == ""  # no bar was asked for, and no run is silent without one
 
 
 def test_a_line_a_validation_and_the_monitored_figure(lit_ft, fit_args):
     """After 5, 10 and 15 of 10 batches an epoch; the second epoch ends with `max_steps`, within 2 more."""
-    flags = ["--trainer.val_check_interval=5", "--monitor=val/kappa", "--trainer.max_steps=17"]
+    flags = [
+        "--trainer.val_check_interval=5",
+        "--monitor=val/kappa",
+        "--trainer.max_steps=17",
+        "--data.ordered=true",
+    ]
     code, out, err = lit_ft("fit", *fit_args, *flags, "--trainer.logger=false", "--data.test_path=null")
     assert code == 0, err
     rows = table(out, HEAD.replace("  elapsed", "   kappa  elapsed"))
@@ -59,7 +68,7 @@ def test_a_line_a_validation_and_the_monitored_figure(lit_ft, fit_args):
 def test_an_epoch_without_a_validation(lit_ft, fit_args):
     code, out, err = lit_ft("fit", *fit_args, "--trainer.check_val_every_n_epoch=2", "--trainer.max_steps=17")
     assert code == 0, err
-    rows = table(out, HEAD)
+    rows = table(out, NO_VALIDATION)
     assert [row[0] for row in rows] == ["1", "1.7"] and all(row[2:5] == ["\u2013"] * 3 for row in rows)
     assert float(rows[1][1]) < float(rows[0][1])  # the training loss
 

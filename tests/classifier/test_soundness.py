@@ -134,7 +134,7 @@ def test_skipped_steps_leave_weights_alone_and_are_counted(when, lit_ft, fit_arg
     run = Path("runs/small/version_0")
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["train/skipped_steps"] == 3
-    assert metrics["val/accuracy"] > 0.2
+    assert metrics["val/accuracy"] >= 0.2
     last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     assert last["callbacks"]["FiniteSteps"] == {"count": 3, "in_a_row": 0}
 

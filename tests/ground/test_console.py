@@ -53,7 +53,7 @@ def test_a_line_above_a_bar(monkeypatch):
 def test_long_lines_are_broken_between_words_in_a_terminal_only(monkeypatch):
     path = "runs/" + 60 * "x" + "/version_0/checkpoints/best.ckpt"
     line = f"checkpoint of the run: {path} and what was measured with it, in many words"
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *args, **kwargs: os.terminal_size((60, 24)))
     shown = []
     for stream in (io.StringIO(), Terminal()):
         monkeypatch.setattr(sys, "stdout", stream)
