@@ -13,6 +13,7 @@ import numpy as np
 DRAWS = 2_000
 FEWEST_DRAWS = 200  # the ends of a 95 % interval are then the fifth values from each side
 MOST_CELLS = 8_000_000  # drawn over all draws: a second or so
+AT_ONCE = 500_000  # of these in one piece: some megabytes
 MOST_ROWS = 5_000_000  # the same, of rows
 MOST_CLASSES = 50  # of more the commonest ones get intervals of their own
 SEED = 18  # of a generator of its own: a run's random streams are left alone
@@ -92,21 +93,25 @@ def _commonest(labels: np.ndarray, num_classes: int) -> np.ndarray:
 def _drawn_cells(counts: np.ndarray, num_draws: int) -> Iterator[np.ndarray]:
     """Counts of the cells (K,) in each draw, some draws at a time: (D', K) float64."""
     generator = np.random.default_rng(SEED)
-    total, at_once = int(counts.sum()), max(1, 2_000_000 // max(len(counts), 1))
-    few = len(counts) * 8 < total  # else drawing the rows one by one is faster
-    row_cells = None if few else np.repeat(np.arange(len(counts)), counts)
+    total, num_cells = int(counts.sum()), len(counts)
+    few = num_cells * 8 < total  # else drawing the rows one by one is faster
+    row_cells = None if few else np.repeat(np.arange(num_cells), counts)
+    at_once = max(1, AT_ONCE // max(num_cells, 0 if few else total))
     for start in range(0, num_draws, at_once):
         size = min(at_once, num_draws - start)
         if row_cells is None:
             drawn = generator.multinomial(total, counts / total, size)
         else:
-            drawn = np.stack(
-                [
-                    np.bincount(row_cells[generator.integers(0, total, total)], minlength=len(counts))
-                    for _ in range(size)
-                ]
-            )
+            rows = generator.integers(0, total, (size, total))
+            drawn = _by_draw(row_cells[rows], num_cells)
         yield drawn.astype(np.float64)
+
+
+def _by_draw(groups: np.ndarray, num_groups: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Groups of the rows in each draw (D', N), and their weights -> sums (D', G)."""
+    places = groups + num_groups * np.arange(len(groups))[:, None]
+    heavy = None if weights is None else weights.ravel()
+    return np.bincount(places.ravel(), heavy, num_groups * len(groups)).reshape(len(groups), num_groups)
 
 
 def _scores(
@@ -180,15 +185,16 @@ def of_rows(
     """
     generator = np.random.default_rng(SEED)
     num_draws = int(np.clip(MOST_ROWS // len(losses), FEWEST_DRAWS, DRAWS))
-    names = ["loss", *bins]
-    drawn = np.empty((len(names), num_draws))
-    gaps = [(place, confidence - right) for place, confidence, right in bins.values()]
-    for i in range(num_draws):
-        rows = generator.integers(0, len(losses), len(losses))
-        drawn[0, i] = losses[rows].mean()
-        for k, (place, gap) in enumerate(gaps, 1):
-            drawn[k, i] = np.abs(np.bincount(place[rows], gap[rows])).sum() / len(losses)
-    return {name: _ends(values) for name, values in zip(names, drawn, strict=True)}
+    gaps = {name: (place, confidence - right) for name, (place, confidence, right) in bins.items()}
+    drawn: dict[str, list[np.ndarray]] = {"loss": [], **{name: [] for name in bins}}
+    at_once = max(1, AT_ONCE // len(losses))
+    for start in range(0, num_draws, at_once):
+        rows = generator.integers(0, len(losses), (min(at_once, num_draws - start), len(losses)))
+        drawn["loss"].append(losses[rows].mean(1))
+        for name, (place, gap) in gaps.items():
+            sums = _by_draw(place[rows], int(place.max()) + 1, gap[rows])
+            drawn[name].append(np.abs(sums).sum(1) / len(losses))
+    return {name: _ends(np.concatenate(values)) for name, values in drawn.items()}
 
 
 def _ends(draws: np.ndarray) -> Interval:
