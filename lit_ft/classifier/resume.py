@@ -4,8 +4,9 @@ import contextlib
 import math
 import os
 import re
+import traceback
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,26 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
 def restored(path: Path) -> contextlib.AbstractContextManager[None]:
     """Around code that uses a checkpoint's content unchecked: one line if it is unusable."""
     return unusable(f"the checkpoint {path}", ADVICE)
+
+
+@contextlib.contextmanager
+def taken_over(path: Path | None) -> Iterator[None]:
+    """Around a fit that resumes: one line if Lightning cannot take over the checkpoint's state.
+
+    Only what Lightning 2.6.6 does in `restore...` of trainer/connectors/checkpoint_connector.py is the
+    checkpoint's fault.
+    """
+    try:
+        yield
+    except Exception as error:
+        frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+        restores = (
+            c.co_name.startswith("restore") and "checkpoint_connector" in c.co_filename for c in frames
+        )
+        if path is None or not any(restores):
+            raise
+        with restored(path):
+            raise
 
 
 def rebuild(checkpoint: dict[str, Any], path: Path | None, datamodule: Any, model: Any) -> None:

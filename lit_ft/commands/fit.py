@@ -34,6 +34,7 @@ from lit_ft.classifier.resume import (
     refuse_weights_alone,
     restored,
     take_over_settings,
+    taken_over,
 )
 from lit_ft.classifier.stopping import MemoryGuard, check_processes, ending_together, refuse_lightnings_nodes
 from lit_ft.classifier.tracking import RunLogger, loggers, take_back
@@ -320,13 +321,15 @@ class ReviewCLI(LightningCLI):
                 place = self.run, self.trainer, self.model, self.datamodule
                 self.tracking.dashboard.baselines = baselines.prepare(*place)
             try:
-                with told(self._given()):
+                with taken_over(self.checkpoint_path), told(self._given()):
                     self.trainer.fit(self.model, datamodule=self.datamodule, **self.start)
             except SystemExit as error:  # Lightning ends an interrupted run with exit code 1
                 raise SystemExit(130) if self.tracking.preemption.interrupted else error from None
             except UserError:
                 begun = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-                if self.checkpoint is None and not begun and self.trainer.is_global_zero:
+                nothing = self.checkpoint is None and not begun
+                nothing |= not (self.run / runs.CONFIG).is_file()  # which is written when training starts
+                if nothing and self.trainer.is_global_zero:
                     take_back(self.run)
                 raise
             self.tracking.save_last(self.trainer)

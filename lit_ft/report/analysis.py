@@ -249,6 +249,7 @@ def summarise(
         "reliability": reliability(plain, labels),
         "reliability_calibrated": reliability(calibrated, labels),
         "accepted": accepted(plain, labels),
+        "accepted_calibrated": accepted(calibrated, labels),
         "mistakes": entries(worst_mistakes(plain, labels)),
         "num_mistakes": int((plain.argmax(-1) != labels).sum()),
         "num_label_errors": len(suspects),

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from lit_ft.report import charts
 from lit_ft.report.analysis import per_class
 from lit_ft.report.findings import findings, labels_may_be_doubted
+from lit_ft.report.intervals import wilson
 from lit_ft.report.scores import CLASSIFIER, SPLITS
 
 MOST_LISTED = 150  # classes that get a row
@@ -52,10 +53,8 @@ def classifier_values(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> d
         "findings": findings(main, metrics, facts),
         "matrix": _matrix(shown.get("confusion")),
         "classes": _classes(shown, facts),
-        "thresholds": [
-            {"least": t / 100, **{key: shown["accepted"][key][t] for key in ("accepted", "right")}}
-            for t in THRESHOLDS
-        ],
+        "thresholds": _thresholds(shown["accepted"]),
+        "calibrated_thresholds": _thresholds(shown["accepted_calibrated"]),
         "accepted": Markup(json.dumps(shown["accepted"], separators=(",", ":"))),  # numbers only
         "doubted": sum(entry["suspect"] for entry in mistakes),
         "mistaken": {
@@ -86,6 +85,15 @@ def _rivals(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -
         "ours": True,
     }
     return [*rivals, ours]
+
+
+def _thresholds(counts: Mapping[str, list[int]]) -> list[dict[str, Any]]:
+    """What a few least confidences accept, with the interval of the share that is right."""
+    rows = []
+    for t in THRESHOLDS:
+        accepted, right = counts["accepted"][t], counts["right"][t]
+        rows.append({"least": t / 100, "accepted": accepted, "right": right, "ends": wilson(right, accepted)})
+    return rows
 
 
 def _matrix(counts: list[list[int]] | None) -> list[dict[str, Any]] | None:

@@ -157,8 +157,9 @@ def beside_word_counts(case: Case) -> Finding | None:
     if high < 0:
         return Finding(
             "bad",
-            f"Counting words does better: {theirs} against {percent(case.accuracy)} ({span} points).",
-            "Use word counts, or train longer, with more texts or another learning rate.",
+            f"Counting words does better: {theirs}. This model is {points(-better)} points worse (95 %: "
+            f"{points(-high)} to {points(-low)}).",
+            "Train longer, with more texts or another learning rate; or use word counts.",
         )
     if low <= 0:
         return Finding(
@@ -230,7 +231,7 @@ def few_validation_texts(case: Case) -> Finding | None:
     return Finding(
         "note",
         f"Only {rows:,} texts chose the best epoch and the temperature: differences below "
-        f"{100 * (high - low) / 2:.0f} points between epochs mean little.",
+        f"{100 * (high - low) / 2:.0f} points between epochs may be luck.",
         "Hold out more (--data.validation_share), or give a validation file.",
     )
 
@@ -270,18 +271,21 @@ def calibration(case: Case) -> Finding | None:
     before, after = case.figure("ece"), case.figure("ece_calibrated")
     if before is None or after is None or case.rows < 100:
         return None
+    bins = case.summary["reliability"]
+    confidence = sum(entry["confidence"] * entry["count"] for entry in bins) / case.rows
+    way = "too high" if confidence > case.accuracy else "too low"
     off = f"{points(before)} points"
     if before < 0.03:
         return Finding("good", f"Its confidence can be taken at its word: it is off by {off} on average.")
     if case.prefix == "test" and before - after > 0.01:
         return Finding(
             "note",
-            f"Its confidence is off by {off} on average; with its temperature by {points(after)}.",
-            "Use `predict --calibrate true`.",
+            f"Its confidence is {way}, by {off} on average; calibrated it is off by {points(after)}.",
+            "Use `predict --calibrate true`, and the second table of shares below.",
         )
     return Finding(
         "note",
-        f"Its confidence is off by {off} on average, and a temperature does not mend that.",
+        f"Its confidence is {way}, by {off} on average, and a temperature does not mend that.",
         "Go by the shares of right answers in the report, not by the number beside an answer.",
     )
 

@@ -85,6 +85,7 @@ ODD = [
     ("predict", "state_dict/net.classifier.bias", torch.zeros(0), "(5,) real, found (0,) real"),
     ("fit", "optimizer_states", ..., "found weights alone in odd.ckpt"),
     ("fit", "optimizer_states", [], "found weights alone in odd.ckpt"),
+    ("fit", "lr_schedulers", [{"lr_lambdas": [True] * 9}], "the checkpoint odd.ckpt cannot be used ("),
 ]
 
 

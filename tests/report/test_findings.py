@@ -19,6 +19,7 @@ def sound() -> dict[str, Any]:
         "confusions": [[0, 1, 5], [1, 2, 5]],
         "num_mistakes": 60,
         "train_sample": {"rows": 200, "right": 170},
+        "reliability": [{"confidence": 0.88, "count": 300}],
     }
     words = {"accuracy": 0.7, "only_model_right": 50, "only_baseline_right": 20}
     return {
@@ -69,7 +70,7 @@ RULES = {
     ),
     "beside_word_counts": (
         {WORDS: {"accuracy": 0.9, "only_model_right": 10, "only_baseline_right": 40}},
-        "bad", "Counting words does better: 90.0\u2009% against 80.0\u2009% (95 %: -14.5 to -5.5 points)",
+        "bad", "better: 90.0\u2009%. This model is 10.0 points worse (95 %: 5.5 to 14.5)",
         {"facts.baselines": {}},
     ),
     "never_predicted": (
@@ -91,7 +92,7 @@ RULES = {
     ),
     "calibration": (
         {"metrics.test/ece": 0.08, "metrics.test/ece_calibrated": 0.02}, "note",
-        "off by 8.0 points on average; with its temperature by 2.0", {"metrics.test/ece": None},
+        "too high, by 8.0 points on average; calibrated it is off by 2.0", {"metrics.test/ece": None},
     ),
     "cut_texts": (
         {CUT: {"rows": 100, "right": 60}}, "note",

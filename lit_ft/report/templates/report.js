@@ -45,10 +45,10 @@
     const show = () => {
       const i = Math.min(99, Math.round(slider.value)), taken = data.accepted[i], rows = data.accepted[0];
       one("#value").textContent = (i / 100).toFixed(2);
+      const said = n => n.toLocaleString("en");
       one("#outcome").textContent = taken
-        ? `${(100 * taken / rows).toFixed(0)} % of the texts are accepted, `
-          + `${(100 * data.right[i] / taken).toFixed(1)} % of these are right; `
-          + `${(rows - taken).toLocaleString("en")} of ${rows.toLocaleString("en")} are left for a person.`
+        ? `${said(taken)} of ${said(rows)} texts (${(100 * taken / rows).toFixed(1)} %) are accepted, `
+          + `${(100 * data.right[i] / taken).toFixed(1)} % of these are right; ${said(rows - taken)} are left for a person.`
         : "No text is that sure.";
     };
     slider.addEventListener("input", show);
