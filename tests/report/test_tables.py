@@ -25,7 +25,7 @@ def test_a_table_in_a_file_has_no_limit(capsys):
 
 def test_a_narrow_terminal_shortens_names(monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((45, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *args, **kwargs: os.terminal_size((45, 24)))
     assert aligned(ROWS) == [
         "tag                       one     two   three",
         "test/accuracy of a...  0.8100  0.8300  0.8200",
