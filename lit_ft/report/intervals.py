@@ -176,7 +176,7 @@ def _widen(
 def of_rows(
     losses: np.ndarray, bins: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 ) -> dict[str, Any]:
-    """The intervals of the mean loss and of the calibration errors, over rows.
+    """The intervals of the mean loss and of the calibration errors, over rows; the latter without their bias.
 
     Args:
         losses: Of each row, (N,).
@@ -194,7 +194,15 @@ def of_rows(
         for name, (place, gap) in gaps.items():
             sums = _by_draw(place[rows], int(place.max()) + 1, gap[rows])
             drawn[name].append(np.abs(sums).sum(1) / len(losses))
-    return {name: _ends(np.concatenate(values)) for name, values in drawn.items()}
+    found = {"loss": _ends(np.concatenate(drawn.pop("loss")))}
+    for name, values in drawn.items():
+        place, gap = gaps[name]
+        error = float(np.abs(np.bincount(place, gap)).sum() / len(losses))
+        draws = np.concatenate(values)
+        # A draw adds noise of its own to each bin, whose size counts: on average it is too large by that.
+        low, high = _ends(draws - (draws.mean() - error))
+        found[name] = Interval(max(low, 0.0), high)
+    return found
 
 
 def _ends(draws: np.ndarray) -> Interval:
