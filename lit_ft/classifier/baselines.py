@@ -25,7 +25,7 @@ from lit_ft.classifier.word_counts import WordCounts
 from lit_ft.console import say, warn
 from lit_ft.data.facts import text_batches
 from lit_ft.data.splits import Split
-from lit_ft.errors import UserError, first_line, shorten, unusable
+from lit_ft.errors import UserError, first_line, one_line, shorten, unusable
 from lit_ft.report.analysis import class_counts
 
 SAMPLE_SEED = 0  # of a generator of its own: baselines draw nothing from the run's random streams
@@ -98,7 +98,7 @@ class Baselines:
 
     def describe(self, names: tuple[str, ...], validation: Split | None) -> str:
         """One line: what they reach on the whole validation split (None: on none), and what that took."""
-        commonest = f"always '{shorten(names[self.commonest])}'"
+        commonest = f"always '{shorten(one_line(names[self.commonest]))}'"
         parts = {"word counts": self.words, commonest: self.commonest}
         shown, measured = [name for name, model in parts.items() if model is not None], ""
         if validation is not None and len(validation.rows):

@@ -218,6 +218,7 @@ def record_evaluation(
         draw_evaluation(logger.experiment, prefix, outcomes, summary, confusion, names, step)
         logger.finalize("success")
     if not facts:  # the fit was killed, or still runs
+        say(f"no report: the fit of {run} is unfinished")
         return
     with unusable(f"{run / runs.FACTS}", "the figures are in metrics.json anyway"):
         now = corpus_facts({name: split}, datamodule.text_source, len(names))

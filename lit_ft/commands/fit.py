@@ -239,7 +239,7 @@ class ReviewCLI(LightningCLI):
             if isinstance(error, (MisconfigurationException, ValueError, TypeError)) or is_check(error):
                 raise as_user_error(error) from error
             raise
-        if new:
+        if new and self.run is not None:
             watch = " (watch it: tensorboard --logdir runs)" if config.trainer.logger is not False else ""
             say(f"run: {self.run}{watch}")
 

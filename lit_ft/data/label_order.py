@@ -7,6 +7,15 @@ from typing import Any
 from lit_ft.errors import UserError
 
 MOST_STEPS = 11  # 0 to 10
+NUMBERED = (
+    "label",
+    "cla",
+    "category",
+    "cluster",
+    "topic",
+    "type",
+    "group",
+)  # without a last s; often just counted
 SCALES = (
     "star rating score grade rank level degree point severity priority quality satisfaction nps sentiment age"
 ).split()
@@ -42,8 +51,10 @@ def _count_up(names: Sequence[str]) -> bool:
     found = [re.fullmatch(r"(\D*?)[\s_-]*([0-9]{1,9})[\s_-]*(\D*)", name) for name in names]
     if not all(found):
         return False
-    words = {(m[1] + m[3]).casefold().strip().rstrip("s") for m in found if m}
-    return words != {""} and len(words) == 1 and _are_consecutive([int(m[2]) for m in found if m])
+    words = {(m[1] + m[3]).casefold().strip(" _-").rstrip("s") for m in found if m}
+    if len(words) != 1 or not re.fullmatch(r"[^\W\d_]{1,20}", word := words.pop()) or word in NUMBERED:
+        return False
+    return _are_consecutive([int(m[2]) for m in found if m])
 
 
 def _is_scale(values: Sequence[Any], column: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lit_ft.errors import one_line, shorten
 from lit_ft.report.analysis import per_class
 from lit_ft.report.intervals import NORMAL
 from lit_ft.report.scores import SPLITS
@@ -93,7 +94,7 @@ class Case:
 
     def named(self, classes: Sequence[int]) -> str:
         """The first of some classes by name, and how many more there are."""
-        shown = [f"{ISOLATE}{self.names[c]}{END}" for c in classes[:MOST_NAMED]]
+        shown = [f"{ISOLATE}{shorten(one_line(self.names[c]), 60)}{END}" for c in classes[:MOST_NAMED]]
         more = len(classes) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")
 
@@ -107,9 +108,11 @@ def paired(first_only: int, second_only: int, rows: int) -> tuple[float, float, 
         rows: All texts.
     """
     difference = (first_only - second_only) / rows
-    variance = ((first_only + second_only) / rows - difference**2) / rows
-    half = NORMAL * max(variance, 0.0) ** 0.5
-    return difference, difference - half, difference + half
+    # With half a text more of each of the four kinds no interval of a few texts is empty (Agresti, Min 2005).
+    total, both = rows + 2, first_only + second_only + 1
+    middle = (first_only - second_only) / total
+    half = NORMAL * ((both / total - middle**2) / total) ** 0.5
+    return difference, max(middle - half, -1.0), min(middle + half, 1.0)
 
 
 def points(share: float) -> str:
@@ -123,7 +126,7 @@ def points(share: float) -> str:
 def one_answer(case: Case) -> Finding | None:
     """It gives every text the same class."""
     said = np.flatnonzero(case.counts["predicted"])
-    if len(said) != 1 or len(case.names) < 2:
+    if len(said) != 1 or np.count_nonzero(case.counts["rows"]) < 2:  # of texts of one class that may be right
         return None
     return Finding(
         "bad",
@@ -139,7 +142,8 @@ def beside_the_commonest(case: Case) -> Finding | None:
         return None
     return Finding(
         "bad",
-        f"Always answering {case.named([commonest['class']])} is right as often: "
+        f"Always answering {case.named([commonest['class']])} is right "
+        f"{'more' if given['accuracy'] > case.accuracy else 'as'} often: "
         f"{percent(given['accuracy'])}.",
         "Train longer, or change the learning rate (--model.learning_rate).",
     )
@@ -166,7 +170,7 @@ def beside_word_counts(case: Case) -> Finding | None:
             "note",
             f"It is not certain that it beats counting words ({theirs}): the difference is {points(better)} "
             f"points ({span}).",
-            "More test texts would tell; more training texts or epochs may make it better.",
+            f"More {case.texts} would tell; more training texts or epochs may make it better.",
         )
     return Finding(
         "good",
@@ -199,7 +203,7 @@ def copies(case: Case) -> Finding | None:
         "bad" if found > 0.05 * rows else "note",
         f"{found:,} of {rows:,} validation texts are copies of training texts: the validation figures are "
         "too good.",
-        "`check` shows them; remove them from one of the two files.",
+        "`check` shows them; remove them.",
     )
 
 
@@ -243,7 +247,7 @@ def over_the_epochs(case: Case) -> Finding | None:
     if len(losses) < 2:
         return None
     least = min(losses)
-    if losses[-1] == least and losses[-2] - least > 0.02 * losses[-2]:
+    if losses[-1] == least and losses[-2] - least > max(0.02 * losses[-2], 0.005):
         return Finding(
             "note",
             f"It was still improving when training ended: the validation loss fell from {losses[-2]:.3f} to "
@@ -345,9 +349,12 @@ def not_tested(case: Case) -> Finding | None:
     """The figures are from texts that chose the epoch."""
     if case.prefix == "test":
         return None
+    chose = len(case.facts.get("history", {}).get("validation", [])) > 1
     return Finding(
         "note",
-        "These are validation texts, which also chose the best epoch: new texts will fare a little worse.",
+        "These are validation texts, which also chose the best epoch: new texts will fare a little worse."
+        if chose
+        else "These are validation texts, by which the temperature was chosen: it is not tested yet.",
         "`test` on a file of its own tells how much (--data.test_path).",
     )
 

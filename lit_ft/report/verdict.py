@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from lit_ft.errors import one_line, shorten
 from lit_ft.report.findings import Finding, findings
 from lit_ft.report.scores import SPLITS
 from lit_ft.report.tables import duration, percent
@@ -40,7 +41,7 @@ def _baselines(prefix: str, facts: Mapping[str, Any]) -> list[str]:
     measured = found.get("evaluations", {}).get(prefix, {})
     parts = []
     if commonest := measured.get("commonest"):
-        name = facts["labels"][found["commonest"]["class"]]
+        name = shorten(one_line(facts["labels"][found["commonest"]["class"]]))
         parts.append(f'always "{name}" {percent(commonest["accuracy"])}')
     if words := measured.get("words"):
         took = found["words"].get("seconds")

@@ -16,6 +16,9 @@ from lit_ft.errors import UserError
         (["1 star", "2 points"], False),
         (["1", "2", "3"], False),  # numbers alone are often codes
         (["1 star", "2 stars", "none"], False),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], False),  # a model's names for classes that had none
+        (["class 1", "class 2"], False),
+        (["It broke on day 1", "It broke on day 2"], False),
         (["Boeing 747", "Boeing 757"], False),
         (["bad", "good"], False),
     ],

@@ -86,7 +86,16 @@ def test_a_name_that_no_font_has_is_a_number():
 def test_another_font_that_has_the_letters_is_taken(monkeypatch):
     """A stand-in that has Chinese letters, and one that cannot be read."""
     entries = [
-        SimpleNamespace(fname=f"/x/{n}.ttf", name=n, style="normal", weight=400) for n in ("Bad", "Han")
+        SimpleNamespace(
+            fname=f"/x/{n}.ttf",
+            name=n,
+            style="normal",
+            variant="normal",
+            weight=400,
+            stretch="normal",
+            size="scalable",
+        )
+        for n in ("Bad", "Han")
     ]
     real = fonts.font_manager.get_font
 
