@@ -22,6 +22,7 @@ def table(out: str, head: str) -> list[list[str]]:
     """The cells of the lines below a head."""
     lines = out.splitlines()
     below = lines[lines.index(next(line for line in lines if line.strip() == head)) + 1 :]
+    below = below[: below.index("")] if "" in below else below  # the verdict stands after an empty line
     return [re.split(r"\s{2,}", line.strip()) for line in below if re.match(r"\s+\d", line)]
 
 

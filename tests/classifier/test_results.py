@@ -137,7 +137,7 @@ def test_many_classes_have_no_matrix(lit_ft, fit_args, work):
     assert "and 80 more classes" in (RUN / "model/README.md").read_text()
     checkpoint = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
     ((_, summary),) = next(s for key, s in checkpoint["callbacks"].items() if "Dashboard" in key)["summaries"]
-    assert summary["confusion"] is None and len(json.dumps(summary)) < 20_000
+    assert summary["confusion"] is None and len(json.dumps(summary)) < 25_000  # a matrix alone has 50,000
 
 
 def test_a_run_without_validation_has_a_report(lit_ft, fit_args):
