@@ -9,7 +9,6 @@ from lit_ft.data.duplicates import Conflicts, Duplicates, Example, Leak
 from lit_ft.data.facts import TokenLengths
 from lit_ft.data.label_findings import LabelFinding
 from lit_ft.data.token_facts import WORTH_A_WORD
-from lit_ft.errors import shorten
 from lit_ft.report.tables import aligned
 
 FEW_TEXTS = 10  # of a class: fewer are hardly learned, and its own figures mean nothing
@@ -69,7 +68,6 @@ class Report:
 SHOWN_EXAMPLES = 3  # of each kind; --json has more
 SHOWN_CLASSES = 20
 SMALLEST_CLASSES = 5
-LEAST_NAME = 12  # letters of a class's name that stay in a narrow terminal
 
 
 def table(report: Report, columns: int | None = None) -> str:
@@ -99,37 +97,6 @@ def _broken(line: str, columns: int | None) -> list[str]:
         return [line]
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     return textwrap.wrap(line, max(columns, 30), subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _tabular(
-    rows: list[list[str]], columns: int | None, keys: int = 1, left: Sequence[int] = (0,)
-) -> list[str]:
-    """A table; in a terminal that is too narrow with shortened names, then with its columns in several parts.
-
-    Args:
-        rows: The first is the header.
-        columns: The width to keep; None for any.
-        keys: The first columns that are names, which each part repeats.
-        left: The columns that are flush left.
-    """
-    if columns is None:
-        return aligned(rows, left=left, indent="  ")
-    widths = [2 + max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    room = max(columns - sum(widths[1:]) - 2, LEAST_NAME)
-    rows = [[shorten(name, room), *rest] for name, *rest in rows]
-    named = min(widths[0], 2 + room) + sum(widths[1:keys])
-    parts, used = [list(range(keys))], named
-    for i in range(keys, len(widths)):
-        if used + widths[i] > columns and len(parts[-1]) > keys:
-            parts.append(list(range(keys)))
-            used = named
-        parts[-1].append(i)
-        used += widths[i]
-    shown = []
-    for part in parts:
-        flush = [place for place, i in enumerate(part) if i in left]
-        shown += aligned([[row[i] for i in part] for row in rows], left=flush, indent="  ")
-    return shown
 
 
 def verdict(report: Report) -> str:
@@ -168,7 +135,7 @@ def _splits(report: Report, columns: int | None) -> list[str]:
         rows.append([name, f"{split.rows:,}", f"{split.empty_rows:,}", *counts, split.where])
     shown, places = aligned(rows, left=(0, 5), indent="  "), []
     if columns is not None and max(map(len, shown)) > columns:
-        shown = _tabular([row[:5] for row in rows], columns)
+        shown = aligned([row[:5] for row in rows], indent="  ", columns=columns)
         places = [f"  {name}: {split.where}" for name, split in report.splits.items()]
     legend = [
         "  duplicates: rows beyond the first of each text (number of such texts), within the split",
@@ -198,7 +165,7 @@ def _class_balance(report: Report, columns: int | None) -> list[str]:
         rows.append([label, *(f"{count:,}  {share:6.1%}" for count, share in shares)])
     more = [f"  and {hidden:,} more, shown by --json"] * (hidden > 0)
     note = _few_note(report) if len(names) <= SMALLEST_CLASSES else []
-    return [title, *_tabular(rows, columns), *more, *note]
+    return [title, *aligned(rows, indent="  ", columns=columns), *more, *note]
 
 
 def _few_note(report: Report) -> list[str]:
@@ -212,7 +179,7 @@ def _smallest_classes(report: Report, columns: int | None) -> list[str]:
     rows = [["class", "texts", "share"]]
     for name in sorted(counts, key=lambda name: counts[name])[:SMALLEST_CLASSES]:
         rows.append([name, f"{counts[name]:,}", f"{counts[name] / whole:.1%}"])
-    return ["SMALLEST CLASSES of train", *_tabular(rows, columns), *_few_note(report)]
+    return ["SMALLEST CLASSES of train", *aligned(rows, indent="  ", columns=columns), *_few_note(report)]
 
 
 def _labels(report: Report) -> list[str]:
@@ -228,7 +195,7 @@ def _leakage(report: Report, columns: int | None) -> list[str]:
     for leak in report.leakage:
         counts = [f"{leak.exact_rows:,}", f"{leak.normalised_rows:,}", f"{leak.share:.2%}"]
         rows.append([leak.second, leak.first, *counts])
-    lines += _tabular(rows, columns, 2, left=(0, 1))
+    lines += aligned(rows, (0, 1), "  ", columns, keys=2)
     if any(leak.second == "predict" for leak in report.leakage):
         lines.append("  sharing texts with predict is no leakage: nothing is measured on it")
     for leak in report.leakage:
@@ -284,7 +251,10 @@ def _token_lengths(report: Report, columns: int | None) -> list[str]:
         figures = [f"{found.mean:.0f}", f"{found.median:.0f}", f"{found.p95:.0f}", f"{found.max:,}", unknown]
         rows.append([name, texts, *figures])
     sampled = any(split.tokens.sampled for split in report.splits.values())
-    lines = [f"TOKEN LENGTHS with the tokenizer of {report.pretrained}", *_tabular(rows, columns)]
+    lines = [
+        f"TOKEN LENGTHS with the tokenizer of {report.pretrained}",
+        *aligned(rows, indent="  ", columns=columns),
+    ]
     for name, split in report.splits.items():
         found = split.tokens
         for count, what in (
@@ -313,7 +283,7 @@ def _limits(report: Report, columns: int | None) -> list[str]:
             name = ""  # shown once
     return [
         title,
-        *_tabular(rows, columns, 2, left=(0, 1)),
+        *aligned(rows, (0, 1), "  ", columns, keys=2),
         f"  cost: tokens that the model computes, 1.00 with data.max_tokens={report.max_tokens} as set;",
         "  training time is about proportional to it",
     ]

@@ -57,24 +57,26 @@ def aligned(
     left: Sequence[int] = (0,),
     indent: str = "",
     columns: int | None = None,
+    keys: int = 1,
 ) -> list[str]:
     """Rows of cells as lines of plain text. A row may be short.
 
     If a line would be too long, the names (what is flush left) are shortened. If that is not enough, the
-    table is continued below, with the first column again.
+    table is continued below, with its key columns again.
 
     Args:
         rows: The first may be a header.
         left: The columns that are flush left.
         indent: Before each line.
         columns: The most letters of a line; by default those of the terminal, without limit in a file.
+        keys: The first columns, which say what a row is.
     """
     columns = width() if columns is None else columns
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     if columns is not None and (excess := _length(widths, indent) - columns) > 0:
         widths = _narrowed(widths, left, excess)
     lines: list[str] = []
-    for shown in _parts(widths, indent, columns):
+    for shown in _parts(widths, indent, columns, keys):
         lines += [""] if lines else []
         for row in rows:
             cells = [
@@ -92,23 +94,21 @@ def _length(widths: Sequence[int], indent: str) -> int:
 
 
 def _narrowed(widths: Sequence[int], left: Sequence[int], excess: int) -> list[int]:
-    """The widths with less for the names, the widest first, if that avoids the excess."""
-    spare = {i: max(0, widths[i] - SHORTEST) for i in left if i < len(widths)}
+    """The widths with less for the names, the widest first, until nothing is in excess."""
     found = list(widths)
-    if excess <= sum(spare.values()):
-        for i in sorted(spare, key=lambda i: -spare[i]):
-            less = min(excess, spare[i])
-            found[i], excess = found[i] - less, excess - less
+    for i in sorted((i for i in left if i < len(widths)), key=lambda i: -widths[i]):
+        less = min(excess, max(0, widths[i] - SHORTEST))
+        found[i], excess = found[i] - less, excess - less
     return found
 
 
-def _parts(widths: Sequence[int], indent: str, columns: int | None) -> list[list[int]]:
-    """The columns of each part of a table, which fit side by side; the first one is in all."""
-    parts = [[0]]
-    for i in range(1, len(widths)):
+def _parts(widths: Sequence[int], indent: str, columns: int | None, keys: int) -> list[list[int]]:
+    """The columns of each part of a table, which fit side by side; the keys are in all."""
+    parts = [list(range(keys))]
+    for i in range(keys, len(widths)):
         length = _length([widths[j] for j in (*parts[-1], i)], indent)
-        if columns is not None and length > columns and len(parts[-1]) > 1:
-            parts.append([0])
+        if columns is not None and length > columns and len(parts[-1]) > keys:
+            parts.append(list(range(keys)))
         parts[-1].append(i)
     return parts
 
