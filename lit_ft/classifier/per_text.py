@@ -21,6 +21,7 @@ from lit_ft.data.splits import Split
 from lit_ft.errors import unwritable
 from lit_ft.launcher import global_rank
 from lit_ft.models.names import shown_name
+from lit_ft.report.analysis import row_losses, softmax
 from lit_ft.report.pairs import note_of, with_note
 
 MOST_COLUMNS = 50  # classes with a column each; beyond, a row has only its likeliest classes
@@ -100,12 +101,8 @@ def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, names: list[st
         values[group] for values in (outcomes.index, outcomes.labels, outcomes.predicted)
     )
     places = np.searchsorted(split.rows.positions, index)  # in the split, whose rows are in the input's order
-    full = split.rows.encoded.data.column("full_length").take(pa.array(index)).to_numpy()
-    logits = outcomes.logits[group].astype(np.float64)
-    shifted = logits - logits.max(-1, keepdims=True) if len(group) else logits
-    normaliser = np.log(np.exp(shifted).sum(-1))  # (G,)
-    probabilities = np.exp(shifted - normaliser[:, None])
-    loss = normaliser - shifted[np.arange(len(group)), labels]
+    logits = outcomes.logits[group]
+    probabilities = softmax(logits)
     classes = pa.array(names, pa.string())
     columns: dict[str, Any] = {
         "row": pa.array(split.source_rows[places], pa.int64()),
@@ -123,8 +120,8 @@ def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, names: list[st
         shares = np.take_along_axis(probabilities, best, 1).astype(np.float32).ravel()
         columns["likeliest"] = pa.ListArray.from_arrays(offsets, classes.take(pa.array(best.ravel())))
         columns["likeliest_probabilities"] = pa.ListArray.from_arrays(offsets, pa.array(shares))
-    columns["loss"] = pa.array(loss.astype(np.float32))
-    columns["cut"] = pa.array(full > split.rows.lengths[places])
+    columns["loss"] = pa.array(row_losses(logits, labels).astype(np.float32))
+    columns["cut"] = pa.array(split.rows.were_cut(index))
     return pa.table(columns)
 
 

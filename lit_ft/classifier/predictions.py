@@ -86,8 +86,7 @@ class PredictionWriter(Callback):
         ends = [int(self._split.source_rows[share[0]]) - 1 for share in shares[1:] if len(share)]
         bounds = [0, *ends, *([len(self._split.table)] * (trainer.world_size - len(ends)))]
         self._row, self._end = bounds[trainer.global_rank], bounds[trainer.global_rank + 1]
-        full = self._split.rows.encoded.data.column("full_length").to_numpy()
-        self._cut = full > self._split.rows.lengths
+        self._cut = self._split.rows.were_cut(self._split.rows.positions)
         self._open(trainer.global_rank)
 
     def _open(self, rank: int) -> None:

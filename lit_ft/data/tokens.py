@@ -230,9 +230,16 @@ class EncodedRows(torch.utils.data.Dataset):
         return row
 
     def were_cut(self, index: np.ndarray) -> np.ndarray:
-        """Whether texts lost tokens to `max_tokens`: positions in `encoded`, (N,) int64 -> (N,) bool."""
-        full = self.encoded.data.column("full_length").to_numpy().astype(np.int64)
-        return (full > row_lengths(self.encoded))[index]
+        """Whether texts lost tokens to `max_tokens`.
+
+        Args:
+            index: Positions in `encoded` of rows of this split, whose positions ascend, (M,) int64.
+
+        Returns:
+            (M,) bool.
+        """
+        full = self.encoded.data.column("full_length").take(pa.array(index)).to_numpy()
+        return full > self.lengths[np.searchsorted(self.positions, index)]
 
     def take(self, positions: np.ndarray, with_index: bool = False) -> "EncodedRows":
         """The rows at these positions of this split, in this order."""
