@@ -27,6 +27,7 @@ from lit_ft.data.facts import text_batches
 from lit_ft.data.splits import Split
 from lit_ft.errors import UserError, first_line, one_line, shorten, unusable
 from lit_ft.report.analysis import class_counts
+from lit_ft.report.intervals import scores_of
 
 SAMPLE_SEED = 0  # of a generator of its own: baselines draw nothing from the run's random streams
 SHORT_SECONDS, MOST_SECONDS, MOST_SHARE = 3.0, 60.0, 0.05  # of a short run; of any run; of a run's time
@@ -126,21 +127,11 @@ def scores(labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered:
         num_classes: C.
         ordered: Whether the classes have an order.
     """
-    counts = class_counts(labels, predicted, num_classes)
-    rows, said, right = (np.asarray(counts[key], dtype=np.float64) for key in ("rows", "predicted", "right"))
-    seen = rows + said > 0  # torchmetrics leaves out a class that neither has
-    found: dict[str, Any] = {
-        "accuracy": float(right.sum() / max(len(labels), 1)),
-        "macro_f1": float((2 * right[seen] / (rows + said)[seen]).mean()) if seen.any() else 0.0,
-    }
+    found: dict[str, Any] = scores_of(labels, predicted, num_classes, ordered)
     if ordered:
-        distance = predicted.astype(np.float64) - labels
-        # With quadratic weights neither the observed nor the expected disagreement needs the C x C matrix.
-        expected = labels.var() + predicted.var() + (labels.mean() - predicted.mean()) ** 2
-        found["mae"] = float(np.abs(distance).mean())
-        kappa = 1 - (distance**2).mean() / expected if expected else np.nan
-        found["kappa"] = round(float(kappa), 12) + 0.0  # of one class alone it is 0, but for rounding
-    return found | {"class_counts": counts}
+        one_class = (labels == labels[0]).all() and (predicted == labels[0]).all()  # then there is no kappa
+        found["kappa"] = float("nan") if one_class else round(found["kappa"], 12) + 0.0  # 0 but for rounding
+    return found | {"class_counts": class_counts(labels, predicted, num_classes)}
 
 
 def tags(evaluation: dict[str, dict[str, Any]], prefix: str) -> dict[str, float]:

@@ -47,7 +47,7 @@ def of_accuracy(right: int, total: int) -> Interval:
     if right in (0, total):
         return wilson(right, total)
     draws = np.random.default_rng(SEED).binomial(total, right / total, DRAWS) / total
-    return _ends(draws)
+    return ends_of(draws)
 
 
 def of_answers(labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered: bool) -> dict[str, Any]:
@@ -74,12 +74,27 @@ def of_answers(labels: np.ndarray, predicted: np.ndarray, num_classes: int, orde
         for name, values in _scores(drawn, given, said, num_classes, ordered, shown).items():
             (classes if values.ndim == 2 else scores).setdefault(name, []).append(values)
     right = int(counts[given == said].sum())
-    found = {name: _ends(np.concatenate(values)) for name, values in scores.items()}
+    found = {name: ends_of(np.concatenate(values)) for name, values in scores.items()}
     found["accuracy"] = of_accuracy(right, len(labels))  # as a run shows it while it trains
     ends = {name: _ends_of_columns(np.concatenate(values)) for name, values in classes.items()}
     table = {int(c): {name: Interval(*ends[name][i]) for name in ends} for i, c in enumerate(shown)}
     _widen(table, given, said, counts)
     return {"scores": found, "classes": table, "draws": num_draws}
+
+
+def scores_of(labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered: bool) -> dict[str, float]:
+    """The scores themselves: `accuracy`, `macro_f1` and, if ordered, `mae` and quadratic `kappa`.
+
+    Args:
+        labels: (N,) int64.
+        predicted: (N,) int64.
+        num_classes: C.
+        ordered: Whether the classes are steps of a scale.
+    """
+    cells, counts = np.unique(labels * num_classes + predicted, return_counts=True)
+    given, said = np.divmod(cells, num_classes)
+    found = _scores(counts[None].astype(float), given, said, num_classes, ordered, np.zeros(0, np.int64))
+    return {name: float(values[0]) for name, values in found.items() if values.ndim == 1}
 
 
 def _commonest(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -119,11 +134,9 @@ def _scores(
 ) -> dict[str, np.ndarray]:
     """The figures of each draw: (D',) a score, (D', classes shown) a figure of classes."""
     total = drawn.sum(1)
-    rows, predicted = (_sums(drawn, groups, num_classes) for groups in (given, said))
-    right = _sums(drawn[:, given == said], given[given == said], num_classes)
-    f1 = 2 * right / np.maximum(rows + predicted, 1)
-    occurs = rows + predicted > 0  # as torchmetrics has it: a class that is neither counts in no mean
-    found = {"accuracy": right.sum(1) / total, "macro_f1": f1.sum(1) / np.maximum(occurs.sum(1), 1)}
+    rows, predicted, right = counts_of_draws(drawn, given, said, num_classes)
+    f1, macro_f1 = f1_of_counts(rows, predicted, right)
+    found = {"accuracy": right.sum(1) / total, "macro_f1": macro_f1}
     if ordered:
         away = np.abs(given - said).astype(np.float64)
         found["mae"] = drawn @ away / total
@@ -134,6 +147,31 @@ def _scores(
     found["recall"] = (right / np.maximum(rows, 1))[:, shown]
     found["f1"] = f1[:, shown]
     return found
+
+
+def counts_of_draws(
+    drawn: np.ndarray, given: np.ndarray, said: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texts of each class, of those said to be of it, and of those rightly so, in each draw: (D', C) each.
+
+    Args:
+        drawn: Counts of the cells in each draw, (D', K).
+        given: The label of each cell, (K,).
+        said: What was said of it, (K,).
+        num_classes: C.
+    """
+    rows, predicted = (_sums(drawn, groups, num_classes) for groups in (given, said))
+    return rows, predicted, _sums(drawn[:, given == said], given[given == said], num_classes)
+
+
+def f1_of_counts(rows: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """F1 of each class (D', C), and its mean (D',), from `counts_of_draws`.
+
+    As torchmetrics has it: a class that is neither a label nor said in a draw counts in no mean.
+    """
+    total = rows + predicted
+    f1 = 2 * right / np.maximum(total, 1)
+    return f1, f1.sum(1) / np.maximum((total > 0).sum(1), 1)
 
 
 def _sums(drawn: np.ndarray, groups: np.ndarray, num_groups: int) -> np.ndarray:
@@ -194,26 +232,22 @@ def of_rows(
         for name, (place, gap) in gaps.items():
             sums = _by_draw(place[rows], int(place.max()) + 1, gap[rows])
             drawn[name].append(np.abs(sums).sum(1) / len(losses))
-    found = {"loss": _ends(np.concatenate(drawn.pop("loss")))}
+    found = {"loss": ends_of(np.concatenate(drawn.pop("loss")))}
     for name, values in drawn.items():
         place, gap = gaps[name]
         error = float(np.abs(np.bincount(place, gap)).sum() / len(losses))
         draws = np.concatenate(values)
         # A draw adds noise of its own to each bin, whose size counts: on average it is too large by that.
-        low, high = _ends(draws - (draws.mean() - error))
+        low, high = ends_of(draws - (draws.mean() - error))
         found[name] = Interval(max(low, 0.0), high)
     return found
 
 
-def _ends(draws: np.ndarray) -> Interval:
+def ends_of(draws: np.ndarray) -> Interval:
+    """The 95 % interval of a figure from its value in each draw, (D,): percentiles."""
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
 
 
 def _ends_of_columns(draws: np.ndarray) -> list[Any]:
     return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T.tolist()
-
-
-def shown(interval: Interval | None, digits: int = 3) -> str:
-    """`0.612 to 0.681`; nothing if there is none."""
-    return "" if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"

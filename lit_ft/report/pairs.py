@@ -19,6 +19,7 @@ import pyarrow.parquet
 
 from lit_ft import runs
 from lit_ft.errors import shorten
+from lit_ft.report.intervals import counts_of_draws, ends_of, f1_of_counts
 from lit_ft.report.scores import CLASSIFIER
 
 NOTE = b"lit_ft"  # the key of our entry in a file's metadata
@@ -26,7 +27,6 @@ NUM_DRAWS, LEAST_DRAWS = 2000, 200
 MOST_DRAWN = 2_000_000  # cells times draws: with more cells there are fewer draws, to stay within a second
 LEVELS = 256  # of a figure that is not counted, such as the loss
 SEED = 0  # of the bootstrap: the same files give the same interval
-LEVEL = 95
 CERTAIN = 0.05  # McNemar's p above it: a difference that may well be chance
 MOST_SHOWN, MOST_LETTERS = 40, 600  # texts on which runs differ, and letters of each
 POINTS = 100  # accuracy is told in points: hundredths
@@ -174,7 +174,7 @@ class Difference:
             f"{round(v * scale, digits) + 0.0:+.{digits}f}" for v in (self.value, self.low, self.high)
         )
         unit = " points" if points else ""
-        line = f"{other} - {one}: {value}{unit} ({LEVEL} %: {low} to {high})"
+        line = f"{other} - {one}: {value}{unit} (95 %: {low} to {high})"
         return f"{line}: {self.verdict(other, one)}" if verdict else line
 
     def verdict(self, other: str, one: str) -> str:
@@ -240,9 +240,9 @@ def compare_pair(one: PerText, other: PerText, ordered: bool) -> Pair:
     for score in CLASSIFIER:
         if score.name in found:
             value, drawn = float(found[score.name][0]), found[score.name][1:]
-            low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+            low, high = ends_of(drawn)
             certain = bool(low > 0 or high < 0) and (score.name != "accuracy" or p < CERTAIN)
-            differences.append(Difference(score, value, float(low), float(high), certain))
+            differences.append(Difference(score, value, low, high, certain))
     return Pair(num_rows, only_one, only_other, p, differences)
 
 
@@ -258,30 +258,14 @@ def mcnemar(only_one: int, only_other: int) -> float:
 def macro_f1_of_draws(draws: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The macro F1 of each draw, (B,).
 
-    As torchmetrics has it: over the classes that are a label or a prediction in that draw.
-
     Args:
         draws: How often each cell was drawn, (B, K).
         truth: The class of each cell, (K,).
         predicted: What was said of it, (K,).
     """
     known, places = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
-    truth, predicted = places[: len(truth)], places[len(truth) :]
-    right = truth == predicted
-    sums = [_by_class(draws, truth, len(known)), _by_class(draws, predicted, len(known))]
-    hits = _by_class(draws[:, right], truth[right], len(known))
-    total = sums[0] + sums[1]
-    return (2 * hits / np.maximum(total, 1)).sum(1) / np.maximum((total > 0).sum(1), 1)
-
-
-def _by_class(draws: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
-    """Draws (B, K) of cells with these classes (K,) -> how often each class was drawn, (B, C)."""
-    found = np.zeros((len(draws), num_classes))
-    if len(classes):
-        order = np.argsort(classes, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(classes[order]) != 0])
-        found[:, classes[order][starts]] = np.add.reduceat(draws[:, order], starts, axis=1)
-    return found
+    given, said = places[: len(truth)], places[len(truth) :]
+    return f1_of_counts(*counts_of_draws(draws, given, said, len(known)))[1]
 
 
 def _mean_draws(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
