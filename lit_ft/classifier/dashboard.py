@@ -102,8 +102,7 @@ class Dashboard(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or "val" not in pl_module.outcomes:
             return
         outcomes: Outcomes = pl_module.outcomes["val"]
-        best = self.best_validation()
-        is_best = best is not None and best["step"] == trainer.global_step  # intervals take time
+        is_best = self.is_best(trainer.global_step)  # else nobody asks for what takes time
         summary = summary_of(pl_module, "val", trainer.datamodule.splits["validation"], is_best)
         summary["confusion"] = pl_module.confusion["val/confusion_matrix"]
         if is_best:
@@ -126,22 +125,19 @@ class Dashboard(Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the best checkpoint's metrics for the HPARAMS tab, before the file is closed."""
-        best, writer = self.best_validation(), writer_of(trainer)
+        best, writer = self.history.best(self.monitor, self.best_is_high), writer_of(trainer)
         if best is not None and writer is not None:
             for name in BEST:
                 writer.add_scalar(f"best/{name}", best[f"val/{name}"], int(best["step"]))
 
-    def best_validation(self) -> dict[str, float] | None:
-        """The validation so far whose checkpoint is `best`."""
-        points = [point for point in self.history.validation if self.monitor in point]
-        sign = -1 if self.best_is_high else 1
-        # Among equal values ModelCheckpoint keeps the first, and so does min().
-        return min(points, key=lambda point: sign * point[self.monitor], default=None)
+    def is_best(self, step: int) -> bool:
+        """Whether the validation at this step is the best so far, whose checkpoint is `best`."""
+        best = self.history.best(self.monitor, self.best_is_high)
+        return best is not None and best["step"] == step
 
     def _kept(self) -> dict[int, dict[str, Any]]:
         """The summary of the best validation so far, unless that is the current one."""
-        step = int(best["step"]) if (best := self.best_validation()) else -1
-        return {step: self.summaries[step]} if step in self.summaries else {}
+        return {step: summary for step, summary in self.summaries.items() if self.is_best(step)}
 
     def state_dict(self) -> dict[str, Any]:
         """The summaries: row numbers and probabilities, but no texts."""

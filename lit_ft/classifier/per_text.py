@@ -166,8 +166,8 @@ class BestTexts(Callback):
         unwanted = trainer.sanity_checking or trainer.fast_dev_run or trainer.state.fn != "fit"
         if unwanted or global_rank() != 0 or "val" not in pl_module.outcomes:
             return
-        best, step = self.dashboard.best_validation(), trainer.global_step
-        if best is None or best["step"] != step:
+        step = trainer.global_step
+        if not self.dashboard.is_best(step):
             return
         try:
             outcomes = pl_module.outcomes["val"]

@@ -266,10 +266,9 @@ class EpochLines(Callback):
         say(row(cells, widths) + ("  best" if metrics and self._is_best(metrics) else ""))
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
-        """Whether no validation before was as good: among equal ones ModelCheckpoint keeps the first."""
-        value, sign = metrics.get(self.monitor, math.nan), 1 if self.best_is_high else -1
-        before = [point[self.monitor] for point in self.history.validation[:-1] if self.monitor in point]
-        return math.isfinite(value) and not any(sign * other >= sign * value for other in before)
+        """Whether the validation that was noted last is the best so far."""
+        best = self.history.best(self.monitor, self.best_is_high)
+        return best is self.history.validation[-1] and math.isfinite(metrics.get(self.monitor, math.nan))
 
 
 def _part_of_epoch(trainer: Any) -> float:

@@ -12,12 +12,11 @@ from lit_ft.classifier.callbacks import Tracking
 from lit_ft.classifier.dashboard import draw_evaluation, summary_of
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
-from lit_ft.classifier.per_text import keep_current, write_per_text
+from lit_ft.classifier.per_text import SPLIT, keep_current, write_per_text
 from lit_ft.classifier.resume import READING, open_checkpoint
 from lit_ft.classifier.tracking import RunLogger
 from lit_ft.console import say, width
 from lit_ft.data.facts import corpus_facts
-from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Split, copies_of
 from lit_ft.errors import shorten, unusable
 from lit_ft.models.export import export_model, say_where, weights_of
@@ -78,7 +77,6 @@ def leave_results(
         "truncation": settings["truncation"],
         "splits": corpus_facts(datamodule.splits, datamodule.text_source, len(names)),
         "ordered": datamodule.labels.ordered,
-        "batch_size": settings["batch_size"],
         "copies": copies_of(datamodule.splits["train"], datamodule.splits["validation"]),
         "history": {"train": history.train, "validation": history.validation},
         "evaluations": {},
@@ -107,7 +105,7 @@ def leave_results(
     net = model.net
     net.config.calibration_temperature = checkpoint["temperature"] or 1.0
     cut = settings["max_tokens"], settings["truncation"]
-    write_results(
+    facts = write_results(
         run,
         metrics,
         facts,
@@ -117,13 +115,12 @@ def leave_results(
         without=lambda tag: tag.startswith(OF_TEST) and _test_step(run) != step,
     )
     if which == "best":
-        _tell_verdict(run, "val")
+        _tell_verdict("val", metrics, facts)
     say_where(run, _next_command(run, step, datamodule))
 
 
-def _tell_verdict(run: Path, prefix: str) -> None:
+def _tell_verdict(prefix: str, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
     """Print how good the model is, beside what, and what to know."""
-    metrics, facts = runs.read_metrics(run), runs.read_facts(run)
     say("")
     for line in verdict(prefix, metrics, facts, width() or 80):
         say(line)
@@ -183,7 +180,7 @@ def record_evaluation(
     """
     assert datamodule.labels is not None
     outcomes = model.outcomes[prefix]
-    name: SplitName = "test" if prefix == "test" else "validation"
+    name = SPLIT[prefix]
     split = datamodule.splits[name]
     summary = summary_of(model, prefix, split)
     metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels), **interval_tags(prefix, summary)}
@@ -233,7 +230,7 @@ def record_evaluation(
         if (run / runs.MODEL).is_dir():  # else it was removed, as it takes room
             write_model_card(run, whole, facts)
         path = write_report(run, whole, facts)
-    _tell_verdict(run, prefix)
+    _tell_verdict(prefix, whole, facts)
     say(f"report:  {path}")
 
 

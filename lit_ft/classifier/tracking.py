@@ -1,5 +1,6 @@
 """What a fit records while it trains: the loss history, the speed, the logger."""
 
+import math
 import shutil
 import time
 from pathlib import Path
@@ -74,6 +75,18 @@ class LossHistory(Callback):
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         done = (trainer.fit_loop.epoch_loop.batch_progress.current.ready) / trainer.num_training_batches
         self.validation.append({"epoch": trainer.current_epoch + done, "step": trainer.global_step, **values})
+
+    def best(self, monitor: str, is_high: bool) -> dict[str, float] | None:
+        """The best validation so far; among equal ones the first, which ModelCheckpoint keeps.
+
+        Args:
+            monitor: The tag that it is chosen by; validations without it do not count.
+            is_high: Whether a higher value is better.
+        """
+        points = [point for point in self.validation if monitor in point]
+        points = [point for point in points if math.isfinite(point[monitor])] or points  # others are worst
+        sign = -1 if is_high else 1
+        return min(points, key=lambda point: sign * point[monitor], default=None)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as plain values; of the open epoch only this process's part."""

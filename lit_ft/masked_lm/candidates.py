@@ -18,8 +18,8 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 
 from lit_ft.console import say
-from lit_ft.errors import UserError, shorten, unusable
-from lit_ft.masked_lm.tracking import TensorBoardWriter
+from lit_ft.errors import UserError, shorten
+from lit_ft.masked_lm.tracking import TensorBoardWriter, kept_by
 from lit_ft.models.checks import max_positions
 from lit_ft.report.tables import cell, table
 
@@ -185,10 +185,8 @@ class Probes(TrainerCallback, ExportableState):
 
     def restore(self, state: TrainerState) -> None:
         """Take over what the checkpoint of `state` has kept."""
-        saved: Any = state.stateful_callbacks
-        with unusable("trainer_state.json", "resume from another checkpoint"):
-            own = saved.setdefault(type(self).__name__, self.state())["attributes"]["history"]
-            self.history = {int(entry["step"]): dict(entry["best"]) for entry in own}
+        with kept_by(self, state) as own:
+            self.history = {int(entry["step"]): dict(entry["best"]) for entry in own["history"]}
 
     def over_steps(self) -> dict[str, Any]:
         """The story of each mask, for `report.json`: a row each, with the best candidate at each step.

@@ -17,8 +17,9 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 
-from lit_ft.errors import UserError, unusable
+from lit_ft.errors import UserError
 from lit_ft.masked_lm.masking import IGNORED, word_joins
+from lit_ft.masked_lm.tracking import kept_by
 
 LEAST_MASKED = 5  # times in the validation texts; a word that is masked once or twice gains by chance
 MOST_WORDS = 30
@@ -111,10 +112,8 @@ class WordLosses(TrainerCallback, ExportableState):
 
     def restore(self, state: TrainerState) -> None:
         """Take over what the checkpoint of `state` has kept."""
-        saved: Any = state.stateful_callbacks
-        with unusable("trainer_state.json", "resume from another checkpoint"):
-            own = saved.setdefault(type(self).__name__, self.state())["attributes"]["evaluations"]
-            self.evaluations = [TokenLosses(**entry) for entry in own]
+        with kept_by(self, state) as own:
+            self.evaluations = [TokenLosses(**entry) for entry in own["evaluations"]]
 
 
 def words_gained(

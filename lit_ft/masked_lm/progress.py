@@ -10,8 +10,6 @@ from lit_ft.console import say
 from lit_ft.progress import RunProgress, clock, row
 from lit_ft.report.tables import number
 
-FORWARD_SHARE = 1 / 3  # of a training step: the backward pass takes about twice as long as the forward pass
-
 
 class RunBar(TrainerCallback):
     """transformers' progress bar as `RunProgress`, with the newest loss and the tokens per second."""

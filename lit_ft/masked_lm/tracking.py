@@ -1,7 +1,9 @@
 """What an `sft` records while it trains: figures, speed, TensorBoard with our own tags."""
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,20 @@ def masked_figures(nll: float, correct: float, masked: float) -> dict[str, float
 
 
 NUM_SUMS = 6  # negative log-likelihood, correct predictions, masked tokens, rows, real and computed tokens
+
+
+@contextlib.contextmanager
+def kept_by(callback: ExportableState, state: TrainerState) -> Iterator[dict[str, Any]]:
+    """Around code that takes over what the checkpoint of `state` kept of a callback: its attributes.
+
+    Without a checkpoint they are those of its present state.
+
+    Raises:
+        UserError: They are damaged.
+    """
+    saved: Any = state.stateful_callbacks
+    with unusable("trainer_state.json", "resume from another checkpoint"):
+        yield saved.setdefault(type(callback).__name__, callback.state())["attributes"]
 
 
 class LogWindow(TrainerCallback, ExportableState):
@@ -99,9 +115,8 @@ class LogWindow(TrainerCallback, ExportableState):
     ) -> None:
         """Restore the checkpoint's sums; zeros without one."""
         self.sums.zero_()
-        saved: Any = state.stateful_callbacks
-        with unusable("trainer_state.json", "resume from another checkpoint"):
-            own = saved.setdefault(type(self).__name__, self.state())["attributes"]["sums"]
+        with kept_by(self, state) as own_state:
+            own = own_state["sums"]
             if own:
                 by_process = torch.tensor(own).reshape(-1, NUM_SUMS)
                 self.sums += by_process[args.process_index].to(self.sums.device)

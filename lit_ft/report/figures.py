@@ -1,4 +1,4 @@
-"""The pictures of TensorBoard and `report.html`, and `loss.png`. C classes.
+"""The pictures of TensorBoard, and `loss.png`. C classes.
 
 They are 4 inches wide with letters to match, because TensorBoard shows them 330 pixels wide.
 """

@@ -48,7 +48,6 @@ def coded(text: str) -> Markup:
 
 
 MOST_POINTS = 400  # of a curve; the chart has no room for more
-UNDER_A_HEADING = ("Loss", "Accuracy and macro F1", "Masked tokens guessed right")  # the others are folded
 
 
 def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,8 +118,7 @@ def draw_curves(
         lines: dict[str, Any] = {label: found[tag] for label, tag in curve.lines.items() if found.get(tag)}
         if not curve.heading or not lines:
             continue
-        main = curve.heading in UNDER_A_HEADING
-        if by_epoch := main and best is not None:
+        if by_epoch := not curve.technical and best is not None:
             if curve.lines.get("training") == "train/loss" and history.get("train"):
                 lines["training"] = [(point["epoch"], point["loss"]) for point in history["train"]]
             lines = {
@@ -130,7 +128,7 @@ def draw_curves(
         lines = {label: thinned(points) for label, points in lines.items() if points}
         xlabel = "epoch" if by_epoch else "step"
         chart = charts.lines(lines, curve.heading, xlabel, best if by_epoch else None, by_epoch)
-        drawn["main" if main else "technical"].append(Markup(chart))
+        drawn["technical" if curve.technical else "main"].append(Markup(chart))
     return drawn if any(drawn.values()) else None
 
 

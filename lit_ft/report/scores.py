@@ -99,7 +99,7 @@ class Curve:
         title: Of the chart in TensorBoard; if there are several lines, it follows the label of each.
         lines: Label -> tag.
         heading: Of the chart in the report; "" leaves it out.
-        ylabel: Of the chart in the report.
+        technical: Whether the report folds it away.
         kinds: The commands that draw it in TensorBoard.
     """
 
@@ -107,13 +107,13 @@ class Curve:
     title: str
     lines: dict[str, str]
     heading: str = ""
-    ylabel: str = ""
+    technical: bool = False
     kinds: tuple[str, ...] = tuple(SCORES)
 
 
 CURVES = (
     Curve("Loss", "loss", {"training": "train/loss", "validation": "val/loss"},
-          "Loss", "loss"),
+          "Loss"),
     Curve("Accuracy", "", {"accuracy": "val/accuracy", "macro F1": "val/macro_f1"},
           "Accuracy and macro F1", kinds=("classifier",)),
     Curve("Accuracy", "temperature scaling",
@@ -121,13 +121,14 @@ CURVES = (
           kinds=("classifier",)),
     Curve("Masked tokens", "tokens guessed right",
           {"training": "train/masked_accuracy", "validation": "val/masked_accuracy"},
-          "Masked tokens guessed right", "share", kinds=("masked_lm",)),
+          "Masked tokens guessed right", kinds=("masked_lm",)),
     Curve("Masked tokens", "perplexity", {"validation": "val/perplexity"}, kinds=("masked_lm",)),
-    Curve("Optimizer", "learning rate", {"learning rate": "train/learning_rate"}, "Learning rate"),
+    Curve("Optimizer", "learning rate", {"learning rate": "train/learning_rate"}, "Learning rate",
+          technical=True),
     Curve("Optimizer", "gradient norm, before clipping", {"gradient norm": "train/grad_norm"},
-          "Gradient norm, before clipping"),
+          "Gradient norm, before clipping", technical=True),
     Curve("Throughput", "real tokens per second", {"tokens per second": "train/tokens_per_second"},
-          "Real tokens per second"),
+          "Real tokens per second", technical=True),
     Curve("Throughput", "samples per second", {"samples per second": "train/samples_per_second"}),
     Curve("Throughput", "share of computed tokens that are real", {"real": "train/real_share"}),
     Curve("Memory", "peak, in GB", {"peak": "train/peak_memory_gb"}),
