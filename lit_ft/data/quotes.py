@@ -14,6 +14,15 @@ LINE_END = re.compile(rb"[\r\n]|\Z")
 FEWEST_ROWS = 4  # needed to tell labels from other values
 
 
+def _possessive(item: str, times: str) -> str:
+    """A group repeated without backtracking: `*+`, `++` or `?+`.
+
+    Python before 3.11.5 (cpython #106052) goes on behind what a repetition consumed that failed in its
+    middle. A last alternative that never matches takes it back to where that began.
+    """
+    return f"(?:{item}|(?!)){times}"
+
+
 class Quotes:
     """Finds the values of a csv, as bytes, under one way to quote.
 
@@ -41,15 +50,17 @@ class Quotes:
         escaped = (r"\\.|" if backslash else "") + q * 2
         letter, in_line = (rf"[^{q}\\]", rf"[^{q}\\\r\n]") if backslash else (rf"[^{q}]", rf"[^{q}\r\n]")
         end = rf"{q}{after}(?=[{s}\r\n]|\Z)"
-        value = rf"{before}{q}{letter}*+(?:(?:{escaped}){letter}*+)*+"
+        value = rf"{before}{q}{letter}*+" + _possessive(rf"(?:{escaped}){letter}*+", "*+")
         escaped_in_line = escaped.replace(".", r"[^\r\n]")
-        value_in_line = rf"{before}{q}{in_line}*+(?:(?:{escaped_in_line}){in_line}*+)*+"
+        value_in_line = rf"{before}{q}{in_line}*+" + _possessive(rf"(?:{escaped_in_line}){in_line}*+", "*+")
         bare = rf"(?!{before}{q})[^{s}\r\n]++"
         if backslash:
             after_backslash = r"[^\r\n]" if bare_backslash else rf"(?:{q}|(?!{q}))"
-            bare = rf"(?!{before}{q})(?:[^{q}{s}\r\n\\]|\\{after_backslash})++"
-        others = rf"(?:{value_in_line}{end}|{bare}|[{s}\r\n]++)*+"
-        self._next = re.compile(rf"{others}({value}{end})?+".encode(), re.DOTALL)
+            letters = rf"[^{q}{s}\r\n\\]|\\{after_backslash}"
+            bare = rf"(?!{before}{q})" + _possessive(letters, "++")
+        others = _possessive(rf"{value_in_line}{end}|{bare}|[{s}\r\n]++", "*+")
+        over_lines = _possessive(f"({value}{end})", "?+")
+        self._next = re.compile(f"{others}{over_lines}".encode(), re.DOTALL)
         self._closed = re.compile(rf"{value}{q}{after}".encode(), re.DOTALL)
         self._value = re.compile(rf"({value}{end})|{bare}".encode(), re.DOTALL)
 
@@ -182,12 +193,12 @@ def _lines_of(content: Content, before: int, begin: int, end: int, separator: by
 
 def are_ordinary(content: Content, start: int, separator: bytes, labels: dict[int, set[bytes]]) -> bool:
     """Whether quotes are ordinary characters: each line is then a row, and none seems to enclose a value."""
-    s = re.escape(separator)
+    s = re.escape(separator.decode())
     first = re.compile(rb"[\r\n]*+([^\r\n]*+)").match(content, start)
     width = first[1].count(separator) + 1 if first else 1
-    others = rb"(?:" + s + rb"[^\r\n" + s + rb"]*+){%d}" % (width - 1)
-    line = rb"[^\r\n" + s + rb"]*+" + others + rb"(?:[\r\n]++|\Z)"
-    lines = re.compile(rb"[\r\n]*+(?:(?!\Z)" + line + rb")*+").match(content, start)
+    line = rf"[^\r\n{s}]*+(?:{s}[^\r\n{s}]*+){{{width - 1}}}(?:[\r\n]++|\Z)"
+    every = r"[\r\n]*+" + _possessive(rf"(?!\Z){line}", "*+")
+    lines = re.compile(every.encode()).match(content, start)
     if lines is None or lines.end() < len(content):
         return False
     num_rows = num_enclosed = 0
