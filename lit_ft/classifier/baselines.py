@@ -19,7 +19,6 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from lit_ft import runs
 from lit_ft.classifier import word_counts
-from lit_ft.classifier.metrics import Outcomes
 from lit_ft.classifier.optim import limited
 from lit_ft.classifier.word_counts import WordCounts
 from lit_ft.console import say, warn
@@ -64,23 +63,33 @@ class Baselines:
         """For `metrics.json`: what word counts took."""
         return {} if self.words is None else {"baseline/words/seconds": self.words.training.seconds}
 
-    def measure(self, split: Split, outcomes: Outcomes, ordered: bool) -> dict[str, dict[str, Any]]:
+    def measure(
+        self,
+        split: Split,
+        positions: np.ndarray,
+        labels: np.ndarray,
+        said: np.ndarray,
+        num_classes: int,
+        ordered: bool,
+    ) -> dict[str, dict[str, Any]]:
         """Measure them on the rows that the model was measured on.
 
         Args:
             split: The rows' split.
-            outcomes: What the model predicted.
+            positions: The rows, (N,) positions in the split's texts.
+            labels: (N,) int64.
+            said: The model's predictions, (N,) int64.
+            num_classes: C.
             ordered: Whether the classes have an order.
 
         Returns:
             `words` and `commonest`, each with accuracy, macro F1, MAE and kappa (with an order), the
             `class_counts`, and the number of rows `only_model_right` and `only_baseline_right`.
         """
-        labels, num_classes = outcomes.labels, outcomes.logits.shape[1]
-        model_right = outcomes.predicted == labels
+        model_right = said == labels
         predicted = {"commonest": np.full(len(labels), self.commonest)}
         if self.words is not None:
-            predicted["words"] = self._predict(self.words, split, outcomes.index)
+            predicted["words"] = self._predict(self.words, split, positions)
         found: dict[str, dict[str, Any]] = {}
         for name, classes in predicted.items():
             right = classes == labels

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning import Trainer
 
 from lit_ft import runs
@@ -23,6 +24,7 @@ from lit_ft.models.export import export_model, say_where, weights_of
 from lit_ft.models.names import shown_name
 from lit_ft.report.model_card import write_model_card
 from lit_ft.report.page import write_report
+from lit_ft.report.pairs import read_per_text
 from lit_ft.report.results import write_results
 from lit_ft.report.scores import CLASSIFIER, console
 from lit_ft.report.verdict import verdict
@@ -92,6 +94,7 @@ def leave_results(
         metrics |= {"val/step": step, "val/rows": summary["rows"], **interval_tags("val", summary)}
         compared = summary.pop("baselines", {})
         if known is not None:
+            compared = compared or _compared_afterwards(run, known, metrics, datamodule)
             metrics |= baselines.tags(compared, "val")
             facts["baselines"]["evaluations"]["val"] = compared
         facts["evaluations"]["val"] = with_texts(summary, datamodule.splits["validation"])
@@ -117,6 +120,22 @@ def leave_results(
     if which == "best":
         _tell_verdict("val", metrics, facts)
     say_where(run, _next_command(run, step, datamodule))
+
+
+def _compared_afterwards(
+    run: Path, known: Baselines, metrics: dict[str, Any], datamodule: YelpDataModule
+) -> dict[str, Any]:
+    """The baselines beside a best checkpoint that was measured before they were asked for."""
+    said, split = read_per_text(run, "val", metrics), datamodule.splits["validation"]
+    if isinstance(said, str):
+        say(f"the baselines are not measured on the validation texts: {said}; `validate` measures them")
+        return {}
+    places = split.rows.positions[np.searchsorted(split.source_rows, said.rows)]
+    assert datamodule.labels is not None
+    with baselines.spared("baselines not measured"):
+        answers = said.labels, said.predicted, datamodule.labels.num_labels
+        return known.measure(split, places, *answers, datamodule.labels.ordered)
+    return {}
 
 
 def _tell_verdict(prefix: str, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -202,7 +221,8 @@ def record_evaluation(
     compared: dict[str, Any] = {}
     if known is not None:
         with baselines.spared("baselines not measured"):
-            compared = known.measure(split, outcomes, datamodule.labels.ordered)
+            said = outcomes.index, outcomes.labels, outcomes.predicted, datamodule.labels.num_labels
+            compared = known.measure(split, *said, datamodule.labels.ordered)
     whole = runs.add_metrics(run, metrics | baselines.tags(compared, prefix))
     write_per_text(run, prefix, outcomes, datamodule, metrics[f"{prefix}/step"], model.temperature)
     names = datamodule.labels.names

@@ -14,7 +14,7 @@ from lit_ft.data.files import Files, LateColumns
 from lit_ft.data.formats import FORMATS, find_files
 from lit_ft.data.raw_files import raw_files, remember, remembered, saved_to_disk, warn_of_unread
 from lit_ft.data.reading import Reading
-from lit_ft.errors import UserError, first_line, quoted, unusable
+from lit_ft.errors import UNWRITABLE, UserError, first_line, quoted, unusable
 from lit_ft.hub import hub_errors
 
 READER_VERSION = 2  # part of every cache key: raise it when the same file is read differently
@@ -43,10 +43,11 @@ def read_files(paths: str | list[str], *, flag: str, labelled: bool = False) -> 
 
 def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.Dataset:
     """One table from files of one format; reports what was recognised in them."""
-    content = _content_key(files)
     late_columns: tuple[str, ...] = ()
+    content = ""
     while True:
         try:
+            content = content or _content_key(files)
             with quiet_datasets():
                 builder = Files(
                     config_id=content,  # only the content counts, not a file's name or date
@@ -66,7 +67,7 @@ def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.
             elif isinstance(cause, UserError):
                 raise cause from None
             elif isinstance(cause, OSError):
-                raise disk_error(cause) from None
+                raise disk_error(cause, files) from None
             elif isinstance(cause, (ValueError, TypeError, pa.ArrowException)):  # of arrow or `datasets`
                 advice = f"give the columns plain names and the same types in all files, or set {flag}"
                 with unusable(quoted(files, 3), advice):
@@ -74,7 +75,7 @@ def _read(files: list[str], suffix: str, flag: str, labelled: bool) -> datasets.
             else:
                 raise
         except OSError as error:
-            raise disk_error(error) from None
+            raise disk_error(error, files) from None
 
 
 def read_hub(
@@ -183,10 +184,12 @@ def _content_key(files: list[str]) -> str:
     return key.hexdigest()
 
 
-def disk_error(error: OSError) -> UserError:
-    """The error of a cache that cannot be written: disk full, no permission."""
+def disk_error(error: OSError, files: list[str] | None = None) -> UserError:
+    """The error of a cache that cannot be written (no room, no permission), or of `files` on a failing disk."""
     folder = datasets.config.HF_DATASETS_CACHE
     what = error.strerror or first_line(error)
+    if files and error.errno not in UNWRITABLE:
+        return UserError(f"{quoted(files, 3)} cannot be read: {what}; copy the data to another disk")
     return UserError(
         f"cannot write the cache of datasets in {folder}: {what}; set HF_HOME=FOLDER to another place"
     )

@@ -127,6 +127,18 @@ def test_a_fit_is_the_same_without_them(lit_ft, fit_args):
     assert {tag: v for tag, v in with_them.items() if not tag.startswith("baseline/")} == without
     assert not (other / "baseline").exists()
     assert "baselines" not in json.loads((other / "report.json").read_text())
+    # Asked for afterwards: measured on what the best checkpoint said, which is not run again.
+    last = str(other / "checkpoints/last.ckpt")
+    code, out, err = lit_ft("fit", *fit_args, "--ckpt_path", last)
+    assert code == 0 and "beside it: always" in out and "counting words" in out, err
+    afterwards = lasting(json.loads((other / "metrics.json").read_text()))
+    assert {t: v for t, v in afterwards.items() if "seconds" not in t} == {
+        t: v for t, v in with_them.items() if "seconds" not in t
+    }
+    (other / "val_predictions.parquet").unlink()
+    code, out, err = lit_ft("fit", *fit_args, "--ckpt_path", last)
+    told = "the baselines are not measured on the validation texts: there is no val_predictions.parquet; "
+    assert code == 0 and told + "`validate` measures them" in out, err
 
 
 def test_a_resumed_run_reads_them_back(lit_ft, fit_args, monkeypatch):

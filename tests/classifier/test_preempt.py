@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import slurm
@@ -65,10 +66,45 @@ CASES = {  # where the signal comes -> other settings, the step that the run sto
 }
 
 
+class Whole(NamedTuple):
+    """What a run that nothing stopped has left."""
+
+    weights: dict[str, torch.Tensor]
+    history: Any
+    figures: dict[str, Any]
+    curves: Any
+
+    @classmethod
+    def of(cls, name: str) -> "Whole":
+        last = state(name)
+        figures = json.loads(Path(f"runs/{name}/version_0/metrics.json").read_text())
+        return cls(last["state_dict"], history(last), lasting(figures), curves(name))
+
+    def equals(self, other: "Whole") -> bool:
+        for key, value in self.weights.items():
+            assert torch.equal(value, other.weights[key]), key
+        return (self.history, self.figures, self.curves) == (other.history, other.figures, other.curves)
+
+
+@pytest.fixture(scope="module")
+def wholes() -> dict[tuple[str, ...], Whole]:
+    """By its settings: several tests stop the same run at different places."""
+    return {}
+
+
+def whole_of(settings: list[str], wholes: dict, lit_ft, fit_args: list[str]) -> Whole:
+    """The run of these settings that nothing stops, made once in this file."""
+    if (key := tuple(settings)) not in wholes:
+        assert lit_ft("fit", *fit_args, *settings, "--name", "whole")[0] == 0
+        wholes[key] = Whole.of("whole")
+    return wholes[key]
+
+
 @pytest.mark.parametrize("place, settings, step", CASES.values(), ids=CASES)
-def test_stops_at_a_step_and_resumes_exactly(place, settings, step, lit_ft, fit_args):
-    args = [*fit_args, "--trainer.val_check_interval", "4", *settings]
-    assert lit_ft("fit", *args, "--name", "whole")[0] == 0
+def test_stops_at_a_step_and_resumes_exactly(place, settings, step, lit_ft, fit_args, wholes):
+    settings = ["--trainer.val_check_interval", "4", *settings]
+    args = [*fit_args, *settings]
+    whole = whole_of(settings, wholes, lit_ft, fit_args)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     code, _, err = lit_ft("fit", *args, "--name", "parts", signal_at(**place))
     assert {number: signal.getsignal(number) for number in before} == before
@@ -84,13 +120,7 @@ def test_stops_at_a_step_and_resumes_exactly(place, settings, step, lit_ft, fit_
     code, out, err = lit_ft("fit", *args, "--name", "parts", "--ckpt_path", "last")
     assert code == 0, err
     assert out.startswith(f"resuming at step {step} of ")
-    whole, parts = state("whole"), state("parts")
-    for key, value in whole["state_dict"].items():
-        assert torch.equal(value, parts["state_dict"][key]), key
-    assert history(parts) == history(whole)
-    read = [json.loads(Path(f"runs/{n}/version_0/metrics.json").read_text()) for n in ("whole", "parts")]
-    assert lasting(read[0]) == lasting(read[1])
-    assert curves("parts") == curves("whole")
+    assert whole.equals(Whole.of("parts"))
 
 
 def test_ctrl_c_has_its_own_exit_code(lit_ft, fit_args):
@@ -98,10 +128,11 @@ def test_ctrl_c_has_its_own_exit_code(lit_ft, fit_args):
     assert code == 130 and "warning: stopped by SIGINT at step 3, saved in runs/small/" in err
 
 
-def test_slurm_runs_the_job_again_and_it_resumes(lit_ft, fit_args, work, monkeypatch):
+def test_slurm_runs_the_job_again_and_it_resumes(lit_ft, fit_args, work, monkeypatch, wholes):
     """By Lightning's plugin: the same command, without a word of a checkpoint."""
-    args = [*fit_args, "--trainer.val_check_interval", "4"]
-    assert lit_ft("fit", *args, "--name", "whole")[0] == 0
+    settings = ["--trainer.val_check_interval", "4"]
+    args = [*fit_args, *settings]
+    whole = whole_of(settings, wholes, lit_ft, fit_args)
     monkeypatch.setenv("PATH", slurm.scontrol(work))
     for name, value in slurm.variables().items():
         monkeypatch.setenv(name, value)
@@ -115,11 +146,7 @@ def test_slurm_runs_the_job_again_and_it_resumes(lit_ft, fit_args, work, monkeyp
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     code, out, err = lit_ft("fit", *args, "--name", "parts")
     assert code == 0 and out.startswith(f"resuming at step 6 of 20 from {path}\n"), err
-    whole, parts = state("whole"), state("parts")
-    for key, value in whole["state_dict"].items():
-        assert torch.equal(value, parts["state_dict"][key]), key
-    assert history(parts) == history(whole)
-    assert curves("parts") == curves("whole")
+    assert whole.equals(Whole.of("parts"))
 
 
 def test_a_requeued_job_resumes_its_own_run(lit_ft, fit_args, monkeypatch):
@@ -186,7 +213,7 @@ def test_second_signal_ends_at_once(lit_ft, fit_args):
 
 
 @pytest.mark.parametrize("clock", [1, 3])
-def test_last_is_saved_every_few_minutes(clock, lit_ft, fit_args, monkeypatch):
+def test_last_is_saved_every_few_minutes(clock, lit_ft, fit_args, monkeypatch, wholes):
     """A kill without a signal, long before the first validation; the run then ends as the whole one."""
     from lit_ft.classifier import checkpoints as run_checkpoints
     from lit_ft.reliability import checkpoints as save_clock
@@ -204,8 +231,9 @@ def test_last_is_saved_every_few_minutes(clock, lit_ft, fit_args, monkeypatch):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
             Clock.now += save_clock.INTERVAL_SECONDS / clock
 
-    args = [*fit_args, "--trainer.val_check_interval", "10"]
-    assert lit_ft("fit", *args, "--name", "whole")[0] == 0
+    settings = ["--trainer.val_check_interval", "10"]
+    args = [*fit_args, *settings]
+    whole = whole_of(settings, wholes, lit_ft, fit_args)
     monkeypatch.setattr(run_checkpoints, "time", Clock)
     monkeypatch.setattr(save_clock, "time", Clock)
     monkeypatch.setattr(sys.modules[__name__], "Tick", Tick, raising=False)
@@ -215,11 +243,7 @@ def test_last_is_saved_every_few_minutes(clock, lit_ft, fit_args, monkeypatch):
         lit_ft("fit", *args, "--name", "parts", f"--trainer.callbacks={callbacks}")
     assert state("parts")["global_step"] == {1: 8, 3: 6}[clock]
     assert lit_ft("fit", *args, "--name", "parts", "--ckpt_path", "last")[0] == 0
-    whole, parts = state("whole"), state("parts")
-    for key, value in whole["state_dict"].items():
-        assert torch.equal(value, parts["state_dict"][key]), key
-    assert history(parts) == history(whole)
-    assert curves("parts") == curves("whole")
+    assert whole.equals(Whole.of("parts"))
 
 
 def test_saving_takes_little_of_the_time(tmp_path, monkeypatch):

@@ -191,3 +191,15 @@ def test_large_files_are_left_to_the_command(fit_args, monkeypatch):
         early.check("fit", args)
     monkeypatch.setattr(early, "MOST_BYTES", 100)
     early.check("fit", args)
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError])
+def test_an_error_of_our_own_class_stays_what_it_is(lit_ft, fit_args, monkeypatch, error):
+    """It is a bug of ours, not a mistake in a setting: whoever reports it needs its traceback."""
+
+    def broken(*_, **__):
+        raise error("a bug of ours")
+
+    monkeypatch.setattr("lit_ft.classifier.data.LabelRules", broken)
+    with pytest.raises((error, ValueError), match="a bug of ours"):
+        lit_ft("fit", *fit_args)

@@ -12,10 +12,21 @@ from fresh import run_fresh
 
 from lit_ft.commands import verify_resume
 from lit_ft.commands.verify_resume import shortened
+from lit_ft.errors import UserError
 
 
-@pytest.mark.slow
-def test_a_config_of_fit(lit_ft, fit_args):
+@pytest.fixture
+def forked(monkeypatch):
+    """The runs in processes that need not import the libraries."""
+
+    def run(call: list[str], *expected: int, loud: bool = False) -> None:
+        ended = run_fresh(*call[3:])  # without `python -m lit_ft`
+        assert ended.code in expected, ended.err[-3000:]
+
+    monkeypatch.setattr(verify_resume, "run", run)
+
+
+def test_a_config_of_fit(lit_ft, fit_args, forked):
     code, out, err = lit_ft("verify-resume", *fit_args)
     assert code == 0, err[-3000:]
     lines = out.splitlines()
@@ -25,14 +36,7 @@ def test_a_config_of_fit(lit_ft, fit_args):
     assert not list(Path("runs").iterdir())
 
 
-def test_a_config_of_sft(lit_ft, work, monkeypatch):
-    """As above, its three runs in processes that need not import the libraries."""
-
-    def run(call: list[str], *expected: int, loud: bool = False) -> None:
-        ended = run_fresh(*call[3:])  # without `python -m lit_ft`
-        assert ended.code in expected, ended.err[-3000:]
-
-    monkeypatch.setattr(verify_resume, "run", run)
+def test_a_config_of_sft(lit_ft, work, forked):
     code, out, err = lit_ft("verify-resume", "--config", "sample_sft.yaml")
     assert code == 0, err[-3000:]
     lines = out.splitlines()
@@ -172,6 +176,23 @@ def test_signal_in_an_sft_and_short_epochs(lit_ft, sft_args):
 def test_runs_of_its_own(flag, lit_ft):
     code, _, err = lit_ft("verify-resume", "--config", "sample.yaml", flag, "x")
     assert code == 2 and f"leave out {flag.partition('=')[0]}" in err and err.count("\n") == 1
+
+
+def test_a_run_ends_as_expected_or_is_told(capfd):
+    def python(code: str) -> list[str]:
+        return [sys.executable, "-c", "import os, signal, sys; " + code]
+
+    kill = python("os.kill(os.getpid(), signal.SIGKILL)")
+    verify_resume.run(python("print('shown nowhere'); print('nor this', file=sys.stderr)"), 0)
+    verify_resume.run(kill, -signal.SIGKILL, 128 + signal.SIGKILL)
+    assert capfd.readouterr() == ("", "")
+    verify_resume.run(python("print('shown', file=sys.stderr)"), 0, loud=True)
+    assert capfd.readouterr() == ("", "shown\n")
+    with pytest.raises(UserError, match="expected exit code 0 of a run, found -9"):
+        verify_resume.run(kill, 0)
+    with pytest.raises(SystemExit) as ended:
+        verify_resume.run(python("print('the reason', file=sys.stderr); sys.exit(2)"), 0)
+    assert ended.value.code == 2 and capfd.readouterr() == ("", "the reason\n")
 
 
 def test_a_mistake_is_told_once(fit_args, work):

@@ -1,6 +1,7 @@
 """The cache, the checks of columns and texts, and folders of data files."""
 
 import csv
+import errno
 import gzip
 import os
 import re
@@ -60,6 +61,38 @@ def test_nothing_on_the_console_and_nothing_half_written(tmp_path, capfd):
     left = [path for path in (tmp_path / "cache").rglob("*") if "incomplete" in path.name and path.is_dir()]
     assert left == []
     assert not datasets.utils.are_progress_bars_disabled()
+
+
+def test_a_failing_disk_is_not_a_bad_file(monkeypatch):
+    parquet, table = "a.parquet", pa.table({"text": ["one"]})
+    pq.write_table(table, parquet)
+    write("a.csv", "text\nof a failing disk\n")
+    failing = OSError(errno.EIO, "Input/output error")
+    with monkeypatch.context() as patch:
+        patch.setattr(pa.parquet.ParquetFile, "iter_batches", raising(failing))
+        refused(
+            lambda: read_files(parquet, flag=FLAG), "'a.parquet' cannot be read: Input/output error; copy"
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr("lit_ft.data.corpus.hashlib.file_digest", raising(failing))
+        refused(lambda: read_files("a.csv", flag=FLAG), "'a.csv' cannot be read: Input/output error; copy")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("lit_ft.data.corpus.Files.download_and_prepare", raising(full))
+    refused(
+        lambda: read_files("a.csv", flag=FLAG),
+        "cannot write the cache of datasets",
+        "No space left",
+        "HF_HOME=",
+    )
+
+
+def raising(error):
+    """A function that raises `error`, whatever it is called with."""
+
+    def call(*_, **__):
+        raise error
+
+    return call
 
 
 # --- columns and texts
