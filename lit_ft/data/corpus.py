@@ -185,7 +185,7 @@ def _content_key(files: list[str]) -> str:
 
 
 def disk_error(error: OSError, files: list[str] | None = None) -> UserError:
-    """The error of a cache that cannot be written (no room, no permission), or of `files` on a failing disk."""
+    """The error of a cache that cannot be written (full, no permission), or of `files` on a failing disk."""
     folder = datasets.config.HF_DATASETS_CACHE
     what = error.strerror or first_line(error)
     if files and error.errno not in UNWRITABLE:

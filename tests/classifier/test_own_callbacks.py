@@ -56,7 +56,7 @@ def test_forms(flags, config, lit_ft, fit_args):
     if config:
         Path("own.yaml").write_text(f"trainer:\n  {config}\n")
         flags = ["--config", "own.yaml", *flags]
-    code, _, err = lit_ft("fit", *fit_args, *flags)
+    code, _, err = lit_ft("fit", *fit_args, "--trainer.max_epochs=1", *flags)
     assert code == 0, err
 
 

@@ -47,7 +47,7 @@ SETTINGS = {
     "workers": ["--data.num_workers", "2"],
     "accumulation": ["--trainer.accumulate_grad_batches", "2"],
     "epoch end": ["--trainer.val_check_interval", "1.0"],
-    "token budget": ["--data.token_budget", "128", "--data.num_workers", "2"],
+    "token budget": ["--data.token_budget", "128", "--data.num_workers", "1"],
     "bfloat16": ["--trainer.precision", "bf16-mixed"],
 }
 
