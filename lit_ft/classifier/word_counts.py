@@ -268,7 +268,10 @@ def fit(texts: Sequence[str], labels: np.ndarray, analyzer: Analyzer, seconds: f
     try:
         counts = vectorizer.fit_transform(texts)
     except ValueError:  # of a handful of texts no two share a word
-        counts = vectorizer.set_params(min_df=1).fit_transform(texts)
+        try:
+            counts = vectorizer.set_params(min_df=1).fit_transform(texts)
+        except ValueError:  # scikit-learn's words are of stop words, which are not removed here
+            raise ValueError("no text has a word to count") from None
     total = np.asarray(counts.sum(0)).ravel()
     order = np.argsort(-total, kind="stable")  # the most frequent first, as max_features chooses
     texts_with = np.bincount(counts.indices, minlength=len(total))

@@ -108,6 +108,9 @@ def verdict(report: Report) -> str:
         found.append(f"{_count(texts, 'text')} with different labels")
     if wrong := sum(finding.unsound for finding in report.labels):
         found.append(f"{_count(wrong, 'fault')} in the labels")
+    for name, split in report.splits.items():
+        if split.empty_rows:
+            found.append(f"{_count(split.empty_rows, f'{name} row')} without a text")
     if report.few:
         found.append(f"{_few(report)} fewer than {FEW_TEXTS} training texts")
     for name, split in report.splits.items():

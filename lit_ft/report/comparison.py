@@ -24,6 +24,8 @@ IGNORED = (
     "name", "data.predict_path", "data.predict_output", "data.predict_probabilities",
     "trainer.default_root_dir",
 )  # fmt: skip
+KINDS = {"classifier": "classifier", "masked_lm": "masked LM"}  # by the `kind` in report.json
+COSTS = {"seconds", "tokens", "tokens_seen", "tokens_per_second", "real_share", "peak_memory_gb"}  # of any
 SEEDS = ("seed_everything", "data.seed")
 LINES = {"val/loss": "Validation loss", "val/accuracy": "Validation accuracy", "train/loss": "Training loss"}
 WIDTH = 80  # of a terminal
@@ -54,6 +56,11 @@ class Run:
     def name(self) -> str:
         """`reviews/version_0`."""
         return f"{self.folder.absolute().parent.name}/{self.folder.name}"
+
+    @property
+    def kind(self) -> str:
+        """What was trained."""
+        return KINDS.get(self.facts.get("kind", ""), KINDS["classifier"])
 
     def measured(self, prefix: str) -> bool:
         """Whether it is a classifier that was measured on a split."""
@@ -88,7 +95,7 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
     rows = [(key, [run.settings.get(key) for run in found]) for key in keys]
     rows = [(key, values) for key, values in rows if len(set(map(repr, values))) > 1]
     tags = [tag for tag in compared_tags() if any(tag in run.metrics for run in found)]
-    results = [(tag, [run.metrics.get(tag) for run in found]) for tag in tags]
+    results = [row for tag in tags for row in _rows_of(tag, found)]
     for prefix, split in SPLITS.items():  # scores are comparable only if they were measured on the same texts
         if any(run.measured(prefix) for run in found):
             where = [run.facts.get("splits", {}).get(split, {}).get("where") for run in found]
@@ -101,6 +108,18 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
         "groups": _groups(found),
         "curves": _curves(found),
     }
+
+
+def _rows_of(tag: str, found: Sequence[Run]) -> list[tuple[str, list[Any]]]:
+    """A result of all runs; a row each for those of a classifier and of a masked LM, where both have it."""
+    kinds = {run.kind for run in found if tag in run.metrics}
+    if len(kinds) < 2 or tag.rpartition("/")[2] in COSTS:
+        return [(tag, [run.metrics.get(tag) for run in found])]
+    return [
+        (f"{tag} ({kind})", [run.metrics.get(tag) if run.kind == kind else None for run in found])
+        for kind in KINDS.values()
+        if kind in kinds
+    ]
 
 
 def _shown(value: Any) -> str:
@@ -244,12 +263,17 @@ def _groups(found: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _curves(found: Sequence[Run]) -> list[Markup]:
     """A chart of each of `LINES` that two runs or more have points of, a line a run."""
-    points = {f"{run.letter} {run.name}": read_curves(run.folder) for run in found[:MOST_LINES]}
+    points = [(run, read_curves(run.folder)) for run in found[:MOST_LINES]]
     drawn = []
     for tag, title in LINES.items():
-        lines = {label: thinned(tags[tag]) for label, tags in points.items() if len(tags.get(tag, ())) > 1}
-        if len(lines) > 1:
-            drawn.append(Markup(charts.lines(lines, title, "step")))
+        for kind in KINDS.values():  # their losses have nothing in common
+            lines = {
+                f"{run.letter} {run.name}": thinned(tags[tag])
+                for run, tags in points
+                if run.kind == kind and len(tags.get(tag, ())) > 1
+            }
+            if len(lines) > 1:
+                drawn.append(Markup(charts.lines(lines, title, "step")))
     return drawn
 
 

@@ -331,6 +331,23 @@ def few_texts_of_a_class(case: Case) -> Finding | None:
     )
 
 
+def unmeasured_classes(case: Case) -> Finding | None:
+    """Classes that were trained, and that no text here has."""
+    trained = np.asarray(case.facts["splits"].get("train", {}).get("class_counts", []))
+    if len(trained) != len(case.counts["rows"]):
+        return None
+    missing = np.flatnonzero((trained > 0) & (case.counts["rows"] == 0))
+    if not len(missing):
+        return None
+    missing = missing[np.argsort(-trained[missing], kind="stable")]
+    what = "1 class has" if len(missing) == 1 else f"{len(missing):,} classes have"
+    return Finding(
+        "note",
+        f"{what} no {case.texts} ({case.named(missing.tolist())}): how well it knows them is not measured.",
+        "Measure it on texts of every class.",
+    )
+
+
 def few_texts(case: Case) -> Finding | None:
     """So few texts were measured that every figure is a rough one."""
     low, high = case.figure("accuracy_low"), case.figure("accuracy_high")
@@ -338,9 +355,8 @@ def few_texts(case: Case) -> Finding | None:
         return None
     return Finding(
         "note",
-        f"{case.rows:,} {case.texts} are few: the accuracy may as well be {low:.0%} or {high:.0%}.".replace(
-            "%", "\u2009%"
-        ),
+        f"There are few {case.texts} ({case.rows:,}): the accuracy may as well be {low:.0%} or "
+        f"{high:.0%}.".replace("%", "\u2009%"),
         "Measure it on more texts before you rely on it.",
     )
 
@@ -367,6 +383,7 @@ RULES: tuple[Callable[[Case], Finding | None], ...] = (
     never_predicted,
     copies,
     few_texts,
+    unmeasured_classes,
     over_the_epochs,
     commonest_confusion,
     few_texts_of_a_class,

@@ -154,7 +154,7 @@ def test_table_has_the_figures_of_the_json(check):
     assert "not checked, as not set: predict (--data.predict_path)" in out
     assert verdict(out) == (
         "1 validation row also in train, 3 test rows also in train, 1 test row also in validation, "
-        "2 texts with different labels"
+        "2 texts with different labels, 2 train rows without a text, 1 test row without a text"
     )
 
 

@@ -147,6 +147,18 @@ def test_seeds_have_a_mean_and_a_standard_deviation():
     assert compare([folders[0], other])["groups"] == [] == compare([folders[0]] * 2)["groups"]
 
 
+def test_a_classifier_and_a_masked_lm_share_no_row():
+    folders = [make("a", GOOD), make("b", GOOD)]
+    figures = {"val/loss": 2.0, "val/perplexity": 7.0, "sft/seconds": 3.0}
+    (folders[1] / "metrics.json").write_text(json.dumps(figures))
+    (folders[1] / "report.json").write_text('{"kind": "masked_lm"}')
+    runs.add_metrics(folders[0], {"val/loss": 0.5, "fit/seconds": 4.0})
+    results = dict(compare(folders)["results"])
+    assert results["val/loss (classifier)"] == [0.5, None]
+    assert results["val/loss (masked LM)"] == [None, 2.0]
+    assert results["val/perplexity"] == [None, 7.0] and "val/loss" not in results
+
+
 @pytest.mark.parametrize("count", [2, 7, 30])
 def test_the_text_fits_80_columns(count):
     folders = [

@@ -73,6 +73,12 @@ RULES = {
         "bad", "better: 90.0\u2009%. This model is 10.0 points worse (95 %: 5.4 to 14.4)",
         {"facts.baselines": {}},
     ),
+    "unmeasured_classes": (
+        {COUNTS: {"rows": [200, 100, 0], "predicted": [200, 90, 10], "right": [180, 80, 0]}},
+        "note", "1 class has no test texts (refund): how well it knows them is not measured",
+        {COUNTS: {"rows": [200, 100, 0], "predicted": [200, 100, 0], "right": [180, 80, 0]},
+         "facts.splits.train.class_counts": [400, 400, 0]},
+    ),
     "never_predicted": (
         {COUNTS: {"rows": [100, 150, 50], "predicted": [100, 200, 0], "right": [90, 140, 0]}},
         "bad", "1 class is never predicted: refund (50 test texts)", ALL_ONE,

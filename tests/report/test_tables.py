@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lit_ft.report.tables import aligned
+from lit_ft.report.tables import aligned, number
 
 ROWS = [
     ["tag", "one", "two", "three"],
@@ -16,6 +16,12 @@ WHOLE = [
     "test/accuracy of a long name  0.8100  0.8300  0.8200",
     "seconds                           12       9",
 ]
+
+
+def test_numbers_for_people():
+    assert [number(value) for value in (1234, 12.0, 0.12346, -0.00001, None)] == [
+        "1,234", "12", "0.1235", "0.0000", "\u2013",
+    ]  # fmt: skip
 
 
 def test_a_table_in_a_file_has_no_limit(capsys):
