@@ -139,7 +139,7 @@ def scores(labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered:
     found: dict[str, Any] = scores_of(labels, predicted, num_classes, ordered)
     if ordered:
         one_class = (labels == labels[0]).all() and (predicted == labels[0]).all()  # then there is no kappa
-        found["kappa"] = float("nan") if one_class else round(found["kappa"], 12) + 0.0  # 0 but for rounding
+        found["kappa"] = float("nan") if one_class else found["kappa"]
     return found | {"class_counts": class_counts(labels, predicted, num_classes)}
 
 

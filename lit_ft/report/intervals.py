@@ -142,7 +142,8 @@ def _scores(
         found["mae"] = drawn @ away / total
         places = np.arange(num_classes, dtype=np.float64)
         by_chance = _by_chance(rows, predicted, places)  # mean squared distance of independent answers
-        found["kappa"] = 1 - drawn @ away**2 / np.maximum(total * by_chance, 1e-300)
+        kappa = 1 - drawn @ away**2 / np.maximum(total * by_chance, 1e-300)
+        found["kappa"] = kappa.round(12) + 0.0  # 0 but for rounding, and not -0
     found["precision"] = (right / np.maximum(predicted, 1))[:, shown]
     found["recall"] = (right / np.maximum(rows, 1))[:, shown]
     found["f1"] = f1[:, shown]
