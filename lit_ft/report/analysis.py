@@ -145,14 +145,15 @@ def per_class(counts: dict[str, list[int]]) -> list[dict[str, float]]:
 def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int = NUM_MISTAKES) -> np.ndarray:
     """At most `count` misclassified rows, those first whose label the model finds least likely.
 
-    A third of the places is for the two worst of each frequent confusion.
+    Half of the places are for the frequent confusions: two each, or more by their share of all mistakes.
     """
     best = probabilities.argmax(-1)
     wrong = np.flatnonzero(best != labels)
     wrong = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
-    chosen = wrong[: count - count // 3].tolist()
-    for label, said, _ in frequent_confusions(labels, best):
-        chosen += wrong[(labels[wrong] == label) & (best[wrong] == said)][:2].tolist()
+    chosen = wrong[: count - count // 2].tolist()
+    for label, said, rows in frequent_confusions(labels, best):
+        places = max(2, count // 2 * rows // len(wrong))
+        chosen += wrong[(labels[wrong] == label) & (best[wrong] == said)][:places].tolist()
     kept = list(dict.fromkeys([*chosen, *wrong.tolist()]))[:count]
     return wrong[np.isin(wrong, kept)]
 

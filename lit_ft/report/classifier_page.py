@@ -10,13 +10,15 @@ from markupsafe import Markup
 from lit_ft.report import charts
 from lit_ft.report.analysis import per_class
 from lit_ft.report.findings import findings, labels_may_be_doubted
-from lit_ft.report.intervals import wilson
+from lit_ft.report.intervals import Interval, wilson
 from lit_ft.report.scores import CLASSIFIER, SPLITS
 
 MOST_LISTED = 150  # classes that get a row
 MOST_IN_TABLE = 12  # classes that get a matrix; of more there is a ranked list
 MOST_FREQUENT = 15  # mistakes of the list that are shown at once
-THRESHOLDS = (0, 50, 60, 70, 80, 90)  # percent; the table for readers without JavaScript, and for print
+# Of the table for readers without JavaScript, and for print: in percent; or for a model that is never so sure
+# those that accept these shares of the texts.
+THRESHOLDS, ACCEPTED_SHARES = (0, 50, 60, 70, 80, 90), (0.8, 0.6, 0.4, 0.2, 0.1)
 SCRIPT = (Path(__file__).parent / "templates/report.js").read_text(encoding="utf-8").strip()
 
 
@@ -53,8 +55,10 @@ def classifier_values(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> d
         "findings": findings(main, metrics, facts),
         "matrix": _matrix(shown.get("confusion")),
         "classes": _classes(shown, facts),
-        "thresholds": _thresholds(shown["accepted"]),
-        "calibrated_thresholds": _thresholds(shown["accepted_calibrated"]),
+        "thresholds": _thresholds(shown["accepted"], ends),
+        "calibrated_thresholds": _thresholds(shown["accepted_calibrated"], ends),
+        "surest": max((t for t, count in enumerate(shown["accepted"]["accepted"]) if count), default=0),
+        "near": _one_step_off(shown.get("confusion")) if facts.get("ordered") else None,
         "accepted": Markup(json.dumps(shown["accepted"], separators=(",", ":"))),  # numbers only
         "doubted": sum(entry["suspect"] for entry in mistakes),
         "mistaken": {
@@ -87,13 +91,33 @@ def _rivals(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -
     return [*rivals, ours]
 
 
-def _thresholds(counts: Mapping[str, list[int]]) -> list[dict[str, Any]]:
-    """What a few least confidences accept, with the interval of the share that is right."""
+def _thresholds(counts: Mapping[str, list[int]], bounds: list[float | None]) -> list[dict[str, Any]]:
+    """What a few least confidences accept, with the interval of the share that is right.
+
+    Args:
+        counts: `accepted` and `right` of each percent.
+        bounds: The interval of the accuracy, which is that of accepting everything.
+    """
+    accepted, whole = counts["accepted"], counts["accepted"][0]
+    chosen: tuple[int, ...] = THRESHOLDS
+    if accepted[THRESHOLDS[-2]] < 0.02 * whole:
+        found = {max(t for t, n in enumerate(accepted) if n >= share * whole) for share in ACCEPTED_SHARES}
+        chosen = (0, *sorted(found - {0}))
     rows = []
-    for t in THRESHOLDS:
-        accepted, right = counts["accepted"][t], counts["right"][t]
-        rows.append({"least": t / 100, "accepted": accepted, "right": right, "ends": wilson(right, accepted)})
+    for t in chosen:
+        ends = wilson(counts["right"][t], accepted[t])
+        if accepted[t] == whole and None not in bounds:
+            ends = Interval(*bounds)  # type: ignore[arg-type]
+        rows.append({"least": t / 100, "accepted": accepted[t], "right": counts["right"][t], "ends": ends})
     return rows
+
+
+def _one_step_off(counts: list[list[int]] | None) -> float | None:
+    """The share of texts that get their class or one beside it."""
+    if counts is None:
+        return None
+    near = sum(sum(row[max(0, c - 1) : c + 2]) for c, row in enumerate(counts))
+    return near / max(1, sum(map(sum, counts)))
 
 
 def _matrix(counts: list[list[int]] | None) -> list[dict[str, Any]] | None:
@@ -131,7 +155,7 @@ def _lengths(facts: Mapping[str, Any]) -> Markup | None:
     if not histogram:
         return None
     title, most = "Length of the training texts", facts["max_tokens"]
-    drawn = charts.bars(
-        histogram["edges"], histogram["counts"], title, "tokens a text", most, f"cut at {most}"
-    )
+    longer = facts["splits"]["train"]["max"] > histogram["edges"][-1]
+    what = "tokens a text; the last bar: that and more" if longer else "tokens a text"
+    drawn = charts.bars(histogram["edges"], histogram["counts"], title, what, most, f"cut at {most}")
     return Markup(drawn)

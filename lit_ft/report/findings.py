@@ -21,6 +21,7 @@ MOST_NAMED = 3
 LEVELS = ("bad", "note", "good")  # in the order in which they are told
 # Around a name in a sentence, so that an Arabic one does not turn the rest round (Unicode UAX 9: FSI, PDI).
 ISOLATE, END = "\u2068", "\u2069"
+PLAIN = str.maketrans({ISOLATE: "", END: "", "\u201c": '"', "\u201d": '"'})  # for a terminal
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Finding:
     def plain(self) -> str:
         """Both as one line for a terminal or a file, without invisible characters."""
         line = f"{self.text} {self.advice}".strip()
-        return line.replace(ISOLATE, "").replace(END, "")
+        return line.translate(PLAIN)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class Case:
 
     def named(self, classes: Sequence[int]) -> str:
         """The first of some classes by name, and how many more there are."""
-        shown = [f"{ISOLATE}{shorten(one_line(self.names[c]), 60)}{END}" for c in classes[:MOST_NAMED]]
+        names = [shorten(one_line(self.names[c]), 60) for c in classes[:MOST_NAMED]]
+        shown = [f"\u201c{ISOLATE}{name}{END}\u201d" for name in names]  # a class may be called 4
         more = len(classes) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")
 
@@ -163,6 +165,13 @@ def beside_word_counts(case: Case) -> Finding | None:
             "bad",
             f"Counting words does better: {theirs}. This model is {points(-better)} points worse (95 %: "
             f"{points(-high)} to {points(-low)}).",
+            "Train longer, with more texts or another learning rate; or use word counts.",
+        )
+    if better <= 0:
+        return Finding(
+            "bad",
+            f"It is no better than counting words ({theirs}): the difference is {points(better)} points "
+            f"({span}).",
             "Train longer, with more texts or another learning rate; or use word counts.",
         )
     if low <= 0:
@@ -289,8 +298,9 @@ def calibration(case: Case) -> Finding | None:
         )
     return Finding(
         "note",
-        f"Its confidence is {way}, by {off} on average, and a temperature does not mend that.",
-        "Go by the shares of right answers in the report, not by the number beside an answer.",
+        f"Its confidence is {way}, by {off} on average, and `predict --calibrate true` hardly helps.",
+        "A confidence of 0.80 does not mean that 80\u2009% are right: the report's table of what can be "
+        "accepted says how many are.",
     )
 
 

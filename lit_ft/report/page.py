@@ -43,8 +43,9 @@ def render(template: str, **values: Any) -> str:
 
 
 def coded(text: str) -> Markup:
-    """A sentence in HTML, with what stands between backticks as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    """A sentence in HTML, with flags, and what stands between backticks, as code."""
+    marked = re.sub(r"`([^`]+)`|(--[\w.]+(?:=\w+)?)", r"<code>\1\2</code>", str(escape(text)))
+    return Markup(marked)
 
 
 MOST_POINTS = 400  # of a curve; the chart has no room for more
@@ -121,10 +122,10 @@ def draw_curves(
         if by_epoch := not curve.technical and best is not None:
             if curve.lines.get("training") == "train/loss" and history.get("train"):
                 lines["training"] = [(point["epoch"], point["loss"]) for point in history["train"]]
-            lines = {
-                label: points if label == "training" else [(steps[s], v) for s, v in points if s in steps]
-                for label, points in lines.items()
-            }
+            for label, tag in curve.lines.items():  # an event file has them a step earlier, as Lightning does
+                if label in lines and tag.startswith("val/"):
+                    validation = history["validation"]
+                    lines[label] = [(p["epoch"], p[tag]) for p in validation if p.get(tag) is not None]
         lines = {label: thinned(points) for label, points in lines.items() if points}
         xlabel = "epoch" if by_epoch else "step"
         chart = charts.lines(lines, curve.heading, xlabel, best if by_epoch else None, by_epoch)

@@ -52,7 +52,8 @@ CLASSIFIER = (
     Score("ece", "calibration error", f"expected, {CALIBRATION_BINS} bins",
           higher_is_better=False, console=2),
     Score("ece_calibrated", "after temperature scaling", higher_is_better=False),
-    Score("temperature", "temperature", "above 1: the model is overconfident", compared=("val",)),
+    Score("temperature", "temperature", "above 1: too sure of itself, below 1: too cautious",
+          compared=("val",)),
 )  # fmt: skip
 
 MASKED_LM = (

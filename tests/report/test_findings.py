@@ -63,10 +63,10 @@ CONFUSIONS = "facts.evaluations.test.confusions"
 CUT = "facts.evaluations.test.cut"
 # rule -> what makes it speak, its level, a part of what it says, what leaves it silent
 RULES = {
-    "one_answer": (ALL_ONE, "bad", "It answers late to all 300 texts", {}),
+    "one_answer": (ALL_ONE, "bad", 'It answers "late" to all 300 texts', {}),
     "beside_the_commonest": (
         {"facts.baselines.evaluations.test.commonest": {"accuracy": 0.8}},
-        "bad", "Always answering late is right as often: 80.0\u2009%", {},
+        "bad", 'Always answering "late" is right as often: 80.0\u2009%', {},
     ),
     "beside_word_counts": (
         {WORDS: {"accuracy": 0.9, "only_model_right": 10, "only_baseline_right": 40}},
@@ -75,18 +75,18 @@ RULES = {
     ),
     "unmeasured_classes": (
         {COUNTS: {"rows": [200, 100, 0], "predicted": [200, 90, 10], "right": [180, 80, 0]}},
-        "note", "1 class has no test texts (refund): how well it knows them is not measured",
+        "note", '1 class has no test texts ("refund"): how well it knows them is not measured',
         {COUNTS: {"rows": [200, 100, 0], "predicted": [200, 100, 0], "right": [180, 80, 0]},
          "facts.splits.train.class_counts": [400, 400, 0]},
     ),
     "never_predicted": (
         {COUNTS: {"rows": [100, 150, 50], "predicted": [100, 200, 0], "right": [90, 140, 0]}},
-        "bad", "1 class is never predicted: refund (50 test texts)", ALL_ONE,
+        "bad", '1 class is never predicted: "refund" (50 test texts)', ALL_ONE,
     ),
     "copies": ({"facts.copies": 300}, "bad", "300 of 4,000 validation texts are copies", {}),
     "commonest_confusion": (
         {CONFUSIONS: [[2, 0, 30]]}, "note",
-        "refund taken for late, 30 of 100 texts; 50\u2009% of all mistakes",
+        '"refund" taken for "late", 30 of 100 texts; 50\u2009% of all mistakes',
         {CONFUSIONS: [[2, 0, 4]]},
     ),
     "few_validation_texts": (
@@ -107,7 +107,7 @@ RULES = {
     ),
     "few_texts_of_a_class": (
         {"facts.splits.train.class_counts": [400, 7, 19]}, "note",
-        "2 classes have fewer than 20 training texts (broken, refund); their mean F1 is 0.80", {},
+        '2 classes have fewer than 20 training texts ("broken", "refund"); their mean F1 is 0.80', {},
     ),
     "few_texts": (
         {"metrics.test/accuracy_low": 0.6, "metrics.test/accuracy_high": 0.9}, "note",
@@ -138,12 +138,15 @@ def test_what_else_the_rules_say():
     assert better.level == "good" and "by 10.0 points (95 %: 4.6 to 15.3)" in better.text
     unsure = changed(sound(), {WORDS: {"accuracy": 0.79, "only_model_right": 22, "only_baseline_right": 20}})
     assert "not certain that it beats" in findings.beside_word_counts(Case("test", **unsure)).text
+    worse = changed(sound(), {WORDS: {"accuracy": 0.81, "only_model_right": 20, "only_baseline_right": 22}})
+    found = findings.beside_word_counts(Case("test", **worse))
+    assert found.level == "bad" and "no better than counting words" in found.text
     heart = changed(sound(), {LOSSES: [{"val/loss": 0.5}, {"val/loss": 0.7}]})
     heart = changed(heart, {"facts.evaluations.val.train_sample": {"rows": 200, "right": 198}})
     assert "by heart: 99.0\u2009%" in findings.over_the_epochs(Case("test", **heart)).text
     assert findings.calibration(Case("test", **sound())).level == "good"
     no_help = changed(sound(), {"metrics.test/ece": 0.08, "metrics.test/ece_calibrated": 0.09})
-    assert "does not mend" in findings.calibration(Case("test", **no_help)).text
+    assert "hardly helps" in findings.calibration(Case("test", **no_help)).text
     cut = changed(sound(), {CUT: {"rows": 100, "right": 80}})
     assert findings.cut_texts(Case("test", **cut)).level == "good"
 

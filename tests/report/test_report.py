@@ -70,7 +70,11 @@ def test_every_figure_is_that_of_the_metrics(lit_ft, fit_args):
         assert value == metrics[tag], tag
     names = ("accuracy", "macro_f1", "ece_calibrated")
     assert {f"{p}/{name}" for p in ("test", "val") for name in names} <= {tag for tag, _ in page.found}
-    first = re.search(r"<h1>.*?</h1>", (RUN / "report.html").read_text(), re.DOTALL)
+    whole = (RUN / "report.html").read_text()
+    drawn = whole[whole.index('id="training"') : whole.index("Learning rate, gradient norm")]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", drawn) == ["Loss", "Accuracy and macro F1"]
+    assert drawn.count("<polyline") == 4 and "training" in drawn and "validation" in drawn
+    first = re.search(r"<h1>.*?</h1>", whole, re.DOTALL)
     assert first and f'value="{metrics["test/accuracy"]}"' in first[0]
 
 

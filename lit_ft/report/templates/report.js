@@ -2,7 +2,7 @@
   const one = s => document.querySelector(s), all = s => [...document.querySelectorAll(s)];
   document.documentElement.classList.add("on");
   const items = all("#texts li"), list = one("#texts"), more = one("#more");
-  let most = 10;
+  let most = 10, whole = "";
   const draw = () => {
     const given = one("#given").value, said = one("#said").value, word = one("#word").value.toLowerCase();
     const doubted = one("#doubted").checked;
@@ -13,7 +13,7 @@
       found += fits;
       item.hidden = !fits || found > most;
     }
-    one("#found").textContent = `${Math.min(found, most)} of ${found} shown`;
+    one("#found").textContent = `${Math.min(found, most)} of ${found} shown` + (whole && `, of ${whole} in all`);
     more.hidden = found <= most;
     one("#none").hidden = found > 0;
   };
@@ -25,6 +25,7 @@
         list.append(...items);
       }
       most = 10;
+      whole = "";
       draw();
     });
     one("#filters").addEventListener("submit", event => event.preventDefault());
@@ -35,6 +36,7 @@
       one("#word").value = "";
       one("#doubted").checked = false;
       most = 10;
+      whole = link.textContent;
       draw();
     });
     draw();
@@ -43,7 +45,7 @@
   if (slider) {
     const data = JSON.parse(one("#accepted").textContent);
     const show = () => {
-      const i = Math.min(99, Math.round(slider.value)), taken = data.accepted[i], rows = data.accepted[0];
+      const i = Math.round(slider.value), taken = data.accepted[i], rows = data.accepted[0];
       one("#value").textContent = (i / 100).toFixed(2);
       const said = n => n.toLocaleString("en");
       one("#outcome").textContent = taken
