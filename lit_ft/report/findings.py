@@ -282,7 +282,7 @@ def over_the_epochs(case: Case) -> Finding | None:
 def calibration(case: Case) -> Finding | None:
     """How far the confidence is off, and whether the temperature helps."""
     before, after = case.figure("ece"), case.figure("ece_calibrated")
-    if before is None or after is None or case.rows < 100:
+    if before is None or after is None or case.rows < 100 or one_answer(case):
         return None
     bins = case.summary["reliability"]
     confidence = sum(entry["confidence"] * entry["count"] for entry in bins) / case.rows
@@ -298,7 +298,7 @@ def calibration(case: Case) -> Finding | None:
         )
     return Finding(
         "note",
-        f"Its confidence is {way}, by {off} on average, and `predict --calibrate true` hardly helps.",
+        f"Its confidence is {way}, by {off} on average, and calibrating it hardly helps.",
         "A confidence of 0.80 does not mean that 80\u2009% are right: the report's table of what can be "
         "accepted says how many are.",
     )
@@ -307,7 +307,7 @@ def calibration(case: Case) -> Finding | None:
 def cut_texts(case: Case) -> Finding | None:
     """Whether texts that were cut are answered worse."""
     cut = case.summary.get("cut")
-    if not cut or cut["rows"] < 20 or case.rows - cut["rows"] < 20:
+    if not cut or cut["rows"] < 20 or case.rows - cut["rows"] < 20 or one_answer(case):
         return None
     whole = case.rows - cut["rows"]
     short, long = (int(case.counts["right"].sum()) - cut["right"]) / whole, cut["right"] / cut["rows"]

@@ -109,12 +109,12 @@ def draw_curves(
 ) -> dict[str, list[Markup]] | None:
     """The charts of `CURVES` that have points: `main` ones and `technical` ones; None without any.
 
-    Those of a `fit` are drawn over its epochs where its history knows them, with the best one marked.
+    Those of a `fit` with several validations are drawn over its epochs, with the best one marked.
     """
     drawn: dict[str, list[Markup]] = {"main": [], "technical": []}
     history = facts.get("history", {})
     steps = {point["step"]: point["epoch"] for point in history.get("validation", [])}
-    best = steps.get(facts.get("step"))
+    best = steps.get(facts.get("step")) if len(steps) > 1 else None  # one point is no curve
     for curve in CURVES:
         lines: dict[str, Any] = {label: found[tag] for label, tag in curve.lines.items() if found.get(tag)}
         if not curve.heading or not lines:

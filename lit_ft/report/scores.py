@@ -127,7 +127,7 @@ CURVES = (
     Curve("Optimizer", "learning rate", {"learning rate": "train/learning_rate"}, "Learning rate",
           technical=True),
     Curve("Optimizer", "gradient norm, before clipping", {"gradient norm": "train/grad_norm"},
-          "Gradient norm, before clipping", technical=True),
+          "Gradient norm, before any clipping", technical=True),
     Curve("Throughput", "real tokens per second", {"tokens per second": "train/tokens_per_second"},
           "Real tokens per second", technical=True),
     Curve("Throughput", "samples per second", {"samples per second": "train/samples_per_second"}),

@@ -188,7 +188,9 @@ def test_it_leaves_nothing_and_is_near_the_run(lit_ft, fit_args, work, trained):
     code, _, err = lit_ft("fit", *args)
     assert code == 0, err
     metrics = json.loads(Path("runs/small/version_0/metrics.json").read_text())
-    assert metrics["train/seconds"] / 2 < seconds(found[1]) < metrics["train/seconds"] * 2
+    assert (
+        metrics["train/seconds"] / 3 < seconds(found[1]) < metrics["train/seconds"] * 3
+    )  # of a busy machine
     assert "estimate" not in Path("runs/small/version_0/config.yaml").read_text()
 
 

@@ -178,6 +178,21 @@ def test_runs_of_its_own(flag, lit_ft):
     assert code == 2 and f"leave out {flag.partition('=')[0]}" in err and err.count("\n") == 1
 
 
+def test_a_run_that_was_never_resumed_proves_nothing(lit_ft, fit_args, monkeypatch):
+    """It was killed before a checkpoint, and each command began anew."""
+    calls = []
+
+    def run(call: list[str], *expected: int, loud: bool = False) -> None:
+        calls.append(call)
+        Path("runs", call[-1], f"version_{len(calls)}").mkdir(parents=True)
+
+    monkeypatch.setattr(verify_resume, "run", run)
+    monkeypatch.setattr("lit_ft.commands.compare_runs.num_steps", lambda run: 10)
+    code, _, err = lit_ft("verify-resume", *fit_args)
+    assert code == 2 and len(calls) == 4
+    assert "no checkpoint was saved before step 4: nothing was resumed" in err
+
+
 def test_a_run_ends_as_expected_or_is_told(capfd):
     def python(code: str) -> list[str]:
         return [sys.executable, "-c", "import os, signal, sys; " + code]

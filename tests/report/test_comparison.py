@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lit_ft import runs
+from lit_ft.errors import UserError
 from lit_ft.report.comparison import as_text, compare, write_comparison
 from lit_ft.report.pairs import with_note
 
@@ -145,6 +146,16 @@ def test_seeds_have_a_mean_and_a_standard_deviation():
     ((loss, perplexity),) = [group["rows"] for group in compare(folders)["groups"]]
     assert loss[0] == "val/loss" and perplexity == ("val/perplexity", "4.0000 ± 1.0000", "3.0000 to 5.0000")
     assert compare([folders[0], other])["groups"] == [] == compare([folders[0]] * 2)["groups"]
+
+
+@pytest.mark.parametrize("missing", [runs.METRICS, runs.CONFIG])
+def test_an_unfinished_run_is_told(missing):
+    folders = [make("a", GOOD), make("b", GOOD)]
+    (folders[1] / missing).unlink()
+    with pytest.raises(
+        UserError, match=r"expected a finished run in runs/b/version_0, with metrics\.json and"
+    ):
+        compare(folders)
 
 
 def test_a_classifier_and_a_masked_lm_share_no_row():

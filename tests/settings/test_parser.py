@@ -237,6 +237,7 @@ def test_flags(fit, args: str, line: str) -> None:
             "model:\n  lr: 1\ndata:\n",
             "a.yaml, line 3: expected settings indented below 'data:', found nothing",
         ),
+        ("config: b.yaml", "a.yaml, line 1: a config names no further config; give --config several times"),
         ("data:\n- 1", "a.yaml, line 1: expected settings indented below 'data:', found a list"),
     ],
 )

@@ -50,7 +50,7 @@
       const said = n => n.toLocaleString("en");
       one("#outcome").textContent = taken
         ? `${said(taken)} of ${said(rows)} texts (${(100 * taken / rows).toFixed(1)} %) are accepted, `
-          + `${(100 * data.right[i] / taken).toFixed(1)} % of these are right; ${said(rows - taken)} are left for a person.`
+          + `${(100 * data.right[i] / taken).toFixed(1)} % of these are right, ${said(taken - data.right[i])} wrong; ${said(rows - taken)} are left for a person.`
         : "No text is that sure.";
     };
     slider.addEventListener("input", show);
