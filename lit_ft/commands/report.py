@@ -33,8 +33,10 @@ def find_run(name: str) -> Path:
         finished = [run for run in runs.versions(name) if (run / runs.METRICS).is_file()]
         if finished:
             return finished[0]
-    known = sorted(str(path.parent) for path in runs.RUNS.glob(f"*/version_*/{runs.METRICS}"))
-    listed = f"runs are {', '.join(known[-5:])}" if known else f"there is none under {runs.RUNS}"
+    known = [*runs.RUNS.glob(f"*/version_*/{runs.METRICS}")]
+    known.sort(key=lambda path: (-path.stat().st_mtime, path))
+    newest = ", ".join(str(path.parent) for path in known[:5]) + f" and {len(known) - 5} more" * (len(known) > 5)
+    listed = f"the newest are {newest}" if known else f"there is none under {runs.RUNS}"
     raise UserError(f"expected a finished run or a run's name, found {name!r}; {listed}")
 
 
