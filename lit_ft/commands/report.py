@@ -35,8 +35,12 @@ def find_run(name: str) -> Path:
             return finished[0]
     known = [*runs.RUNS.glob(f"*/version_*/{runs.METRICS}")]
     known.sort(key=lambda path: (-path.stat().st_mtime, path))
-    newest = ", ".join(str(path.parent) for path in known[:5]) + f" and {len(known) - 5} more" * (len(known) > 5)
-    listed = f"the newest are {newest}" if known else f"there is none under {runs.RUNS}"
+    newest, more = ", ".join(str(path.parent) for path in known[:5]), len(known) - 5
+    listed = (
+        f"the newest are {newest}{f' and {more} more' * (more > 0)}"
+        if known
+        else f"there is none under {runs.RUNS}"
+    )
     raise UserError(f"expected a finished run or a run's name, found {name!r}; {listed}")
 
 
