@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TEST_PATHS, free_port, lasting, one_line
-from fresh import Fresh, command, run_fresh
+from fresh import Fresh, command, ranks, run_fresh
 from safetensors.torch import load_file
 from test_resume import curves
 
@@ -339,11 +339,13 @@ def test_two_processes_make_one_run_and_one_killed_ends_both(lit_ft, sft_args, w
     assert "[rank0]: Traceback" not in lines  # of the other one
     code, _, err = lit_ft(*two, "--ckpt_path", "last")
     assert code == 2 and "expected 2 processes" in err
-    resumed = torchrun("-m", "lit_ft", *two, "--ckpt_path", "last")
-    assert resumed.returncode == 0, resumed.stderr[-3000:]
-    assert resumed.stdout.startswith("resuming at step 4 of 15")
+    pair = [Fresh(command, [*two, "--ckpt_path", "last"], env=env) for env in ranks(2)]
+    resumed, other = [process.end() for process in pair]
+    assert (resumed.code, other.code) == (0, 0), resumed.err[-3000:] + other.err[-3000:]
+    assert resumed.out.startswith("resuming at step 4 of 15") and other.out == ""
     assert [p.name for p in Path("runs/two").iterdir()] == ["version_0"]
-    assert resumed.stdout.count("val/perplexity") == 1 and "destroy_process_group" not in resumed.stderr
+    assert resumed.out.count("val/perplexity") == 1
+    assert "destroy_process_group" not in resumed.err + other.err
     figures = [json.loads(Path(f"runs/{n}/version_0/metrics.json").read_text()) for n in ("one", "two")]
     assert lasting(figures[0]) == pytest.approx(lasting(figures[1]), rel=1e-4)
     points = [curves(name)["train/tokens_seen"] for name in ("one", "two")]
