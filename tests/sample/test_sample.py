@@ -87,6 +87,7 @@ def test_denying_both_ends_is_three_stars(reviews):
     assert not [title for title in titles if any(word in title for word in ends)]
 
 
+@pytest.mark.slow
 def test_baselines_stay_low_and_a_model_is_printed_beside_them(encoder, tmp_path, monkeypatch, capsys):
     model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=5)
     folder = tmp_path / "runs" / "sample" / "version_10" / "model"
@@ -151,6 +152,7 @@ def build_and_print() -> None:
     print(tiny_bert.sample_encoder())
 
 
+@pytest.mark.slow
 def test_every_process_builds_the_same_bytes(encoder, tmp_path):
     pair = [Fresh(build_and_print, env={"LIT_FT_CACHE": str(tmp_path)}) for _ in range(2)]
     printed = {process.end().out.split()[-1] for process in pair}
