@@ -137,9 +137,8 @@ def scores(labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered:
         ordered: Whether the classes have an order.
     """
     found: dict[str, Any] = scores_of(labels, predicted, num_classes, ordered)
-    if ordered:
-        one_class = (labels == labels[0]).all() and (predicted == labels[0]).all()  # then there is no kappa
-        found["kappa"] = float("nan") if one_class else found["kappa"]
+    if ordered and (labels == labels[0]).all() and (predicted == labels[0]).all():
+        found["kappa"] = float("nan")  # of one class alone there is none
     return found | {"class_counts": class_counts(labels, predicted, num_classes)}
 
 

@@ -25,7 +25,6 @@ IGNORED = (
     "trainer.default_root_dir",
 )  # fmt: skip
 KINDS = {"classifier": "classifier", "masked_lm": "masked LM"}  # by the `kind` in report.json
-COSTS = {"seconds", "tokens", "tokens_seen", "tokens_per_second", "real_share", "peak_memory_gb"}  # of any
 SEEDS = ("seed_everything", "data.seed")
 LINES = {"val/loss": "Validation loss", "val/accuracy": "Validation accuracy", "train/loss": "Training loss"}
 WIDTH = 80  # of a terminal
@@ -111,9 +110,9 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _rows_of(tag: str, found: Sequence[Run]) -> list[tuple[str, list[Any]]]:
-    """A result of all runs; a row each for those of a classifier and of a masked LM, where both have it."""
+    """A result of all runs; of a loss a row for each kind of them, as they have nothing in common."""
     kinds = {run.kind for run in found if tag in run.metrics}
-    if len(kinds) < 2 or tag.rpartition("/")[2] in COSTS:
+    if len(kinds) < 2 or not tag.endswith("loss"):
         return [(tag, [run.metrics.get(tag) for run in found])]
     return [
         (f"{tag} ({kind})", [run.metrics.get(tag) if run.kind == kind else None for run in found])
@@ -266,7 +265,7 @@ def _curves(found: Sequence[Run]) -> list[Markup]:
     points = [(run, read_curves(run.folder)) for run in found[:MOST_LINES]]
     drawn = []
     for tag, title in LINES.items():
-        for kind in KINDS.values():  # their losses have nothing in common
+        for kind in KINDS.values():
             lines = {
                 f"{run.letter} {run.name}": thinned(tags[tag])
                 for run, tags in points

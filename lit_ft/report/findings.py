@@ -117,6 +117,12 @@ def paired(first_only: int, second_only: int, rows: int) -> tuple[float, float, 
     return difference, max(middle - half, -1.0), min(middle + half, 1.0)
 
 
+def classes_that(classes: np.ndarray, by: np.ndarray, one: str, more: str) -> tuple[list[int], str]:
+    """Classes, those first of which `by` (C,) is largest, and how many they are: `1 class is`."""
+    ordered = classes[np.argsort(-by[classes], kind="stable")].tolist()
+    return ordered, f"1 class {one}" if len(ordered) == 1 else f"{len(ordered):,} classes {more}"
+
+
 def points(share: float) -> str:
     """0.042 -> 4.2."""
     return f"{100 * share:.1f}"
@@ -193,11 +199,10 @@ def never_predicted(case: Case) -> Finding | None:
     missing = np.flatnonzero((rows > 0) & (said == 0))
     if not len(missing) or one_answer(case):
         return None
-    missing = missing[np.argsort(-rows[missing], kind="stable")]
-    what = "1 class is" if len(missing) == 1 else f"{len(missing):,} classes are"
+    first, what = classes_that(missing, rows, "is", "are")
     return Finding(
         "bad",
-        f"{what} never predicted: {case.named(missing.tolist())} ({rows[missing].sum():,} {case.texts}).",
+        f"{what} never predicted: {case.named(first)} ({rows[missing].sum():,} {case.texts}).",
         "Give them more texts, or set --model.class_weights=balanced, or train longer.",
     )
 
@@ -329,14 +334,13 @@ def few_texts_of_a_class(case: Case) -> Finding | None:
     rare = np.flatnonzero(trained < 20)
     if not len(rare):
         return None
-    rare = rare[np.argsort(trained[rare], kind="stable")]
+    first, what = classes_that(rare, -trained, "has", "have")
     classes = per_class(case.summary["class_counts"])
     weak = [c for c in rare.tolist() if classes[c]["rows"]]
     mean = f"; their mean F1 is {np.mean([classes[c]['f1'] for c in weak]):.2f}" if weak else ""
-    what = "1 class has" if len(rare) == 1 else f"{len(rare):,} classes have"
     return Finding(
         "note",
-        f"{what} fewer than 20 training texts ({case.named(rare.tolist())}){mean}.",
+        f"{what} fewer than 20 training texts ({case.named(first)}){mean}.",
         "Collect more of them, or join them with a class that is close.",
     )
 
@@ -349,11 +353,10 @@ def unmeasured_classes(case: Case) -> Finding | None:
     missing = np.flatnonzero((trained > 0) & (case.counts["rows"] == 0))
     if not len(missing):
         return None
-    missing = missing[np.argsort(-trained[missing], kind="stable")]
-    what = "1 class has" if len(missing) == 1 else f"{len(missing):,} classes have"
+    first, what = classes_that(missing, trained, "has", "have")
     return Finding(
         "note",
-        f"{what} no {case.texts} ({case.named(missing.tolist())}): how well it knows them is not measured.",
+        f"{what} no {case.texts} ({case.named(first)}): how well it knows them is not measured.",
         "Measure it on texts of every class.",
     )
 

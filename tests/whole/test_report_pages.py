@@ -86,7 +86,10 @@ def test_filters_lead_to_the_texts(pages, window):
     link.send_keys(Keys.ENTER)  # as by keyboard
     assert browser.execute_script("return location.hash") == "#mistakes"
     fits = f'#texts li[data-given="{given}"][data-said="{said}"]'
-    assert shown(browser, "#texts li") == shown(browser, fits) > 0
+    count = shown(browser, fits)
+    assert shown(browser, "#texts li") == count > 0
+    told = browser.find_element("id", "found").text
+    assert told.startswith(f"{count} of ") and told.endswith(f" shown, of {link.text} in all")
     browser.find_element("id", "word").send_keys("no such word")
     assert shown(browser, "#texts li") == 0 and "None of the 60" in browser.find_element("id", "none").text
 
