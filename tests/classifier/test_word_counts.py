@@ -215,3 +215,8 @@ def test_the_files_stay_small(tmp_path):
     assert zeros.size == word_counts.MOST_WEIGHTS
     word_counts.keep(replace(model), {}, tmp_path)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 15e6
+
+
+def test_texts_without_a_word_are_told_in_our_words():
+    with pytest.raises(ValueError, match="^no text has a word to count$"):
+        word_counts.fit(["\U0001f600", "!!"], np.array([0, 1]), "words", 3.0)

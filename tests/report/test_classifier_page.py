@@ -50,6 +50,7 @@ def test_one_validation_is_no_curve_over_epochs():
     history["validation"].append({"step": 20, "epoch": 2.0, "val/loss": 1.2})
     (by_epoch,) = draw_curves(points, {**facts, "step": 20})["main"]
     assert ">epoch<" in by_epoch and ">best<" in by_epoch
+    assert by_epoch.count("<polyline") == 1 and ">validation<" in by_epoch  # though its steps differ by one
 
 
 def test_flags_and_what_stands_in_backticks_are_code():
