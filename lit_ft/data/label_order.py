@@ -39,7 +39,8 @@ def are_ordered(
     if setting is True and not in_order:
         raise UserError(
             "data.ordered=true expects labels in their order, found names, which have the alphabet's; list "
-            'them from one end to the other, as in --data.label_names \'["low", "middle", "high"]\''
+            'them from one end to the other, as in --data.label_names \'["low", "middle", "high"]\', '
+            "or set --data.ordered=false"
         )
     if setting != "auto":
         return bool(setting)

@@ -21,7 +21,7 @@ MOST_NAMED = 3
 LEVELS = ("bad", "note", "good")  # in the order in which they are told
 # Around a name in a sentence, so that an Arabic one does not turn the rest round (Unicode UAX 9: FSI, PDI).
 ISOLATE, END = "\u2068", "\u2069"
-PLAIN = str.maketrans({ISOLATE: "", END: "", "\u201c": '"', "\u201d": '"'})  # for a terminal
+OPENED, CLOSED = f"\u201c{ISOLATE}", f"{END}\u201d"  # around a class: it may be called 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Finding:
     def plain(self) -> str:
         """Both as one line for a terminal or a file, without invisible characters."""
         line = f"{self.text} {self.advice}".strip()
-        return line.translate(PLAIN)
+        return line.replace(OPENED, '"').replace(CLOSED, '"')
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Case:
     def named(self, classes: Sequence[int]) -> str:
         """The first of some classes by name, and how many more there are."""
         names = [shorten(one_line(self.names[c]), 60) for c in classes[:MOST_NAMED]]
-        shown = [f"\u201c{ISOLATE}{name}{END}\u201d" for name in names]  # a class may be called 4
+        shown = [f"{OPENED}{name}{CLOSED}" for name in names]
         more = len(classes) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")
 

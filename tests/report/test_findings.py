@@ -128,6 +128,11 @@ def test_a_rule_speaks_and_is_silent(rule):
     assert getattr(findings, rule)(Case("test", **changed(sound(), silent))) is None
 
 
+def test_a_name_keeps_its_own_quotes_in_a_terminal():
+    values = changed(sound(), {**ALL_ONE, "facts.labels": ["\u201clate\u201d", "b", "c"]})
+    assert findings.one_answer(Case("test", **values)).plain().startswith('It answers "\u201clate\u201d" to')
+
+
 def test_validation_is_no_test():
     assert findings.not_tested(Case("val", **sound())).level == "note"
     assert findings.not_tested(Case("test", **sound())) is None
