@@ -14,19 +14,20 @@ from lit_ft.classifier.per_text import BestTexts
 from lit_ft.classifier.progress import EpochLines
 from lit_ft.classifier.stopping import Preemption
 from lit_ft.classifier.tracking import LossHistory, Throughput
+from lit_ft.data.targets import Labels
 from lit_ft.errors import UserError
-from lit_ft.report.scores import CLASSIFIER, console
+from lit_ft.report.scores import SCORES, console
 from lit_ft.settings.flags import NonFinitePolicy
 
 
-def mode_of(monitor: str, ordered: bool) -> str:
+def mode_of(monitor: str, labels: Labels) -> str:
     """`max` or `min`: which value of the figure that chooses the best checkpoint is better.
 
     Raises:
         UserError: There is no such figure, or none of labels without an order.
     """
-    scores = {f"val/{score.name}": score for score in console(CLASSIFIER)}
-    known = [tag for tag, score in scores.items() if ordered or not score.ordered]
+    scores = {f"val/{score.name}": score for score in console(SCORES[labels.task.report])}
+    known = [tag for tag, score in scores.items() if labels.ordered or not score.ordered]
     if monitor not in known:
         needs = ", which needs labels with an order; set --data.ordered=true if these are a scale"
         why = needs if monitor in scores else ""
@@ -43,7 +44,7 @@ class Tracking:
         settings: The run's settings as plain nested values.
         command: The command line that was given.
         on_nonfinite: What to do at a non-finite loss or gradient: `stop` or `skip`.
-        ordered: Whether the labels have an order.
+        labels: The label object.
         callbacks: The user's callbacks.
         checkpoint: The checkpoint that the run resumes from.
     """
@@ -55,11 +56,11 @@ class Tracking:
         settings: dict[str, Any],
         command: str,
         on_nonfinite: NonFinitePolicy,
-        ordered: bool = True,
+        labels: Labels,
         callbacks: Sequence[Callback] = (),
         checkpoint: dict[str, Any] | None = None,
     ) -> None:
-        mode = mode_of(monitor, ordered)
+        mode = mode_of(monitor, labels)
         self.run = run
         self.monitor = monitor
         folder = run / runs.CHECKPOINTS

@@ -4,7 +4,6 @@ N rows of the validation split, C classes.
 """
 
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 from lightning import Callback, Trainer
@@ -13,27 +12,23 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lit_ft.classifier.baselines import Baselines, spared
 from lit_ft.classifier.data import YelpDataModule
+from lit_ft.classifier.kinds import Kind
 from lit_ft.classifier.metrics import Outcomes
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.parser import TRAINER_DEFAULTS
 from lit_ft.classifier.tracking import LossHistory
 from lit_ft.classifier.train_sample import on_training_texts
 from lit_ft.data.facts import corpus_facts
-from lit_ft.data.splits import Split
-from lit_ft.errors import shorten
 from lit_ft.launcher import global_rank
 from lit_ft.machine import hardware, library_versions
 from lit_ft.report import figures
-from lit_ft.report.analysis import MOST_IN_MATRIX, softmax, summarise, summary_intervals
-from lit_ft.report.scores import CLASSIFIER
+from lit_ft.report.scores import SCORES
 from lit_ft.report.tables import corpus_table, table
 from lit_ft.report.tensorboard import begin, command_text, told_settings
 from lit_ft.settings.flags import RUN_FLAGS
 
 # The settings that TensorBoard's HPARAMS tab always shows, beside those that differ from the default.
 ALWAYS = ("model.pretrained", "model.learning_rate", "trainer.max_epochs")
-BEST = [score.name for score in CLASSIFIER if score.hparams]
-MOST_CURVES = 6  # classes that get a PR curve, the weakest
 
 
 def _defaults() -> dict[str, Any]:
@@ -87,7 +82,7 @@ class Dashboard(Callback):
         on = hardware(trainer.strategy.root_device.type, trainer.world_size)
         step, datamodule = trainer.global_step, trainer.datamodule
         names = datamodule.labels.names
-        corpus = corpus_facts(datamodule.splits, datamodule.text_source, len(names))
+        corpus = corpus_facts(datamodule.splits, datamodule.text_source, datamodule.labels)
         texts = command_text(self.command, on, library_versions())
         texts["data/summary"] = corpus_table(corpus, names)
         if figures.drawable(names)[0] != list(names):
@@ -103,7 +98,7 @@ class Dashboard(Callback):
             return
         outcomes: Outcomes = pl_module.outcomes["val"]
         is_best = self.is_best(trainer.global_step)  # else nobody asks for what takes time
-        summary = summary_of(pl_module, "val", trainer.datamodule.splits["validation"], is_best)
+        summary = pl_module.kind.summarise(pl_module, "val", trainer.datamodule.splits["validation"], is_best)
         summary["confusion"] = pl_module.confusion["val/confusion_matrix"]
         if is_best:
             summary["train_sample"] = on_training_texts(trainer, pl_module, summary["rows"])
@@ -117,18 +112,16 @@ class Dashboard(Callback):
             datamodule = trainer.datamodule
             names = datamodule.labels.names
             counts = summary["confusion"]
-            draw_evaluation(writer, "val", outcomes, summary, counts, names, trainer.global_step)
-            shown = table(
-                ("text", "true", "predicted", "confidence"),
-                mistake_rows(summary["mistakes"], datamodule.splits["validation"], names, 300),
-            )
+            kind: Kind = pl_module.kind
+            kind.draw(writer, "val", outcomes, summary, counts, names, trainer.global_step)
+            shown = kind.worst(summary, datamodule.splits["validation"], names)
             writer.add_text("val/worst_mistakes", shown, trainer.global_step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the best checkpoint's metrics for the HPARAMS tab, before the file is closed."""
         best, writer = self.history.best(self.monitor, self.best_is_high), writer_of(trainer)
         if best is not None and writer is not None:
-            for name in BEST:
+            for name in (score.name for score in SCORES[pl_module.task.report] if score.hparams):
                 writer.add_scalar(f"best/{name}", best[f"val/{name}"], int(best["step"]))
 
     def is_best(self, step: int) -> bool:
@@ -147,69 +140,3 @@ class Dashboard(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the summaries."""
         self.summaries = {step: summary for step, summary in state_dict["summaries"]}
-
-
-def summary_of(model: Any, prefix: str, split: Split, with_intervals: bool = True) -> dict[str, Any]:
-    """`analysis.summarise` of an evaluation that has just ended.
-
-    Args:
-        model: The evaluated BertClassifier.
-        prefix: `val` or `test`.
-        split: The evaluated split.
-        with_intervals: Whether to add `intervals`.
-    """
-    outcomes, temperature = model.outcomes[prefix], model.temperature or 1.0
-    found = outcomes.logits, outcomes.labels, outcomes.predicted
-    summary = summarise(*found, outcomes.index, temperature, split.rows.were_cut(outcomes.index))
-    if with_intervals:
-        summary["intervals"] = summary_intervals(*found, temperature, model.ordered)
-    return summary
-
-
-def draw_evaluation(
-    writer: SummaryWriter,
-    prefix: str,
-    outcomes: Outcomes,
-    summary: dict[str, Any],
-    counts: Sequence[Sequence[int]] | None,
-    names: Sequence[str],
-    step: int,
-) -> None:
-    """Draw one evaluation.
-
-    Args:
-        writer: The run's event file.
-        prefix: `val` or `test`.
-        outcomes: The predictions.
-        summary: `analysis.summarise` of the outcomes.
-        counts: The confusion matrix, (C true, C predicted); None if there are too many classes.
-        names: The display names of the classes, (C,).
-        step: The step of the weights.
-    """
-    evaluation = {**summary, "confusion": counts, "names": names}
-    for chart in figures.EVALUATION:
-        if (drawn := chart.draw(evaluation)) is not None:
-            writer.add_figure(f"{prefix}/{chart.tag}", drawn, step)
-    if counts is None:
-        rows = [(names[true], names[said], count) for true, said, count in summary["confusions"]]
-        shown = table(("true", "predicted", "rows"), rows)
-        note = f"No picture for {len(names):,} classes (at most {MOST_IN_MATRIX}). Most frequent mistakes:"
-        writer.add_text(f"{prefix}/confusions", f"{note}\n\n{shown}", step)
-    probabilities = softmax(outcomes.logits)
-    for c in figures.weakest(summary["class_counts"], MOST_CURVES):
-        writer.add_pr_curve(f"{prefix}/pr/{names[c]}", outcomes.labels == c, probabilities[:, c], step)
-
-
-def mistake_rows(
-    entries: Sequence[dict[str, Any]], split: Split, names: Sequence[str], most: int
-) -> list[tuple[str, str, str, float]]:
-    """The text, true class, predicted class and confidence of each entry of a summary."""
-    return [
-        (
-            shorten(split.texts[entry["index"]]["text"], most),
-            names[entry["label"]],
-            names[entry["predicted"]],
-            entry["confidence"],
-        )
-        for entry in entries
-    ]

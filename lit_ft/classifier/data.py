@@ -17,9 +17,9 @@ from lit_ft.data import splits
 from lit_ft.data.batching import ChosenBatches, GroupedBatchSampler, ResumableLoader
 from lit_ft.data.formats import columns_of, find_files
 from lit_ft.data.label_column import LabelType
-from lit_ft.data.labels import LabelMapping
 from lit_ft.data.source import SplitName, TextSource
-from lit_ft.data.splits import LabelRules, Split
+from lit_ft.data.splits import Split
+from lit_ft.data.targets import LabelRules, Labels, labels_from_dict
 from lit_ft.data.tokens import EncodedRows, Truncation
 from lit_ft.errors import NoRows
 from lit_ft.models.checks import check_max_tokens
@@ -50,6 +50,7 @@ class YelpDataModule(LightningDataModule):
             second class: those of all classes, or none.
         text_column: Name of the column that holds the text.
         label_column: Name of the column that holds the label.
+        task: What a label is. `single_label`: one class a text. `auto` finds out where there is no doubt.
         label_type: What labels are. `numbers`: whole numbers, in numerical order; `names`: strings, in
             alphabetical order. `auto` chooses numbers only if every value is a whole number, and not if some
             are written like codes or versions (007; 1.0 beside 1.10).
@@ -103,6 +104,7 @@ class YelpDataModule(LightningDataModule):
         predict_probabilities: Literal["all", "none"] = "all",
         text_column: str = "text",
         label_column: str = "label",
+        task: Literal["auto", "single_label"] = "auto",
         label_type: LabelType = "auto",
         label_base: int | None = None,
         label_names: list[str] | dict[str, str] | None = None,
@@ -128,8 +130,8 @@ class YelpDataModule(LightningDataModule):
         self.save_hyperparameters()
         batch_settings.check_batch_settings(self.hparams)
         self.text_source = TextSource.of(self.hparams)
-        self.label_rules = LabelRules(label_type, label_base, label_names, ordered)
-        self.labels: LabelMapping | None = None
+        self.label_rules = LabelRules(task, label_type, label_base, label_names, ordered)
+        self.labels: Labels | None = None
         self.pretrained: Pretrained | None = None  # model of the tokenizer, if already looked up
         self.tokenizer: Any = None
         self.splits: dict[SplitName, Split] = {}
@@ -172,8 +174,10 @@ class YelpDataModule(LightningDataModule):
             where = h["train_path"] or h["source"]
             splits.check_same_train(self._fingerprint, train.fingerprint, keep_train, where)
             if not own_validation:
+                assert train.labels is not None and self.labels is not None
                 share, seed = h["validation_share"], h["split_seed"]
-                kept, held_out_rows, words = splits.hold_out(train.texts, train.labels, share, seed)
+                strata = self.labels.strata(train.labels)
+                kept, held_out_rows, words = splits.hold_out(train.texts, strata, share, seed)
                 say(f"validation: {len(held_out_rows):,} texts held out of train ({words})")
                 train, validation = train.take(kept), train.take(held_out_rows)
                 held_out = f"{crc32(validation.rows.positions.tobytes()):08x}"
@@ -209,7 +213,7 @@ class YelpDataModule(LightningDataModule):
         """Training rows of each class, (C,)."""
         labels = self.splits["train"].labels
         assert labels is not None and self.labels is not None
-        return np.bincount(labels, minlength=self.labels.num_labels).tolist()
+        return self.labels.counts(labels).tolist()
 
     def num_train_batches(self, world_size: int | None = None) -> int:
         """Training batches per epoch and process; the same in every epoch."""
@@ -285,7 +289,7 @@ class YelpDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> ResumableLoader:
-        """Batches of `labels` (B,), `input_ids`, `token_type_ids`, `attention_mask` (B, T), int64."""
+        """Batches of `labels` (B, ...), `input_ids`, `token_type_ids`, `attention_mask` (B, T), int64."""
         self._train_loader = self._loader("train", train=True)
         if self._loader_state:
             self._train_loader.load_state_dict(self._loader_state)
@@ -326,6 +330,6 @@ class YelpDataModule(LightningDataModule):
         if self._fingerprint is None:
             self._fingerprint, self._held_out = state_dict["train"], state_dict.get("held_out")
         if self.labels is None and state_dict["labels"]:
-            self.labels = LabelMapping.from_dict(state_dict["labels"])
+            self.labels = labels_from_dict(state_dict["labels"])
         if self.tokenizer is None:
             self.set_tokenizer(tokenizer_from_files(state_dict["tokenizer"]))

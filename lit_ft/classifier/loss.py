@@ -1,20 +1,22 @@
-"""The loss: class weights, and one mean over all processes. B rows per batch, C classes."""
+"""The loss of a step: class weights, and one mean over all processes. B rows per batch, C classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from lit_ft.data.label_column import whole_number
 from lit_ft.errors import UserError
+from lit_ft.tasks import SINGLE_LABEL, Task
 
 
 def weights_of(
     setting: Literal["balanced"] | list[float] | Mapping[str, float] | None,
     label_names: Sequence[str],
     class_counts: Sequence[int] | None,
+    num_rows: int | None = None,
+    task: Task = SINGLE_LABEL,
 ) -> torch.Tensor:
     """The weight of each class, (C,); all 1 if nothing is set.
 
@@ -22,6 +24,8 @@ def weights_of(
         setting: `model.class_weights`.
         label_names: The display names of the classes, (C,).
         class_counts: The number of training rows of each class, (C,), for `balanced`.
+        num_rows: All training rows; by default the sum of the counts.
+        task: It says which weights are balanced.
 
     Raises:
         UserError: There is not one weight of 0 or more for each class, or nothing would be learned.
@@ -29,8 +33,8 @@ def weights_of(
     num_labels = len(label_names)
     if setting == "balanced":
         assert class_counts is not None
-        counts = np.maximum(class_counts, 1)  # a class without rows has no loss to weight
-        return torch.tensor(sum(class_counts) / (len(counts) * counts), dtype=torch.float32)
+        found = task.balanced(np.asarray(class_counts), num_rows or sum(class_counts))
+        return torch.tensor(found, dtype=torch.float32)
     if setting is None:
         return torch.ones(num_labels)
     if isinstance(setting, Mapping):
@@ -81,45 +85,10 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
 
 
-def cross_entropy(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    weights: torch.Tensor | None,
-    smoothing: float,
-    reduction: Literal["mean", "sum"],
-) -> torch.Tensor:
-    """The loss () of a batch, each row weighted by its own label's class:
-
-        loss = sum_i w[y_i] * CE(z_i, q_i) / sum_i w[y_i],   q_i = (1 - eps) * onehot(y_i) + eps / C
-
-    the weighted empirical risk (King and Zeng 2001, "Logistic Regression in Rare Events Data", on weighting)
-    over smoothed labels (Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7). torch 2.13
-    (nn.CrossEntropyLoss) with both arguments weights the smoothed part by each class's weight instead, so
-    every row pulls towards the rarest class: with a class of 3 % of the rows, balanced weights and eps = 0.1,
-    all rows were predicted to be of that class.
-
-    Args:
-        logits: (B, C).
-        labels: (B,) int64.
-        weights: The weight of each class, (C,); None weights all rows the same.
-        smoothing: eps, the share of a label's probability that is spread over all classes.
-        reduction: `sum` skips the division, if the caller divides by something else than this batch's weight.
-    """
-    if weights is None:
-        return F.cross_entropy(logits, labels, reduction=reduction, label_smoothing=smoothing)
-    own = weights[labels]  # (B,)
-    weightless = (own.sum() == 0).to(weights.dtype)  # only rows of weight 0: a loss of 0, not 0 / 0
-    if smoothing == 0:
-        return F.cross_entropy(logits, labels, weights + weightless, reduction=reduction) * (1 - weightless)
-    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)  # (B,)
-    total = (own * losses).sum()
-    return total if reduction == "sum" else total / (own.sum() + weightless)
-
-
 def mean_over_processes(
     total: torch.Tensor,
-    labels: torch.Tensor,
-    weights: torch.Tensor | None,
+    num_rows: int,
+    row_weights: torch.Tensor | None,
     world_size: int = 1,
     step_weight: float | None = None,
 ) -> torch.Tensor:
@@ -132,14 +101,14 @@ def mean_over_processes(
 
     Args:
         total: The sum of this process's losses, ().
-        labels: The labels of its rows, (B,) int64.
-        weights: The weight of each class, (C,); None if the losses are not weighted.
+        num_rows: B of this process.
+        row_weights: What each of its rows weighs in a mean, (B,); None if all weigh 1.
         world_size: The number of processes.
         step_weight: The constant that every step divides by, over all processes; None divides by the weight
             of the step's own rows.
     """
     total = total.float()  # bfloat16 cannot hold 301
-    weight = total.new_full((), len(labels)) if weights is None else weights[labels].sum().float()
+    weight = total.new_full((), num_rows) if row_weights is None else row_weights.sum().float()
     sums = torch.stack([total.detach(), weight])
     if world_size > 1:
         torch.distributed.all_reduce(sums)  # Lightning's `reduce` would synchronise with the device

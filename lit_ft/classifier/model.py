@@ -11,14 +11,14 @@ from typing import Any, Literal
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch.nn import functional as F
 from transformers import AutoConfig, PreTrainedModel
 
-from lit_ft.classifier.loss import cross_entropy, mean_over_processes, weights_of
-from lit_ft.classifier.metrics import ClassifierMetrics, Outcomes
+from lit_ft.classifier.kinds import KINDS
+from lit_ft.classifier.loss import mean_over_processes, weights_of
+from lit_ft.classifier.metrics import Outcomes
 from lit_ft.classifier.optim import linear_decay, num_training_steps, parameter_groups
 from lit_ft.classifier.trial import try_classifier
-from lit_ft.data.labels import LabelMapping
+from lit_ft.data.targets import Labels, labels_from_dict
 from lit_ft.data.tokens import template_of
 from lit_ft.errors import UserError
 from lit_ft.models import heads
@@ -31,6 +31,7 @@ from lit_ft.speed import host
 from lit_ft.speed.attention import attend_in_pieces
 from lit_ft.speed.first_token import compute_first_token_only
 from lit_ft.speed.unpadded import ALIGNED, Logits, compiled_logits
+from lit_ft.tasks import SINGLE_LABEL, Loss, Task
 
 Batch = dict[str, torch.Tensor]
 ADAMW_EPS, FLOAT16_EPS = 1e-8, 1e-4  # torch's default; one that float16 can hold
@@ -53,6 +54,7 @@ class BertClassifier(LightningModule):
         hidden_dropout: Dropout after the embeddings and in each layer; default: the encoder's own.
         attention_dropout: Dropout on attention weights; default: the encoder's own. 0 is faster.
         classifier_dropout: Dropout before the classifier head; default: the encoder's own.
+        loss: What is minimised; by default what is usual for the kind of label. `val/loss` is always that.
         label_smoothing: Share of the target's probability that is spread evenly over all classes.
         class_weights: Weight of each class in the loss, in the order of the classes or by name, such as
             `{neg: 1, pos: 5}`; or `balanced` for weights that make every class count the same. Each text is
@@ -72,6 +74,7 @@ class BertClassifier(LightningModule):
         hidden_dropout: float | None = None,
         attention_dropout: float | None = None,
         classifier_dropout: float | None = None,
+        loss: str | None = None,
         label_smoothing: float = 0.0,
         class_weights: Literal["balanced"] | list[float] | dict[str, float] | None = None,
         compile: bool = False,
@@ -82,6 +85,7 @@ class BertClassifier(LightningModule):
         check_bounds(self.hparams, {**BOUNDS, **own}, "model.")
         self.pretrained: Pretrained | None = None  # the encoder to start from, once it was looked up
         self.net: PreTrainedModel | None = None
+        self.task: Task = SINGLE_LABEL  # until the labels are known
         self.confusion: dict[str, list[list[int]] | None] = {}
         self.outcomes: dict[str, Outcomes] = {}  # "val", "test" -> the newest evaluation
         self.calibrate = False  # whether predict_step divides the logits by the temperature
@@ -112,36 +116,56 @@ class BertClassifier(LightningModule):
 
     def build(
         self,
-        label_names: Sequence[str],
+        labels: Labels,
         class_counts: Sequence[int] | None = None,
-        ordered: bool = True,
+        num_rows: int | None = None,
         tokenizer: Any = None,
     ) -> None:
         """Load the encoder under a new head.
 
         Args:
-            label_names: The display names, lowest label first, (C,).
+            labels: The label object of training.
             class_counts: The number of training rows of each class, (C,), for `class_weights: balanced`.
-            ordered: Whether the labels have an order, as whole numbers do.
+            num_rows: All training rows; by default the sum of the counts.
             tokenizer: The tokenizer, whose padding token the batches contain.
+
+        Raises:
+            UserError: A setting has no meaning for this kind of label.
         """
-        h = self.hparams
+        h, task = self.hparams, labels.task
+        self._check_settings(task)
         encoder = self.pretrained or self.start_from(
             Pretrained.of(h["pretrained"], allow_pickle=h["allow_pickle"])
         )
         config = copy.deepcopy(encoder.config)
         if tokenizer is not None:
             take_padding_token(config, tokenizer, h["pretrained"])
-        head = heads.plan(config, label_names)
-        config.num_labels = len(label_names)
-        config.id2label = dict(enumerate(label_names))
-        config.label2id = {name: i for i, name in enumerate(label_names)}
-        config.problem_type = "single_label_classification"
-        weights = weights_of(h["class_weights"], label_names, class_counts)
-        self._assemble(encoder.classifier(config, head), weights, ordered)
+        head = heads.plan(config, labels.names)
+        config.num_labels = labels.num_outputs
+        config.id2label = dict(enumerate(labels.names))
+        config.label2id = {name: i for i, name in enumerate(labels.names)}
+        config.problem_type = task.problem_type
+        weights = weights_of(h["class_weights"], labels.names, class_counts, num_rows, task)
+        self._assemble(encoder.classifier(config, head), weights, labels)
         self.from_hub = needs_hub(h["pretrained"])
 
-    def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, ordered: bool) -> None:
+    def _check_settings(self, task: Task) -> None:
+        h, what = self.hparams, f"data.task {task.name} ({task.words})"
+        if h["loss"] is not None and h["loss"] not in task.losses:
+            known = ", ".join(task.losses)
+            raise UserError(f"expected model.loss to be one of {known} for {what}, found {h['loss']!r}")
+        if h["label_smoothing"] and not task.smooths:
+            raise UserError(
+                f"model.label_smoothing={h['label_smoothing']} has no meaning for {what}; set "
+                "--model.label_smoothing=0"
+            )
+        if h["class_weights"] is not None and not task.weighted:
+            raise UserError(
+                f"model.class_weights={h['class_weights']} has no meaning for {what}; set "
+                "--model.class_weights=null"
+            )
+
+    def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, labels: Labels) -> None:
         # from_pretrained returns a model in eval mode, and Lightning 2.6 does not change that: without this
         # line a run would train without dropout, and a resumed run with it.
         self.net = net.train()
@@ -149,17 +173,20 @@ class BertClassifier(LightningModule):
         compute_first_token_only(net)
         self.class_weights: torch.Tensor  # (C,)
         self.register_buffer("class_weights", class_weights)
-        num_labels = len(class_weights)
-        self.ordered = ordered
-        self.val_metrics = ClassifierMetrics(num_labels, "val/", ordered)
-        self.test_metrics = ClassifierMetrics(num_labels, "test/", ordered)
+        self.labels, self.task = labels, labels.task
+        self.ordered = labels.ordered
+        self._loss: Loss = self.task.losses[self.hparams["loss"] or next(iter(self.task.losses))]
+        self.kind = KINDS[self.task.report]
+        self.val_metrics = self.kind.metrics(labels, "val/")
+        self.test_metrics = self.kind.metrics(labels, "test/")
 
     def configure_model(self) -> None:
         """Build the model from the trainer's data module, unless it is built already."""
         if self.net is None and self._trainer is not None:
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             labels, counts = datamodule.labels, datamodule.class_counts()
-            self.build(labels.names, counts, labels.ordered, datamodule.tokenizer)
+            num_rows = len(datamodule.splits["train"].rows)
+            self.build(labels, counts, num_rows, datamodule.tokenizer)
             assert self.net is not None
             try_classifier(self.net, datamodule, self.hparams["pretrained"])
 
@@ -181,9 +208,9 @@ class BertClassifier(LightningModule):
             raise UserError("expected a checkpoint of a lit_ft classifier, found one without encoder_config")
         values = dict(checkpoint["encoder_config"])
         config = AutoConfig.for_model(values.pop("model_type"), **values)
-        labels = LabelMapping.from_dict(checkpoint["YelpDataModule"]["labels"])
+        labels = labels_from_dict(checkpoint["YelpDataModule"]["labels"])
         weights = torch.ones(len(config.id2label or ()))
-        self._assemble(classifier_from_config(config), weights, labels.ordered)
+        self._assemble(classifier_from_config(config), weights, labels)
 
     # ---- steps ---------------------------------------------------------------------------------
 
@@ -209,27 +236,36 @@ class BertClassifier(LightningModule):
     def on_fit_start(self) -> None:
         """Compute the weight of a mean batch, if batches differ in rows; prepare for the device."""
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        counts = self.class_weights.new_tensor(datamodule.class_counts())  # (C,)
-        weights = self.class_weights if self.hparams["class_weights"] else torch.ones_like(counts)
         rows = datamodule.rows_per_train_batch()
-        self.step_weight = None if rows is None else rows * float((weights * counts).sum() / counts.sum())
+        self.step_weight = None if rows is None else rows * self._mean_row_weight(datamodule)
         assert self.net is not None
         host.prepare(self.trainer.strategy.root_device)
         if self.hparams["compile"]:
             self._logits_to_train, self.step_tokens = compiled_steps(self.net, datamodule)
 
+    def _mean_row_weight(self, datamodule: Any) -> float:
+        """What a training row weighs in the loss on average: 1, unless each has the weight of its class."""
+        classes = torch.arange(len(self.class_weights), device=self.class_weights.device)
+        if not self.hparams["class_weights"]:
+            return 1.0
+        if (weights := self.task.row_weights(classes, self.class_weights)) is None:
+            return 1.0
+        counts = self.class_weights.new_tensor(datamodule.class_counts())  # (C,)
+        return float((weights * counts).sum() / counts.sum())
+
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss to minimise, with class weights and label smoothing."""
-        labels = batch["labels"]
+        targets = batch["labels"]
         weights = self.class_weights if self.hparams["class_weights"] else None
         smoothing = self.hparams["label_smoothing"]
         world_size = 1 if self._trainer is None else self._trainer.world_size
         own_mean = world_size == 1 and self.step_weight is None
         logits = self._logits_to_train(batch)
-        loss = cross_entropy(logits, labels, weights, smoothing, "mean" if own_mean else "sum")
+        loss = self._loss(logits, targets, weights, smoothing, "mean" if own_mean else "sum")
         if not own_mean:
-            loss = mean_over_processes(loss, labels, weights, world_size, self.step_weight)
-        self.log("train/loss", loss, batch_size=len(labels))
+            row_weights = None if weights is None else self.task.row_weights(targets, weights)
+            loss = mean_over_processes(loss, len(targets), row_weights, world_size, self.step_weight)
+        self.log("train/loss", loss, batch_size=len(targets))
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -237,11 +273,11 @@ class BertClassifier(LightningModule):
         # A tensor on the CPU: Lightning would copy a number to the GPU, and wait for it.
         self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
 
-    def _measure(self, batch: Batch, metrics: ClassifierMetrics) -> None:
-        # The plain cross-entropy, so that runs with other weights or smoothing stay comparable. A weighted
-        # mean of batches would depend on which rows share a batch.
+    def _measure(self, batch: Batch, metrics: Any) -> None:
+        # The plain loss, so that runs with other weights or smoothing stay comparable. A weighted mean of
+        # batches would depend on which rows share a batch.
         logits = self.logits_of(batch)
-        loss = F.cross_entropy(logits.float(), batch["labels"])
+        loss = self.task.loss(logits.float(), batch["labels"], None, 0.0, "mean")
         metrics.update(loss, logits, batch["labels"], batch["index"])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -261,7 +297,7 @@ class BertClassifier(LightningModule):
         """Log the test metrics."""
         self._log_metrics(self.test_metrics, self.temperature or 1.0)
 
-    def _log_metrics(self, metrics: ClassifierMetrics, temperature: float | None) -> float:
+    def _log_metrics(self, metrics: Any, temperature: float | None) -> float:
         scalars, confusion, outcomes, temperature = metrics.compute(temperature)
         self.log_dict(scalars)
         self.confusion[f"{metrics.prefix}confusion_matrix"] = confusion
@@ -270,12 +306,12 @@ class BertClassifier(LightningModule):
         return temperature
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
-        """A batch with `index` (B,) -> `index` and `probabilities` (B, C) float32."""
+        """A batch with `index` (B,) -> `index` and `probabilities` (B, K) float32."""
         logits = self.logits_of(batch).float()
         if self.calibrate:
             assert self.temperature is not None
             logits = logits / self.temperature
-        return {"index": batch["index"], "probabilities": logits.softmax(-1)}
+        return {"index": batch["index"], "probabilities": self.task.probabilities(logits)}
 
     # ---- optimizer -----------------------------------------------------------------------------
 

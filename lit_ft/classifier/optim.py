@@ -117,7 +117,7 @@ def check_schedule(trainer: Any, datamodule: Any) -> None:
             "expected --trainer.val_check_interval as a number of batches or a share of an epoch, found a "
             "time: a resumed run would validate at other steps; last.ckpt is saved every few minutes anyway"
         )
-    num_train_rows = sum(datamodule.class_counts())
+    num_train_rows = len(datamodule.splits["train"].rows)
     if num_train_rows < trainer.world_size:
         raise UserError(
             f"expected a training row for each of {trainer.world_size} processes, found {num_train_rows}; "

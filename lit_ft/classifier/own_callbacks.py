@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_ft.console import warn
 from lit_ft.errors import UserError
-from lit_ft.report.scores import CLASSIFIER
+from lit_ft.report.scores import OF_FIT
 
 REFUSED: dict[type[Callback], str] = {
     LearningRateFinder: "the schedule keeps its initial rate; set --model.learning_rate",
@@ -41,7 +41,7 @@ REFUSED: dict[type[Callback], str] = {
 }
 NEED_A_LOGGER = (LearningRateMonitor, DeviceStatsMonitor, ThroughputMonitor)
 TRAINING = ("train/loss", "train/grad_norm", "train/learning_rate")
-VALIDATION = {f"val/{score.name}": score for score in CLASSIFIER}
+VALIDATION = {f"val/{score.name}": score for score in OF_FIT}
 
 
 def as_list(callbacks: Any) -> list[Callback]:

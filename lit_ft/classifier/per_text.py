@@ -14,18 +14,17 @@ from lightning import Callback
 from lit_ft import runs
 from lit_ft.classifier.dashboard import Dashboard
 from lit_ft.classifier.data import YelpDataModule
+from lit_ft.classifier.kinds import KINDS, Kind
 from lit_ft.classifier.metrics import Outcomes
 from lit_ft.console import say, warn
 from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Split
+from lit_ft.data.targets import Labels
 from lit_ft.errors import unwritable
 from lit_ft.launcher import global_rank
 from lit_ft.models.names import shown_name
-from lit_ft.report.analysis import row_losses, softmax
 from lit_ft.report.pairs import note_of, with_note
 
-MOST_COLUMNS = 50  # classes with a column each; beyond, a row has only its likeliest classes
-NUM_LIKELIEST = 5
 GROUP_ROWS, GROUP_VALUES = 10_000, 4_000_000  # of a row group, which is what is held in memory at a time
 SPLIT: dict[str, SplitName] = {"test": "test", "val": "validation"}  # prefix of the tags -> split
 
@@ -52,7 +51,7 @@ def write_per_text(
     """
     split, labels = datamodule.splits[SPLIT[prefix]], datamodule.labels
     assert labels is not None
-    names = list(labels.names)
+    names, kind = list(labels.names), KINDS[labels.task.report]
     note = {
         "split": SPLIT[prefix],
         **_origin(datamodule, SPLIT[prefix]),
@@ -64,13 +63,13 @@ def write_per_text(
         "text_hash": "xxh3_64 of the text in UTF-8",
     }
     rows = max(1, min(GROUP_ROWS, GROUP_VALUES // len(names)))
-    schema = with_note(_columns(split, outcomes, np.arange(0), names).schema, note)
+    schema = with_note(_columns(split, outcomes, np.arange(0), labels, kind).schema, note)
     path = run / runs.PER_TEXT[prefix]
     try:
         with runs.written_whole(path) as file, pa.parquet.ParquetWriter(file, schema) as writer:
             for start in range(0, len(outcomes.labels), rows):
                 group = np.arange(start, min(start + rows, len(outcomes.labels)))
-                writer.write_table(_columns(split, outcomes, group, names).cast(schema))
+                writer.write_table(_columns(split, outcomes, group, labels, kind).cast(schema))
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -95,43 +94,23 @@ def _shown(where: str) -> str:
     return path.name if ".." in path.parts else shown_name(where)
 
 
-def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, names: list[str]) -> pa.Table:
+def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, labels: Labels, kind: Kind) -> pa.Table:
     """The columns of some rows of the outcomes, (G,) positions."""
-    index, labels, predicted = (
-        values[group] for values in (outcomes.index, outcomes.labels, outcomes.predicted)
-    )
+    index = outcomes.index[group]
     places = np.searchsorted(split.rows.positions, index)  # in the split, whose rows are in the input's order
-    logits = outcomes.logits[group]
-    probabilities = softmax(logits)
-    classes = pa.array(names, pa.string())
+    assert split.labels is not None
     columns: dict[str, Any] = {
         "row": pa.array(split.source_rows[places], pa.int64()),
         "text_hash": pa.array(split.keys[places], pa.uint64()),
         "text": _texts(split, index),
-        "label": classes.take(pa.array(labels)),
-        "predicted": classes.take(pa.array(predicted)),
+        "label": labels.shown(split.labels[places]),
+        "predicted": labels.shown(outcomes.predicted[group]),
+        **kind.columns(outcomes, group, list(labels.names)),
     }
-    if len(names) <= MOST_COLUMNS:
-        for c, name in enumerate(names):
-            columns[f"probability_{name}"] = pa.array(probabilities[:, c].astype(np.float32))
-    else:
-        best = _likeliest(probabilities, predicted)
-        offsets = pa.array(np.arange(len(group) + 1) * NUM_LIKELIEST, pa.int32())
-        shares = np.take_along_axis(probabilities, best, 1).astype(np.float32).ravel()
-        columns["likeliest"] = pa.ListArray.from_arrays(offsets, classes.take(pa.array(best.ravel())))
-        columns["likeliest_probabilities"] = pa.ListArray.from_arrays(offsets, pa.array(shares))
-    columns["loss"] = pa.array(row_losses(logits, labels).astype(np.float32))
+    losses = labels.task.row_losses(outcomes.logits[group], outcomes.labels[group])
+    columns["loss"] = pa.array(losses.astype(np.float32))
     columns["cut"] = pa.array(split.rows.were_cut(index))
     return pa.table(columns)
-
-
-def _likeliest(probabilities: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The likeliest classes of each row, (G, 5), the predicted one first."""
-    keys = -probabilities
-    keys[np.arange(len(keys)), predicted] = -np.inf  # also among equal ones
-    best = np.sort(np.argpartition(keys, NUM_LIKELIEST, axis=1)[:, :NUM_LIKELIEST], axis=1)
-    order = np.argsort(np.take_along_axis(keys, best, 1), axis=1, kind="stable")
-    return np.take_along_axis(best, order, 1)
 
 
 def _texts(split: Split, index: np.ndarray) -> pa.ChunkedArray:

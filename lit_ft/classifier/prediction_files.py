@@ -8,7 +8,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from datasets import Dataset
 
 CHUNK_ROWS = 1000  # rows of the input read at a time
 PROBABILITY = "probability_"
-FIXED = ("predicted", "confidence", "second", "second_confidence", "cut")
+PREDICTED = ("predicted", "confidence", "second", "second_confidence")  # of one class a text
+FIXED = (PREDICTED,)  # of every kind of label
+CUT = "cut"  # whether the text is longer than `max_tokens`; after what is predicted, before the probabilities
 OURS = "lit_ft_"  # prefix of a column name that the input already has
 DIGITS = 6  # of a number as text
 
@@ -33,7 +35,7 @@ class Piece:
         start: The first row, from 0.
         end: After the last row.
         places: Those that have a text, counted from `start`, (M,) int64.
-        added: Our columns, each with M values: names, numbers or truth values.
+        added: Our columns, each with M values: names, lists of names, numbers or truth values.
     """
 
     start: int
@@ -49,35 +51,12 @@ class Piece:
         return spread
 
 
-def columns_of_prediction(
-    probabilities: np.ndarray, cut: np.ndarray, names: np.ndarray, all_: bool
-) -> list[np.ndarray]:
-    """Our columns for M rows.
-
-    Args:
-        probabilities: (M, C) float32.
-        cut: Which texts are longer than `max_tokens`, (M,) bool.
-        names: The classes, (C,) objects.
-        all_: Whether to add the probabilities of all classes.
-    """
-    rows = np.arange(len(probabilities))
-    best = probabilities.argmax(-1)  # the first of equal ones
-    others = probabilities.copy()
-    others[rows, best] = -1
-    second = others.argmax(-1)
-    found = [names[best], probabilities[rows, best], names[second], probabilities[rows, second], cut]
-    return [*found, *(probabilities.T if all_ else ())]
-
-
 def are_ours(names: Sequence[str]) -> bool:
     """Whether these are the columns that `predict` adds, under any name that was free."""
-    plain = [re.sub(rf"^{OURS}", "", name) for name in names]
-    fixed = plain[: len(FIXED)]
-    return (
-        len(fixed) == len(FIXED)
-        and all(re.fullmatch(rf"{name}(_\d+)?", found) for name, found in zip(FIXED, fixed, strict=True))
-        and all(name.startswith(PROBABILITY) for name in plain[len(FIXED) :])
-    )
+    plain = [re.sub(rf"^{OURS}(.*?)(_\d+)?$", r"\1", name) for name in names]
+    fixed = plain[: plain.index(CUT)] if CUT in plain else []
+    after = plain[len(fixed) + 1 :]
+    return tuple(fixed) in FIXED and all(name.startswith(PROBABILITY) for name in after)
 
 
 class CsvRows:
@@ -86,11 +65,11 @@ class CsvRows:
     Args:
         path: The file.
         table: The input.
-        added: The names of our columns.
+        added: Our columns and their types.
         head: Whether to begin with the header; parts that are appended do not.
     """
 
-    def __init__(self, path: Path, table: Dataset, added: Sequence[str], head: bool) -> None:
+    def __init__(self, path: Path, table: Dataset, added: Mapping[str, pa.DataType], head: bool) -> None:
         self.table = table
         self.file = path.open("w", newline="", encoding="utf-8")
         self.writer = csv.writer(self.file)
@@ -154,11 +133,11 @@ class JsonRows:
     Args:
         path: The file.
         table: The input.
-        added: The names of our columns.
+        added: Our columns and their types.
         head: Has no meaning here: there is no header.
     """
 
-    def __init__(self, path: Path, table: Dataset, added: Sequence[str], head: bool) -> None:
+    def __init__(self, path: Path, table: Dataset, added: Mapping[str, pa.DataType], head: bool) -> None:
         self.table = table
         self.names = [*table.column_names, *added]
         self.file = path.open("w", newline="\n", encoding="utf-8")
@@ -220,15 +199,13 @@ class ParquetRows:
     Args:
         path: The file.
         table: The input.
-        added: The names of our columns.
+        added: Our columns and their types.
         head: Has no meaning here: every part is a whole file.
     """
 
-    def __init__(self, path: Path, table: Dataset, added: Sequence[str], head: bool) -> None:
+    def __init__(self, path: Path, table: Dataset, added: Mapping[str, pa.DataType], head: bool) -> None:
         self.table = table.with_format("arrow")
-        kinds = [pa.string(), pa.float32(), pa.string(), pa.float32(), pa.bool_()]
-        kinds += [pa.float32()] * (len(added) - len(FIXED))
-        ours = [pa.field(name, kind) for name, kind in zip(added, kinds, strict=True)]
+        ours = [pa.field(name, kind) for name, kind in added.items()]
         self.schema = pa.schema([*table.data.schema.remove_metadata(), *ours])
         self.writer = pa.parquet.ParquetWriter(path, self.schema)
 

@@ -16,20 +16,16 @@ from lightning import Callback
 from lit_ft import runs
 from lit_ft.classifier.prediction_files import (
     CHUNK_ROWS,
-    FIXED,
+    CUT,
     OURS,
-    PROBABILITY,
     ROWS,
     Piece,
-    columns_of_prediction,
 )
 from lit_ft.data.formats import find_files
 from lit_ft.data.splits import Split
-from lit_ft.errors import UserError, shorten
+from lit_ft.errors import UserError
 
 OVERWRITE = "set --data.predict_output to another file, or --overwrite true"
-UNSURE = 0.5  # confidence below which the other classes together are likelier
-MOST_NAMED = 5  # classes in the line at the end
 
 
 class PredictionWriter(Callback):
@@ -41,37 +37,30 @@ class PredictionWriter(Callback):
 
     Args:
         path: The file to write.
-        label_names: The display names of the classes, (C,).
+        answers: What is added to a row, such as `single_label.ClassAnswers`.
         suffix: The format: `.csv`, `.parquet` or `.jsonl`.
-        probabilities: Whether to write the probabilities of all classes.
     """
 
-    def __init__(
-        self, path: Path, label_names: tuple[str, ...], suffix: str = ".csv", probabilities: bool = True
-    ) -> None:
+    def __init__(self, path: Path, answers: Any, suffix: str = ".csv") -> None:
         self.path = path
-        self.label_names = label_names
+        self.answers = answers
         self.format = ROWS[suffix]
-        self.probabilities = probabilities
-        self._names = np.array([*label_names, None], dtype=object)[:-1]  # None: or numpy makes it text
-        self._waiting: dict[int, np.ndarray] = {}  # index in the split -> probabilities (C,)
-        self._counts = np.zeros(
-            len(label_names) + 1, np.int64
-        )  # texts of each class, (C,); those below UNSURE
+        self._waiting: dict[int, np.ndarray] = {}  # index in the split -> probabilities (K,)
 
     def _part(self, rank: int) -> Path:
         # Not the file's own name, which may be as long as the file system allows.
         return self.path.with_name(f".predictions-{crc32(os.fsencode(self.path.name)):08x}.part{rank}")
 
-    def columns(self, input_columns: list[str]) -> list[str]:
-        """The names of the added columns; a name that is taken gets a prefix, then a number as well."""
-        added = [*FIXED, *(f"{PROBABILITY}{name}" for name in self.label_names if self.probabilities)]
-        taken, names = {*input_columns}, []
-        for name in added:
+    def columns(self, input_columns: list[str]) -> dict[str, pa.DataType]:
+        """The added columns and their types; a name that is taken gets a prefix, then a number as well."""
+        columns = list(zip(self.answers.names, self.answers.types, strict=True))
+        columns.insert(self.answers.num_fixed, (CUT, pa.bool_()))
+        taken, names = {*input_columns}, {}
+        for name, kind in columns:
             again = (f"{OURS}{name}_{number}" for number in itertools.count(2))
             free = next(n for n in itertools.chain((name, f"{OURS}{name}"), again) if n not in taken)
             taken.add(free)
-            names.append(free)
+            names[free] = kind
         return names
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
@@ -124,18 +113,13 @@ class PredictionWriter(Callback):
             after = int(np.searchsorted(source_rows, chunk_end, side="right"))
             ready = range(self._next, after)
             rows = [self._waiting.pop(index) for index in ready]
-            probabilities = np.stack(rows) if rows else np.empty((0, len(self.label_names)), np.float32)
-            self._count(probabilities)
-            added = columns_of_prediction(
-                probabilities, self._cut[self._next : after], self._names, self.probabilities
-            )
+            probabilities = np.stack(rows) if rows else np.empty((0, self.answers.num_outputs), np.float32)
+            self.answers.count(probabilities)
+            added = self.answers.columns(probabilities)
+            added.insert(self.answers.num_fixed, self._cut[self._next : after])
             places = source_rows[self._next : after] - 1 - self._row
             self._file.write(Piece(self._row, chunk_end, places, added))
             self._row, self._next = chunk_end, after
-
-    def _count(self, probabilities: np.ndarray) -> None:
-        self._counts[:-1] += np.bincount(probabilities.argmax(-1), minlength=len(self.label_names))
-        self._counts[-1] += int((probabilities.max(-1, initial=0) < UNSURE).sum())
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the rest; process 0 joins the parts."""
@@ -143,8 +127,8 @@ class PredictionWriter(Callback):
         assert not self._waiting
         self._file.close()
         if trainer.world_size > 1:
-            counts = torch.from_numpy(self._counts).to(trainer.strategy.root_device)
-            self._counts = trainer.strategy.reduce(counts, reduce_op="sum").cpu().numpy()
+            counts = torch.from_numpy(self.answers.counts).to(trainer.strategy.root_device)
+            self.answers.counts = trainer.strategy.reduce(counts, reduce_op="sum").cpu().numpy()
         trainer.strategy.barrier("predictions")
         if trainer.global_rank == 0:
             parts = [self._part(rank) for rank in range(trainer.world_size)]
@@ -160,17 +144,6 @@ class PredictionWriter(Callback):
             with contextlib.suppress(OSError, ValueError, pa.ArrowException):  # it may be what failed
                 self._file.close()
             self._part(trainer.global_rank).unlink(missing_ok=True)
-
-    def summary(self) -> str:
-        """One line: how many texts each class got, and of how many the model is unsure."""
-        *counts, unsure = self._counts.tolist()
-        total = sum(counts)
-        order = sorted(range(len(counts)), key=lambda c: -counts[c])
-        named = [f"{shorten(self.label_names[c])} {counts[c]:,}" for c in order[:MOST_NAMED] if counts[c]]
-        if left := sum(1 for c in order[MOST_NAMED:] if counts[c]):
-            rest = sum(counts[c] for c in order[MOST_NAMED:])
-            named.append(f"{left:,} other class{'es' if left > 1 else ''} {rest:,}")
-        return f"{', '.join(named) or 'no texts'}; {unsure:,} of {total:,} below confidence {UNSURE}"
 
 
 def check_output(path: Path, table: Dataset, inputs: list[str], run: Path | None, overwrite: bool) -> Path:
@@ -262,4 +235,5 @@ def prediction_writer(
     table = datamodule.splits["predict"].table
     target = check_output(path, table, inputs, run, settings.overwrite)
     everything = settings.data.predict_probabilities == "all"
-    return PredictionWriter(target, datamodule.labels.names, path.suffix.lower(), everything)
+    answers = model.kind.answers(datamodule.labels, everything)
+    return PredictionWriter(target, answers, path.suffix.lower())

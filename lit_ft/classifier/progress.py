@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar, Timer
 from lit_ft.classifier.tracking import LossHistory
 from lit_ft.console import say
 from lit_ft.progress import RunProgress, clock, row
-from lit_ft.report.scores import CLASSIFIER
+from lit_ft.report.scores import OF_FIT
 from lit_ft.report.tables import number
 from lit_ft.speed.host import OnItsWay
 
@@ -191,7 +191,7 @@ def _seconds_allowed(trainer: Any) -> float | None:
     return min((seconds for seconds in left if seconds is not None), default=None)
 
 
-DIGITS = {score.name: score.digits - 1 for score in CLASSIFIER}  # the interval is wider than the last digit
+DIGITS = {score.name: score.digits - 1 for score in OF_FIT}  # the interval is wider than the last digit
 HEADS = {
     "loss": "val loss",
     "accuracy": "accuracy",

@@ -10,7 +10,6 @@ from lit_ft import runs
 from lit_ft.classifier import baselines
 from lit_ft.classifier.baselines import Baselines
 from lit_ft.classifier.callbacks import Tracking
-from lit_ft.classifier.dashboard import draw_evaluation, summary_of
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.per_text import SPLIT, keep_current, write_per_text
@@ -26,7 +25,7 @@ from lit_ft.report.model_card import write_model_card
 from lit_ft.report.page import write_report
 from lit_ft.report.pairs import read_per_text
 from lit_ft.report.results import write_results
-from lit_ft.report.scores import CLASSIFIER, console
+from lit_ft.report.scores import SCORES, Score, console
 from lit_ft.report.verdict import verdict
 
 OF_TEST = ("test/", "baseline/words/test/", "baseline/commonest/test/")
@@ -69,7 +68,7 @@ def leave_results(
     step = checkpoint["global_step"]
     settings, names = datamodule.hparams, datamodule.labels.names
     facts: dict[str, Any] = {
-        "kind": "classifier",
+        "kind": model.task.report,
         "labels": list(names),
         "pretrained": shown_name(model.hparams["pretrained"]),
         "from_hub": model.from_hub,
@@ -77,7 +76,7 @@ def leave_results(
         "temperature": checkpoint["temperature"],
         "max_tokens": settings["max_tokens"],
         "truncation": settings["truncation"],
-        "splits": corpus_facts(datamodule.splits, datamodule.text_source, len(names)),
+        "splits": corpus_facts(datamodule.splits, datamodule.text_source, datamodule.labels),
         "ordered": datamodule.labels.ordered,
         "copies": copies_of(datamodule.splits["train"], datamodule.splits["validation"]),
         "history": {"train": history.train, "validation": history.validation},
@@ -98,7 +97,8 @@ def leave_results(
             metrics |= baselines.tags(compared, "val")
             facts["baselines"]["evaluations"]["val"] = compared
         facts["evaluations"]["val"] = with_texts(summary, datamodule.splits["validation"])
-        print_table("val", metrics, f"best checkpoint (by {tracking.monitor}): step {step}")
+        scores = SCORES[model.task.report]
+        print_table("val", metrics, scores, f"best checkpoint (by {tracking.monitor}): step {step}")
     else:
         say("no validation took place: model/ holds the last weights")
     _keep_test(run, facts)
@@ -201,9 +201,9 @@ def record_evaluation(
     outcomes = model.outcomes[prefix]
     name = SPLIT[prefix]
     split = datamodule.splits[name]
-    summary = summary_of(model, prefix, split)
+    summary, scores = model.kind.summarise(model, prefix, split), SCORES[model.task.report]
     metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels), **interval_tags(prefix, summary)}
-    print_table(prefix, metrics, str(checkpoint))
+    print_table(prefix, metrics, scores, str(checkpoint))
     if run is None:
         say("the checkpoint is not in a run folder, so metrics.json was not written")
         return
@@ -230,15 +230,15 @@ def record_evaluation(
     say(f"texts:   {run / runs.PER_TEXT[prefix]}")
     if prefix == "test":
         logger, step = RunLogger(run), metrics["test/step"]
-        tags = [f"test/{score.name}" for score in console(CLASSIFIER)]
+        tags = [f"test/{score.name}" for score in console(scores)]
         logger.log_metrics({tag: metrics[tag] for tag in tags if tag in metrics}, step)
-        draw_evaluation(logger.experiment, prefix, outcomes, summary, confusion, names, step)
+        model.kind.draw(logger.experiment, prefix, outcomes, summary, confusion, names, step)
         logger.finalize("success")
     if not facts:  # the fit was killed, or still runs
         say(f"no report: the fit of {run} is unfinished")
         return
     with unusable(f"{run / runs.FACTS}", "the figures are in metrics.json anyway"):
-        now = corpus_facts({name: split}, datamodule.text_source, len(names))
+        now = corpus_facts({name: split}, datamodule.text_source, datamodule.labels)
         before = facts["splits"].get(name)
         if before and before["fingerprint"] != now[name]["fingerprint"]:
             say(f"{prefix}/... was measured on {_named(before)}, now on {_named(now[name])}")
@@ -298,10 +298,10 @@ def interval_tags(prefix: str, summary: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def print_table(prefix: str, metrics: dict[str, Any], title: str) -> None:
+def print_table(prefix: str, metrics: dict[str, Any], scores: tuple[Score, ...], title: str) -> None:
     """Print one line per score."""
     say(f"\n{title}")
-    digits = {f"{prefix}/{score.name}": score.digits for score in console(CLASSIFIER)}
+    digits = {f"{prefix}/{score.name}": score.digits for score in console(scores)}
     tags = [tag for tag in digits if tag in metrics]
     column = max(16, *map(len, digits))
     for tag in tags:

@@ -21,7 +21,7 @@ from lit_ft.settings.config_file import keys_of_configs, places_of
 # How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
 READING = ("max_tokens", "truncation", "unescape", "strip_html_breaks")
 # What the classes are: always those of training.
-CLASSES = ("label_type", "label_base", "label_names", "ordered")
+CLASSES = ("task", "label_type", "label_base", "label_names", "ordered")
 # Where the data is: as in training, if neither config nor flags say it.
 LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
@@ -218,6 +218,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "settings.model": (dict,),
     "settings.trainer": (dict,),
     "YelpDataModule": (dict,),
+    "YelpDataModule.labels.task": (str,),
     "YelpDataModule.labels.values": (list,),
     "YelpDataModule.labels.names": (list,),
     "YelpDataModule.labels.declared": (list,),

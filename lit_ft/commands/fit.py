@@ -48,6 +48,7 @@ from lit_ft.models.load import Pretrained, pin
 from lit_ft.models.names import needs_hub
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.checkpoints import lasting, refuse_other_settings
+from lit_ft.report.scores import SCORES
 from lit_ft.settings import flags
 from lit_ft.settings.arguments import configs_dir, without_flags
 from lit_ft.settings.bounds import check_bounds
@@ -212,8 +213,8 @@ class ReviewCLI(LightningCLI):
             self.datamodule.pretrained = self.model.start_from(pretrained, places_of(self.command_args))
         self.datamodule.setup(self.command)
         if self.checkpoint is None:
-            labels, counts = self.datamodule.labels, self.datamodule.class_counts()
-            self.model.build(labels.names, counts, labels.ordered, self.datamodule.tokenizer)
+            data = self.datamodule
+            self.model.build(data.labels, data.class_counts(), len(data.splits["train"].rows), data.tokenizer)
             try_classifier(self.model.net, self.datamodule, config.model.pretrained)
         refuse_special_tokens(self.model.net, self.datamodule)
         new = self.command == "fit" and self.run is None
@@ -269,7 +270,7 @@ class ReviewCLI(LightningCLI):
         if self.command == "fit":
             assert self.run is not None and self.datamodule.labels is not None
             given, kept = command_line([self.command, *self.command_args], configs_dir()), self._settings()
-            names = settings.monitor, kept, given, settings.on_nonfinite, self.datamodule.labels.ordered
+            names = settings.monitor, kept, given, settings.on_nonfinite, self.datamodule.labels
             self.tracking = Tracking(self.run, *names, callbacks[1:], self.checkpoint)
             callbacks += [StepSeed(settings.seed_everything)]
             callbacks += [RunSettings(kept, self._dump(), self.run / runs.CONFIG), *self.tracking.callbacks()]
@@ -293,7 +294,7 @@ class ReviewCLI(LightningCLI):
     def _estimating_trainer(self, settings: Any, values: dict[str, Any]) -> Trainer:
         """A trainer with the settings of the run that keeps nothing."""
         assert self.datamodule.labels is not None
-        mode_of(settings.monitor, self.datamodule.labels.ordered)
+        mode_of(settings.monitor, self.datamodule.labels)
         self.rehearsal = estimate.Rehearsal(self.begun)
         seed, finite = StepSeed(settings.seed_everything), FiniteSteps(settings.on_nonfinite)
         callbacks = [self.memory, seed, finite, self.rehearsal]
@@ -389,7 +390,7 @@ class ReviewCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         if self.run is not None and (other := run_owner.owner(self.run)) is not None:
-            print_table(prefix, metrics, str(self.checkpoint_path))
+            print_table(prefix, metrics, SCORES[self.model.task.report], str(self.checkpoint_path))
             warn(f"{self.run} is being written by {other}: these metrics are shown, but not saved there")
         else:
             trained = self.checkpoint["settings"]["data"]
@@ -410,7 +411,7 @@ class ReviewCLI(LightningCLI):
             self.writer.write_header(split)
         say(f"predictions: {runs.shown(self.writer.path)}")
         if len(split.rows):
-            say(f"predicted:   {self.writer.summary()}")
+            say(f"predicted:   {self.writer.answers.summary()}")
 
 
 def main(command: str, args: list[str]) -> int:

@@ -303,7 +303,7 @@ class PaddingCollator:
         self.padding_side = padding_side
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """(B rows of `input_ids`, perhaps `labels` and `index`) -> tensors (B, T) and (B,), int64."""
+        """B rows of `input_ids`, perhaps `labels` and `index` -> tensors (B, T) int64, labels (B, ...)."""
         ids, mask = pad(
             [row["input_ids"] for row in rows],
             self.pad_token_id,
@@ -318,7 +318,7 @@ class PaddingCollator:
         batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
         for key in ("labels", "index"):
             if key in rows[0]:
-                batch[key] = torch.tensor([row[key] for row in rows], dtype=torch.int64)
+                batch[key] = torch.from_numpy(np.asarray([row[key] for row in rows]))
         return batch
 
     def _types_of(self, mask: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.splits import Split
+from lit_ft.data.targets import Labels
 from lit_ft.data.token_facts import lost_letters, special_token_ids, spread, unknown_id
 from lit_ft.data.tokens import content_hash, row_lengths, template_of, tokenise
 from lit_ft.progress import bar_settings
@@ -45,7 +46,7 @@ def _typical(lengths: np.ndarray) -> dict[str, Any]:
     }
 
 
-def corpus_facts(splits: Mapping[SplitName, Split], source: TextSource, num_labels: int) -> dict:
+def corpus_facts(splits: Mapping[SplitName, Split], source: TextSource, labels: Labels) -> dict:
     """The facts of each split that a classifier has read, as plain values."""
     found: dict[str, Any] = {}
     for name in filter(splits.__contains__, ORDER):
@@ -54,7 +55,7 @@ def corpus_facts(splits: Mapping[SplitName, Split], source: TextSource, num_labe
         facts = {**length_facts(full, split.rows.lengths), **source.facts(name)}
         facts |= {"fingerprint": split.fingerprint, "empty_rows": len(split.table) - len(split.texts)}
         if split.labels is not None:
-            facts["class_counts"] = np.bincount(split.labels, minlength=num_labels).tolist()
+            facts |= labels.facts(split.labels)
         found[name] = facts
     return found
 

@@ -4,9 +4,10 @@ import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from lit_ft.console import say
 from lit_ft.data.label_column import (
@@ -27,12 +28,17 @@ from lit_ft.data.label_names import (
 )
 from lit_ft.data.label_order import MOST_STEPS, are_ordered
 from lit_ft.errors import UserError, one_line, shorten
+from lit_ft.tasks import SINGLE_LABEL, Task
 
 
 @dataclass(frozen=True)
 class LabelMapping:
-    """The labels of training in the order of their classes, and the names shown for them. C classes."""
+    """The labels of training in the order of their classes, and the names shown for them. C classes.
 
+    N rows.
+    """
+
+    task: ClassVar[Task] = SINGLE_LABEL
     values: tuple[int, ...] | tuple[str, ...]  # (C,)
     names: tuple[str, ...]  # (C,)
     ordered: bool  # whether the classes are steps of a scale
@@ -40,6 +46,11 @@ class LabelMapping:
 
     @property
     def num_labels(self) -> int:
+        return len(self.values)
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the model."""
         return len(self.values)
 
     @classmethod
@@ -228,6 +239,26 @@ class LabelMapping:
             "train on data that has this label"
         )
 
+    def targets(self, labels: np.ndarray) -> np.ndarray:
+        """What a batch holds for classes (N,): the same, int64."""
+        return labels
+
+    def strata(self, labels: np.ndarray) -> np.ndarray:
+        """The classes, (N,), of which the hold-out takes the same share each."""
+        return labels
+
+    def counts(self, labels: np.ndarray) -> np.ndarray:
+        """Rows of each class, (C,)."""
+        return np.bincount(labels, minlength=self.num_labels)
+
+    def facts(self, labels: np.ndarray) -> dict[str, Any]:
+        """What reports show of the labels of a split, (N,)."""
+        return {"class_counts": self.counts(labels).tolist()}
+
+    def shown(self, labels: np.ndarray) -> pa.Array:
+        """The names of classes (N,), for files of texts."""
+        return pa.array(self.names, pa.string()).take(pa.array(labels))
+
     def describe(self) -> str:
         """One line for the console."""
         shown = [
@@ -244,7 +275,7 @@ class LabelMapping:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint that is loaded with `weights_only`."""
         lists = {"values": list(self.values), "names": list(self.names), "declared": list(self.declared)}
-        return {**lists, "ordered": self.ordered}
+        return {"task": self.task.name, **lists, "ordered": self.ordered}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "LabelMapping":

@@ -1,6 +1,5 @@
 """One split of a corpus, from its source to token ids and classes."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from zlib import crc32
@@ -9,13 +8,11 @@ import numpy as np
 from datasets import Dataset
 
 from lit_ft.console import say, warn
-from lit_ft.data.corpus import class_names
 from lit_ft.data.duplicates import exact_keys, normalised_keys, warning_line
 from lit_ft.data.holdout import shown_share, stratified_split
-from lit_ft.data.label_column import LabelColumn, LabelType
-from lit_ft.data.label_findings import LabelFinding, findings
-from lit_ft.data.labels import LabelMapping
+from lit_ft.data.label_findings import LabelFinding
 from lit_ft.data.source import SplitName, TextSource
+from lit_ft.data.targets import LabelRules, Labels, read_labels
 from lit_ft.data.token_facts import lines_about, token_facts
 from lit_ft.data.tokens import (
     ENCODED,
@@ -29,23 +26,14 @@ from lit_ft.data.tokens import (
 from lit_ft.errors import UserError, rows_in_words
 
 
-@dataclass(frozen=True)
-class LabelRules:
-    """The settings for turning training labels into classes: see `LabelMapping.fit`."""
-
-    label_type: LabelType = "auto"
-    base: int | None = None
-    names: Sequence[str] | Mapping[Any, str] | None = None
-    ordered: bool | str = "auto"
-
-
 @dataclass
 class Texts:
     """One split, read and checked. N rows that have a text."""
 
     split: SplitName
     texts: Dataset  # columns `text`, `row`, and `label` as found
-    labels: np.ndarray | None  # (N,) int64
+    labels: np.ndarray | None  # (N, ...), as `encode` of the label object gives them: classes are (N,) int64
+    targets: np.ndarray | None  # (N, ...), what a batch holds for them
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
     table: Dataset  # as read: every column and row
     where: str  # its name in messages
@@ -57,7 +45,7 @@ class Split:
     """One split, ready for a loader. N rows."""
 
     rows: EncodedRows
-    labels: np.ndarray | None  # (N,) int64
+    labels: np.ndarray | None  # (N, ...), as in `Texts`
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
     table: Dataset  # as read: every column
     fingerprint: str  # of all texts and classes read
@@ -78,41 +66,33 @@ class Split:
 
 
 def read_texts(
-    source: TextSource, split: SplitName, labels: LabelMapping | None, rules: LabelRules
-) -> tuple[Texts, LabelMapping | None]:
+    source: TextSource, split: SplitName, labels: Labels | None, rules: LabelRules
+) -> tuple[Texts, Labels | None]:
     """Read and check a split, and report its findings on the console.
 
     Args:
         source: Where the texts come from.
         split: `predict` has no labels.
-        labels: The label mapping; None to make it from this split, `train`.
+        labels: The label object; None to make it from this split, `train`.
         rules: How to make it.
 
     Returns:
-        The texts and the label mapping.
+        The texts and the label object.
     """
     texts, table, where = source.read_texts(split)
     source_rows = np.asarray(texts.with_format("numpy")["row"][:])
-    classes, found, name = None, [], source.label_column
+    found: list[LabelFinding] = []
+    encoded, name = None, source.label_column
     if split != "predict" and name is not None:
-        column = LabelColumn(texts.with_format("arrow")["label"][:], source_rows, name)
-        declared = class_names(table, name)  # the names of labels 0, 1, ...
-        if labels is None:
-            if split != "train":
-                raise UserError("the classes come from training data or a checkpoint; set --ckpt_path")
-            labels = LabelMapping.fit(column, **vars(rules), where=where, declared=declared)
-            say(labels.describe())
-            others = [other for other in table.column_names if other != name]
-            found = findings(column, labels, texts.data.column("text"), others)
-            for finding in found:
-                (warn if finding.warns else say)(finding.line)
-        classes = labels.encode(column, None, where, declared, trained_on=split == "train")
-    return Texts(split, texts, classes, source_rows, table, where, found), labels
+        place = texts, table, name, source_rows, where
+        encoded, labels, found = read_labels(*place, labels, rules, split == "train")
+    targets = None if encoded is None or labels is None else labels.targets(encoded)
+    return Texts(split, texts, encoded, targets, source_rows, table, where, found), labels
 
 
 def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Truncation) -> Split:
     """Tokenise a split, and report what is cut off and what the tokenizer does not know."""
-    texts, classes, where = read.texts, read.labels, read.where
+    texts, labels, where = read.texts, read.labels, read.where
     content, description = content_hash(texts), f"tokenising {read.split}"
     encoded, cached = encode(texts, tokenizer, max_tokens, truncation, description, content)
     how = " (cached)" if cached else ""
@@ -127,10 +107,10 @@ def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Trunc
     special = {
         i: f"{rows_in_words(read.source_rows[places])} of {where}" for i, places in facts.special.items()
     }
-    fingerprint = f"{content}-{crc32(classes.tobytes()):08x}" if classes is not None else content
-    rows = EncodedRows(encoded, np.arange(len(encoded)), classes)
+    fingerprint = f"{content}-{crc32(labels.tobytes()):08x}" if labels is not None else content
+    rows = EncodedRows(encoded, np.arange(len(encoded)), read.targets)
     keys = exact_keys(texts.data.column("text"))
-    return Split(rows, classes, read.source_rows, read.table, fingerprint, texts, keys, special)
+    return Split(rows, labels, read.source_rows, read.table, fingerprint, texts, keys, special)
 
 
 def without_rows(columns: list[str]) -> Split:
@@ -149,7 +129,7 @@ def hold_out(
 
     Args:
         texts: The column `text`, (N,).
-        labels: Classes, (N,), to hold out the same share of each; None without labels.
+        labels: Strata, (N,), such as classes, to hold out the same share of each; None without labels.
         share: Of the texts.
         seed: The same seed gives the same split.
 

@@ -197,7 +197,7 @@ class EncodedRows(torch.utils.data.Dataset):
     Args:
         encoded: From `encode`.
         positions: The rows in it that belong to this split, (N,) int64.
-        labels: Their classes, (N,) int64.
+        labels: Their targets, (N, ...); classes are int64 (N,).
         with_index: Whether to add `index`, a row's position in `encoded`.
     """
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lit_ft.report import intervals
+from lit_ft.tasks import row_cross_entropies
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2
 TEMPERATURES = (0.1, 10.0)  # outside these a model is right, or wrong, on nearly every validation row
@@ -200,13 +201,6 @@ def accepted(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, list[in
     return {n: np.bincount(v, minlength=100)[::-1].cumsum()[::-1].tolist() for n, v in found.items()}
 
 
-def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The cross-entropy of each row: logits (N, C), labels (N,) -> (N,) float64."""
-    z = logits.astype(np.float64)
-    most = z.max(-1)
-    return most + np.log(np.exp(z - most[:, None]).sum(-1)) - z[np.arange(len(z)), labels]
-
-
 def summarise(
     logits: np.ndarray,
     labels: np.ndarray,
@@ -278,7 +272,7 @@ def summary_intervals(
         confidence = softmax(logits, by).max(-1)
         bins[name] = bins_of(confidence), confidence, right
     found = intervals.of_answers(labels, predicted, logits.shape[1], ordered)
-    found["scores"] |= intervals.of_rows(row_losses(logits, labels), bins)
+    found["scores"] |= intervals.of_rows(row_cross_entropies(logits, labels), bins)
     return {
         "scores": {name: list(ends) for name, ends in found["scores"].items()},
         "classes": {

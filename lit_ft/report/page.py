@@ -5,7 +5,7 @@ import functools
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,13 @@ def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return metrics, facts
 
 
+# What the template of each kind of report shows, from its facts and metrics.
+PAGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = {
+    "classifier": lambda facts, metrics: {**classifier_values(facts, metrics), **scripted(SCRIPT)},
+    "masked_lm": lambda facts, metrics: {"scores": MASKED_LM},
+}
+
+
 def write_report(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> Path:
     """Write a run's `report.html` from the contents of `metrics.json` and `report.json`; returns its path."""
     config = run / runs.CONFIG
@@ -81,11 +88,7 @@ def write_report(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> P
         "config": config.read_text(encoding="utf-8") if config.is_file() else "",
         "charts": draw_curves(read_curves(run), facts),
     }
-    if facts["kind"] == "masked_lm":
-        page = render("masked_lm.html.j2", **common, scores=MASKED_LM)
-    else:
-        values = classifier_values(facts, metrics)
-        page = render("classifier.html.j2", **common, **values, **scripted(SCRIPT))
+    page = render(f"{facts['kind']}.html.j2", **common, **PAGES[facts["kind"]](facts, metrics))
     runs.write(run / runs.REPORT, page)
     return run / runs.REPORT
 

@@ -66,6 +66,7 @@ MASKED_LM = (
 )  # fmt: skip
 
 SCORES = {"classifier": CLASSIFIER, "masked_lm": MASKED_LM}  # by the `kind` in report.json
+OF_FIT = tuple(score for kind, scores in SCORES.items() if kind != "masked_lm" for score in scores)
 SPLITS = {"test": "test", "val": "validation"}  # tag -> split, the test first: it is the result
 # What else a comparison shows: the cost of the run, and its training loss.
 RUN_TAGS = (

@@ -103,7 +103,7 @@ def bare(options: argparse.Namespace, clock: Clock) -> None:
     assert data.labels is not None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = BertClassifier(options.pretrained)
-    module.build(data.labels.names)
+    module.build(data.labels)
     module.to(device).train()
     assert module.net is not None
     host.prepare(device)

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from label_objects import classes
 from mlm_tiny import byte_tokenizer, word_tokenizer
 from transformers import (
     AutoModelForSequenceClassification,
@@ -50,7 +51,7 @@ def folder(request, tmp_path):
 
 def test_architectures_load_in_float32_and_give_logits(folder):
     model = BertClassifier(str(folder), hidden_dropout=0.3, attention_dropout=0.2, classifier_dropout=0.1)
-    model.build(NAMES)
+    model.build(classes(NAMES))
     assert {p.dtype for p in model.parameters()} == {torch.float32}  # the folder holds float16
     assert all(module.training for module in model.net.modules())
     tokenizer = Pretrained.of(str(folder)).tokenizer()
@@ -95,15 +96,15 @@ def test_positions_of_roberta_start_after_the_padding(folder):
 
 def test_class_weights(encoder):
     model = BertClassifier(str(encoder), class_weights="balanced")
-    model.build(NAMES, class_counts=[10, 30, 60])
+    model.build(classes(NAMES), class_counts=[10, 30, 60])
     torch.testing.assert_close(model.class_weights, torch.tensor([100 / 30, 100 / 90, 100 / 180]))
     with pytest.raises(UserError, match=r"expected 3 model.class_weights \(1, 2, 3\), found 2: \[1.0, 2.0\]"):
-        BertClassifier(str(encoder), class_weights=[1.0, 2.0]).build(NAMES)
+        BertClassifier(str(encoder), class_weights=[1.0, 2.0]).build(classes(NAMES))
 
 
 def test_loss_with_weights_and_smoothing_by_hand(encoder):
     model = BertClassifier(str(encoder), class_weights=[1.0, 2.0, 4.0], label_smoothing=0.3).eval()
-    model.build(NAMES)
+    model.build(classes(NAMES))
     model.net.eval()
     batch = {
         "input_ids": torch.tensor([[2, 7, 3], [2, 8, 3]]),
@@ -127,7 +128,7 @@ def test_a_sample_weighs_the_same_in_whatever_batch(weights, encoder):
     labels = torch.tensor([2, 0, 1, 1, 0, 2, 2])
     ids = torch.randint(5, 50, (7, 6), generator=torch.Generator().manual_seed(1))
     model = BertClassifier(str(encoder), class_weights=weights, label_smoothing=0.1)
-    model.build(NAMES)
+    model.build(classes(NAMES))
     model.net.eval()
 
     def gradient(rows: list[int]) -> torch.Tensor:
@@ -153,7 +154,7 @@ def test_a_sample_weighs_the_same_in_whatever_batch(weights, encoder):
 @pytest.mark.parametrize("weights", [[-1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [float("nan"), 1.0, 1.0]])
 def test_class_weights_that_weigh_nothing(weights, encoder):
     with pytest.raises(UserError, match="model.class_weights of 0 or more"):
-        BertClassifier(str(encoder), class_weights=weights).build(NAMES)
+        BertClassifier(str(encoder), class_weights=weights).build(classes(NAMES))
 
 
 @pytest.mark.parametrize(

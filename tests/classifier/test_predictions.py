@@ -14,8 +14,10 @@ import pyarrow.parquet as parquet
 import pytest
 from conftest import one_line, review, write_csv
 from datasets import Dataset
+from label_objects import classes
 
 from lit_ft.classifier.predictions import PredictionWriter, check_output, is_prediction_of
+from lit_ft.classifier.single_label import ClassAnswers
 from lit_ft.errors import UserError
 
 FIXED = ["predicted", "confidence", "second", "second_confidence", "cut"]
@@ -52,15 +54,15 @@ def run_folder(path: str) -> Path:
 
 
 def test_columns_are_never_named_twice():
-    writer = PredictionWriter(Path("p.csv"), ("a", "b"))
+    writer = PredictionWriter(Path("p.csv"), ClassAnswers(classes("ab"), True))
     columns = ["id", "text"]
     for prefix, suffix in (("", ""), ("lit_ft_", ""), ("lit_ft_", "_2"), ("lit_ft_", "_3")):
-        added = writer.columns(columns)
+        added = list(writer.columns(columns))
         assert added == [f"{prefix}{name}{suffix}" for name in ADDED]
         columns += added
     assert len(set(columns)) == len(columns)
-    assert writer.columns(["confidence"])[:2] == ["predicted", "lit_ft_confidence"]
-    assert PredictionWriter(Path("p.csv"), ("a", "b"), probabilities=False).columns([]) == FIXED
+    assert list(writer.columns(["confidence"]))[:2] == ["predicted", "lit_ft_confidence"]
+    assert list(PredictionWriter(Path("p.csv"), ClassAnswers(classes("ab"), False)).columns([])) == FIXED
 
 
 def test_only_a_prediction_of_the_same_rows_is_renewed(here, table):

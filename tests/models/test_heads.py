@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from label_objects import classes
 from mlm_tiny import word_tokenizer
 from tiny_families import FAMILIES, tiny_config
 from transformers import (
@@ -48,7 +49,7 @@ def classifier(
 def built(folder: Path, names: list[str] = OURS) -> torch.nn.Module:
     model = BertClassifier(str(folder))
     torch.manual_seed(1)
-    model.build(names)
+    model.build(classes(names))
     model.net.eval()
     return model.net
 

@@ -44,7 +44,7 @@ def prepared(folder: Path, **settings) -> tuple[YelpDataModule, BertClassifier]:
     )
     data.setup("fit")
     model = BertClassifier(str(folder))
-    model.build(data.labels.names)
+    model.build(data.labels)
     try_classifier(model.net, data, "the model")
     assert all(module.training for module in model.modules())
     return data, model.eval()
@@ -122,7 +122,7 @@ def test_texts_that_are_all_cut_are_tried_with_padding_all_the_same(work, tmp_pa
     )  # fmt: skip
     data.setup("fit")
     model = BertClassifier(str(tmp_path / "m"))
-    model.build(data.labels.names)
+    model.build(data.labels)
     try_classifier(model.net, data, "the model")
     assert data.tokenizer.padding_side == "right"
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from label_objects import classes
 from mlm_tiny import ARCHITECTURES, build
 from transformers import FalconConfig, FalconForSequenceClassification
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -287,7 +288,7 @@ def test_other_implementations_stay():
 
 def test_a_classifier_is_built_with_it_and_no_file_names_it(encoder, tmp_path):
     model = BertClassifier(str(encoder))
-    model.build(["bad", "good"])
+    model.build(classes(["bad", "good"]))
     assert model.net.config._attn_implementation == NAME
     model.net.save_pretrained(tmp_path)
     assert NAME not in (tmp_path / "config.json").read_text()

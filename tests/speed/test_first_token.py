@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from label_objects import classes
 from mlm_tiny import byte_tokenizer, word_tokenizer
 from test_model import tiny
 
@@ -67,6 +68,6 @@ def test_other_attention_keeps_its_forward():
 
 def test_a_classifier_is_built_with_it(encoder):
     model = BertClassifier(str(encoder))
-    model.build(["bad", "good"])
+    model.build(classes(["bad", "good"]))
     attention = model.net.bert.encoder.layer[-1].attention
     assert attention(torch.rand(2, 5, model.net.config.hidden_size))[0].shape[1] == 1

@@ -94,6 +94,21 @@ def test_no_circle():
         pytest.fail(f"import cycle: {' <- '.join(ex.args[1])}")
 
 
+def test_what_a_kind_of_label_means_stands_in_tasks_alone():
+    """No other module compares the name of a task, or of its kind of report: they use what it gives."""
+    from lit_ft.tasks import TASKS
+
+    names = {*TASKS, *(task.report for task in TASKS.values())}
+    comparing = []
+    for module in MODULES.keys() - {"tasks"}:
+        for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Compare, ast.MatchValue)):
+                found = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+                if names & {value for value in found if isinstance(value, str)}:
+                    comparing.append(f"{module}, line {node.lineno}")
+    assert comparing == []
+
+
 @pytest.mark.slow
 def test_only_fit_pays_for_lightning():
     """No room but `classifier` and `commands` imports it; and of the commands `sft` none that does."""

@@ -1,0 +1,184 @@
+"""What a fit measures, shows and writes of one class a text: a row of `kinds.KINDS`.
+
+N rows of an evaluation, G of a group, M of a piece of predictions, C classes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from torch.utils.tensorboard import SummaryWriter
+
+from lit_ft.classifier.metrics import ClassifierMetrics, Outcomes
+from lit_ft.classifier.prediction_files import PREDICTED, PROBABILITY
+from lit_ft.data.splits import Split
+from lit_ft.data.targets import Labels
+from lit_ft.errors import shorten
+from lit_ft.report import figures
+from lit_ft.report.analysis import MOST_IN_MATRIX, softmax, summarise, summary_intervals
+from lit_ft.report.tables import table
+
+MOST_CURVES = 6  # classes that get a PR curve, the weakest
+MOST_COLUMNS = 50  # classes with a column each in a file of texts; beyond, a row has its likeliest ones
+
+NUM_LIKELIEST = 5
+UNSURE = 0.5  # confidence below which the other classes together are likelier
+MOST_NAMED = 5  # classes in the line at the end of `predict`
+
+
+def metrics_of(labels: Labels, prefix: str) -> ClassifierMetrics:
+    """The metrics of a split, whose tags begin with `val/` or `test/`."""
+    return ClassifierMetrics(labels.num_labels, prefix, labels.ordered)
+
+
+def summary_of(model: Any, prefix: str, split: Split, with_intervals: bool = True) -> dict[str, Any]:
+    """`analysis.summarise` of an evaluation that has just ended.
+
+    Args:
+        model: The evaluated BertClassifier.
+        prefix: `val` or `test`.
+        split: The evaluated split.
+        with_intervals: Whether to add `intervals`.
+    """
+    outcomes, temperature = model.outcomes[prefix], model.temperature or 1.0
+    found = outcomes.logits, outcomes.labels, outcomes.predicted
+    summary = summarise(*found, outcomes.index, temperature, split.rows.were_cut(outcomes.index))
+    if with_intervals:
+        summary["intervals"] = summary_intervals(*found, temperature, model.ordered)
+    return summary
+
+
+def draw_evaluation(
+    writer: SummaryWriter,
+    prefix: str,
+    outcomes: Outcomes,
+    summary: dict[str, Any],
+    counts: Sequence[Sequence[int]] | None,
+    names: Sequence[str],
+    step: int,
+) -> None:
+    """Draw one evaluation.
+
+    Args:
+        writer: The run's event file.
+        prefix: `val` or `test`.
+        outcomes: The predictions.
+        summary: `analysis.summarise` of the outcomes.
+        counts: The confusion matrix, (C true, C predicted); None if there are too many classes.
+        names: The display names of the classes, (C,).
+        step: The step of the weights.
+    """
+    evaluation = {**summary, "confusion": counts, "names": names}
+    for chart in figures.EVALUATION:
+        if (drawn := chart.draw(evaluation)) is not None:
+            writer.add_figure(f"{prefix}/{chart.tag}", drawn, step)
+    if counts is None:
+        rows = [(names[true], names[said], count) for true, said, count in summary["confusions"]]
+        shown = table(("true", "predicted", "rows"), rows)
+        note = f"No picture for {len(names):,} classes (at most {MOST_IN_MATRIX}). Most frequent mistakes:"
+        writer.add_text(f"{prefix}/confusions", f"{note}\n\n{shown}", step)
+    probabilities = softmax(outcomes.logits)
+    for c in figures.weakest(summary["class_counts"], MOST_CURVES):
+        writer.add_pr_curve(f"{prefix}/pr/{names[c]}", outcomes.labels == c, probabilities[:, c], step)
+
+
+def mistake_rows(
+    entries: Sequence[dict[str, Any]], split: Split, names: Sequence[str], most: int
+) -> list[tuple[str, str, str, float]]:
+    """The text, true class, predicted class and confidence of each entry of a summary."""
+    return [
+        (
+            shorten(split.texts[entry["index"]]["text"], most),
+            names[entry["label"]],
+            names[entry["predicted"]],
+            entry["confidence"],
+        )
+        for entry in entries
+    ]
+
+
+def worst_table(summary: dict[str, Any], split: Split, names: Sequence[str]) -> str:
+    """The worst mistakes of a summary as a table for TensorBoard."""
+    heads = ("text", "true", "predicted", "confidence")
+    return table(heads, mistake_rows(summary["mistakes"], split, names, 300))
+
+
+# ---- files -------------------------------------------------------------------------------------------
+
+
+def probability_columns(outcomes: Outcomes, group: np.ndarray, names: Sequence[str]) -> dict[str, pa.Array]:
+    """What a file of texts holds of the probabilities of some rows, (G,) positions in the outcomes."""
+    predicted, probabilities = outcomes.predicted[group], softmax(outcomes.logits[group])
+    if len(names) <= MOST_COLUMNS:
+        shares = probabilities.astype(np.float32)
+        return {f"probability_{name}": pa.array(shares[:, c]) for c, name in enumerate(names)}
+    classes, best = pa.array(names, pa.string()), _likeliest(probabilities, predicted)
+    offsets = pa.array(np.arange(len(group) + 1) * NUM_LIKELIEST, pa.int32())
+    shares = np.take_along_axis(probabilities, best, 1).astype(np.float32).ravel()
+    return {
+        "likeliest": pa.ListArray.from_arrays(offsets, classes.take(pa.array(best.ravel()))),
+        "likeliest_probabilities": pa.ListArray.from_arrays(offsets, pa.array(shares)),
+    }
+
+
+def _likeliest(probabilities: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The likeliest classes of each row, (G, 5), the predicted one first."""
+    keys = -probabilities
+    keys[np.arange(len(keys)), predicted] = -np.inf  # also among equal ones
+    best = np.sort(np.argpartition(keys, NUM_LIKELIEST, axis=1)[:, :NUM_LIKELIEST], axis=1)
+    order = np.argsort(np.take_along_axis(keys, best, 1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, 1)
+
+
+class ClassAnswers:
+    """What `predict` adds to a row: the class, the second one, and the probabilities.
+
+    Args:
+        labels: The label object.
+        everything: Whether to add the probabilities of all classes.
+
+    Attributes:
+        names: Of the columns; those before `cut` first.
+        types: Of the columns, in a parquet file.
+        num_fixed: How many stand before `cut`.
+        num_outputs: C.
+        counts: Texts of each class, (C,), and those below `UNSURE`: (C + 1,) int64.
+    """
+
+    def __init__(self, labels: Labels, everything: bool) -> None:
+        more = labels.names if everything else ()
+        self.names = (*PREDICTED, *(f"{PROBABILITY}{name}" for name in more))
+        self.num_fixed, self.num_outputs = len(PREDICTED), len(labels.names)
+        self.types = (pa.string(), pa.float32(), pa.string(), pa.float32(), *[pa.float32()] * len(more))
+        self.counts = np.zeros(len(labels.names) + 1, np.int64)
+        self.everything = everything
+        self._shown = labels.names
+        self._names = np.array([*labels.names, None], dtype=object)[:-1]  # None: or numpy makes it text
+
+    def columns(self, probabilities: np.ndarray) -> list[np.ndarray]:
+        """The columns, M values each, of probabilities (M, C) float32."""
+        rows = np.arange(len(probabilities))
+        best = probabilities.argmax(-1)  # the first of equal ones
+        others = probabilities.copy()
+        others[rows, best] = -1
+        second = others.argmax(-1)
+        found = [self._names[best], probabilities[rows, best], self._names[second]]
+        found.append(probabilities[rows, second])
+        return [*found, *(probabilities.T if self.everything else ())]
+
+    def count(self, probabilities: np.ndarray) -> None:
+        """Add rows to `counts`."""
+        self.counts[:-1] += np.bincount(probabilities.argmax(-1), minlength=len(self._shown))
+        self.counts[-1] += int((probabilities.max(-1, initial=0) < UNSURE).sum())
+
+    def summary(self) -> str:
+        """One line: how many texts each class got, and of how many the model is unsure."""
+        *counts, unsure = self.counts.tolist()
+        total = sum(counts)
+        order = sorted(range(len(counts)), key=lambda c: -counts[c])
+        named = [f"{shorten(self._shown[c])} {counts[c]:,}" for c in order[:MOST_NAMED] if counts[c]]
+        if left := sum(1 for c in order[MOST_NAMED:] if counts[c]):
+            rest = sum(counts[c] for c in order[MOST_NAMED:])
+            named.append(f"{left:,} other class{'es' if left > 1 else ''} {rest:,}")
+        return f"{', '.join(named) or 'no texts'}; {unsure:,} of {total:,} below confidence {UNSURE}"

@@ -1,0 +1,87 @@
+"""The labels of a split, read by the kind of label that they are.
+
+Every kind has a label object of its own with the same methods: made from the training column, it turns labels
+into what the user sees (`encode`), what a batch holds (`targets`) and back into words (`shown`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from lit_ft.console import say, warn
+from lit_ft.data.corpus import class_names
+from lit_ft.data.label_column import LabelColumn, LabelType
+from lit_ft.data.label_findings import LabelFinding, findings
+from lit_ft.data.labels import LabelMapping
+from lit_ft.errors import UserError
+from lit_ft.tasks import SINGLE_LABEL
+
+Labels = LabelMapping  # of any kind
+KINDS: dict[str, type[Labels]] = {SINGLE_LABEL.name: LabelMapping}
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """The settings for turning training labels into targets: see `fit` of each kind."""
+
+    task: str = "auto"
+    label_type: LabelType = "auto"
+    base: int | None = None
+    names: Sequence[str] | Mapping[Any, str] | None = None
+    ordered: bool | str = "auto"
+
+
+def labels_from_dict(plain: Mapping[str, Any]) -> Labels:
+    """The label object that `as_dict` wrote into a checkpoint."""
+    return KINDS[plain["task"]].from_dict(dict(plain))
+
+
+def read_labels(
+    texts: Dataset,
+    table: Dataset,
+    name: str,
+    rows: np.ndarray,
+    where: str,
+    labels: Labels | None,
+    rules: LabelRules,
+    trained_on: bool,
+) -> tuple[np.ndarray, Labels, list[LabelFinding]]:
+    """The labels of a split; those of training make the label object.
+
+    Args:
+        texts: The split's rows with a text, with the column `label`.
+        table: As read: every column.
+        name: The label column.
+        rows: 1-based row of each text in the file or Hub split, (N,).
+        where: The split's name in messages.
+        labels: The label object; None to make it, if these are the training texts.
+        rules: How to make it.
+        trained_on: Whether these are the training texts.
+
+    Returns:
+        What the user sees of each row, (N, ...); the label object; and findings, if it was made.
+    """
+    column = LabelColumn(texts.with_format("arrow")["label"][:], rows, name)
+    declared = class_names(table, name)  # the names of labels 0, 1, ...
+    found: list[LabelFinding] = []
+    if labels is None:
+        if not trained_on:
+            raise UserError("the classes come from training data or a checkpoint; set --ckpt_path")
+        labels = LabelMapping.fit(
+            column,
+            base=rules.base,
+            names=rules.names,
+            label_type=rules.label_type,
+            ordered=rules.ordered,
+            where=where,
+            declared=declared,
+        )
+        say(labels.describe())
+        others = [other for other in table.column_names if other != name]
+        found = findings(column, labels, texts.data.column("text"), others)
+        for finding in found:
+            (warn if finding.warns else say)(finding.line)
+    return labels.encode(column, None, where, declared, trained_on=trained_on), labels, found
