@@ -5,14 +5,14 @@
 The folder given first holds `train.csv` and `test.csv` with the columns `label` (0 to 4: stars less one) and
 `text`. FOLDER gets, for each, the files below; the same reviews give the same files, on any machine.
 
-tags_train.jsonl, tags_test.jsonl: a text joins sentences of two to four reviews. Its `labels` are the groups of
-stars among these: `low` (1 and 2), `middle` (3), `high` (4 and 5). Each review is drawn from a group, the group
-uniformly, so that no group is rare; it gives two sentences in a row, from a random place; the sentences of all
-are joined in random order of the reviews. No review is in two texts of train and test, as these share none.
+tags_train.jsonl, tags_test.jsonl: a text joins sentences of two to four reviews. Its `labels` are the groups
+of stars among these: `low` (1 and 2), `middle` (3), `high` (4 and 5). The group of each review is drawn
+uniformly, so that none is rare, then a review of it; it gives two sentences in a row, from a random place.
+Texts of train and test share no review, as the two files share none.
 
 pairs_train.csv, pairs_test.csv: `first`, `second` and `same`, which is `yes` if both reviews have the same
-star and `no` else, half of each; the first review is drawn by its star, uniformly, and so is the second one of
-the other stars.
+star and `no` if not, half of each. The star of the first review is drawn uniformly, and so is that of the
+second among the other stars. Each review is cut to 600 letters.
 
 scores_train.csv, scores_test.csv: `text` and `stars`, the number from 1 to 5.
 """

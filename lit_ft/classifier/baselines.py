@@ -1,11 +1,11 @@
-"""What a model is compared with: always the commonest class, and word counts. Fitted once, kept in the run.
+"""What a model is compared with: a constant answer, and word counts. Fitted once, kept in the run.
 
-N rows of a split, C classes.
+N rows of a split. What an answer is depends on the kind of label: see `Rivals`.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -24,9 +24,7 @@ from lit_ft.classifier.word_counts import WordCounts
 from lit_ft.console import say, warn
 from lit_ft.data.facts import text_batches
 from lit_ft.data.splits import Split
-from lit_ft.errors import UserError, first_line, one_line, shorten, unusable
-from lit_ft.report.analysis import class_counts
-from lit_ft.report.intervals import scores_of
+from lit_ft.errors import UserError, first_line, unusable
 
 SAMPLE_SEED = 0  # of a generator of its own: baselines draw nothing from the run's random streams
 SHORT_SECONDS, MOST_SECONDS, MOST_SHARE = 3.0, 60.0, 0.05  # of a short run; of any run; of a run's time
@@ -34,27 +32,54 @@ LOADING_SECONDS = 0.7  # of these go into the import of scikit-learn
 # Operations a second that training at most reaches, per GPU or per thread of a CPU, in float32 and 16 bits:
 # some 40 % of an H100's peak, and more than MiniLM's training reached on server cores (5e10, AVX512-BF16).
 FASTEST = {"cuda": (5e13, 4e14), "mps": (1e13, 1e13), "cpu": (1e11, 2e11)}
+COMPARED = ("accuracy", "macro_f1", "mae", "kappa")  # figures of baselines that `metrics.json` holds
 WORK_PER_TOKEN = 4  # operations a weight: 2 forward, 4 backward, less where layers are skipped or frozen
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What the baselines of one kind of label are: a row of `kinds.KINDS` has one.
+
+    Attributes:
+        constants: The label object and the labels of training, (N, ...) -> name -> what is always answered,
+            as plain values, such as `{"commonest": {"class": 3, "share": 0.4}}`.
+        always: The label object, such a value and a number of rows -> answers, (N, ...).
+        named: The label object and such a value -> its name in a line, such as `always '5'`.
+        fit: Texts, labels, what to count and seconds -> word counts.
+        predict: Word counts and texts -> answers, (N, ...).
+        scores: The label object, labels, a baseline's answers and the model's, (N, ...) each -> figures.
+        headline: The figure that is told in the line.
+    """
+
+    constants: Callable[[Any, np.ndarray], dict[str, dict[str, Any]]]
+    always: Callable[[Any, dict[str, Any], int], np.ndarray]
+    named: Callable[[Any, dict[str, Any]], str]
+    fit: Callable[[list[str], np.ndarray, word_counts.Analyzer, float], WordCounts]
+    predict: Callable[[WordCounts, Iterable[str]], np.ndarray]
+    scores: Callable[[Any, np.ndarray, np.ndarray, np.ndarray], dict[str, Any]]
+    headline: str
 
 
 @dataclass
 class Baselines:
-    """Both baselines of a run.
+    """The baselines of a run.
 
     Attributes:
-        commonest: The commonest class among the training rows.
-        share: Its share of them.
+        rivals: What they are for this kind of label.
+        labels: The label object.
+        constants: Name -> what is always answered, from the training rows, as plain values.
         words: Word counts; None if they could not be fitted.
     """
 
-    commonest: int
-    share: float
+    rivals: Rivals
+    labels: Any
+    constants: dict[str, dict[str, Any]]
     words: WordCounts | None
-    _last: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)  # positions, predictions
+    _last: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)  # positions, answers
 
     def facts(self) -> dict[str, Any]:
-        """For `report.json`: both, and room for their `evaluations`."""
-        found: dict[str, Any] = {"commonest": {"class": self.commonest, "share": self.share}}
+        """For `report.json`: all, and room for their `evaluations`."""
+        found: dict[str, Any] = dict(self.constants)
         if self.words is not None:
             found["words"] = asdict(self.words.training)
         return {**found, "evaluations": {}}
@@ -64,61 +89,50 @@ class Baselines:
         return {} if self.words is None else {"baseline/words/seconds": self.words.training.seconds}
 
     def measure(
-        self,
-        split: Split,
-        positions: np.ndarray,
-        labels: np.ndarray,
-        said: np.ndarray,
-        num_classes: int,
-        ordered: bool,
+        self, split: Split, positions: np.ndarray, labels: np.ndarray, said: np.ndarray
     ) -> dict[str, dict[str, Any]]:
         """Measure them on the rows that the model was measured on.
 
         Args:
             split: The rows' split.
             positions: The rows, (N,) positions in the split's texts.
-            labels: (N,) int64.
-            said: The model's predictions, (N,) int64.
-            num_classes: C.
-            ordered: Whether the classes have an order.
+            labels: Their labels, (N, ...), as the split has them.
+            said: The model's answers, (N, ...).
 
         Returns:
-            `words` and `commonest`, each with accuracy, macro F1, MAE and kappa (with an order), the
-            `class_counts`, and the number of rows `only_model_right` and `only_baseline_right`.
+            Name of the baseline -> `Rivals.scores` of it.
         """
-        model_right = said == labels
-        predicted = {"commonest": np.full(len(labels), self.commonest)}
+        predicted = {
+            name: self.rivals.always(self.labels, value, len(labels))
+            for name, value in self.constants.items()
+        }
         if self.words is not None:
             predicted["words"] = self._predict(self.words, split, positions)
-        found: dict[str, dict[str, Any]] = {}
-        for name, classes in predicted.items():
-            right = classes == labels
-            found[name] = scores(labels, classes, num_classes, ordered) | {
-                "only_model_right": int((model_right & ~right).sum()),
-                "only_baseline_right": int((right & ~model_right).sum()),
-            }
-        return found
+        return {
+            name: self.rivals.scores(self.labels, labels, answers, said)
+            for name, answers in predicted.items()
+        }
 
     def _predict(self, words: WordCounts, split: Split, positions: np.ndarray) -> np.ndarray:
         if self._last is not None and np.array_equal(self._last[0], positions):
             return self._last[1]  # each validation measures the same rows
         texts = chain.from_iterable(text_batches(split.texts.data.column("text"), positions))
-        self._last = positions, words.predict(texts)
+        self._last = positions, self.rivals.predict(words, texts)
         return self._last[1]
 
-    def describe(self, names: tuple[str, ...], validation: Split | None) -> str:
+    def describe(self, validation: Split | None) -> str:
         """One line: what they reach on the whole validation split (None: on none), and what that took."""
-        commonest = f"always '{shorten(one_line(names[self.commonest]))}'"
-        parts = {"word counts": self.words, commonest: self.commonest}
-        shown, measured = [name for name, model in parts.items() if model is not None], ""
+        shown = ["word counts"] if self.words is not None else []
+        shown += [self.rivals.named(self.labels, value) for value in self.constants.values()]
+        measured = ""
         if validation is not None and len(validation.rows):
             assert validation.labels is not None
-            predicted = [np.full(len(validation.labels), self.commonest)]
-            if self.words is not None:
-                predicted.insert(0, self._predict(self.words, validation, validation.rows.positions))
-            right = [float((classes == validation.labels).mean()) for classes in predicted]
-            shown = [f"{name} {share:.3f}" for name, share in zip(shown, right, strict=True)]
-            measured = f" accuracy on {len(validation.labels):,} validation texts"
+            given = validation.labels
+            found = self.measure(validation, validation.rows.positions, given, given)
+            names = (["words"] if self.words is not None else []) + list(self.constants)
+            score = self.rivals.headline
+            shown = [f"{text} {found[name][score]:.3f}" for text, name in zip(shown, names, strict=True)]
+            measured = f" {score} on {len(given):,} validation texts"
         if self.words is None:
             return f"baselines: {', '.join(shown)}{measured}"
         t = self.words.training
@@ -127,28 +141,13 @@ class Baselines:
         return f"baselines: {', '.join(shown)}{measured} ({how}{end})"
 
 
-def scores(labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered: bool) -> dict[str, Any]:
-    """The figures of `ClassifierMetrics` from classes alone, and `class_counts`; kappa is quadratic.
-
-    Args:
-        labels: (N,) int64.
-        predicted: (N,) int64.
-        num_classes: C.
-        ordered: Whether the classes have an order.
-    """
-    found: dict[str, Any] = scores_of(labels, predicted, num_classes, ordered)
-    if ordered and (labels == labels[0]).all() and (predicted == labels[0]).all():
-        found["kappa"] = float("nan")  # of one class alone there is none
-    return found | {"class_counts": class_counts(labels, predicted, num_classes)}
-
-
 def tags(evaluation: dict[str, dict[str, Any]], prefix: str) -> dict[str, float]:
     """An evaluation of `Baselines.measure` for `metrics.json`, such as `baseline/words/test/accuracy`."""
     return {
-        f"baseline/{name}/{prefix}/{score}": found[score]
+        f"baseline/{name}/{prefix}/{score}": value
         for name, found in evaluation.items()
-        for score in ("accuracy", "macro_f1", "mae", "kappa")
-        if score in found
+        for score, value in found.items()
+        if score in COMPARED and isinstance(value, float)
     }
 
 
@@ -164,8 +163,13 @@ def spared(what: str) -> Iterator[None]:
 # ---- of a run ----------------------------------------------------------------------------------
 
 
-def read_back(run: Path, num_classes: int) -> Baselines | None:
+def read_back(run: Path, labels: Any, rivals: Rivals) -> Baselines | None:
     """The baselines that a run keeps; None if it has none.
+
+    Args:
+        run: The run folder.
+        labels: The run's label object.
+        rivals: What its baselines are.
 
     Raises:
         UserError: They are damaged, or of other classes.
@@ -175,17 +179,19 @@ def read_back(run: Path, num_classes: int) -> Baselines | None:
         return None
     words, values = found
     with unusable(str(folder), "delete that folder"):
-        commonest, share = int(values["commonest"]["class"]), float(values["commonest"]["share"])
-        classes = [commonest, *([] if words is None else words.classes)]
-        if not 0 <= min(classes) <= max(classes) < num_classes:
-            raise ValueError(f"expected classes below {num_classes}, found {min(classes)} to {max(classes)}")
-        return Baselines(commonest, share, words)
+        constants = {name: value for name, value in values.items() if isinstance(value, dict)}
+        for value in constants.values():
+            rivals.always(labels, value, 1)  # raises if it is of other labels
+        if words is not None and not 0 <= min(words.classes) <= max(words.classes) < labels.num_outputs:
+            places = f"{min(words.classes)} to {max(words.classes)}"
+            raise ValueError(f"expected classes below {labels.num_outputs}, found {places}")
+        return Baselines(rivals, labels, constants, words)
 
 
-def of_run(run: Path, num_classes: int) -> Baselines | None:
+def of_run(run: Path, labels: Any, rivals: Rivals) -> Baselines | None:
     """The baselines that a run keeps; None, after a warning if they are damaged."""
     with spared("baselines"):
-        return read_back(run, num_classes)
+        return read_back(run, labels, rivals)
     return None
 
 
@@ -203,24 +209,20 @@ def prepare(run: Path, trainer: Any, model: Any, datamodule: Any) -> Baselines |
     """
     if trainer.fast_dev_run:
         return None
-    names = datamodule.labels.names
+    labels, rivals = datamodule.labels, model.kind.rivals
     with spared("baselines"):
         try:
-            found = read_back(run, len(names))
+            found = read_back(run, labels, rivals)
         except UserError as error:
             found = None
             warn(f"{first_line(error)}: the baselines are fitted again")
         if found is None:
-            found = _fit(
-                datamodule.splits["train"],
-                datamodule.class_counts(),
-                time_for(trainer, model.net, datamodule),
-            )
-            more = {"commonest": found.facts()["commonest"]}
+            seconds = time_for(trainer, model.net, datamodule)
+            found = _fit(datamodule.splits["train"], labels, rivals, seconds)
             with spared(f"{run / runs.BASELINE} was not written"):
-                word_counts.keep(found.words, more, run / runs.BASELINE)
+                word_counts.keep(found.words, found.constants, run / runs.BASELINE)
         whole = trainer.limit_val_batches == 1.0 and isinstance(trainer.limit_val_batches, float)
-        say(found.describe(names, datamodule.splits["validation"] if whole else None))
+        say(found.describe(datamodule.splits["validation"] if whole else None))
         return found
     return None
 
@@ -249,21 +251,22 @@ def time_for(trainer: Any, net: torch.nn.Module, datamodule: Any) -> float:
     return min(MOST_SECONDS, max(SHORT_SECONDS, MOST_SHARE * seconds))
 
 
-def _fit(train: Split, counts: list[int], seconds: float) -> Baselines:
+def _fit(train: Split, labels: Any, rivals: Rivals, seconds: float) -> Baselines:
     """Fit on a random sample of the training rows that can be counted in time."""
-    begun, commonest = time.monotonic(), int(np.argmax(counts))
+    assert train.labels is not None
+    begun, constants = time.monotonic(), rivals.constants(labels, train.labels)
     words: WordCounts | None = None
     with spared("no baseline of word counts"):
         left = seconds - LOADING_SECONDS
-        texts, labels, analyzer = _sample(train, left)
-        words = word_counts.fit(texts, labels, analyzer, left)
+        texts, given, analyzer = _sample(train, left)
+        words = rivals.fit(texts, given, analyzer, left)
         took = round(time.monotonic() - begun, 2)
         words = replace(words, training=replace(words.training, seconds=took))
-    return Baselines(commonest, counts[commonest] / sum(counts), words)
+    return Baselines(rivals, labels, constants, words)
 
 
 def _sample(train: Split, seconds: float) -> tuple[list[str], np.ndarray, word_counts.Analyzer]:
-    """Texts and classes, (N,), in the order of the rows, and what to count."""
+    """Texts and labels, (N, ...), in the order of the rows, and what to count."""
     assert train.labels is not None
     column: pa.ChunkedArray = train.texts.data.column("text")
     positions, generator = train.rows.positions, np.random.default_rng(SAMPLE_SEED)

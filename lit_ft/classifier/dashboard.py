@@ -105,8 +105,8 @@ class Dashboard(Callback):
             if self.baselines is not None:
                 with spared("baselines not measured"):
                     split = trainer.datamodule.splits["validation"]
-                    said = outcomes.index, outcomes.labels, outcomes.predicted, outcomes.logits.shape[1]
-                    summary["baselines"] = self.baselines.measure(split, *said, pl_module.ordered)
+                    said = outcomes.index, split.labels_of(outcomes.index), outcomes.predicted
+                    summary["baselines"] = self.baselines.measure(split, *said)
         self.summaries = {**self._kept(), trainer.global_step: summary}
         if (writer := writer_of(trainer)) is not None:
             datamodule = trainer.datamodule

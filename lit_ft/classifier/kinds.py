@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lit_ft.classifier import single_label
+from lit_ft.classifier.baselines import Rivals
 from lit_ft.classifier.metrics import Outcomes
 
 
@@ -22,6 +23,7 @@ class Kind:
         worst: Summary, split and names -> its worst mistakes as a table for TensorBoard.
         columns: Outcomes, positions in them (G,) and names -> what a file of texts holds beside the answer.
         answers: The label object and whether to add every probability -> what `predict` adds to a row.
+        rivals: What it is compared with.
     """
 
     metrics: Callable[[Any, str], Any]
@@ -30,6 +32,7 @@ class Kind:
     worst: Callable[..., str]
     columns: Callable[[Outcomes, np.ndarray, list[str]], dict[str, pa.Array]]
     answers: Callable[[Any, bool], Any]
+    rivals: Rivals
 
 
 # To add a kind of label, write its task (tasks.py), its label object (data/targets.py) and a row here.
@@ -41,5 +44,6 @@ KINDS = {
         worst=single_label.worst_table,
         columns=single_label.probability_columns,
         answers=single_label.ClassAnswers,
+        rivals=single_label.RIVALS,
     ),
 }

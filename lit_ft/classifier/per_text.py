@@ -98,12 +98,11 @@ def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, labels: Labels
     """The columns of some rows of the outcomes, (G,) positions."""
     index = outcomes.index[group]
     places = np.searchsorted(split.rows.positions, index)  # in the split, whose rows are in the input's order
-    assert split.labels is not None
     columns: dict[str, Any] = {
         "row": pa.array(split.source_rows[places], pa.int64()),
         "text_hash": pa.array(split.keys[places], pa.uint64()),
         "text": _texts(split, index),
-        "label": labels.shown(split.labels[places]),
+        "label": labels.shown(split.labels_of(index)),
         "predicted": labels.shown(outcomes.predicted[group]),
         **kind.columns(outcomes, group, list(labels.names)),
     }

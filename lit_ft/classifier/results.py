@@ -133,8 +133,7 @@ def _compared_afterwards(
     places = split.rows.positions[np.searchsorted(split.source_rows, said.rows)]
     assert datamodule.labels is not None
     with baselines.spared("baselines not measured"):
-        answers = said.labels, said.predicted, datamodule.labels.num_labels
-        return known.measure(split, places, *answers, datamodule.labels.ordered)
+        return known.measure(split, places, said.labels, said.predicted)
     return {}
 
 
@@ -221,8 +220,8 @@ def record_evaluation(
     compared: dict[str, Any] = {}
     if known is not None:
         with baselines.spared("baselines not measured"):
-            said = outcomes.index, outcomes.labels, outcomes.predicted, datamodule.labels.num_labels
-            compared = known.measure(split, *said, datamodule.labels.ordered)
+            said = outcomes.index, split.labels_of(outcomes.index), outcomes.predicted
+            compared = known.measure(split, *said)
     whole = runs.add_metrics(run, metrics | baselines.tags(compared, prefix))
     write_per_text(run, prefix, outcomes, datamodule, metrics[f"{prefix}/step"], model.temperature)
     names = datamodule.labels.names

@@ -10,13 +10,17 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.tensorboard import SummaryWriter
 
+from lit_ft.classifier import word_counts
+from lit_ft.classifier.baselines import Rivals
 from lit_ft.classifier.metrics import ClassifierMetrics, Outcomes
 from lit_ft.classifier.prediction_files import PREDICTED, PROBABILITY
+from lit_ft.classifier.word_counts import WordCounts
 from lit_ft.data.splits import Split
 from lit_ft.data.targets import Labels
-from lit_ft.errors import shorten
+from lit_ft.errors import one_line, shorten
 from lit_ft.report import figures
-from lit_ft.report.analysis import MOST_IN_MATRIX, softmax, summarise, summary_intervals
+from lit_ft.report.analysis import MOST_IN_MATRIX, class_counts, softmax, summarise, summary_intervals
+from lit_ft.report.intervals import scores_of
 from lit_ft.report.tables import table
 
 MOST_CURVES = 6  # classes that get a PR curve, the weakest
@@ -102,6 +106,68 @@ def worst_table(summary: dict[str, Any], split: Split, names: Sequence[str]) -> 
     """The worst mistakes of a summary as a table for TensorBoard."""
     heads = ("text", "true", "predicted", "confidence")
     return table(heads, mistake_rows(summary["mistakes"], split, names, 300))
+
+
+# ---- baselines ---------------------------------------------------------------------------------------
+
+
+def commonest_class(labels: Labels, classes: np.ndarray) -> dict[str, dict[str, Any]]:
+    """The class that most training rows have, and its share of them."""
+    counts = labels.counts(classes)
+    most = int(np.argmax(counts))
+    return {"commonest": {"class": most, "share": int(counts[most]) / len(classes)}}
+
+
+def always_class(labels: Labels, value: dict[str, Any], num_rows: int) -> np.ndarray:
+    """One class for all rows, (N,) int64.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    if not 0 <= (c := int(value["class"])) < labels.num_labels:
+        raise ValueError(f"expected a class below {labels.num_labels}, found {c}")
+    return np.full(num_rows, c)
+
+
+def always_named(labels: Labels, value: dict[str, Any]) -> str:
+    """The class in a line."""
+    return f"always '{shorten(one_line(labels.names[value['class']]))}'"
+
+
+def class_scores(labels: Labels, given: np.ndarray, answers: np.ndarray, said: np.ndarray) -> dict[str, Any]:
+    """The figures of `ClassifierMetrics` from classes alone, (N,) each; kappa is quadratic.
+
+    Returns:
+        Accuracy, macro F1, MAE and kappa (with an order), the `class_counts`, and the number of rows
+        `only_model_right` and `only_baseline_right`.
+    """
+    found: dict[str, Any] = scores_of(given, answers, labels.num_labels, labels.ordered)
+    if labels.ordered and (given == given[0]).all() and (answers == given[0]).all():
+        found["kappa"] = float("nan")  # of one class alone there is none
+    right, model_right = answers == given, said == given
+    return found | {
+        "class_counts": class_counts(given, answers, labels.num_labels),
+        "only_model_right": int((model_right & ~right).sum()),
+        "only_baseline_right": int((right & ~model_right).sum()),
+    }
+
+
+def class_words(
+    texts: list[str], classes: np.ndarray, analyzer: word_counts.Analyzer, seconds: float
+) -> WordCounts:
+    """Word counts fitted on texts and their classes, (N,)."""
+    return word_counts.fit(texts, classes, analyzer, seconds)
+
+
+RIVALS = Rivals(
+    constants=commonest_class,
+    always=always_class,
+    named=always_named,
+    fit=class_words,
+    predict=WordCounts.predict,
+    scores=class_scores,
+    headline="accuracy",
+)
 
 
 # ---- files -------------------------------------------------------------------------------------------

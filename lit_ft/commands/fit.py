@@ -397,7 +397,7 @@ class ReviewCLI(LightningCLI):
             place = self.run, prefix, self.model, self.datamodule
             known = None
             if self.run is not None and self.config[self.command].baselines:
-                known = baselines.of_run(self.run, len(self.model.class_weights))
+                known = baselines.of_run(self.run, self.model.labels, self.model.kind.rivals)
             record_evaluation(*place, metrics, self.checkpoint_path, trained, known)
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:

@@ -53,6 +53,11 @@ class Split:
     keys: np.ndarray  # (N,) uint64: a hash of each text
     special: dict[int, str]  # special token -> the texts that contain it, in words; before any `take`
 
+    def labels_of(self, index: np.ndarray) -> np.ndarray:
+        """The labels of rows by their positions in `texts`, (M,) int64, as a batch's `index` has them."""
+        assert self.labels is not None
+        return self.labels[np.searchsorted(self.rows.positions, index)]  # positions ascend
+
     def take(self, positions: np.ndarray) -> "Split":
         """The rows at these positions of this split."""
         labels = None if self.labels is None else self.labels[positions]

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import lasting, review, write_csv
+from label_objects import classes
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from test_preempt import signal_at
 
 from lit_ft.classifier import baselines, word_counts
 from lit_ft.classifier.metrics import ClassifierMetrics
+from lit_ft.classifier.single_label import class_scores
 from lit_ft.classifier.tracking import take_back
 from lit_ft.reliability import run_owner
 
@@ -38,6 +40,11 @@ def failing(*args, **kwargs):
     raise MemoryError("no memory for\nword counts")
 
 
+def scores(num_classes: int, labels: np.ndarray, answers: np.ndarray, ordered: bool = True) -> dict:
+    names = classes([str(c) for c in range(num_classes)], ordered)
+    return class_scores(names, labels, answers, labels)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_scores_are_those_of_the_model(seed):
     """Also with a class that no text has and none predicts, and one that is only predicted."""
@@ -47,17 +54,17 @@ def test_scores_are_those_of_the_model(seed):
     logits = torch.nn.functional.one_hot(torch.tensor(predicted), 6).float() * 9
     theirs.update(torch.tensor(0.0), logits, torch.tensor(labels), torch.arange(50))
     expected, *_ = theirs.compute()
-    found = baselines.scores(labels, predicted, 6, ordered=True)
+    found = scores(6, labels, predicted)
     for score in SCORES:
         assert found[score] == pytest.approx(float(expected[f"val/{score}"]), abs=1e-6), score
     assert found["class_counts"]["rows"] == np.bincount(labels, minlength=6).tolist()
-    assert not {"mae", "kappa"} & baselines.scores(labels, predicted, 6, ordered=False).keys()
+    assert not {"mae", "kappa"} & scores(6, labels, predicted, ordered=False).keys()
 
 
 def test_a_constant_answer_has_no_kappa():
     labels = np.array([0, 1, 1, 4])
-    assert baselines.scores(labels, np.full(4, 1), 5, ordered=True)["kappa"] == 0
-    assert np.isnan(baselines.scores(labels[1:3], np.full(2, 1), 5, ordered=True)["kappa"])
+    assert scores(5, labels, np.full(4, 1))["kappa"] == 0
+    assert np.isnan(scores(5, labels[1:3], np.full(2, 1))["kappa"])
 
 
 def test_baselines_are_measured_on_the_texts_of_the_model(lit_ft, fit_args, work):
@@ -175,7 +182,7 @@ def test_failing_word_counts_cost_one_line(lit_ft, fit_args, monkeypatch):
     assert "baselines: always '1' 0.200 accuracy on 20 validation texts\n" in out
     assert facts()["baselines"].keys() == {"commonest", "evaluations"}
     assert {tag.split("/")[1] for tag in under("baseline/")} == {"commonest"}
-    monkeypatch.setattr(baselines, "class_counts", failing)
+    monkeypatch.setattr("lit_ft.classifier.single_label.class_counts", failing)
     code, _, err = lit_ft("test", *fit_args)
     assert code == 0 and "warning: baselines not measured: no memory for" in err
     assert metrics()["test/rows"] == 30
