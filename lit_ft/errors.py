@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,8 +114,31 @@ def unwritable(ex: BaseException | None) -> str | None:
 
 
 def shorten(text: str, most: int = 40) -> str:
-    """The text, or its beginning and three dots."""
-    return text if len(text) <= most else text[: most - 3] + "..."
+    """The text, or its beginning and three dots; no accent, vowel sign or part of an emoji is cut off."""
+    if len(text) <= most:
+        return text
+    end = max(most - 3, 0)
+    for last in range(end, max(end - MOST_JOINED, 0), -1):
+        if not _joined(text, last):
+            return text[:last] + "..."
+    return text[:end] + "..."
+
+
+MOST_JOINED = 12  # characters of one that is seen; more are no writing
+
+
+def _joined(text: str, place: int) -> bool:
+    """Whether the characters before and at this place are seen as one: Thai, Khmer, an emoji of several."""
+    before, at = text[place - 1], text[place]
+    if before.isascii() and at.isascii():
+        return False
+    sign = unicodedata.category(at).startswith("M") or at in JOINERS or "\U0001f3fb" <= at <= "\U0001f3ff"
+    # After a virama, such as Khmer's coeng, the next letter stands below.
+    return sign or before == ZERO_WIDTH_JOINER or unicodedata.combining(before) == 9
+
+
+ZERO_WIDTH_JOINER = "\u200d"
+JOINERS = (ZERO_WIDTH_JOINER, "\u0e33", "\u0eb3")  # Thai and Lao AM, which are letters in Unicode
 
 
 def quoted(names: Iterable[str], most: int = 12) -> str:

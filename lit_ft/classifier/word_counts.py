@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lit_ft import runs
+from lit_ft.data.unspaced import UNSPACED
 from lit_ft.errors import unusable
 
 if TYPE_CHECKING:
@@ -44,10 +45,6 @@ SAFETY = 1.6
 COUNTING_SHARE = 0.6  # of the time, at most; the rest is the solver's
 
 TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's
-# Thai, Lao, Burmese, Khmer, kana and Han, which write words without spaces between them; Hangul has spaces.
-UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
 UNSPACED_SHARE = 0.2  # of the letters; one such character says as much as half a word
 TEXTS_AT_ONCE = 1000
 

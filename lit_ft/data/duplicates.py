@@ -15,6 +15,7 @@ import pyarrow as pa
 import xxhash
 from tqdm import tqdm
 
+from lit_ft.data.unspaced import INVISIBLE, SPACE_WITHIN
 from lit_ft.errors import shorten
 from lit_ft.progress import bar_settings
 
@@ -205,17 +206,20 @@ def _example(exact: bool, places: list[tuple[AuditSplit, int]], label_names: Seq
 def normalise(text: str) -> str:
     """The text without what often differs between copies: case, NFKC forms, punctuation, spacing.
 
-    Punctuation counts as a space, so that "good,fast" equals "good fast". Symbols such as $, + and emoji
-    stay, and so does the punctuation of a text that has nothing else.
+    Punctuation counts as a space, so that "good,fast" equals "good fast"; between two characters of Chinese,
+    Thai and other scripts without spaces a space counts for nothing. Symbols such as $, + and emoji stay, and
+    so does the punctuation of a text that has nothing else.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.translate(_punctuation()).split() or folded.split())
+    words = " ".join(folded.translate(_punctuation()).split() or folded.split())
+    return words if words.isascii() else SPACE_WITHIN.sub("", words)
 
 
 @functools.cache
 def _punctuation() -> dict[int, str]:
     codes = range(sys.maxunicode + 1)
-    return {code: " " for code in codes if unicodedata.category(chr(code)).startswith("P")}
+    spaces = {code: " " for code in codes if unicodedata.category(chr(code)).startswith("P")}
+    return spaces | dict.fromkeys(map(ord, INVISIBLE), "")
 
 
 def exact_keys(texts: pa.ChunkedArray) -> np.ndarray:

@@ -152,6 +152,6 @@ def words_gained(
 def _continued(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """Which tokens continue a word, (V,) bool; none if the tokenizer marks no words."""
     try:
-        return word_joins(tokenizer)[0]
+        return word_joins(tokenizer).left
     except UserError:
         return np.zeros(max(tokenizer.get_vocab().values()) + 1, dtype=bool)

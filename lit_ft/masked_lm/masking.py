@@ -3,6 +3,7 @@
 import string
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
@@ -12,7 +13,7 @@ from datasets import Dataset
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from lit_ft.console import warn
+from lit_ft.console import say, warn
 from lit_ft.data.batching import pad
 from lit_ft.errors import UserError
 
@@ -21,7 +22,12 @@ IGNORED = -100  # label of a token that is not masked: torch's cross_entropy ign
 # Of the chosen tokens 80 % become the mask, 10 % a random token, 10 % stay (Devlin et al. 2019, section 3.1).
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
-SAMPLED_ROWS, MOST_TOKENS_A_WORD = 200, 10  # in most languages a word has 1 to 3 tokens
+# In most languages a word has 1 to 3 tokens; texts with more than this on average have few word boundaries.
+USUAL_TOKENS_A_WORD = 10
+# Of a longer word pieces are masked, each for itself, as SpanBERT bounds its spans (Joshi et al. 2020,
+# section 3.1). Letter by letter English words are this long; of Thai, read as bytes in one run, it is a word.
+MOST_TOKENS_A_WORD = 16
+SAMPLED_ROWS = 200
 
 EVAL_SEED = 20_260_101  # the same masks for all runs of a corpus, so that their validation curves compare
 
@@ -118,26 +124,52 @@ class MaskingCollator:
         """The number of each ordinary token's unit, in the row's order: a token, or all pieces of a word."""
         if self.joins is None or not len(ordinary):
             return np.arange(len(ordinary))
-        joins_left, joins_right = self.joins
-        adjacent = np.diff(ordinary) == 1  # a special token in between ends a word
-        continues = adjacent & joins_left[ids[ordinary[1:]]] & joins_right[ids[ordinary[:-1]]]
-        return np.concatenate([[0], np.cumsum(~continues)])
+        begins = self.joins.begin_words(ids, ordinary)
+        starts = np.flatnonzero(begins)
+        lengths = np.diff(np.append(starts, len(begins)))
+        for start, length in zip(starts, lengths, strict=True):
+            if length > MOST_TOKENS_A_WORD:
+                _cut(begins[start : start + length], self.joins.whole[ids[ordinary[start : start + length]]])
+        return np.cumsum(begins) - 1
 
 
-def warn_of_words(rows: Dataset, collator: MaskingCollator) -> None:
-    """Warn if whole words do not fit the texts: those without word boundaries are masked entirely or not."""
+def _cut(begins: np.ndarray, whole: np.ndarray) -> None:
+    """Let pieces of a long word begin, where a character does, and else after `MOST_TOKENS_A_WORD` tokens.
+
+    Args:
+        begins: Whether each of its tokens begins a unit, (N,) bool; changed in place.
+        whole: Whether the token does not begin within a character, (N,) bool.
+    """
+    start = 0
+    while len(begins) - start > MOST_TOKENS_A_WORD:
+        places = start + 1 + np.flatnonzero(whole[start + 1 : start + 1 + MOST_TOKENS_A_WORD])
+        start = int(places[-1]) if len(places) else start + MOST_TOKENS_A_WORD
+        begins[start] = True
+
+
+MOST_UNSPACED = 0.5  # of the tokens; of more it is said what counts as a word
+
+
+def tell_of_words(rows: Dataset, collator: MaskingCollator) -> None:
+    """Say what whole words are if the texts have few spaces: a token, or a piece of a very long word."""
+    assert collator.joins is not None
     places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED_ROWS)).astype(int))
-    num_tokens, num_words = 0, 0
+    num_tokens, num_words, num_unspaced = 0, 0, 0
     for row in rows.select(places)["input_ids"]:
         ids = np.asarray(row, dtype=np.int64)
         ordinary = np.flatnonzero(~collator.is_special[ids])
-        words = collator._units(ids, ordinary)
         num_tokens += len(ordinary)
-        num_words += int(words[-1]) + 1 if len(words) else 0
-    if num_tokens > MOST_TOKENS_A_WORD * num_words:
+        num_words += int(collator.joins.begin_words(ids, ordinary).sum())
+        num_unspaced += int(collator.joins.unspaced[ids[ordinary]].sum())
+    if num_tokens > USUAL_TOKENS_A_WORD * num_words:
         warn(
-            f"data.whole_words finds {num_words:,} words in {num_tokens:,} tokens: most texts have no masked "
-            "token, others are masked entirely; set --data.whole_words=false"
+            f"data.whole_words finds {num_words:,} words in {num_tokens:,} tokens, and masks pieces of "
+            f"them of at most {MOST_TOKENS_A_WORD} tokens; --data.whole_words=false masks single tokens"
+        )
+    elif num_unspaced > MOST_UNSPACED * num_tokens:
+        say(
+            f"data.whole_words: {num_unspaced / num_tokens:.0%} of the tokens are of scripts without spaces "
+            "between words, such as Chinese or Thai; each of these counts as a word"
         )
 
 
@@ -193,27 +225,54 @@ WORD_STARTS = "\u0120\u2581" + LINE_STARTS
 CHINESE = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "YI ", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH KATAKANA")
 THAI = ("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ", "JAVANESE ", "BALINESE ", "TAI ", "NEW TAI ")
 # UTF-8's first bytes of three-byte characters that are nearly all of the scripts above: kana and Chinese.
-# Byte-level BPE may cut a character after its first byte.
+# Byte-level BPE may cut a character after its first byte. Of Thai and its like the second is needed, too.
 CHINESE_BYTES = range(0xE3, 0xEA)
+CONTINUATIONS = range(0x80, 0xC0)  # UTF-8's bytes within a character
 
 
-def word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
-    """Which tokens join the word on their left, and which let a token on their right join; both (V,) bool.
+@dataclass(frozen=True)
+class WordJoins:
+    """How the tokens of a vocabulary make words, (V,) bool each.
+
+    Attributes:
+        left: It joins the word on its left.
+        right: A token on its right may join its word.
+        unspaced: It begins with a letter of a script without spaces.
+        whole: It does not begin within a character, as bytes of byte-level BPE may.
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+    unspaced: np.ndarray
+    whole: np.ndarray
+
+    def begin_words(self, ids: np.ndarray, ordinary: np.ndarray) -> np.ndarray:
+        """Which of a row's ordinary tokens begin a word: ids (N,), their places in it (M,) -> (M,) bool."""
+        begins = np.ones(len(ordinary), dtype=bool)
+        adjacent = np.diff(ordinary) == 1  # a special token in between ends a word
+        begins[1:] = ~(adjacent & self.left[ids[ordinary[1:]]] & self.right[ids[ordinary[:-1]]])
+        return begins
+
+
+def word_joins(tokenizer: PreTrainedTokenizerBase) -> WordJoins:
+    """Which tokens join the word on their left, and which let a token on their right join.
 
     WordPiece marks continuations by a prefix ('##'). Byte-level BPE and SentencePiece mark a word's first
     piece instead; there punctuation, which carries no mark, is a word of its own.
     """
     vocabulary = tokenizer.get_vocab()
     size = max(vocabulary.values()) + 1
-    joins_left, joins_right = np.zeros(size, dtype=bool), np.ones(size, dtype=bool)
+    joins = WordJoins(*np.zeros((4, size), dtype=bool))
+    joins.right[:], joins.whole[:] = True, True
     backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
     prefix = getattr(backend.model, "continuing_subword_prefix", None)
     if prefix:
         for token, i in vocabulary.items():
             own = token.removeprefix(prefix)
-            joins_left[i] = token.startswith(prefix) and not _begins_unspaced(own)
-            joins_right[i] = not _ends_chinese(own)
-        return joins_left, joins_right
+            joins.unspaced[i] = _begins_unspaced(own)
+            joins.left[i] = token.startswith(prefix) and not joins.unspaced[i]
+            joins.right[i] = not _ends_chinese(own)
+        return joins
     marks = {mark for token in vocabulary for mark in token[:1] if mark in WORD_STARTS}
     if not marks:
         raise UserError(
@@ -223,17 +282,24 @@ def word_joins(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarr
     in_bytes = "\u2581" not in marks
     for token, i in vocabulary.items():
         own = _text_of_bytes(token) if in_bytes else token
-        joins_left[i] = token[0] not in WORD_STARTS + string.punctuation and not _begins_unspaced(own)
-        joins_right[i] = (  # a bare space belongs to what follows
+        joins.unspaced[i] = _begins_unspaced(own.lstrip(WORD_STARTS))
+        joins.whole[i] = not (in_bytes and BYTES.get(token[0], 0) in CONTINUATIONS)
+        joins.left[i] = token[0] not in WORD_STARTS + string.punctuation and not _begins_unspaced(own)
+        joins.right[i] = (  # a bare space belongs to what follows
             token[-1] not in LINE_STARTS + string.punctuation and not _ends_chinese(own)
         )
-    return joins_left, joins_right
+    return joins
 
 
 def _begins_unspaced(token: str) -> bool:
     """Whether it starts with a character of a script without spaces, other than a vowel sign or the like."""
     first = token[:1]
-    return not first.isascii() and not _is_mark(first) and _name(first).startswith(CHINESE + THAI)
+    return (
+        bool(first)
+        and not first.isascii()
+        and not _is_mark(first)
+        and _name(first).startswith(CHINESE + THAI)
+    )
 
 
 def _ends_chinese(token: str) -> bool:
@@ -253,10 +319,14 @@ BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 def _text_of_bytes(token: str) -> str:
-    """A byte-level BPE token as text; a leading cut-off Chinese character gets a whole one before it."""
+    """A byte-level BPE token as text; a cut-off character of scripts without spaces is made whole."""
     if token.isascii() or not all(character in BYTES for character in token):
         return token
     raw = bytes(BYTES[character] for character in token)
     text = raw.decode("utf-8", "replace")  # U+FFFD for a character that is cut off, at either end
-    begun = raw[0] in CHINESE_BYTES and text[0] == "\ufffd"
-    return "\u4e00" + text if begun else text
+    if text[0] != "\ufffd":
+        return text
+    if raw[0] in CHINESE_BYTES:
+        return "\u4e00" + text
+    other = (raw[:2] + b"\x81").decode("utf-8", "replace")  # a letter of its block
+    return other + text if other.isalpha() else text

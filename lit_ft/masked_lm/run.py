@@ -37,7 +37,7 @@ from lit_ft.masked_lm.masking import (
     check_architecture,
     check_masked_lm,
     check_masks,
-    warn_of_words,
+    tell_of_words,
 )
 from lit_ft.masked_lm.progress import EvaluationLines, RunBar
 from lit_ft.masked_lm.resume import (
@@ -131,7 +131,7 @@ def run(settings: SftSettings, resolved: str, given: Sequence[str]) -> int:
         rows = prepare_rows(settings.data, tokenizer)
         check_masks(rows.validation, collator.fixed())
         if settings.data.whole_words:
-            warn_of_words(rows.train, collator)
+            tell_of_words(rows.train, collator)
         set_seed(settings.seed_everything)  # initialises the weights of a new head
         model, missing = pretrained.masked_lm()
     attend_in_pieces(model)

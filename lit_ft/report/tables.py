@@ -1,6 +1,7 @@
 """Tables in Markdown and plain text; numbers, shares and durations as text."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -72,20 +73,34 @@ def aligned(
         keys: The first columns, which say what a row is.
     """
     columns = width() if columns is None else columns
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    widths = [max(_cells(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     if columns is not None and (excess := _length(widths, indent) - columns) > 0:
         widths = _narrowed(widths, left, excess)
     lines: list[str] = []
     for shown in _parts(widths, indent, columns, keys):
         lines += [""] if lines else []
         for row in rows:
-            cells = [
-                shorten(row[i], widths[i]).ljust(widths[i]) if i in left else row[i].rjust(widths[i])
-                for i in shown
-                if i < len(row)
-            ]
+            cells = [_padded(row[i], widths[i], i in left) for i in shown if i < len(row)]
             lines.append(f"{indent}{'  '.join(cells)}".rstrip())
     return lines
+
+
+def _cells(text: str) -> int:
+    """The columns of a terminal that a text takes: a Chinese character takes two, an accent none."""
+    if text.isascii():
+        return len(text)
+    marks = sum(unicodedata.category(c) in ("Mn", "Me", "Cf") for c in text)
+    return len(text) - marks + sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+
+
+def _padded(text: str, size: int, left: bool) -> str:
+    """The text in a cell of this size, shortened if it is a name."""
+    shown, most = text, len(text)
+    while left and _cells(shown) > size and most > 3:
+        most -= 1
+        shown = shorten(text, most)
+    space = " " * (size - _cells(shown))
+    return f"{shown}{space}" if left else f"{space}{shown}"
 
 
 def _length(widths: Sequence[int], indent: str) -> int:

@@ -93,12 +93,28 @@ def test_a_handful_of_texts_shares_no_word():
         ("음식이 아주 좋았습니다", "words"),
         ("料理はとても美味しかったです。", "characters"),
         ("อาหารอร่อยมาก", "characters"),
+        ("ຫ້ອງພັກສະອາດຫຼາຍ", "characters"),
+        ("បន្ទប់ស្អាតណាស់", "characters"),
+        ("အခန်းသန့်ရှင်းပြီး", "characters"),
         ("这家餐厅的菜很好吃 OK", "characters"),
         ("123 !?", "words"),
     ],
 )
 def test_scripts_without_spaces_are_counted_in_characters(text, analyzer):
     assert word_counts.analyzer_of([text] * 3) == analyzer
+
+
+@pytest.mark.parametrize("good, bad", [("很好", "不好"), ("良い", "悪い"), ("ดีมาก", "แย่มาก")])
+def test_a_word_is_learned_from_the_middle_of_a_sentence(good, bad):
+    """Each text is one run of characters that no other text has; only the word in it says the class."""
+    letters = [chr(ord(good[0]) - ord(good[0]) % 16 + i) for i in range(16)]
+    draw = random.Random(0)
+    texts = [
+        "".join(draw.choices(letters, k=12)) + (good, bad)[i % 2] + "".join(draw.choices(letters, k=12))
+        for i in range(120)
+    ]
+    model = word_counts.fit(texts[:80], np.arange(80) % 2, word_counts.analyzer_of(texts), seconds=2.0)
+    assert (model.predict(texts[80:]) == np.arange(40) % 2).mean() > 0.9
 
 
 # ---- the plan --------------------------------------------------------------------------------------

@@ -49,6 +49,11 @@ def places(example) -> list[tuple[str, int, str | None]]:
         ("ﬁne", "fine"),
         ("ｆｉｎｅ", "fine"),
         ("cafe\u0301", "café"),
+        ("这家，酒店 很好。", "这家酒店很好"),
+        ("この ホテルは「良い」です。", "この ホテルは良いです"),
+        ("ﾎﾃﾙ", "ホテル"),
+        ("ห้องพัก สะอาดมาก", "ห้องพักสะอาดมาก"),
+        ("បន្ទប់\u200bស្អាត", "បន្ទប់ស្អាត"),
     ],
 )
 def test_normalised_texts_that_are_equal(one, other):
@@ -65,6 +70,10 @@ def test_normalised_texts_that_are_equal(one, other):
         ("good food", "goodfood"),
         ("c+", "c"),
         ("é", "e"),
+        ("酒店很好", "酒店不好"),
+        ("ห้องดี", "ห้องไม่ดี"),
+        ("iPhone 好", "i Phone 好"),
+        ("방이 좋아요", "방이좋아요"),
     ],
 )
 def test_normalised_texts_that_differ(one, other):

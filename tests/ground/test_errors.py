@@ -10,6 +10,8 @@ import pytest
 import yaml
 from conftest import one_line, review, run_cli, with_a_flipped_bit, write_csv
 
+from lit_ft.errors import shorten
+
 ROWS = [(i % 5 + 1, review(i % 5 + 1, i // 5)) for i in range(20)]
 
 
@@ -314,3 +316,20 @@ def test_yelp_without_network_ends_within_ten_seconds(tmp_path):
     # Processor time, which another job on the machine does not stretch; waiting is the probe's 2 s at most.
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert seconds < 10
+
+
+@pytest.mark.parametrize(
+    "text, kept",
+    [
+        ("\u9152\u5e97\u5f88\u597d" * 3, "\u9152\u5e97\u5f88\u597d" * 2),
+        ("\u304b\u3099" * 8, "\u304b\u3099" * 4),  # kana with a voiced mark of its own
+        ("abcdef\u0e19\u0e49\u0e33 more", "abcdef"),  # Thai: a tone mark, and AM, which is a letter
+        ("abcdef\u1793\u17d2\u1791 more", "abcdef"),  # Khmer: a letter below a letter
+        ("abcde\U0001f469\u200d\U0001f680\U0001f3fd more", "abcde"),  # an emoji of several
+        ("e" + "\u0301" * 50, "e" + "\u0301" * 7),  # no writing
+        ("cafe latte e altro", "cafe lat"),
+    ],
+)
+def test_a_text_is_shortened_between_characters_that_are_seen(text, kept):
+    assert shorten(text, 11) == kept + "..."
+    assert shorten(text, 99) == text

@@ -10,10 +10,12 @@ from mlm_tiny import byte_tokenizer, word_tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-from lit_ft.masked_lm.masking import IGNORED, MaskingCollator, warn_of_words
+from lit_ft.masked_lm.masking import BYTES, IGNORED, MaskingCollator, tell_of_words
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 CHINESE = "\u8fd9\u5bb6\u9152\u5e97\u7684\u623f\u95f4\u5f88\u5e72\u51c0"
+LAO = "\u0eab\u0ec9\u0ead\u0e87\u0e9e\u0eb1\u0e81\u0eaa\u0eb0\u0ead\u0eb2\u0e94"
+BURMESE = "\u1021\u1001\u1014\u103a\u1038\u101e\u1014\u1037\u103a\u101b\u103e\u1004\u103a\u1038"
 JAPANESE = "\u3053\u306e\u30db\u30c6\u30eb\u306f\u3068\u3066\u3082\u3044\u3044\u3067\u3059"
 THAI = "\u0e2b\u0e49\u0e2d\u0e07\u0e1e\u0e31\u0e01\u0e2a\u0e30\u0e2d\u0e32\u0e14\u0e21\u0e32\u0e01"
 
@@ -113,21 +115,46 @@ def test_about_15_percent_of_each_chinese_row(make):
     assert min(shares) > 0.03 and max(shares) < 0.4
 
 
-def test_texts_without_word_boundaries_get_a_warning(capfd):
+@pytest.mark.parametrize("text", [THAI * 3, LAO * 3, BURMESE], ids=["Thai", "Lao", "Burmese"])
+def test_what_is_read_as_bytes_is_masked_in_short_pieces_of_whole_characters(text):
+    """RoBERTa knows no Thai: the text was one word of all its bytes, masked as a whole or not at all."""
+    tokenizer = byte_level()
+    found = words(tokenizer, text)
+    assert "".join(bytes(BYTES[c] for c in "".join(word)).decode() for word in found) == text
+    assert max(map(len, found)) == 15 and len(found) > 1
+    ids = np.array(tokenizer(text)["input_ids"])
+    masked = MaskingCollator(tokenizer, whole_words=True).mask_row(ids)[1] != IGNORED
+    assert masked.sum() < len(ids) / 2
+    first = "\u00e0\u00b8"  # the two bytes with which Thai letters begin, as RoBERTa has them
+    found = words(byte_level(((first[0], first[1]),)), "\u0e01\u0e02\u0e03")
+    assert [len(word) for word in found] == [2, 2, 2]
+
+
+def test_a_long_word_is_masked_in_pieces():
+    assert [len(word) for word in words(sentencepiece("acgt"), "acgt" * 6 + " cat")] == [16, 9, 4]
+
+
+def test_texts_without_word_boundaries_get_a_line(capfd):
     tokenizer = sentencepiece("acgt")
     letters = random.Random(0)
     strands = ["".join(letters.choices("acgt", k=60)) for _ in range(20)]
     collator = MaskingCollator(tokenizer, whole_words=True)
-    warn_of_words(Dataset.from_dict({"input_ids": tokenizer(strands)["input_ids"]}), collator)
+    tell_of_words(Dataset.from_dict({"input_ids": tokenizer(strands)["input_ids"]}), collator)
     err = capfd.readouterr().err
-    assert "data.whole_words finds 20 words in 1,220 tokens" in err and "--data.whole_words=false" in err
+    assert "data.whole_words finds 20 words in 1,220 tokens, and masks pieces of them of at most 16" in err
+    for text in (CHINESE, JAPANESE, THAI):
+        tokenizer = sentencepiece(text)
+        rows = Dataset.from_dict({"input_ids": tokenizer([text] * 5)["input_ids"]})
+        tell_of_words(rows, MaskingCollator(tokenizer, whole_words=True))
+        out, err = capfd.readouterr()
+        assert "of the tokens are of scripts without spaces between words" in out and not err
     for make in (word_tokenizer, byte_tokenizer):
         tokenizer = make()
         rows = Dataset.from_dict(
             {"input_ids": tokenizer(["the movie was great, i liked it"] * 5)["input_ids"]}
         )
-        warn_of_words(rows, MaskingCollator(tokenizer, whole_words=True))
-    assert capfd.readouterr().err == ""
+        tell_of_words(rows, MaskingCollator(tokenizer, whole_words=True))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_sft_says_it(lit_ft, sft_args, work):

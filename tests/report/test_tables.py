@@ -24,6 +24,13 @@ def test_numbers_for_people():
     ]  # fmt: skip
 
 
+def test_a_wide_character_takes_two_columns():
+    rows = [["class", "texts"], ["\u9152\u5e97", "1"], ["\u0e14\u0e35\u0e49", "22"]]
+    assert aligned(rows) == ["class  texts", "\u9152\u5e97       1", "\u0e14\u0e35\u0e49         22"]
+    narrow = aligned([["\u9152" * 20, "1"]], columns=22)
+    assert narrow == ["\u9152" * 8 + "...  1"] or len(narrow[0]) <= 22
+
+
 def test_a_table_in_a_file_has_no_limit(capsys):
     assert aligned(ROWS) == WHOLE
     assert aligned(ROWS, columns=52) == WHOLE

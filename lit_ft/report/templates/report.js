@@ -2,14 +2,15 @@
   const one = s => document.querySelector(s), all = s => [...document.querySelectorAll(s)];
   document.documentElement.classList.add("on");
   const items = all("#texts li"), list = one("#texts"), more = one("#more");
+  const folded = s => s.normalize("NFKC").toLowerCase();  // an accent or a full-width letter is typed in several ways
   let most = 10, whole = "";
   const draw = () => {
-    const given = one("#given").value, said = one("#said").value, word = one("#word").value.toLowerCase();
+    const given = one("#given").value, said = one("#said").value, word = folded(one("#word").value);
     const doubted = one("#doubted").checked;
     let found = 0;
     for (const item of items) {
       const fits = (!given || item.dataset.given === given) && (!said || item.dataset.said === said)
-        && (!doubted || item.querySelector(".tag")) && (!word || item.textContent.toLowerCase().includes(word));
+        && (!doubted || item.querySelector(".tag")) && (!word || folded(item.textContent).includes(word));
       found += fits;
       item.hidden = !fits || found > most;
     }
