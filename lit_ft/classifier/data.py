@@ -3,6 +3,7 @@
 N rows of a split, B rows a batch, T tokens after padding, C classes.
 """
 
+from dataclasses import replace
 from typing import Any, Literal, cast
 from zlib import crc32
 
@@ -12,10 +13,13 @@ from lightning import LightningDataModule
 
 from lit_ft.classifier import batch_settings
 from lit_ft.classifier.optim import limit_in_words, limited
+from lit_ft.classifier.slices import check_slices
 from lit_ft.console import say, warn
 from lit_ft.data import splits
 from lit_ft.data.batching import ChosenBatches, GroupedBatchSampler, ResumableLoader
+from lit_ft.data.columns import Values, check_apart, columns_named
 from lit_ft.data.formats import columns_of, find_files
+from lit_ft.data.groups import line_of, read_groups, shared
 from lit_ft.data.label_column import LabelType
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.splits import Split
@@ -51,6 +55,11 @@ class YelpDataModule(LightningDataModule):
         text_column: Name of the column that holds the text.
         label_column: Name of the column that holds the label.
         task: What a label is. `single_label`: one class a text. `auto` finds out where there is no doubt.
+        group_column: Name of a column of what rows have in common, such as their author, thread or product.
+            Rows of a group are never divided between training and the rows held out, and `check` counts the
+            groups that the given splits share.
+        slice_columns: Name or names of columns such as a language or a channel: validation and test figures
+            are also given for each of their values, with intervals.
         label_type: What labels are. `numbers`: whole numbers, in numerical order; `names`: strings, in
             alphabetical order. `auto` chooses numbers only if every value is a whole number, and not if some
             are written like codes or versions (007; 1.0 beside 1.10).
@@ -105,6 +114,8 @@ class YelpDataModule(LightningDataModule):
         text_column: str = "text",
         label_column: str = "label",
         task: Literal["auto", "single_label"] = "auto",
+        group_column: str | None = None,
+        slice_columns: list[str] | str | None = None,
         label_type: LabelType = "auto",
         label_base: int | None = None,
         label_names: list[str] | dict[str, str] | None = None,
@@ -129,9 +140,16 @@ class YelpDataModule(LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         batch_settings.check_batch_settings(self.hparams)
+        taken = {"data.text_column": text_column, "data.label_column": label_column}
+        if group_column is not None:
+            check_apart(group_column, "data.group_column", taken)
+        self.slice_columns = columns_named(slice_columns)
+        for column in self.slice_columns:
+            check_apart(column, "data.slice_columns", taken)
         self.text_source = TextSource.of(self.hparams)
         self.label_rules = LabelRules(task, label_type, label_base, label_names, ordered)
         self.labels: Labels | None = None
+        self._groups: Values | None = None  # of the training rows
         self.pretrained: Pretrained | None = None  # model of the tokenizer, if already looked up
         self.tokenizer: Any = None
         self.splits: dict[SplitName, Split] = {}
@@ -171,13 +189,14 @@ class YelpDataModule(LightningDataModule):
         h, own_validation = self.hparams, self.text_source.origin("validation") is not None
         if keep_train or not own_validation:
             train = self._prepare("train")
-            where = h["train_path"] or h["source"]
+            where, groups = h["train_path"] or h["source"], self._groups
             splits.check_same_train(self._fingerprint, train.fingerprint, keep_train, where)
             if not own_validation:
                 assert train.labels is not None and self.labels is not None
                 share, seed = h["validation_share"], h["split_seed"]
                 strata = self.labels.strata(train.labels)
-                kept, held_out_rows, words = splits.hold_out(train.texts, strata, share, seed)
+                division = splits.hold_out(train.texts, strata, share, seed, groups, where)
+                kept, held_out_rows, words = division
                 say(f"validation: {len(held_out_rows):,} texts held out of train ({words})")
                 train, validation = train.take(kept), train.take(held_out_rows)
                 held_out = f"{crc32(validation.rows.positions.tobytes()):08x}"
@@ -191,6 +210,18 @@ class YelpDataModule(LightningDataModule):
             self.splits["validation"] = self._prepare("validation")
         if keep_train:
             splits.warn_of_copies(self.splits["train"], self.splits["validation"])
+            if own_validation and groups is not None:
+                self._warn_of_groups(groups)
+
+    def _warn_of_groups(self, groups: Values) -> None:
+        """Warn if validation rows of their own are of groups that train has."""
+        validation, where = self.splits["validation"], self.hparams["validation_path"] or "validation"
+        theirs = read_groups(validation.table, groups.column, validation.source_rows, where, needed=False)
+        if theirs is not None:
+            rows = self.splits["train"].source_rows, validation.source_rows
+            (leak,) = shared([("train", groups, rows[0]), ("validation", theirs, rows[1])])
+            if line := line_of(leak, groups.column):
+                warn(f"{line}; python -m lit_ft check with these settings shows them")
 
     def _prepare(self, split: SplitName) -> Split:
         h = self.hparams
@@ -202,7 +233,13 @@ class YelpDataModule(LightningDataModule):
                 raise
             warn(f"{files[0]} has no rows: the predictions are its header alone")
             return splits.without_rows(columns_of(files[0]))
-        return splits.encode_texts(texts, self.tokenizer, h["max_tokens"], h["truncation"])
+        if split == "train" and h["group_column"] is not None:
+            self._groups = read_groups(texts.table, h["group_column"], texts.source_rows, texts.where)
+        measured = split in KINDS or split == "train" and self.text_source.origin("validation") is None
+        slices = self.slice_columns if measured else ()
+        check_slices(texts, slices)
+        read = splits.encode_texts(texts, self.tokenizer, h["max_tokens"], h["truncation"])
+        return replace(read, slices=slices)
 
     def reads_hub(self, stage: str) -> bool:
         """Whether `setup` of this stage accesses the Hub."""

@@ -16,6 +16,7 @@ from lit_ft.classifier.dashboard import Dashboard
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.kinds import KINDS, Kind
 from lit_ft.classifier.metrics import Outcomes
+from lit_ft.classifier.slices import values_of_slices
 from lit_ft.console import say, warn
 from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Split
@@ -109,6 +110,9 @@ def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, labels: Labels
     losses = labels.task.row_losses(outcomes.logits[group], outcomes.labels[group])
     columns["loss"] = pa.array(losses.astype(np.float32))
     columns["cut"] = pa.array(split.rows.were_cut(index))
+    for values in values_of_slices(split, index):
+        names_of = [*values.names, None]  # -1, no value, is the last
+        columns[f"slice_{values.column}"] = pa.array([names_of[code] for code in values.codes], pa.string())
     return pa.table(columns)
 
 

@@ -26,6 +26,7 @@ from lit_ft.report.page import write_report
 from lit_ft.report.pairs import read_per_text
 from lit_ft.report.results import write_results
 from lit_ft.report.scores import SCORES, Score, console
+from lit_ft.report.slices import of_slices, slice_tags
 from lit_ft.report.verdict import verdict
 
 OF_TEST = ("test/", "baseline/words/test/", "baseline/commonest/test/")
@@ -115,7 +116,7 @@ def leave_results(
         lambda: export_model(run, net, weights_of(checkpoint), datamodule.tokenizer, *cut),
         history.train,
         history.validation,
-        without=lambda tag: tag.startswith(OF_TEST) and _test_step(run) != step,
+        without=lambda tag: of_slices("val")(tag) or (tag.startswith(OF_TEST) and _test_step(run) != step),
     )
     if which == "best":
         _tell_verdict("val", metrics, facts)
@@ -210,7 +211,11 @@ def record_evaluation(
     confusion = metrics.pop(f"{prefix}/confusion_matrix", None)
     if why := _not_of_the_model(run, facts, metrics[f"{prefix}/step"], checkpoint, datamodule, trained):
         stem = checkpoint.stem
-        runs.add_metrics(run, {f"{stem}/{tag}": value for tag, value in metrics.items()})
+        runs.add_metrics(
+            run,
+            {f"{stem}/{tag}": value for tag, value in metrics.items()},
+            without=of_slices(f"{stem}/{prefix}"),
+        )
         if facts:  # else the fit is unfinished, and a report.json would say that it is not
             of_it = {"step": metrics[f"{prefix}/step"], "confusion": confusion}
             others = {**facts.get("other_evaluations", {}), f"{stem}/{prefix}": of_it}
@@ -222,7 +227,7 @@ def record_evaluation(
         with baselines.spared("baselines not measured"):
             said = outcomes.index, split.labels_of(outcomes.index), outcomes.predicted
             compared = known.measure(split, *said)
-    whole = runs.add_metrics(run, metrics | baselines.tags(compared, prefix))
+    whole = runs.add_metrics(run, metrics | baselines.tags(compared, prefix), without=of_slices(prefix))
     write_per_text(run, prefix, outcomes, datamodule, metrics[f"{prefix}/step"], model.temperature)
     names = datamodule.labels.names
     say(f"metrics: {run / runs.METRICS}")
@@ -288,9 +293,9 @@ def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
 
 
 def interval_tags(prefix: str, summary: dict[str, Any]) -> dict[str, float]:
-    """The intervals of an evaluation's scores: `test/accuracy_low` and `test/accuracy_high`, ..."""
+    """The intervals of an evaluation's scores, `test/accuracy_low` and `_high`, ..., and its slices."""
     ends = summary.get("intervals", {}).get("scores", {})
-    return {
+    return slice_tags(prefix, summary) | {
         f"{prefix}/{name}_{end}": value
         for name, pair in ends.items()
         for end, value in zip(("low", "high"), pair, strict=True)

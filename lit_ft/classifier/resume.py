@@ -25,9 +25,10 @@ CLASSES = ("task", "label_type", "label_base", "label_names", "ordered")
 # Where the data is: as in training, if neither config nor flags say it.
 LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
-    "text_column label_column"
+    "text_column label_column slice_columns"
 ).split()
-HELD_OUT = ("validation_share", "split_seed")  # which rows were held out: always those of training
+# Which rows were held out: always those of training.
+HELD_OUT = ("validation_share", "split_seed", "group_column")
 TRAINING = {"compile"}  # of the model's settings: evaluation ignores it
 
 

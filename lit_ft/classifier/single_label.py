@@ -14,14 +14,25 @@ from lit_ft.classifier import word_counts
 from lit_ft.classifier.baselines import Rivals
 from lit_ft.classifier.metrics import ClassifierMetrics, Outcomes
 from lit_ft.classifier.prediction_files import PREDICTED, PROBABILITY
+from lit_ft.classifier.slices import slices_of
 from lit_ft.classifier.word_counts import WordCounts
 from lit_ft.data.splits import Split
 from lit_ft.data.targets import Labels
 from lit_ft.errors import one_line, shorten
 from lit_ft.report import figures
-from lit_ft.report.analysis import MOST_IN_MATRIX, class_counts, softmax, summarise, summary_intervals
+from lit_ft.report.analysis import (
+    MOST_IN_MATRIX,
+    calibration_error,
+    class_counts,
+    reliability,
+    softmax,
+    summarise,
+    summary_intervals,
+)
 from lit_ft.report.intervals import scores_of
+from lit_ft.report.slices import Figures
 from lit_ft.report.tables import table
+from lit_ft.tasks import row_cross_entropies
 
 MOST_CURVES = 6  # classes that get a PR curve, the weakest
 MOST_COLUMNS = 50  # classes with a column each in a file of texts; beyond, a row has its likeliest ones
@@ -50,7 +61,38 @@ def summary_of(model: Any, prefix: str, split: Split, with_intervals: bool = Tru
     summary = summarise(*found, outcomes.index, temperature, split.rows.were_cut(outcomes.index))
     if with_intervals:
         summary["intervals"] = summary_intervals(*found, temperature, model.ordered)
+        if split.slices:
+            summary["slices"] = slices_of_classes(model, outcomes, split)
     return summary
+
+
+def slices_of_classes(model: Any, outcomes: Outcomes, split: Split) -> dict[str, Any]:
+    """The figures of each slice; slices are compared by their accuracy."""
+    headline = ["accuracy", "macro_f1", *(["mae"] if model.ordered else [])]
+    right, figures = outcomes.predicted == outcomes.labels, class_figures(outcomes, model)
+    return slices_of(split, outcomes.index, figures, right, "accuracy", headline)
+
+
+def class_figures(outcomes: Outcomes, model: Any) -> Figures:
+    """What measures some rows of an evaluation: every figure with its interval."""
+    temperature, ordered, num_classes = model.temperature or 1.0, model.ordered, outcomes.logits.shape[1]
+
+    def figures(rows: np.ndarray) -> dict[str, tuple[float, float, float]]:
+        logits, labels, predicted = (v[rows] for v in (outcomes.logits, outcomes.labels, outcomes.predicted))
+        values = scores_of(labels, predicted, num_classes, ordered)
+        values["loss"] = float(row_cross_entropies(logits, labels).mean())
+        for name, by in (("ece", 1.0), ("ece_calibrated", temperature)):
+            values[name] = calibration_error(reliability(softmax(logits, by), labels))
+        ends = summary_intervals(logits, labels, predicted, temperature, ordered)["scores"]
+        if (
+            values["accuracy"] == 1
+        ):  # every draw of such rows is the same: what so few allow is the accuracy's
+            ends["macro_f1"] = ends["accuracy"]
+            if ordered:
+                ends["mae"] = [0.0, 1 - ends["accuracy"][0]]
+        return {name: (value, *ends[name]) for name, value in values.items() if name in ends}
+
+    return figures
 
 
 def draw_evaluation(

@@ -10,8 +10,10 @@ from lit_ft.classifier.batch_settings import check_unpadded
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.parser import SHOWN, Parser, add_groups, link_groups
-from lit_ft.commands.check_report import Report, SplitReport, table
+from lit_ft.classifier.slices import check_slices
+from lit_ft.commands.check_report import GroupReport, Report, SplitReport, table
 from lit_ft.console import quiet, silence_libraries, width
+from lit_ft.data.columns import Values
 from lit_ft.data.duplicates import (
     AuditSplit,
     conflicts,
@@ -21,10 +23,10 @@ from lit_ft.data.duplicates import (
     normalised_keys,
 )
 from lit_ft.data.facts import LIMITS, measure_lengths
-from lit_ft.data.holdout import shown_share, stratified_split
+from lit_ft.data.groups import read_groups, shared
 from lit_ft.data.labels import LabelMapping
 from lit_ft.data.source import SplitName
-from lit_ft.data.splits import Texts, read_texts
+from lit_ft.data.splits import Texts, hold_out_rows, read_texts
 from lit_ft.machine import command_line
 from lit_ft.models.checks import check_max_tokens, max_positions
 from lit_ft.models.load import Pretrained
@@ -86,12 +88,12 @@ def inspect(data: YelpDataModule) -> Report:
     most = max_positions(pretrained.config)
     shown = {limit for limit in LIMITS if most is None or limit <= most} | {settings["max_tokens"]}
 
-    read, found, labels = _read(data, named)
+    read, found, labels, apart = _read(data, named)
     reports: dict[str, SplitReport] = {}
     for split in found:
         own = read.get(split.name)  # None for rows that are held out of train
         reports[split.name] = SplitReport(
-            where=own.where if own else _held_out_of(read["train"], split, settings["validation_share"]),
+            where=own.where if own else f"held out of {read['train'].where} ({apart})",
             rows=len(split.exact),
             empty_rows=len(own.table) - len(own.texts) if own else 0,
             classes=_class_counts(split.labels, labels),
@@ -111,6 +113,7 @@ def inspect(data: YelpDataModule) -> Report:
         splits=reports,
         not_named=[split for split in SPLITS if split not in reports],
         leakage=leakage(found, labels.names),
+        groups=_groups(data, read, found),
         conflicts=conflicts(found, labels.names),
         labels=read["train"].label_findings,
         pretrained=settings["tokenizer"],
@@ -118,11 +121,42 @@ def inspect(data: YelpDataModule) -> Report:
     )
 
 
+def _groups(data: YelpDataModule, read: dict[str, Texts], found: list[AuditSplit]) -> GroupReport | None:
+    """The groups of each split, and those that splits share; None if the settings name no column."""
+    column = data.hparams["group_column"]
+    if column is None:
+        return None
+    known: list[tuple[str, Values, np.ndarray]] = []
+    unknown = []
+    for split in found:
+        if split.name == "predict":  # nothing is measured on it
+            continue
+        texts = read.get(split.name, read["train"])
+        groups = read_groups(
+            texts.table, column, split.source_rows, texts.where, needed=split.name == "train"
+        )
+        if groups is None:
+            unknown.append(split.name)
+        else:
+            known.append((split.name, groups, split.source_rows))
+    return GroupReport(
+        column=column,
+        groups={name: len(np.unique(groups.codes[groups.codes >= 0])) for name, groups, _ in known},
+        without={name: int((groups.codes < 0).sum()) for name, groups, _ in known},
+        unknown=unknown,
+        shared=shared(known),
+    )
+
+
 def _read(
     data: YelpDataModule, named: list[SplitName]
-) -> tuple[dict[str, Texts], list[AuditSplit], LabelMapping]:
-    """The texts of the named splits, their hashes with validation held out as in `fit`, and the labels."""
+) -> tuple[dict[str, Texts], list[AuditSplit], LabelMapping, str]:
+    """The texts of the named splits, their hashes with validation held out as in `fit`, and the labels.
+
+    The last is what is held out, in words.
+    """
     read: dict[str, Texts] = {}
+    apart = ""
     found: list[AuditSplit] = []
     labels: LabelMapping | None = None
     for name in SPLITS:
@@ -130,6 +164,8 @@ def _read(
             continue
         texts, labels = read_texts(data.text_source, name, labels, data.label_rules)
         read[name] = texts
+        if name != "predict" and (name != "train" or "validation" not in named):
+            check_slices(texts, data.slice_columns)
         column = texts.texts.data.column("text")
         split = AuditSplit(
             name,
@@ -141,19 +177,20 @@ def _read(
             texts.labels,
         )
         if name == "train" and "validation" not in named:
-            assert texts.labels is not None
+            assert texts.labels is not None and labels is not None
             share, seed = data.hparams["validation_share"], data.hparams["split_seed"]
-            kept, held_out = stratified_split(texts.labels, share, seed, split.normalised)
+            column, groups = data.hparams["group_column"], None
+            if column is not None:
+                groups = read_groups(texts.table, column, texts.source_rows, texts.where)
+            division = hold_out_rows(
+                labels.strata(texts.labels), split.normalised, share, seed, groups, texts.where
+            )
+            kept, held_out, apart = division
             found += [split.take(kept, "train"), split.take(held_out, "validation")]
         else:
             found.append(split)
     assert labels is not None
-    return read, found, labels
-
-
-def _held_out_of(train: Texts, split: AuditSplit, share: float) -> str:
-    assert train.labels is not None and split.labels is not None
-    return f"held out of {train.where} ({shown_share(train.labels, split.labels, share)})"
+    return read, found, labels, apart
 
 
 def _class_counts(classes: np.ndarray | None, labels: LabelMapping) -> dict[str, int] | None:

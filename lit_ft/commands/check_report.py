@@ -7,6 +7,7 @@ from typing import Any
 
 from lit_ft.data.duplicates import Conflicts, Duplicates, Example, Leak
 from lit_ft.data.facts import TokenLengths
+from lit_ft.data.groups import GroupLeak
 from lit_ft.data.label_findings import LabelFinding
 from lit_ft.data.token_facts import WORTH_A_WORD
 from lit_ft.report.tables import aligned
@@ -28,12 +29,24 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
+class GroupReport:
+    """The groups of each split."""
+
+    column: str
+    groups: dict[str, int]  # of each split that has the column
+    without: dict[str, int]  # rows without a value, each a group of its own
+    unknown: list[str]  # splits without the column
+    shared: list[GroupLeak]
+
+
+@dataclass(frozen=True)
 class Report:
     """All that `check` finds."""
 
     splits: dict[str, SplitReport]
     not_named: list[str]  # splits without data in the settings
     leakage: list[Leak]
+    groups: GroupReport | None  # if the settings name a column of groups
     conflicts: Conflicts
     labels: list[LabelFinding]
     pretrained: str
@@ -43,6 +56,11 @@ class Report:
     def leaks(self) -> list[Leak]:
         """The leaks that inflate a metric; texts shared with predict are not among them."""
         return [leak for leak in self.leakage if leak.normalised_rows and leak.second != "predict"]
+
+    @property
+    def shared_groups(self) -> list[GroupLeak]:
+        """The pairs of splits that share groups."""
+        return [leak for leak in self.groups.shared if leak.groups] if self.groups else []
 
     @property
     def num_classes(self) -> int:
@@ -57,7 +75,7 @@ class Report:
     @property
     def sound(self) -> bool:
         """Whether there is no leakage, no conflict and no fault in the labels."""
-        wrong = any(finding.unsound for finding in self.labels)
+        wrong = any(finding.unsound for finding in self.labels) or bool(self.shared_groups)
         return not self.leaks and not self.conflicts.normalised_texts and not wrong
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,6 +101,7 @@ def table(report: Report, columns: int | None = None) -> str:
         *([_smallest_classes(report, columns)] if report.num_classes > SMALLEST_CLASSES else []),
         *([_labels(report)] if report.labels else []),
         _leakage(report, columns),
+        *([_groups(report.groups, columns)] if report.groups else []),
         _conflicts(report),
         _token_lengths(report, columns),
         _limits(report, columns),
@@ -103,6 +122,10 @@ def verdict(report: Report) -> str:
     """The last line: what needs fixing."""
     found = [
         f"{_count(leak.normalised_rows, f'{leak.second} row')} also in {leak.first}" for leak in report.leaks
+    ]
+    found += [
+        f"{_count(leak.rows, f'{leak.second} row')} of groups also in {leak.first}"
+        for leak in report.shared_groups
     ]
     if texts := report.conflicts.normalised_texts:
         found.append(f"{_count(texts, 'text')} with different labels")
@@ -204,6 +227,31 @@ def _leakage(report: Report, columns: int | None) -> list[str]:
     for leak in report.leakage:
         lines += _examples(leak.examples)
     return lines + _legend([example for leak in report.leakage for example in leak.examples])
+
+
+def _groups(found: GroupReport, columns: int | None) -> list[str]:
+    lines = [f"GROUPS: rows whose group (column '{found.column}') is also in another split"]
+    for name, count in found.groups.items():
+        alone = f" and {_count(found.without[name], 'row')} without one" if found.without[name] else ""
+        lines.append(f"  {name}: {_count(count, 'group')}{alone}")
+    for name in found.unknown:
+        lines.append(f"  {name} has no such column: what it shares is not known")
+    rows = [["split", "also in", "groups", "rows", "share"]]
+    for leak in found.shared:
+        rows.append([leak.second, leak.first, f"{leak.groups:,}", f"{leak.rows:,}", f"{leak.share:.2%}"])
+    lines += aligned(rows, (0, 1), "  ", columns, keys=2) if found.shared else []
+    for leak in found.shared:
+        for example in leak.examples[:SHOWN_EXAMPLES]:
+            places = [
+                f"{_count(count, f'{name} row')} (the first is row {first:,})"
+                for name, count, first in zip(
+                    (leak.first, leak.second), example.rows, example.first_rows, strict=True
+                )
+            ]
+            lines.append(f"  '{example.group}': {', '.join(places)}")
+        if (more := leak.groups - SHOWN_EXAMPLES) > 0:
+            lines.append(f"  and {_count(more, 'group')} more of {leak.second}, with --json")
+    return lines
 
 
 def _conflicts(report: Report) -> list[str]:

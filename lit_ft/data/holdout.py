@@ -8,8 +8,32 @@ LEAST_ROWS = 2  # held out at least, however few there are
 MOST_OVER = 2  # up to twice the share may be held out, so that every class has a row
 
 
+def components(*keys: np.ndarray) -> np.ndarray:
+    """The number of each row's component: rows that share any key, also through others, have the same.
+
+    Args:
+        keys: Of each row, (N,) each, such as its group and its text.
+
+    Returns:
+        (N,) int64, from 0, in the order in which the components first occur.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    nodes: list[np.ndarray] = []  # each value of each key is a node, each row joins those that it has
+    size = 0
+    for each in keys:
+        nodes.append(np.unique(each, return_inverse=True)[1] + size)
+        size = int(nodes[-1].max(initial=size - 1)) + 1
+    rows, columns = np.tile(nodes[0], len(nodes)), np.concatenate(nodes)
+    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(size, size))
+    found = connected_components(graph, directed=False)[1][nodes[0]]
+    _, firsts, number = np.unique(found, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(firsts))[number]
+
+
 def stratified_split(
-    labels: np.ndarray, share: float, seed: int, keys: np.ndarray | None = None
+    labels: np.ndarray, share: float, seed: int, keys: np.ndarray | None = None, whole: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold out a share of the training rows for validation, about the same share of each class.
 
@@ -23,6 +47,7 @@ def stratified_split(
         share: Share of the rows to hold out.
         seed: The same seed gives the same split.
         keys: Equal for rows with equal texts, (N,); None if all differ.
+        whole: Whether rows with equal keys never part; then none may be held out.
 
     Returns:
         The indices of training and of validation, both ascending.
@@ -45,10 +70,12 @@ def stratified_split(
     grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
     firsts = np.cumsum(counts) - counts  # start of each class in `grouped`
     held_out = np.empty(0, np.int64)
-    if keys is not None and len(np.unique(keys)) < len(keys):
+    repeated = keys is not None and len(np.unique(keys)) < len(keys)
+    if keys is not None and repeated:
         by_class = [grouped[first : first + count] for first, count in zip(firsts, counts, strict=True)]
         held_out = _whole_texts(labels, by_class, quota, keys, MOST_OVER * asked if each else asked)
-    if not len(held_out):  # all texts differ; or no class has two, and copies are held out
+    # All texts differ; or no class has two, and copies are held out.
+    if not len(held_out) and not (whole and repeated):
         rank = np.arange(len(labels)) - np.repeat(firsts, counts)
         held_out = grouped[rank < quota[labels[grouped]]]
     return np.setdiff1d(np.arange(len(labels)), held_out), np.sort(held_out)

@@ -8,7 +8,9 @@ import numpy as np
 from datasets import Dataset
 
 from lit_ft.console import say, warn
+from lit_ft.data.columns import Values
 from lit_ft.data.duplicates import exact_keys, normalised_keys, warning_line
+from lit_ft.data.groups import grouped_split
 from lit_ft.data.holdout import shown_share, stratified_split
 from lit_ft.data.label_findings import LabelFinding
 from lit_ft.data.source import SplitName, TextSource
@@ -52,6 +54,7 @@ class Split:
     texts: Dataset  # `text` as the model reads it, and `row`; a batch's `index` is a position here
     keys: np.ndarray  # (N,) uint64: a hash of each text
     special: dict[int, str]  # special token -> the texts that contain it, in words; before any `take`
+    slices: tuple[str, ...] = ()  # columns of `table` whose values are measured each for itself
 
     def labels_of(self, index: np.ndarray) -> np.ndarray:
         """The labels of rows by their positions in `texts`, (M,) int64, as a batch's `index` has them."""
@@ -128,7 +131,12 @@ def without_rows(columns: list[str]) -> Split:
 
 
 def hold_out(
-    texts: Dataset, labels: np.ndarray | None, share: float, seed: int
+    texts: Dataset,
+    labels: np.ndarray | None,
+    share: float,
+    seed: int,
+    groups: Values | None = None,
+    where: str = "",
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Divide texts into those to train on and those to hold out for validation; equal texts stay on one side.
 
@@ -137,6 +145,8 @@ def hold_out(
         labels: Strata, (N,), such as classes, to hold out the same share of each; None without labels.
         share: Of the texts.
         seed: The same seed gives the same split.
+        groups: Rows that stay on one side, too.
+        where: The data, in messages about groups.
 
     Returns:
         The positions of both, ascending, and the share that is held out, in words.
@@ -151,8 +161,19 @@ def hold_out(
             )
         if len(np.unique(keys)) == 1:
             warn("all texts are equal: those held out are copies of training texts")
-    kept, held_out = stratified_split(labels, share, seed, keys)
-    return kept, held_out, shown_share(labels, labels[held_out], share)
+    return hold_out_rows(labels, keys, share, seed, groups, where)
+
+
+def hold_out_rows(
+    labels: np.ndarray, keys: np.ndarray, share: float, seed: int, groups: Values | None, where: str
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """`hold_out` of rows whose texts have these `normalised_keys`, (N,)."""
+    more: list[str] = []
+    if groups is None:
+        kept, held_out = stratified_split(labels, share, seed, keys)
+    else:
+        kept, held_out, more = grouped_split(labels, share, seed, keys, groups, where)
+    return kept, held_out, "; ".join([shown_share(labels, labels[held_out], share), *more])
 
 
 def copies_of(train: Split, other: Split) -> int:

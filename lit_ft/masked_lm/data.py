@@ -16,9 +16,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from lit_ft.console import say
+from lit_ft.console import say, warn
 from lit_ft.data.batching import GroupedBatchSampler
+from lit_ft.data.columns import Values, check_apart
 from lit_ft.data.facts import row_facts
+from lit_ft.data.groups import line_of, read_groups, shared
 from lit_ft.data.packing import lay_out
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.splits import hold_out
@@ -50,13 +52,21 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Mask
         UserError: A mistake in the data or its settings, in one line.
     """
     source = TextSource.of(vars(data), SAMPLE_CONFIG)
-    train, _, where = source.read_texts("train")
+    if data.group_column is not None:
+        check_apart(data.group_column, "data.group_column", {"data.text_column": data.text_column})
+    train, table, where = source.read_texts("train")
+    groups = None
+    if data.group_column is not None:
+        source_rows = np.asarray(train.with_format("numpy")["row"][:])
+        groups = read_groups(table, data.group_column, source_rows, where)
     origins = {"train": f"of {where}"}
     if source.origin("validation") is not None:
-        validation, _, where = source.read_texts("validation")
+        validation, table, where = source.read_texts("validation")
+        if groups is not None:
+            _warn_of_groups(groups, train, validation, table, where)
         origins["validation"] = f"of {where}"
     else:
-        kept, held_out, share = hold_out(train, None, data.validation_share, data.split_seed)
+        kept, held_out, share = hold_out(train, None, data.validation_share, data.split_seed, groups, where)
         train, validation = train.select(kept), train.select(held_out)
         origins["validation"] = f"held out of train ({share})"
     rows, facts, notes = {}, {}, []
@@ -70,6 +80,15 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Mask
         say(f"{split}: {count}{origins[split]}{f', {lost.removeprefix(count)}' * told}")
         facts[str(split)] = {**row_facts(texts, rows[split]), **source.facts(split)}
     return MaskedLMRows(rows["train"], rows["validation"], facts, notes)
+
+
+def _warn_of_groups(groups: Values, train: Dataset, validation: Dataset, table: Dataset, where: str) -> None:
+    """Warn if texts to evaluate on are of groups that train has."""
+    rows = [np.asarray(texts.with_format("numpy")["row"][:]) for texts in (train, validation)]
+    if (theirs := read_groups(table, groups.column, rows[1], where, needed=False)) is not None:
+        (leak,) = shared([("train", groups, rows[0]), ("validation", theirs, rows[1])])
+        if line := line_of(leak, groups.column):
+            warn(line)
 
 
 class EpochSampler(Sampler[int]):

@@ -26,6 +26,8 @@ class DataSettings:
             line.
         validation_path: File or glob to evaluate on; by default a part of the training texts is held out.
         text_column: Name of the column that holds the text.
+        group_column: Name of a column of what texts have in common, such as their author or thread. Texts of
+            a group are never divided between training and the texts held out.
         validation_share: Share of the training texts held out for evaluation, if no other texts are given.
             Equal texts stay on one side.
         split_seed: Chooses which texts are held out. It is separate from the run's seed, so that runs with
@@ -52,6 +54,7 @@ class DataSettings:
     train_path: str | None = None
     validation_path: str | None = None
     text_column: str = "text"
+    group_column: str | None = None
     validation_share: float = 0.05
     split_seed: int = 0
     unescape: bool = False

@@ -35,7 +35,7 @@ class SaveClock:
 HARMLESS = {
     "data": {
         "predict_path", "predict_output", "predict_probabilities", "test_path", "test_split", "num_workers",
-        "eval_batch_size",
+        "eval_batch_size", "slice_columns",
     },
     "model": {"allow_pickle"},
     "trainer": {

@@ -12,6 +12,7 @@ from lit_ft.report.analysis import per_class
 from lit_ft.report.findings import findings, labels_may_be_doubted
 from lit_ft.report.intervals import Interval, wilson
 from lit_ft.report.scores import CLASSIFIER, SPLITS
+from lit_ft.report.slices import slice_tables
 
 MOST_LISTED = 150  # classes that get a row
 MOST_IN_TABLE = 12  # classes that get a matrix; of more there is a ranked list
@@ -53,6 +54,7 @@ def classifier_values(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> d
         "rivals": _rivals(main, metrics, facts),
         "most_frequent": MOST_FREQUENT,
         "findings": findings(main, metrics, facts),
+        "slices": slice_tables(shown, CLASSIFIER),
         "matrix": _matrix(shown.get("confusion")),
         "classes": _classes(shown, facts),
         "thresholds": _thresholds(shown["accepted"], ends),

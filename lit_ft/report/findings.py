@@ -14,6 +14,7 @@ from lit_ft.errors import one_line, shorten
 from lit_ft.report.analysis import per_class
 from lit_ft.report.intervals import NORMAL
 from lit_ft.report.scores import SPLITS
+from lit_ft.report.slices import told_of_slices
 from lit_ft.report.tables import percent
 
 MOST_FINDINGS = 7
@@ -328,6 +329,12 @@ def cut_texts(case: Case) -> Finding | None:
     return Finding("good", f"{share}; they are not answered worse than the others.")
 
 
+def weak_slices(case: Case) -> Finding | None:
+    """Slices that are clearly below the rest."""
+    told = told_of_slices(case.summary, lambda name: f"{OPENED}{name}{CLOSED}")
+    return Finding("note", *told) if told else None
+
+
 def few_texts_of_a_class(case: Case) -> Finding | None:
     """Classes that were trained on too few texts to be learned."""
     trained = np.asarray(case.facts["splits"].get("train", {}).get("class_counts", []))
@@ -398,6 +405,7 @@ RULES: tuple[Callable[[Case], Finding | None], ...] = (
     few_texts,
     unmeasured_classes,
     over_the_epochs,
+    weak_slices,
     commonest_confusion,
     few_texts_of_a_class,
     few_validation_texts,

@@ -2,7 +2,8 @@
 
 The files are `test_predictions.parquet` and `val_predictions.parquet` of the run folders. Their columns:
 `row` (from 1, in the source), `text_hash`, `text`, `label`, `predicted`, a `probability_...` for each class
-(beyond 50 classes `likeliest` and `likeliest_probabilities`), `loss`, `cut`.
+(beyond 50 classes `likeliest` and `likeliest_probabilities`), `loss`, `cut`, and
+a `slice_...` for each of `data.slice_columns`.
 
 N texts, C classes, K cells, B draws.
 """

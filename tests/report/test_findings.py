@@ -61,6 +61,13 @@ WORDS = "facts.baselines.evaluations.test.words"
 LOSSES = "facts.history.validation"
 CONFUSIONS = "facts.evaluations.test.confusions"
 CUT = "facts.evaluations.test.cut"
+SLICES = "facts.evaluations.test.slices"
+GERMAN = {
+    "value": "de",
+    "rows": 60,
+    "scores": {"accuracy": [0.5, 0.4, 0.6]},
+    "difference": [-0.4, -0.5, -0.2],
+}
 # rule -> what makes it speak, its level, a part of what it says, what leaves it silent
 RULES = {
     "one_answer": (ALL_ONE, "bad", 'It answers "late" to all 300 texts', {}),
@@ -108,6 +115,11 @@ RULES = {
     "few_texts_of_a_class": (
         {"facts.splits.train.class_counts": [400, 7, 19]}, "note",
         '2 classes have fewer than 20 training texts ("broken", "refund"); their mean F1 is 0.80', {},
+    ),
+    "weak_slices": (
+        {SLICES: {"measure": "accuracy", "compared": 1, "columns": {"language": [GERMAN]}}}, "note",
+        'rest: language "de" (60 texts): 50.0\u2009% right, of the others 90.0\u2009% (lower by 20.0 to 50.0',
+        {SLICES: {"columns": {"language": [{**GERMAN, "difference": [-0.1, -0.2, 0.1]}]}}},
     ),
     "few_texts": (
         {"metrics.test/accuracy_low": 0.6, "metrics.test/accuracy_high": 0.9}, "note",

@@ -1,0 +1,94 @@
+"""Further columns of a table as text: groups that a hold-out must not split, and slices to measure.
+
+N rows that have a text. They are read from the table itself, so that the cache of texts stays as it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lit_ft.errors import UserError, one_line, quoted
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of a column, stripped of space around them.
+
+    Attributes:
+        column: Its name.
+        names: The different values, in the order in which they first occur.
+        codes: The value of each row, (N,) int64 in `names`; -1 without one.
+    """
+
+    column: str
+    names: list[str]
+    codes: np.ndarray
+
+    def take(self, positions: np.ndarray) -> "Values":
+        """The values of the rows at these positions."""
+        return Values(self.column, self.names, self.codes[positions])
+
+
+def read_values(
+    table: datasets.Dataset, column: str, source_rows: np.ndarray, where: str, flag: str
+) -> Values:
+    """The values of some rows of a column as text: numbers, booleans and declared classes, too.
+
+    Args:
+        table: As read, with all rows.
+        column: Its name there.
+        source_rows: The 1-based rows in the table, (N,) int64.
+        where: The table's name in messages.
+        flag: The setting that names the column, such as `data.group_column`.
+
+    Raises:
+        UserError: There is no such column, or it holds lists or objects.
+    """
+    if column not in table.column_names:
+        raise UserError(
+            f"expected a column '{column}' in {where} for {flag}, found {quoted(table.column_names)}; set "
+            f"--{flag} to one of them, or to null"
+        )
+    feature = table.features[column]
+    found = table.with_format("arrow")[column][:]
+    found = found.take(pa.array(source_rows - 1)) if len(source_rows) < len(found) else found
+    try:
+        text = found.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise UserError(
+            f"expected plain values in column '{column}' of {where} for {flag}, found {feature!r:.60}; set "
+            f"--{flag} to another column, or to null"
+        ) from None
+    encoded = pc.utf8_trim_whitespace(text).combine_chunks().dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    names = encoded.dictionary.to_pylist()
+    if isinstance(feature, datasets.ClassLabel):
+        names = [feature.names[int(name)] for name in names]
+    if "" in names:  # written as nothing, in a CSV
+        codes = np.where(codes == names.index(""), -1, codes)
+    return Values(column, names, codes)
+
+
+def columns_named(setting: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The columns that a setting names, each once."""
+    return tuple(dict.fromkeys([setting] if isinstance(setting, str) else setting or ()))
+
+
+def check_apart(column: str, flag: str, others: Mapping[str, str | Sequence[str] | None]) -> None:
+    """Refuse a column that is already the text or the label.
+
+    Args:
+        column: Its name.
+        flag: The setting that names it.
+        others: Setting -> the column or columns that it names.
+    """
+    for other, names in others.items():
+        if column in columns_named(names):
+            raise UserError(
+                f"expected a column of its own for {flag}, found '{one_line(column)}', which is {other}; set "
+                f"--{flag} to another column, or to null"
+            )
