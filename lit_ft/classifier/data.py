@@ -55,9 +55,9 @@ class YelpDataModule(LightningDataModule):
         text_column: Name of the column that holds the text.
         label_column: Name of the column that holds the label.
         task: What a label is. `single_label`: one class a text. `auto` finds out where there is no doubt.
-        group_column: Name of a column of what rows have in common, such as their author, thread or product.
-            Rows of a group are never divided between training and the rows held out, and `check` counts the
-            groups that the given splits share.
+        group_column: Name of a column of what texts have in common, such as their author, thread or product.
+            Texts of a group are never divided between training and validation, if that is held out; groups
+            that given splits share are counted in a warning.
         slice_columns: Name or names of columns such as a language or a channel: validation and test figures
             are also given for each of their values, with intervals.
         label_type: What labels are. `numbers`: whole numbers, in numerical order; `names`: strings, in

@@ -26,8 +26,9 @@ class DataSettings:
             line.
         validation_path: File or glob to evaluate on; by default a part of the training texts is held out.
         text_column: Name of the column that holds the text.
-        group_column: Name of a column of what texts have in common, such as their author or thread. Texts of
-            a group are never divided between training and the texts held out.
+        group_column: Name of a column of what texts have in common, such as their author, thread or product.
+            Texts of a group are never divided between training and validation, if that is held out; groups
+            that given splits share are counted in a warning.
         validation_share: Share of the training texts held out for evaluation, if no other texts are given.
             Equal texts stay on one side.
         split_seed: Chooses which texts are held out. It is separate from the run's seed, so that runs with
