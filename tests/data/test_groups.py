@@ -198,7 +198,7 @@ def test_validation_of_its_own_may_share_groups(encoder, authors, capfd):
         "dev.csv": "10 of 30 validation rows are of 2 groups of 'author' that have train rows, too, such as",
         "test.csv": "test.csv has no column 'author': whether it shares groups with other splits is",
     }.items():
-        data = YelpDataModule(**settings, max_tokens=64, validation_path=path, test_path="test.csv")
+        data = YelpDataModule(**settings, validation_path=path, test_path="test.csv")
         data.setup("fit")
         data.setup("test")  # which needs no authors
         out, err = capfd.readouterr()
