@@ -9,7 +9,7 @@ from lit_ft.data.duplicates import Conflicts, Duplicates, Example, Leak
 from lit_ft.data.facts import TokenLengths
 from lit_ft.data.groups import GroupLeak
 from lit_ft.data.label_findings import LabelFinding
-from lit_ft.data.token_facts import WORTH_A_WORD
+from lit_ft.data.token_facts import WORTH_A_WORD, WORTH_IN_LETTERS
 from lit_ft.report.tables import aligned
 
 FEW_TEXTS = 10  # of a class: fewer are hardly learned, and its own figures mean nothing
@@ -137,8 +137,11 @@ def verdict(report: Report) -> str:
     if report.few:
         found.append(f"{_few(report)} fewer than {FEW_TEXTS} training texts")
     for name, split in report.splits.items():
+        unknown, letters = split.tokens.unknown or 0, split.tokens.unknown_letters
+        in_letters = letters >= max(WORTH_IN_LETTERS, 2 * unknown)
         for share, what in (
-            (split.tokens.unknown or 0, "tokens are unknown to the model's tokenizer"),
+            (letters if in_letters else 0, "letters are in tokens unknown to the model's tokenizer"),
+            (0 if in_letters else unknown, "tokens are unknown to the model's tokenizer"),
             (split.tokens.lost_letters, "letters are dropped by the model's tokenizer"),
         ):
             if share >= WORTH_A_WORD:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.splits import Split
 from lit_ft.data.targets import Labels
-from lit_ft.data.token_facts import lost_letters, special_token_ids, spread, unknown_id
+from lit_ft.data.token_facts import lost_letters, special_token_ids, spread, unknown_id, unknown_letters
 from lit_ft.data.tokens import content_hash, row_lengths, template_of, tokenise
 from lit_ft.progress import bar_settings
 
@@ -96,6 +96,7 @@ class TokenLengths:
     max: int
     unknown: float | None  # share of tokens; None if the tokenizer has no unknown token
     lost_letters: float  # share of letters and digits that are in no token
+    unknown_letters: float  # share of them that are in an unknown token
     special_texts: int  # texts that contain a special token of the tokenizer
     empty_texts: int  # texts without a token
     limits: list[Limit]
@@ -137,12 +138,14 @@ def measure_lengths(
             bar.update(len(batch))
     full = np.array(lengths, dtype=np.int64)  # (N,)
     num_own = int(full.sum()) - around * len(full)
+    sample = texts.take(pa.array(spread(positions))).to_pylist()
     return TokenLengths(
         measured=len(full),
         sampled=sampled,
         **_typical(full),
         unknown=None if unknown is None else num_unknown / max(num_own, 1),
-        lost_letters=lost_letters(texts.take(pa.array(spread(positions))).to_pylist(), tokenizer),
+        lost_letters=lost_letters(sample, tokenizer),
+        unknown_letters=unknown_letters(sample, tokenizer) if num_unknown else 0.0,
         special_texts=num_special,
         empty_texts=int((full == around).sum()),
         limits=[_limit(full, limit, max_tokens, padded) for limit in limits],

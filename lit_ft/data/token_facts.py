@@ -14,6 +14,9 @@ from lit_ft.data.tokens import Template, fast_backend
 from lit_ft.errors import rows_in_words
 
 WORTH_A_WORD = 0.03  # share of unknown tokens or lost letters worth a warning; emoji and typos stay below
+# Share of letters in unknown tokens: WordPiece reads a run of over 100 letters without a space, as a sentence
+# of Thai, as one unknown token, which is few tokens and many letters.
+WORTH_IN_LETTERS = 0.1
 SAMPLED_TEXTS = 200  # to measure lost letters in: a share of 3 % to about 1 %
 SAMPLED_LETTERS = 2000  # of each sampled text
 
@@ -28,6 +31,7 @@ class TokenFacts:
         special: Special token -> positions of the texts that contain it, ascending.
         without_token: Positions of the texts without any token.
         lost: Share of letters and digits that are in no token, in a sample of the texts.
+        unknown_letters: Share of those that are in an unknown token, likewise.
     """
 
     tokens: int
@@ -35,6 +39,7 @@ class TokenFacts:
     special: dict[int, np.ndarray]
     without_token: np.ndarray
     lost: float
+    unknown_letters: float
 
     @property
     def unknown_share(self) -> float:
@@ -101,12 +106,14 @@ def token_facts(
     which, where = (np.concatenate([np.empty(0, np.int64), *part]) for part in zip(*found, strict=True))
     if template is not None and unknown is not None:  # without [CLS] the template has [UNK]
         num_unknown -= first * [*template.before, *template.after].count(unknown)
+    sample = texts.select(spread(np.arange(len(texts))))["text"][:]
     return TokenFacts(
         tokens=num_tokens,
         unknown=None if unknown is None else num_unknown,
         special={int(i): np.unique(where[which == i]) for i in np.unique(which)},
         without_token=np.concatenate(empty),
-        lost=lost_letters(texts.select(spread(np.arange(len(texts))))["text"][:], tokenizer),
+        lost=lost_letters(sample, tokenizer),
+        unknown_letters=0.0 if not num_unknown else unknown_letters(sample, tokenizer),
     )
 
 
@@ -133,6 +140,18 @@ def lost_letters(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> float:
     return num_lost / max(num_letters, 1)
 
 
+def unknown_letters(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> float:
+    """Share of letters and digits that are in an unknown token."""
+    heads, unknown = [text[:SAMPLED_LETTERS] for text in texts], unknown_id(tokenizer)
+    num_letters = num_unknown = 0
+    encoded = fast_backend(tokenizer).encode_batch(heads, add_special_tokens=False)
+    for text, tokens in zip(heads, encoded, strict=True):
+        num_letters += sum(map(str.isalnum, text))
+        for i, (start, end) in zip(tokens.ids, tokens.offsets, strict=True):
+            num_unknown += sum(map(str.isalnum, text[start:end])) if i == unknown else 0
+    return num_unknown / max(num_letters, 1)
+
+
 def lines_about(
     facts: TokenFacts,
     tokenizer: Any,
@@ -150,12 +169,14 @@ def lines_about(
         where: The split's name in messages.
     """
     lines: list[str] = []
-    share, another = facts.unknown_share, "set --model.pretrained to a model for texts of this language"
-    if share >= WORTH_A_WORD:
+    share, letters = facts.unknown_share, facts.unknown_letters
+    another = "set --model.pretrained to a model for texts of this language"
+    if share >= WORTH_A_WORD or letters >= WORTH_IN_LETTERS:
         unknown = unknown_id(tokenizer)
+        held = f", with {letters:.0%} of its letters," if letters >= max(WORTH_IN_LETTERS, 2 * share) else ""
         example = _first_of(unknown, tokenizer, texts, source_rows)
         lines.append(
-            f"{share:.1%} of the tokens of {where} are unknown to the model's tokenizer{example}: "
+            f"{share:.1%} of the tokens of {where}{held} are unknown to the model's tokenizer{example}: "
             f"it reads each as {tokenizer.convert_ids_to_tokens(unknown)}; {another}"
         )
     if facts.lost >= WORTH_A_WORD:

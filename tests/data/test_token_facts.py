@@ -71,6 +71,16 @@ def without_unknown() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
 
 
+def test_a_long_run_without_a_space_is_one_unknown_token():
+    """WordPiece gives up on more than 100 letters, as a sentence of Thai has: few tokens, many letters."""
+    texts = ["great" * 30 + " the film was so fine" * 20]
+    table, found = facts_of(texts, word_tokenizer())
+    assert found.unknown == 1 and found.unknown_share < 0.04
+    assert found.unknown_letters == pytest.approx(150 / (150 + 16 * 20))
+    lines = lines_about(found, word_tokenizer(), table, np.arange(1) + 1, "a.csv")
+    assert len(lines) == 1 and "of the tokens of a.csv, with 32% of its letters, are unknown to" in lines[0]
+
+
 def test_letters_that_no_token_holds():
     assert lost_letters(["ab \u597d\u574f ab!", "ab"], without_unknown()) == pytest.approx(2 / 8)
     assert lost_letters(["caf\u00e9 e\u0301t\u00e9 \U0001f600", "\u597d"], byte_tokenizer()) == 0
