@@ -83,7 +83,8 @@ def class_figures(outcomes: Outcomes, model: Any) -> Figures:
         values["loss"] = float(row_cross_entropies(logits, labels).mean())
         for name, by in (("ece", 1.0), ("ece_calibrated", temperature)):
             values[name] = calibration_error(reliability(softmax(logits, by), labels))
-        ends = summary_intervals(logits, labels, predicted, temperature, ordered)["scores"]
+        work = len(rows) / len(outcomes.labels)  # all slices of a column take as long as the whole
+        ends = summary_intervals(logits, labels, predicted, temperature, ordered, work)["scores"]
         if (
             values["accuracy"] == 1
         ):  # every draw of such rows is the same: what so few allow is the accuracy's

@@ -56,6 +56,8 @@ def read_values(
     feature = table.features[column]
     found = table.with_format("arrow")[column][:]
     found = found.take(pa.array(source_rows - 1)) if len(source_rows) < len(found) else found
+    if pa.types.is_floating(found.type):
+        found = pc.if_else(pc.is_nan(found), None, found)  # of pandas: a missing value
     try:
         text = found.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -12,12 +12,11 @@ import numpy as np
 
 from lit_ft.console import say
 from lit_ft.data.columns import Values, read_values
-from lit_ft.data.holdout import components, stratified_split
+from lit_ft.data.holdout import components, split_components
 from lit_ft.errors import UserError, one_line, shorten
 
 FLAG = "data.group_column"
 MAX_EXAMPLES = 100  # groups that two splits share
-MOST_TRIES, MOST_TRIED = 20, 400_000  # orders of the components that are tried, and rows of all tries
 WORTH_A_WORD = 0.03  # by which the share of a class among the held-out rows is off
 
 
@@ -76,9 +75,6 @@ def grouped_split(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Hold out whole groups, about the same share of each class; equal texts stay on one side, too.
 
-    Several orders of the groups are tried. Kept is the one whose held-out rows are closest to the share of
-    each class.
-
     Args:
         labels: Classes, (N,) int64.
         share: Share of the rows to hold out.
@@ -108,23 +104,16 @@ def grouped_split(
             f"expected groups in column '{column}' of {where} that share no text, to hold one out for "
             f"validation, found equal texts that join all {num_groups:,}; {advice}"
         )
-    wanted = np.bincount(labels) * share
-    best, least = None, np.inf
-    for number in range(int(np.clip(MOST_TRIED // len(labels), 1, MOST_TRIES))):
-        kept, held_out = stratified_split(labels, share, seed * MOST_TRIES + number, parts, whole=True)
-        off = np.abs(np.bincount(labels[held_out], minlength=len(wanted)) - wanted).sum()
-        if len(held_out) and off < least:
-            best, least = (kept, held_out), off
-    if best is None:
+    kept, held_out = split_components(labels, share, seed, parts)
+    if not len(held_out):
         raise UserError(
             f"expected groups in column '{column}' of {where} that can be held out for validation, found "
             f"none of {num_groups:,} without which each class keeps a row to train on; {advice}"
         )
-    held_out = best[1]
     words = [f"{len(np.unique(own[held_out])):,} of {num_groups:,} groups of '{column}'"]
     if joined := num_groups - num_parts:
         words.append(f"{joined:,} joined to another by equal texts")
-    return *best, words + _class_shares(labels, held_out)
+    return kept, held_out, words + _class_shares(labels, held_out)
 
 
 def _class_shares(labels: np.ndarray, held_out: np.ndarray) -> list[str]:

@@ -1,10 +1,13 @@
 """Which rows of the training data are held out for validation. N rows, C classes."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from lit_ft.errors import UserError
 
 LEAST_ROWS = 2  # held out at least, however few there are
+MOST_TRIES, MOST_TRIED = 20, 100_000  # orders of components, and components of all orders: a second
 MOST_OVER = 2  # up to twice the share may be held out, so that every class has a row
 
 
@@ -33,7 +36,7 @@ def components(*keys: np.ndarray) -> np.ndarray:
 
 
 def stratified_split(
-    labels: np.ndarray, share: float, seed: int, keys: np.ndarray | None = None, whole: bool = False
+    labels: np.ndarray, share: float, seed: int, keys: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold out a share of the training rows for validation, about the same share of each class.
 
@@ -47,7 +50,6 @@ def stratified_split(
         share: Share of the rows to hold out.
         seed: The same seed gives the same split.
         keys: Equal for rows with equal texts, (N,); None if all differ.
-        whole: Whether rows with equal keys never part; then none may be held out.
 
     Returns:
         The indices of training and of validation, both ascending.
@@ -55,6 +57,78 @@ def stratified_split(
     Raises:
         UserError: No class has a row to spare.
     """
+    counts, quota, most = _plan(labels, share, seed)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    firsts = np.cumsum(counts) - counts  # start of each class in `grouped`
+    held_out = np.empty(0, np.int64)
+    if keys is not None and len(np.unique(keys)) < len(keys):
+        by_class = [grouped[first : first + count] for first, count in zip(firsts, counts, strict=True)]
+        held_out = _whole_texts(labels, by_class, quota, keys, most)
+    if not len(held_out):  # all texts differ; or no class has two, and copies are held out
+        rank = np.arange(len(labels)) - np.repeat(firsts, counts)
+        held_out = grouped[rank < quota[labels[grouped]]]
+    return np.setdiff1d(np.arange(len(labels)), held_out), np.sort(held_out)
+
+
+def split_components(
+    labels: np.ndarray, share: float, seed: int, parts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out whole components, about the share of each class; each class keeps a row to train on.
+
+    The components are gone through in random order, and one is held out if that brings the classes closer to
+    their quotas. Of several orders the closest is kept. If every component is too large, the one that comes
+    closest is held out.
+
+    Args:
+        labels: Classes, int64 (N,).
+        share: Share of the rows to hold out.
+        seed: The same seed gives the same split.
+        parts: The component of each row, int64 (N,), from 0.
+
+    Returns:
+        The indices of training and of validation, both ascending; none of validation if no component can be
+        held out.
+
+    Raises:
+        UserError: No class has a row to spare.
+    """
+    counts, quota, _ = _plan(labels, share, seed)
+    cells, rows = np.unique(parts * len(counts) + labels, return_counts=True)
+    owners, classes = np.divmod(cells, len(counts))
+    starts = np.append(np.flatnonzero(np.diff(owners, prepend=-1)), len(cells))
+    own = [(classes[s:e], rows[s:e]) for s, e in pairwise(starts)]  # what each component has of each class
+    tries = int(np.clip(MOST_TRIED // len(own), 1, MOST_TRIES))
+    found = [_taken(own, counts, quota, np.random.default_rng((seed, number))) for number in range(tries)]
+    taken = min(found, key=lambda one: one[1])[0]
+    held_out = np.isin(parts, taken)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _taken(
+    own: list[tuple[np.ndarray, np.ndarray]], counts: np.ndarray, quota: np.ndarray, rng: np.random.Generator
+) -> tuple[list[int], float]:
+    """The components to hold out in one random order, and how far their classes are from the quotas."""
+    due, left, taken = quota.copy(), counts.copy(), []
+    nearest, nearest_off = None, np.inf
+    for part in rng.permutation(len(own)):
+        classes, rows = own[part]
+        if (left[classes] <= rows).any():
+            continue
+        gain = int(np.abs(due[classes]).sum() - np.abs(due[classes] - rows).sum())
+        if gain > 0:
+            due[classes] -= rows
+            left[classes] -= rows
+            taken.append(int(part))
+        elif not taken and -gain < nearest_off:
+            nearest, nearest_off = int(part), -gain
+    if not taken and nearest is not None:
+        return [nearest], float(np.abs(due).sum() + nearest_off)
+    return taken, float(np.abs(due).sum()) if taken else np.inf
+
+
+def _plan(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Rows of each class (C,), how many of them to hold out (C,), and the most in all if some go together."""
     if not 0 < share < 1:
         raise UserError(f"expected a share between 0 and 1, found {share}; set --data.validation_share=0.05")
     counts = np.bincount(labels)
@@ -65,20 +139,7 @@ def stratified_split(
         )
     asked = max(round(len(labels) * share), LEAST_ROWS)
     each = np.minimum(counts // 2, 1).sum() <= MOST_OVER * asked  # class that can give a row gives one
-    quota = _quota(counts, share, each, seed)
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    firsts = np.cumsum(counts) - counts  # start of each class in `grouped`
-    held_out = np.empty(0, np.int64)
-    repeated = keys is not None and len(np.unique(keys)) < len(keys)
-    if keys is not None and repeated:
-        by_class = [grouped[first : first + count] for first, count in zip(firsts, counts, strict=True)]
-        held_out = _whole_texts(labels, by_class, quota, keys, MOST_OVER * asked if each else asked)
-    # All texts differ; or no class has two, and copies are held out.
-    if not len(held_out) and not (whole and repeated):
-        rank = np.arange(len(labels)) - np.repeat(firsts, counts)
-        held_out = grouped[rank < quota[labels[grouped]]]
-    return np.setdiff1d(np.arange(len(labels)), held_out), np.sort(held_out)
+    return counts, _quota(counts, share, each, seed), MOST_OVER * asked if each else asked
 
 
 def shown_share(labels: np.ndarray, held_out: np.ndarray, share: float) -> str:

@@ -256,7 +256,12 @@ def summarise(
 
 
 def summary_intervals(
-    logits: np.ndarray, labels: np.ndarray, predicted: np.ndarray, temperature: float, ordered: bool
+    logits: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    temperature: float,
+    ordered: bool,
+    work: float = 1.0,
 ) -> dict[str, Any]:
     """The 95 % intervals of an evaluation as plain values: `scores`, `classes` and the number of `draws`.
 
@@ -266,13 +271,14 @@ def summary_intervals(
         predicted: (N,) int64.
         temperature: From `fit_temperature`.
         ordered: Whether the classes are steps of a scale.
+        work: Share of the usual work, for one of several parts of the same rows.
     """
     right, bins = predicted == labels, {}
     for name, by in (("ece", 1.0), ("ece_calibrated", temperature)):
         confidence = softmax(logits, by).max(-1)
         bins[name] = bins_of(confidence), confidence, right
-    found = intervals.of_answers(labels, predicted, logits.shape[1], ordered)
-    found["scores"] |= intervals.of_rows(row_cross_entropies(logits, labels), bins)
+    found = intervals.of_answers(labels, predicted, logits.shape[1], ordered, work)
+    found["scores"] |= intervals.of_rows(row_cross_entropies(logits, labels), bins, work)
     return {
         "scores": {name: list(ends) for name, ends in found["scores"].items()},
         "classes": {

@@ -50,7 +50,9 @@ def of_accuracy(right: int, total: int) -> Interval:
     return ends_of(draws)
 
 
-def of_answers(labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered: bool) -> dict[str, Any]:
+def of_answers(
+    labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered: bool, work: float = 1.0
+) -> dict[str, Any]:
     """The intervals of all that the labels and the answers say.
 
     Args:
@@ -58,6 +60,7 @@ def of_answers(labels: np.ndarray, predicted: np.ndarray, num_classes: int, orde
         predicted: (N,) int64.
         num_classes: C.
         ordered: Whether the classes are steps of a scale: then there are `mae` and `kappa`.
+        work: Share of the usual work, for one of several parts of the same rows.
 
     Returns:
         `scores`: name -> Interval of `accuracy`, `macro_f1` and, if ordered, `mae` and `kappa`. `classes`:
@@ -67,7 +70,7 @@ def of_answers(labels: np.ndarray, predicted: np.ndarray, num_classes: int, orde
     cells, counts = np.unique(labels * num_classes + predicted, return_counts=True)  # sorted by label
     given, said = np.divmod(cells, num_classes)
     shown = _commonest(labels, num_classes)
-    num_draws = int(np.clip(MOST_CELLS // min(max(len(cells), 1), len(labels)), FEWEST_DRAWS, DRAWS))
+    num_draws = int(np.clip(work * MOST_CELLS // min(max(len(cells), 1), len(labels)), FEWEST_DRAWS, DRAWS))
     scores: dict[str, list[np.ndarray]] = {}
     classes: dict[str, list[np.ndarray]] = {}
     for drawn in _drawn_cells(counts, num_draws):
@@ -213,7 +216,7 @@ def _widen(
 
 
 def of_rows(
-    losses: np.ndarray, bins: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    losses: np.ndarray, bins: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], work: float = 1.0
 ) -> dict[str, Any]:
     """The intervals of the mean loss and of the calibration errors, over rows; the latter without their bias.
 
@@ -221,9 +224,10 @@ def of_rows(
         losses: Of each row, (N,).
         bins: Name of an error -> for each row its bin (N,) int64, its confidence (N,), whether it is right
             (N,) bool.
+        work: As in `of_answers`.
     """
     generator = np.random.default_rng(SEED)
-    num_draws = int(np.clip(MOST_ROWS // len(losses), FEWEST_DRAWS, DRAWS))
+    num_draws = int(np.clip(work * MOST_ROWS // len(losses), FEWEST_DRAWS, DRAWS))
     gaps = {name: (place, confidence - right) for name, (place, confidence, right) in bins.items()}
     drawn: dict[str, list[np.ndarray]] = {"loss": [], **{name: [] for name in bins}}
     at_once = max(1, AT_ONCE // len(losses))
