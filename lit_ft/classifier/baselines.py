@@ -24,6 +24,7 @@ from lit_ft.classifier.word_counts import WordCounts
 from lit_ft.console import say, warn
 from lit_ft.data.facts import text_batches
 from lit_ft.data.splits import Split
+from lit_ft.data.text_columns import pairs_of
 from lit_ft.errors import UserError, first_line, unusable
 
 SAMPLE_SEED = 0  # of a generator of its own: baselines draw nothing from the run's random streams
@@ -116,7 +117,8 @@ class Baselines:
     def _predict(self, words: WordCounts, split: Split, positions: np.ndarray) -> np.ndarray:
         if self._last is not None and np.array_equal(self._last[0], positions):
             return self._last[1]  # each validation measures the same rows
-        texts = chain.from_iterable(text_batches(split.texts.data.column("text"), positions))
+        column, pairs = split.texts.data.column("text"), pairs_of(split.texts)
+        texts = chain.from_iterable(text_batches(column, positions, pairs))
         self._last = positions, self.rivals.predict(words, texts)
         return self._last[1]
 
@@ -268,15 +270,16 @@ def _fit(train: Split, labels: Any, rivals: Rivals, seconds: float) -> Baselines
 def _sample(train: Split, seconds: float) -> tuple[list[str], np.ndarray, word_counts.Analyzer]:
     """Texts and labels, (N, ...), in the order of the rows, and what to count."""
     assert train.labels is not None
-    column: pa.ChunkedArray = train.texts.data.column("text")
+    column, pairs = train.texts.data.column("text"), pairs_of(train.texts)
     positions, generator = train.rows.positions, np.random.default_rng(SAMPLE_SEED)
     drawn = generator.permutation(len(positions))[: word_counts.MOST_ROWS]
-    analyzer = word_counts.analyzer_of(_texts(column, positions[np.sort(drawn[:200])]))
-    sizes = pc.binary_length(column).to_numpy()[positions[drawn]]  # from the offsets: reads no text
+    analyzer = word_counts.analyzer_of(_texts(column, pairs, positions[np.sort(drawn[:200])]))
+    # from the offsets: reads no text
+    sizes = sum(pc.binary_length(c).to_numpy()[positions[drawn]] for c in (column, pairs) if c is not None)
     rows = np.sort(drawn[: word_counts.rows_to_count(sizes, analyzer, seconds)])
-    return _texts(column, positions[rows]), train.labels[rows], analyzer
+    return _texts(column, pairs, positions[rows]), train.labels[rows], analyzer
 
 
-def _texts(column: pa.ChunkedArray, positions: np.ndarray) -> list[str]:
+def _texts(column: pa.ChunkedArray, pairs: pa.ChunkedArray | None, positions: np.ndarray) -> list[str]:
     most = word_counts.MOST_LETTERS
-    return [text[:most] for batch in text_batches(column, positions) for text in batch]
+    return [text[:most] for batch in text_batches(column, positions, pairs) for text in batch]

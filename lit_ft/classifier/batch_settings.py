@@ -98,13 +98,16 @@ def batch_sampler(
 
 def padding_collator(settings: Mapping[str, Any], tokenizer: Any) -> PaddingCollator:
     """The collator for this tokenizer's model."""
+    pairs = settings["pair_column"] is not None
+    template = template_of(tokenizer, pairs)
     return PaddingCollator(
         pad_token_id=tokenizer.pad_token_id,
         pad_multiple=settings["pad_multiple"],
         max_tokens=settings["max_tokens"],
         pad_length=settings["max_tokens"] if settings["padding"] == "max_length" else None,
         token_type_ids="token_type_ids" in tokenizer.model_input_names,
-        types=template_of(tokenizer).types,
+        types=template.types,
         pad_type=tokenizer.pad_token_type_id,
         padding_side=tokenizer.padding_side,
+        second_types=template.second_types if pairs else None,
     )

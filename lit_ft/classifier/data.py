@@ -27,6 +27,7 @@ from lit_ft.data.targets import LabelRules, Labels, labels_from_dict
 from lit_ft.data.tokens import EncodedRows, Truncation
 from lit_ft.errors import NoRows
 from lit_ft.models.checks import check_max_tokens
+from lit_ft.models.inputs import fit_pairs_to_model
 from lit_ft.models.load import Pretrained, tokenizer_files, tokenizer_from_files
 
 KINDS: dict[SplitName, str] = {"validation": "val", "test": "test"}  # names in the Trainer's limits
@@ -52,7 +53,16 @@ class YelpDataModule(LightningDataModule):
             run folder.
         predict_probabilities: Which probabilities `predict` writes beside those of the likeliest and the
             second class: those of all classes, or none.
-        text_column: Name of the column that holds the text.
+        text_column: Name of the column that holds the text, or of several, `[subject, body]`, which are
+            joined in this order into one text. If it is longer than `max_tokens`, tokens of the longest
+            column are cut first, so that no body displaces a subject. Empty values are left out.
+        text_separator: What stands between the values of several text columns. By default a line break: it
+            adds no word of its own, and so it is how people write a subject and a body. BERT's tokenizers
+            read it as a space. (`\\n` in a shell is a line break, too.)
+        column_names: Put each text column's name before its value, `subject: ...`. The names are never cut.
+        pair_column: Name of the column of second texts (the answer to a question, the hypothesis of a
+            premise), which the tokenizer sets apart from the first with its own special tokens and token
+            types. Too long a pair is cut like several columns; an empty second text stays an empty one.
         label_column: Name of the column that holds the label.
         task: What a label is. `single_label`: one class a text. `auto` finds out where there is no doubt.
         group_column: Name of a column of what texts have in common, such as their author, thread or product.
@@ -111,7 +121,10 @@ class YelpDataModule(LightningDataModule):
         predict_path: str | None = None,
         predict_output: str | None = None,
         predict_probabilities: Literal["all", "none"] = "all",
-        text_column: str = "text",
+        text_column: list[str] | str = "text",
+        text_separator: str = "\n",
+        column_names: bool = False,
+        pair_column: str | None = None,
         label_column: str = "label",
         task: Literal["auto", "single_label"] = "auto",
         group_column: str | None = None,
@@ -140,7 +153,8 @@ class YelpDataModule(LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         batch_settings.check_batch_settings(self.hparams)
-        taken = {"data.text_column": text_column, "data.label_column": label_column}
+        taken: dict[str, str | list[str] | None] = {"data.text_column": text_column}
+        taken |= {"data.pair_column": pair_column, "data.label_column": label_column}
         if group_column is not None:
             check_apart(group_column, "data.group_column", taken)
         self.slice_columns = columns_named(slice_columns)
@@ -176,6 +190,8 @@ class YelpDataModule(LightningDataModule):
             pretrained = self.pretrained or Pretrained.of(self.hparams["tokenizer"])
             tokenizer = pretrained.tokenizer()
             check_max_tokens(pretrained.config, self.hparams["max_tokens"], tokenizer)
+            if self.hparams["pair_column"] is not None:
+                fit_pairs_to_model(tokenizer, pretrained.config, pretrained.name)
             self.set_tokenizer(tokenizer)
         if stage == "fit" and "train" not in self.splits:
             self._setup_train_and_validation(keep_train=True)

@@ -345,8 +345,9 @@ class BertClassifier(LightningModule):
 
 def compiled_steps(net: PreTrainedModel, datamodule: Any) -> tuple[Logits, int]:
     """`compiled_logits` for the training batches of a YelpDataModule, and the tokens per step."""
-    before, own, after = template_of(datamodule.tokenizer).types
-    if any([*before, own, *after]) and "token_type_ids" in datamodule.tokenizer.model_input_names:
+    pairs = datamodule.hparams["pair_column"] is not None
+    typed = template_of(datamodule.tokenizer, pairs).most_type
+    if typed and "token_type_ids" in datamodule.tokenizer.model_input_names:
         raise UserError(
             "model.compile expects token types of 0, found a tokenizer that sets others; "
             "set --model.compile=false and --data.padding=longest"

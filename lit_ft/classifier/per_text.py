@@ -21,12 +21,14 @@ from lit_ft.console import say, warn
 from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Split
 from lit_ft.data.targets import Labels
+from lit_ft.data.text_columns import PAIR, TEXT, pairs_of
 from lit_ft.errors import unwritable
 from lit_ft.launcher import global_rank
 from lit_ft.models.names import shown_name
 from lit_ft.report.pairs import note_of, with_note
 
 GROUP_ROWS, GROUP_VALUES = 10_000, 4_000_000  # of a row group, which is what is held in memory at a time
+HASH_OF_PAIR = "xxh3_64 of the xxh3_64 of both texts in UTF-8, 8 bytes each in native order"
 SPLIT: dict[str, SplitName] = {"test": "test", "val": "validation"}  # prefix of the tags -> split
 
 
@@ -61,7 +63,7 @@ def write_per_text(
         "labels": names,
         "temperature": temperature,
         "max_tokens": datamodule.hparams["max_tokens"],
-        "text_hash": "xxh3_64 of the text in UTF-8",
+        "text_hash": "xxh3_64 of the text in UTF-8" if pairs_of(split.texts) is None else HASH_OF_PAIR,
     }
     rows = max(1, min(GROUP_ROWS, GROUP_VALUES // len(names)))
     schema = with_note(_columns(split, outcomes, np.arange(0), labels, kind).schema, note)
@@ -102,7 +104,7 @@ def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, labels: Labels
     columns: dict[str, Any] = {
         "row": pa.array(split.source_rows[places], pa.int64()),
         "text_hash": pa.array(split.keys[places], pa.uint64()),
-        "text": _texts(split, index),
+        **{name: _texts(split, name, index) for name in (TEXT, PAIR) if name in split.texts.column_names},
         "label": labels.shown(split.labels_of(index)),
         "predicted": labels.shown(outcomes.predicted[group]),
         **kind.columns(outcomes, group, list(labels.names)),
@@ -116,9 +118,9 @@ def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, labels: Labels
     return pa.table(columns)
 
 
-def _texts(split: Split, index: np.ndarray) -> pa.ChunkedArray:
+def _texts(split: Split, name: str, index: np.ndarray) -> pa.ChunkedArray:
     """The texts at these positions, ascending; taken from each chunk, as `take` would join them all first."""
-    column = split.texts.data.column("text")
+    column = split.texts.data.column(name)
     ends = np.cumsum([len(chunk) for chunk in column.chunks])
     parts = []
     for k in range(len(ends)):

@@ -18,7 +18,8 @@ from lit_ft.classifier.tracking import RunLogger
 from lit_ft.console import say, width
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.splits import Split, copies_of
-from lit_ft.errors import shorten, unusable
+from lit_ft.data.text_columns import shown
+from lit_ft.errors import unusable
 from lit_ft.models.export import export_model, say_where, weights_of
 from lit_ft.models.names import shown_name
 from lit_ft.report.model_card import write_model_card
@@ -287,7 +288,7 @@ def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
 
     def entry(found: dict[str, Any]) -> dict[str, Any]:
         row = split.texts[found["index"]]
-        return {**found, "row": int(row["row"]), "text": shorten(row["text"], MOST_LETTERS)}
+        return {**found, "row": int(row["row"]), "text": shown(row, MOST_LETTERS)}
 
     return {**summary, "mistakes": [entry(found) for found in summary["mistakes"]]}
 

@@ -14,18 +14,19 @@ import torch
 
 from lit_ft import runs
 from lit_ft.console import warn
+from lit_ft.data.column_names import listed_columns, named
 from lit_ft.errors import UserError, first_line, unusable
 from lit_ft.reliability.checkpoints import HARMLESS
 from lit_ft.settings.config_file import keys_of_configs, places_of
 
 # How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
-READING = ("max_tokens", "truncation", "unescape", "strip_html_breaks")
+READING = ("max_tokens", "truncation", "text_separator", "column_names", "unescape", "strip_html_breaks")
 # What the classes are: always those of training.
 CLASSES = ("task", "label_type", "label_base", "label_names", "ordered")
 # Where the data is: as in training, if neither config nor flags say it.
 LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
-    "text_column label_column slice_columns"
+    "text_column pair_column label_column slice_columns"
 ).split()
 # Which rows were held out: always those of training.
 HELD_OUT = ("validation_share", "split_seed", "group_column")
@@ -151,6 +152,7 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
     for key in LOCATION:
         if f"data.{key}" not in given and not (elsewhere and key.endswith("_path")):
             config.data[key] = then["data"][key]
+    _check_columns(config.data, then["data"])
     for key, value in config.model.items():
         if key in HARMLESS["model"] | TRAINING:
             continue
@@ -164,6 +166,23 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
                 f"{then['model'][key]!r} there; {advice} or set --ckpt_path"
             )
         config.model[key] = then["model"][key]
+
+
+def _check_columns(data: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+    """Refuse single texts for a model of pairs, pairs for one of texts, and names that it never saw."""
+    now, before = data["pair_column"], then["pair_column"]
+    if (now is None) != (before is None):
+        held = "single texts" if before is None else f"pairs (data.pair_column={before})"
+        found = "null" if now is None else f"'{now}'"
+        advice = "leave it out" if before is None else "set --data.pair_column to the column of second texts"
+        raise UserError(f"the checkpoint's model reads {held}, found data.pair_column {found}; {advice}")
+    columns = listed_columns(then["text_column"])
+    if data["column_names"] and listed_columns(data["text_column"]) != columns:
+        raise UserError(
+            f"the checkpoint's model reads {named(columns)} with their names before them (data.column_names), "
+            f"found data.text_column {data['text_column']}; rename the columns of the file and leave out "
+            "--data.text_column"
+        )
 
 
 def restored(path: Path) -> contextlib.AbstractContextManager[None]:

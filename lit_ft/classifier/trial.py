@@ -17,7 +17,7 @@ from lit_ft.classifier import batch_settings
 from lit_ft.classifier.nonfinite import SHARDED
 from lit_ft.console import say, warn
 from lit_ft.data.token_facts import special_token_ids
-from lit_ft.data.tokens import EncodedRows, template_of
+from lit_ft.data.tokens import FIRST, EncodedRows, Template, template_of
 from lit_ft.errors import UserError, first_line
 from lit_ft.models.inputs import SEES_PADDING, keep
 from lit_ft.reliability.memory import is_out_of_memory
@@ -41,13 +41,13 @@ def try_classifier(net: PreTrainedModel, datamodule: Any, name: str) -> None:
         UserError: The model fails on them, or its logits are not finite.
     """
     tokenizer, settings = datamodule.tokenizer, dict(datamodule.hparams)
+    template = template_of(tokenizer, settings["pair_column"] is not None)
     most = settings["max_tokens"]
     long, short = _extremes([split.rows for split in datamodule.splits.values()])
     probe = short
     if len(short["input_ids"]) + PADDING > most:  # all texts are long: make one up
-        template = template_of(tokenizer)
-        own = short["input_ids"][len(template.before) :][: min(SHORT, -(-(most - template.size) // 2))]
-        probe = _row(tokenizer, own.tolist())
+        own = _own_ids(short, template)[: min(SHORT, -(-(most - template.size) // 2))]
+        probe = _row(template, own.tolist())
     padding = min(PADDING, most - len(probe["input_ids"]))
     side = tokenizer.padding_side
     other = "right" if side == "left" else "left"
@@ -90,13 +90,21 @@ def _extremes(rows: list[EncodedRows]) -> tuple[Row, Row]:
     longest = max(rows, key=lambda some: int(some.lengths.max()))
     shortest = min(rows, key=lambda some: int(some.lengths.min()))
     found = longest[int(longest.lengths.argmax())], shortest[int(shortest.lengths.argmin())]
-    return {"input_ids": found[0]["input_ids"]}, {"input_ids": found[1]["input_ids"]}
+    long, short = ({key: row[key] for key in ("input_ids", FIRST) if key in row} for row in found)
+    return long, short
 
 
-def _row(tokenizer: Any, own: list[int]) -> Row:
-    """A text with these tokens."""
-    template = template_of(tokenizer)
-    return {"input_ids": np.array([*template.before, *own, *template.after])}
+def _own_ids(row: Row, template: Template) -> np.ndarray:
+    """The ids of a row without the special tokens around its texts, (M,)."""
+    ids, start = row["input_ids"], len(template.before)
+    end = len(ids) - len(template.after)
+    first = start + row.get(FIRST, end - start)
+    return np.r_[ids[start:first], ids[first + len(template.between) : end]]
+
+
+def _row(template: Template, own: list[int]) -> Row:
+    """A text with these tokens; of a pair, the first one."""
+    return {"input_ids": np.array(template.around(own)), FIRST: len(own)}
 
 
 def _logits(net: PreTrainedModel, datamodule: Any, rows: list[Row], padding: int = 0) -> torch.Tensor:
@@ -121,9 +129,10 @@ def refuse_special_tokens(net: PreTrainedModel, datamodule: Any) -> None:
     """Refuse texts with a special token on which the model fails, such as BART's </s>."""
     tokenizer, special = datamodule.tokenizer, special_token_ids(datamodule.tokenizer)
     word = next(i for i in sorted(tokenizer.get_vocab().values()) if i not in special)
+    template = template_of(tokenizer, datamodule.hparams["pair_column"] is not None)
     for split in datamodule.splits.values():
         for token, found in split.special.items():
-            pairs = [[_row(tokenizer, [word, i, word]), _row(tokenizer, [word])] for i in (word, token)]
+            pairs = [[_row(template, [word, i, word]), _row(template, [word])] for i in (word, token)]
             errors = [_failure(net, datamodule, pair) for pair in pairs]
             if errors[1] and not errors[0]:
                 shown = tokenizer.convert_ids_to_tokens(token)

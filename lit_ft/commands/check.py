@@ -27,8 +27,10 @@ from lit_ft.data.groups import read_groups, shared
 from lit_ft.data.labels import LabelMapping
 from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Texts, hold_out_rows, read_texts
+from lit_ft.data.text_columns import pairs_of
 from lit_ft.machine import command_line
 from lit_ft.models.checks import check_max_tokens, max_positions
+from lit_ft.models.inputs import fit_pairs_to_model
 from lit_ft.models.load import Pretrained
 from lit_ft.models.names import needs_hub
 from lit_ft.settings.arguments import configs_dir, without_flags
@@ -85,6 +87,8 @@ def inspect(data: YelpDataModule) -> Report:
     pretrained = Pretrained.of(settings["tokenizer"])
     tokenizer = pretrained.tokenizer()
     check_max_tokens(pretrained.config, settings["max_tokens"], tokenizer)
+    if settings["pair_column"] is not None:
+        fit_pairs_to_model(tokenizer, pretrained.config, pretrained.name)
     most = max_positions(pretrained.config)
     shown = {limit for limit in LIMITS if most is None or limit <= most} | {settings["max_tokens"]}
 
@@ -107,6 +111,7 @@ def inspect(data: YelpDataModule) -> Report:
                 sorted(shown),
                 padded=settings["padding"] == "max_length",
                 description=f"tokenising {split.name}",
+                pairs=split.pairs,
             ),
         )
     return Report(
@@ -166,15 +171,16 @@ def _read(
         read[name] = texts
         if name != "predict" and (name != "train" or "validation" not in named):
             check_slices(texts, data.slice_columns)
-        column = texts.texts.data.column("text")
+        column, pairs = texts.texts.data.column("text"), pairs_of(texts.texts)
         split = AuditSplit(
             name,
-            exact_keys(column),
-            normalised_keys(column, f"hashing {name}"),
+            exact_keys(column, pairs),
+            normalised_keys(column, f"hashing {name}", pairs),
             texts.source_rows,
             column,
             np.arange(len(column)),
             texts.labels,
+            pairs,
         )
         if name == "train" and "validation" not in named:
             assert texts.labels is not None and labels is not None

@@ -12,8 +12,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
+
 from lit_ft import hub
 from lit_ft.console import quiet
+from lit_ft.data.column_names import check_names
 from lit_ft.data.headers import clean_names
 from lit_ft.errors import UserError
 from lit_ft.launcher import global_rank
@@ -33,7 +36,7 @@ READ = {  # command -> the splits that it reads
     "predict": ("predict",),
 }
 MOST_BYTES = 16 << 20  # of files whose columns are checked here: more would be read in silence for seconds
-DEFAULTS = {"data.text_column": "text", "data.label_column": "label"}
+LIST = "data.text_column[]"  # key of `known_settings`: a config has a list of columns, which is not kept
 
 
 def check(command: str, args: list[str]) -> None:
@@ -63,30 +66,47 @@ def check_settings(command: str, settings: Mapping[str, str | None]) -> None:
     """Refuse missing files and columns and, for a new run, what only an unreachable Hub has."""
     paths = {f"--data.{split}_path": settings.get(f"data.{split}_path") for split in READ[command]}
     new = command in ("fit", "check")  # the others have their columns from a checkpoint
-    columns = [settings.get(key) or default for key, default in DEFAULTS.items()] if new else []
+    texts = columns_in(settings) if new else []
+    label, pair = settings.get("data.label_column") or "label", settings.get("data.pair_column")
+    if texts:
+        check_names(texts, pair, label)
     for flag, path in paths.items():
-        check_files(flag, path, columns[:1] if "predict" in flag else columns)
+        check_files(flag, path, texts, None if "predict" in flag else label, pair)
     if command == "fit" and not settings.get("ckpt_path"):
         source = None if settings.get("data.train_path") else settings.get("data.source")
         wanted = {"model": settings.get("model.pretrained"), "dataset": source}
         hub.check_cached({kind: name for kind, name in wanted.items() if name}, SAMPLE_CONFIG)
 
 
-def check_files(flag: str, path: str | None, columns: Sequence[str]) -> None:
-    """Refuse a path that names no file, and a csv that lacks a column: the text, then the label."""
+def columns_in(settings: Mapping[str, str | None]) -> list[str]:
+    """The columns of texts; none if a config has a list of them, which is not kept here."""
+    if LIST in settings or "data.text_column+" in settings:
+        return []
+    value = settings.get("data.text_column") or "text"
+    if not value.startswith("["):
+        return [value]
+    listed = yaml.safe_load(value) if value.endswith("]") else None
+    return listed if isinstance(listed, list) and all(isinstance(name, str) for name in listed) else []
+
+
+def check_files(
+    flag: str, path: str | None, texts: Sequence[str], label: str | None = None, pair: str | None = None
+) -> None:
+    """Refuse a path that names no file, and a csv that lacks a column; without `texts`, no columns."""
     if not path:
         return
     from lit_ft.data.formats import find_files  # imports pyarrow, which takes 0.2 s
 
     files = find_files([path], flag)
     is_small = sum(map(os.path.getsize, files)) <= MOST_BYTES
-    if columns and is_small and any(_lacks(file, columns) for file in files):
+    columns = [name for name in (*texts, label, pair) if name is not None]
+    if texts and is_small and any(_lacks(file, columns) for file in files):
         from lit_ft.data.corpus import read_files  # imports datasets, but not torch
         from lit_ft.data.source import check_columns
 
-        label = columns[1] if len(columns) > 1 else None
         with quiet():
-            check_columns(read_files(path, flag=flag, labelled=label is not None), columns[0], label, path)
+            table = read_files(path, flag=flag, labelled=label is not None)
+            check_columns(table, texts, label, path, pair)
 
 
 def _lacks(file: str, columns: Sequence[str]) -> bool:
@@ -149,12 +169,18 @@ def known_settings(args: list[str], configs: Sequence[ConfigFile]) -> dict[str, 
         if {"data", "model"} & config.groups.keys() or any("<<" in key for key in config.lines):
             return None
         found |= config.values
+        if "data.text_column" in config.values:
+            found.pop(LIST, None)
+        elif "data.text_column" in config.lines:
+            found[LIST] = None
     for arg in args:
         flag = arg.partition("=")[0]
         if flag in ("--data", "--model", "--print_config"):
             return None
         if flag.startswith("--") and (value := flag_value(args, flag)) is not None:
             found[flag.removeprefix("--")] = None if value == "null" else value
+            if flag == "--data.text_column":
+                found.pop(LIST, None)
     return found
 
 

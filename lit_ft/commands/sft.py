@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 
 from lit_ft import hub
 from lit_ft.commands.early import check_files, tell_loading
+from lit_ft.data.column_names import check_names, listed_columns
 from lit_ft.masked_lm.settings import SAMPLE_CONFIG, SHOWN, SftSettings, Trial, check_numbers
 from lit_ft.reliability import run_owner
 from lit_ft.settings.flags import introduction, run_name, warn_of_sample_encoder
@@ -64,9 +65,11 @@ def main(command: str, args: list[str]) -> int:
         hub.go_offline_if_unreachable()  # it may resume without the Hub, or start fresh
     if settings.data.source and not settings.data.train_path:
         wanted["dataset"] = settings.data.source
+    columns = listed_columns(settings.data.text_column)
+    check_names(columns, settings.data.pair_column, None)
     for split in ("train", "validation"):
         flag = f"--data.{split}_path"
-        check_files(flag, getattr(settings.data, f"{split}_path"), [settings.data.text_column])
+        check_files(flag, getattr(settings.data, f"{split}_path"), columns, pair=settings.data.pair_column)
     hub.check_cached(wanted, SAMPLE_CONFIG)
     tell_loading(command, args, settings.name)
     from lit_ft.masked_lm.run import run

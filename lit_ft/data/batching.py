@@ -278,6 +278,8 @@ class PaddingCollator:
         pad_length: Pad to exactly this many tokens instead of to the longest row.
         token_type_ids: Whether the model takes token types.
         types: The tokenizer's token types: of the tokens before the text, of its own, and after it.
+        second_types: Those of the tokens between the texts of a pair, and of the second one's own; None for
+            single texts. Rows of pairs have `first_tokens`, the own tokens of the first text.
         pad_type: The token type of padding.
         padding_side: Side of the padding.
     """
@@ -292,6 +294,7 @@ class PaddingCollator:
         types: tuple[Sequence[int], int, Sequence[int]] = ((), 0, ()),
         pad_type: int = 0,
         padding_side: str = "right",
+        second_types: tuple[Sequence[int], int] | None = None,
     ) -> None:
         self.pad_token_id = pad_token_id
         self.max_tokens = max_tokens
@@ -299,6 +302,7 @@ class PaddingCollator:
         self.pad_length = pad_length
         self.token_type_ids = token_type_ids
         self.types = types
+        self.second_types = second_types
         self.pad_type = pad_type
         self.padding_side = padding_side
 
@@ -314,20 +318,27 @@ class PaddingCollator:
         )
         batch = {"input_ids": torch.from_numpy(ids)}
         if self.token_type_ids:
-            batch["token_type_ids"] = torch.from_numpy(self._types_of(mask))
+            batch["token_type_ids"] = torch.from_numpy(self._types_of(mask, rows))
         batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
         for key in ("labels", "index"):
             if key in rows[0]:
                 batch[key] = torch.from_numpy(np.asarray([row[key] for row in rows]))
         return batch
 
-    def _types_of(self, mask: np.ndarray) -> np.ndarray:
+    def _types_of(self, mask: np.ndarray, rows: list[dict[str, Any]]) -> np.ndarray:
         """Mask of tokens, (B, T) bool -> token types, (B, T) int64."""
         before, own, after = self.types
+        between, second = self.second_types or ((), 0)
         types = np.full(mask.shape, self.pad_type, dtype=np.int64)
-        if any([self.pad_type, own, *before, *after]):  # BERT's are 0 everywhere
-            inside = (n - len(before) - len(after) for n in mask.sum(1))
-            types[mask] = np.concatenate([[*before, *[own] * n, *after] for n in inside])
+        if any([self.pad_type, own, second, *before, *between, *after]):  # BERT's are 0, but of pairs
+            inside = mask.sum(1) - len(before) - len(between) - len(after)  # own tokens of each row
+            firsts = [row["first_tokens"] for row in rows] if self.second_types else inside
+            types[mask] = np.concatenate(
+                [
+                    [*before, *[own] * first, *between, *[second] * (n - first), *after]
+                    for n, first in zip(inside, firsts, strict=True)
+                ]
+            )
         return types
 
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import xxhash
 from tqdm import tqdm
 
+from lit_ft.data.text_columns import PAIR, TEXT, shown
 from lit_ft.data.unspaced import INVISIBLE, SPACE_WITHIN
-from lit_ft.errors import shorten
 from lit_ft.progress import bar_settings
 
 MAX_EXAMPLES = 100  # of each finding, exact and normalised
@@ -34,6 +34,11 @@ class AuditSplit:
     texts: pa.ChunkedArray  # of the table that contains the rows
     positions: np.ndarray  # (N,) int64: the rows in `texts`, ascending
     labels: np.ndarray | None  # (N,) int64
+    pairs: pa.ChunkedArray | None = None  # their second texts
+
+    def columns(self) -> dict[str, pa.ChunkedArray]:
+        """The texts, and their second ones if there are any."""
+        return {TEXT: self.texts} | ({} if self.pairs is None else {PAIR: self.pairs})
 
     def take(self, positions: np.ndarray, name: str) -> "AuditSplit":
         """The rows at these positions, as a split of their own."""
@@ -45,6 +50,7 @@ class AuditSplit:
             self.texts,
             self.positions[positions],
             None if self.labels is None else self.labels[positions],
+            self.pairs,
         )
 
 
@@ -199,8 +205,9 @@ def _example(exact: bool, places: list[tuple[AuditSplit, int]], label_names: Seq
         label = None if split.labels is None else label_names[split.labels[i]]
         occurrences.append(Occurrence(split.name, int(split.source_rows[i]), label))
     split, i = places[-1]
-    text = " ".join(split.texts[int(split.positions[i])].as_py().split())
-    return Example(exact, occurrences, shorten(text, SHOWN_CHARACTERS))
+    place = int(split.positions[i])
+    row = {name: " ".join(column[place].as_py().split()) for name, column in split.columns().items()}
+    return Example(exact, occurrences, shown(row, SHOWN_CHARACTERS))
 
 
 def normalise(text: str) -> str:
@@ -222,17 +229,21 @@ def _punctuation() -> dict[int, str]:
     return spaces | dict.fromkeys(map(ord, INVISIBLE), "")
 
 
-def exact_keys(texts: pa.ChunkedArray) -> np.ndarray:
-    """A hash of each text, (N,) uint64."""
-    return _joined(_hashes(chunk.cast(pa.large_binary()).to_pylist()) for chunk in texts.chunks)
+def exact_keys(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None = None) -> np.ndarray:
+    """A hash of each text and, with `pairs`, its second one, (N,) uint64."""
+    keys = _joined(_hashes(chunk.cast(pa.large_binary()).to_pylist()) for chunk in texts.chunks)
+    return keys if pairs is None else _of_both(keys, exact_keys(pairs))
 
 
-def normalised_keys(texts: pa.ChunkedArray, description: str) -> np.ndarray:
+def normalised_keys(
+    texts: pa.ChunkedArray, description: str, pairs: pa.ChunkedArray | None = None
+) -> np.ndarray:
     """A hash of each text after `normalise`, (N,) uint64.
 
     Args:
         texts: A column of strings.
         description: Label of the progress bar.
+        pairs: Their second texts: the hash is then of both.
     """
     with tqdm(total=len(texts), desc=description, unit=" rows", **bar_settings()) as bar:
 
@@ -240,7 +251,13 @@ def normalised_keys(texts: pa.ChunkedArray, description: str) -> np.ndarray:
             bar.update(len(chunk))
             return _hashes([normalise(text).encode() for text in chunk.to_pylist()])
 
-        return _joined(map(keys_of, texts.chunks))
+        keys = _joined(map(keys_of, texts.chunks))
+    return keys if pairs is None else _of_both(keys, normalised_keys(pairs, description))
+
+
+def _of_both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """A hash of two, (N,) uint64: texts that are divided otherwise are other pairs."""
+    return _hashes([row.tobytes() for row in np.stack([first, second], 1)])
 
 
 def _hashes(texts: list[bytes]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Figures of a split for reports: number of texts, classes, lengths, tokens lost by the cut. N texts."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.splits import Split
 from lit_ft.data.targets import Labels
+from lit_ft.data.text_columns import both
 from lit_ft.data.token_facts import lost_letters, special_token_ids, spread, unknown_id, unknown_letters
 from lit_ft.data.tokens import content_hash, row_lengths, template_of, tokenise
 from lit_ft.progress import bar_settings
@@ -110,6 +112,7 @@ def measure_lengths(
     limits: Sequence[int],
     padded: bool,
     description: str,
+    pairs: pa.ChunkedArray | None = None,
 ) -> TokenLengths:
     """Tokenise a split, or a random sample of a large one, and count.
 
@@ -121,24 +124,30 @@ def measure_lengths(
         limits: The values of `max_tokens` to compare.
         padded: Whether each text is padded to `max_tokens` and costs the same whatever its length.
         description: Label of the progress bar.
+        pairs: The column of second texts.
     """
     sampled = len(positions) > SAMPLE_ROWS
     if sampled:
         drawn = np.random.default_rng(SAMPLE_SEED).choice(len(positions), SAMPLE_ROWS, replace=False)
         positions = positions[np.sort(drawn)]
-    around = template_of(tokenizer).size
+    around = template_of(tokenizer, pairs is not None).size
+    read = text_batches(texts, positions)
+    second = itertools.repeat(None) if pairs is None else text_batches(pairs, positions)
     unknown, special = unknown_id(tokenizer), special_token_ids(tokenizer)
     lengths, num_unknown, num_special = [], 0, 0
     with tqdm(total=len(positions), desc=description, unit=" rows", **bar_settings()) as bar:
-        for batch in text_batches(texts, positions):
-            for ids in tokenise(batch, tokenizer):
+        for batch, others in zip(read, second, strict=pairs is not None):
+            rows = tokenise(batch, tokenizer)
+            if others is not None:
+                rows = [a + b for a, b in zip(rows, tokenise(others, tokenizer), strict=True)]
+            for ids in rows:
                 lengths.append(len(ids) + around)
                 num_unknown += 0 if unknown is None else ids.count(unknown)
                 num_special += not special.isdisjoint(ids)
             bar.update(len(batch))
     full = np.array(lengths, dtype=np.int64)  # (N,)
     num_own = int(full.sum()) - around * len(full)
-    sample = texts.take(pa.array(spread(positions))).to_pylist()
+    sample = _texts_at(texts, pairs, spread(positions))
     return TokenLengths(
         measured=len(full),
         sampled=sampled,
@@ -152,14 +161,27 @@ def measure_lengths(
     )
 
 
+def _texts_at(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None, places: np.ndarray) -> list[str]:
+    found = texts.take(pa.array(places)).to_pylist()
+    return found if pairs is None else both(found, pairs.take(pa.array(places)).to_pylist())
+
+
 def _limit(full: np.ndarray, limit: int, max_tokens: int, padded: bool) -> Limit:
     kept = np.minimum(full, limit)
     cost = limit / max_tokens if padded else kept.sum() / np.minimum(full, max_tokens).sum()
     return Limit(limit, float((full > limit).mean()), float(1 - kept.sum() / full.sum()), float(cost))
 
 
-def text_batches(texts: pa.ChunkedArray, positions: np.ndarray) -> Iterator[list[str]]:
-    """The texts at ascending positions, chunk by chunk: `take` on the whole column would copy it."""
+def text_batches(
+    texts: pa.ChunkedArray, positions: np.ndarray, pairs: pa.ChunkedArray | None = None
+) -> Iterator[list[str]]:
+    """The texts at ascending positions, chunk by chunk: `take` on the whole column would copy it.
+
+    With `pairs`, the second texts, each text has its second one in a line below.
+    """
+    if pairs is not None:
+        yield from map(both, text_batches(texts, positions), text_batches(pairs, positions))
+        return
     start = 0
     for chunk in texts.chunks:
         low, high = np.searchsorted(positions, [start, start + len(chunk)])

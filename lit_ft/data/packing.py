@@ -10,6 +10,7 @@ from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
 from lit_ft.console import quiet_datasets, warn
+from lit_ft.data.text_columns import SPANS, TEXT
 from lit_ft.data.token_facts import TokenFacts, lines_about, token_facts
 from lit_ft.data.tokens import (
     BAR_ROWS,
@@ -48,7 +49,7 @@ def lay_out(
     """Token ids of the texts, as rows for training.
 
     Args:
-        table: Has the column `text`, and perhaps `row`, the text's row in the source.
+        table: Has the column `text`, and perhaps `row`, the text's row in the source, and `spans`.
         tokenizer: A fast one.
         layout: `pack` joins the texts with the separator and cuts them into blocks of `max_tokens`, so that
             nothing is padded; `truncate` keeps one text per row and cuts it to `max_tokens`.
@@ -59,7 +60,7 @@ def lay_out(
         Rows of `input_ids` (int32 list, special tokens included, unpadded), memory-mapped and cached by
         content and settings; and one line that says what was lost.
     """
-    texts = table.select_columns(["text"])
+    texts = table.select_columns([name for name in (TEXT, SPANS) if name in table.column_names])
     if layout == "pack":
         with quiet_datasets(bars=len(texts) > BAR_ROWS):
             return _pack(table, tokenizer, max_tokens, where)

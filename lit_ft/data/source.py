@@ -1,9 +1,10 @@
 """`TextSource`: the texts that a run reads, with columns checked and texts cleaned."""
 
+import difflib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +17,19 @@ import xxhash
 from tqdm import tqdm
 
 from lit_ft.console import quiet_datasets, warn
+from lit_ft.data.column_names import check_names, listed_columns, named
 from lit_ft.data.corpus import READER_VERSION, disk_error, read_files, read_hub
 from lit_ft.data.formats import BATCH_ROWS
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
 from lit_ft.data.reading import Reading
+from lit_ft.data.text_columns import (
+    PAIR,
+    SPANS,
+    TEXT,
+    is_blank,
+    join,
+    separator_of,
+)
 from lit_ft.errors import UserError, first_line, quoted, shorten
 from lit_ft.progress import bar_settings
 from lit_ft.sample.reviews import sample_dataset
@@ -42,7 +52,10 @@ class TextSource:
         subset: The dataset's configuration.
         splits: The dataset's name for each split.
         paths: The file or glob of each split, which takes precedence over `source`.
-        text_column: Name of the column of texts; numbers become text.
+        text_column: Name of the column of texts, or of several to join; numbers become text.
+        text_separator: Between the values of several columns.
+        column_names: Whether each of these values has its column's name before it.
+        pair_column: Name of the column of second texts; None for single texts.
         label_column: Name of the column of labels; None if no split has labels.
         on_empty: What to do with a text that is missing or blank.
         unescape: Turn a backslash and an n into a line break, a backslash and a quote into a quote.
@@ -54,12 +67,18 @@ class TextSource:
     subset: str | None = None
     splits: Mapping[SplitName, str | None] = field(default_factory=dict)
     paths: Mapping[SplitName, str | None] = field(default_factory=dict)
-    text_column: str = "text"
+    text_column: str | Sequence[str] = "text"
+    text_separator: str = "\n"
+    column_names: bool = False
+    pair_column: str | None = None
     label_column: str | None = None
     on_empty: Literal["drop", "stop"] = "drop"
     unescape: bool = False
     strip_html_breaks: bool = False
     sample_config: str = "sample.yaml"
+
+    def __post_init__(self) -> None:
+        check_names(self.text_column, self.pair_column, self.label_column)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], sample_config: str = "sample.yaml") -> "TextSource":
@@ -128,6 +147,18 @@ class TextSource:
         if num_dropped := len(table) - len(texts):
             done = "left without a prediction" if split == "predict" else "left out"
             warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are {done}")
+        if self.pair_column is not None:
+            alone = pc.sum(pc.equal(texts.data.column(PAIR), "")).as_py()
+            if alone == len(texts) and split != "predict":
+                raise UserError(
+                    f"expected texts in column '{self.pair_column}' of {where}, found all {alone:,} empty; "
+                    "set --data.pair_column to another column, or to null for single texts"
+                )
+            if alone:
+                warn(
+                    f"{alone:,} of {len(texts):,} texts of {where} have no second text in column "
+                    f"'{self.pair_column}': it is read as an empty one"
+                )
         return texts, table, where
 
     def select(self, table: datasets.Dataset, where: str, labelled: bool = True) -> datasets.Dataset:
@@ -140,30 +171,49 @@ class TextSource:
 
         Returns:
             The columns `text` (str), `row` (int, counted from 1 in the source) and `label` (as found: int,
-            float, str or a ClassLabel's int) of the rows that have a text.
+            float, str or a ClassLabel's int) of the rows that have a text; `pair` (str) with a `pair_column`;
+            and `spans` if the text is joined, see `text_columns.join`.
         """
         label_column = self.label_column if labelled else None
-        check_columns(table, self.text_column, label_column, where)
-        features = {"text": datasets.Value("string"), "row": datasets.Value("int64")}
+        check_columns(table, self.text_column, label_column, where, self.pair_column)
+        names, separator = listed_columns(self.text_column), separator_of(self.text_separator)
+        joined, column = len(names) > 1 or self.column_names, named(names)
+        features: dict[str, Any] = {TEXT: datasets.Value("string"), "row": datasets.Value("int64")}
+        if joined:
+            features[SPANS] = datasets.List(datasets.Value("int32"))
+        if self.pair_column is not None:
+            features[PAIR] = datasets.Value("string")
         if label_column is not None:
             features["label"] = label_feature(table.features[label_column])
         bar = tqdm(total=len(table), desc=f"checking {where}", unit=" rows", **bar_settings())
 
-        def select(batch: pa.Table, indices: list[int]) -> pa.Table:
-            text = batch[self.text_column].cast(pa.string())
+        def cleaned(values: pa.ChunkedArray) -> pa.ChunkedArray:
+            text = values.cast(pa.string())
             if self.unescape:
                 text = pc.replace_substring(pc.replace_substring(text, "\\n", "\n"), '\\"', '"')
             if self.strip_html_breaks:
                 text = pc.replace_substring_regex(text, r"(?i)<br\s*/?>", "\n")
+            return text
+
+        def select(batch: pa.Table, indices: list[int]) -> pa.Table:
+            texts = [cleaned(batch[name]) for name in names]
+            text, spans = (
+                join(texts, separator, names if self.column_names else None) if joined else (texts[0], None)
+            )
             row = pa.array(np.asarray(indices, dtype=np.int64) + 1)
-            keep = pc.not_equal(pc.fill_null(pc.utf8_trim_whitespace(text), ""), "")
+            keep = pc.invert(is_blank(text))
             if self.on_empty == "stop" and not pc.all(keep).as_py():
                 first = row[pc.index(keep, False).as_py()]
                 raise UserError(
-                    f"expected a text in each row of column '{self.text_column}' of {where}, found none in "
+                    f"expected a text in each row of {column} of {where}, found none in "
                     f"row {first}; fix the row or set --data.on_empty=drop"
                 )
-            columns = {"text": text, "row": row}
+            columns = {TEXT: text, "row": row}
+            if spans is not None:
+                columns[SPANS] = spans
+            if self.pair_column is not None:
+                pair = cleaned(batch[self.pair_column])
+                columns[PAIR] = pc.if_else(is_blank(pair), "", pair)
             if label_column is not None:
                 try:
                     columns["label"] = batch[label_column].cast(features["label"].pa_type)
@@ -177,6 +227,8 @@ class TextSource:
 
         settings = [table._fingerprint, READER_VERSION, self.text_column, label_column, self.unescape]
         settings += [self.strip_html_breaks, self.on_empty]
+        settings += [separator, self.column_names] if joined else []
+        settings += [{"pair": self.pair_column}] if self.pair_column is not None else []
         try:
             with bar, quiet_datasets():
                 selected = table.with_format("arrow").map(
@@ -193,23 +245,37 @@ class TextSource:
             raise disk_error(error) from None
         if len(selected) == 0:
             raise UserError(
-                f"expected texts in column '{self.text_column}' of {where}, found all {len(table)} rows "
+                f"expected texts in {column} of {where}, found all {len(table)} rows "
                 "empty; set --data.text_column to another column"
             )
         return selected.with_format(None)
 
 
-def check_columns(table: datasets.Dataset, text_column: str, label_column: str | None, where: str) -> None:
+def check_columns(
+    table: datasets.Dataset,
+    text_column: str | Sequence[str],
+    label_column: str | None,
+    where: str,
+    pair_column: str | None = None,
+) -> None:
     """Raise if a column is missing or its type cannot hold texts or labels."""
-    wanted = {"label": label_column, "text": text_column}
-    wanted = {kind: name for kind, name in wanted.items() if name is not None}
-    missing = [kind for kind, name in wanted.items() if name not in table.column_names]
+    texts = listed_columns(text_column)
+    wanted = [("label", label_column), *(("text", name) for name in texts), ("pair", pair_column)]
+    columns = [(kind, name) for kind, name in wanted if name is not None]
+    names = [name for _, name in columns]
+    missing = [(kind, name) for kind, name in columns if name not in table.column_names]
     if missing:
         reading = Reading.of(table)
-        guesses = _guess(table, [name for name in table.column_names if name not in wanted.values()])
-        expected = " and ".join(f"'{name}'" for name in wanted.values())
-        flags = " ".join(f"--data.{kind}_column={shlex.quote(guesses.get(kind, 'NAME'))}" for kind in missing)
-        plural, advice = "s" if len(wanted) > 1 else "", f"set {flags}"
+        left = [name for name in table.column_names if name not in names]
+        guesses = _guess(table, left)
+        flags = []
+        for kind in dict.fromkeys(kind for kind, _ in missing):
+            if kind == "pair" or (kind == "text" and len(texts) > 1):
+                value = _near(texts if kind == "text" else [str(pair_column)], table.column_names, left)
+            else:
+                value = guesses.get(kind, "NAME")
+            flags.append(f"--data.{kind}_column={shlex.quote(value)}")
+        advice = f"set {' '.join(flags)}"
         without = " (there is no header: the first line is data)" if reading.has("no header") else ""
         if len(table.column_names) == 1 and set(",;\t|") & set(table.column_names[0]):
             advice = (
@@ -217,16 +283,24 @@ def check_columns(table: datasets.Dataset, text_column: str, label_column: str |
                 f"not the lines, else {advice}"
             )
         elif _may_lack_a_header(table):
-            header = ",".join("" if name is None else name for name in (label_column, text_column) if name)
+            header = ",".join(name for name in names if name)
             advice = (
                 f"if that is data and not a header, add a header such as {header} above it, else {advice}"
             )
         raise UserError(
-            f"expected column{plural} {expected} in {where}, found {quoted(table.column_names)}{without}; "
-            f"{advice}"
+            f"expected {named(names)} in {where}, found {quoted(table.column_names)}{without}; {advice}"
         )
-    for kind, name in wanted.items():
-        _check_type(table, kind, str(name), where)
+    for kind, name in columns:
+        _check_type(table, kind, name, where)
+
+
+def _near(wanted: Sequence[str], there: Sequence[str], left: Sequence[str]) -> str:
+    """The value of a flag: these columns, each that is missing replaced by a column left with a near name."""
+    found = []
+    for name in wanted:
+        close = [] if name in there else difflib.get_close_matches(name, left, n=1)
+        found.append(name if name in there else (close or ["NAME"])[0])
+    return f"[{','.join(found)}]" if len(found) > 1 else found[0]
 
 
 def label_feature(feature: object) -> datasets.Value | datasets.ClassLabel:
@@ -254,9 +328,10 @@ def _check_type(table: datasets.Dataset, kind: str, name: str, where: str) -> No
     if row is not None:
         held = table[row - 1][name]
         shown = shorten(held if isinstance(held, str) else repr(held), 40)
+        what = "text" if kind == "pair" else kind
         raise UserError(
-            f"expected a {kind} in column '{name}' of {where}, found {shown} in row {row}; set "
-            f"--data.{kind}_column to a column of plain values"
+            f"expected a {what} in column '{name}' of {where}, found {shown} in "
+            f"row {row}; set --data.{kind}_column to a column of plain values"
         )
 
 

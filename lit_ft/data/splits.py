@@ -15,6 +15,7 @@ from lit_ft.data.holdout import shown_share, stratified_split
 from lit_ft.data.label_findings import LabelFinding
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.targets import LabelRules, Labels, read_labels
+from lit_ft.data.text_columns import pairs_of
 from lit_ft.data.token_facts import lines_about, token_facts
 from lit_ft.data.tokens import (
     ENCODED,
@@ -33,7 +34,7 @@ class Texts:
     """One split, read and checked. N rows that have a text."""
 
     split: SplitName
-    texts: Dataset  # columns `text`, `row`, and `label` as found
+    texts: Dataset  # columns `text`, `row`, and `label` as found; those of `text_columns`
     labels: np.ndarray | None  # (N, ...), as `encode` of the label object gives them: classes are (N,) int64
     targets: np.ndarray | None  # (N, ...), what a batch holds for them
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
@@ -51,7 +52,9 @@ class Split:
     source_rows: np.ndarray  # (N,) int64: 1-based row in the file or Hub split
     table: Dataset  # as read: every column
     fingerprint: str  # of all texts and classes read
-    texts: Dataset  # `text` as the model reads it, and `row`; a batch's `index` is a position here
+    texts: (
+        Dataset  # `text` as the model reads it, perhaps `pair`, and `row`; a batch's `index` is a place here
+    )
     keys: np.ndarray  # (N,) uint64: a hash of each text
     special: dict[int, str]  # special token -> the texts that contain it, in words; before any `take`
     slices: tuple[str, ...] = ()  # columns of `table` whose values are measured each for itself
@@ -105,7 +108,8 @@ def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Trunc
     encoded, cached = encode(texts, tokenizer, max_tokens, truncation, description, content)
     how = " (cached)" if cached else ""
     say(f"{read.split}: {len(texts):,} rows of {where}{how}, {describe_cut(encoded, max_tokens)}")
-    template = template_of(tokenizer)
+    pairs = pairs_of(texts)
+    template = template_of(tokenizer, pairs is not None)
     facts = token_facts(encoded, texts, tokenizer, template)
     if len(facts.without_token) and not template.size:  # the model would get an empty row
         rows_without = rows_in_words(read.source_rows[facts.without_token])
@@ -117,7 +121,7 @@ def encode_texts(read: Texts, tokenizer: Any, max_tokens: int, truncation: Trunc
     }
     fingerprint = f"{content}-{crc32(labels.tobytes()):08x}" if labels is not None else content
     rows = EncodedRows(encoded, np.arange(len(encoded)), read.targets)
-    keys = exact_keys(texts.data.column("text"))
+    keys = exact_keys(texts.data.column("text"), pairs)
     return Split(rows, labels, read.source_rows, read.table, fingerprint, texts, keys, special)
 
 
@@ -141,7 +145,7 @@ def hold_out(
     """Divide texts into those to train on and those to hold out for validation; equal texts stay on one side.
 
     Args:
-        texts: The column `text`, (N,).
+        texts: The column `text`, (N,), and perhaps `pair`.
         labels: Strata, (N,), such as classes, to hold out the same share of each; None without labels.
         share: Of the texts.
         seed: The same seed gives the same split.
@@ -151,7 +155,7 @@ def hold_out(
     Returns:
         The positions of both, ascending, and the share that is held out, in words.
     """
-    keys = normalised_keys(texts.data.column("text"), "comparing texts")
+    keys = normalised_keys(texts.data.column("text"), "comparing texts", pairs_of(texts))
     if labels is None:
         labels = np.zeros(len(texts), np.int64)
         if len(texts) < 2:

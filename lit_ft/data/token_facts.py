@@ -10,7 +10,8 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft.data.tokens import Template, fast_backend
+from lit_ft.data.text_columns import PAIR, both
+from lit_ft.data.tokens import FIRST, Template, fast_backend
 from lit_ft.errors import rows_in_words
 
 WORTH_A_WORD = 0.03  # share of unknown tokens or lost letters worth a warning; emoji and typos stay below
@@ -75,11 +76,13 @@ def token_facts(
 
     Args:
         encoded: `input_ids` of each text, memory-mapped.
-        texts: The column `text` of the same rows.
+        texts: The column `text` of the same rows, and perhaps `pair`.
         tokenizer: The tokenizer that made the ids.
         template: The special tokens around every text, None without any.
     """
     before, after = (len(template.before), len(template.after)) if template else (0, 0)
+    between = len(template.between) if template else 0
+    firsts = encoded.data.column(FIRST).to_numpy() if between else np.zeros(0, np.int64)
     ids = special_token_ids(tokenizer)
     is_special = np.zeros(max([len(tokenizer), *ids]) + 1, dtype=bool)  # (V,)
     is_special[list(ids)] = True
@@ -95,18 +98,20 @@ def token_facts(
             hits[starts + k] = False
         for k in range(after):
             hits[ends - 1 - k] = False
+        for k in range(between):
+            hits[starts + before + firsts[first : first + len(chunk)] + k] = False
         position = np.flatnonzero(hits)
         place = np.searchsorted(ends, position, side="right")
         found.append((flat[offsets[0] + position], first + place))
-        own = ends - starts - before - after
+        own = ends - starts - before - between - after
         empty.append(first + np.flatnonzero(own == 0))
         num_tokens += int(own.sum())
         num_unknown += 0 if unknown is None else int((flat[offsets[0] : offsets[-1]] == unknown).sum())
         first += len(chunk)
     which, where = (np.concatenate([np.empty(0, np.int64), *part]) for part in zip(*found, strict=True))
     if template is not None and unknown is not None:  # without [CLS] the template has [UNK]
-        num_unknown -= first * [*template.before, *template.after].count(unknown)
-    sample = texts.select(spread(np.arange(len(texts))))["text"][:]
+        num_unknown -= first * template.around(()).count(unknown)
+    sample = _read(texts.select(spread(np.arange(len(texts)))))
     return TokenFacts(
         tokens=num_tokens,
         unknown=None if unknown is None else num_unknown,
@@ -115,6 +120,11 @@ def token_facts(
         lost=lost_letters(sample, tokenizer),
         unknown_letters=0.0 if not num_unknown else unknown_letters(sample, tokenizer),
     )
+
+
+def _read(texts: Dataset) -> list[str]:
+    """What the model reads of each row: the text, with its second one in a line below."""
+    return both(texts["text"], texts[PAIR]) if PAIR in texts.column_names else texts["text"][:]
 
 
 def spread(places: np.ndarray) -> np.ndarray:
@@ -164,7 +174,7 @@ def lines_about(
     Args:
         facts: The facts of these texts.
         tokenizer: The tokenizer that read them.
-        texts: The column `text`.
+        texts: The column `text`, and perhaps `pair`.
         source_rows: 1-based row of each in the file or Hub split, (N,).
         where: The split's name in messages.
     """
@@ -204,7 +214,7 @@ def lines_about(
 
 def _first_of(unknown: int | None, tokenizer: Any, texts: Dataset, source_rows: np.ndarray) -> str:
     """An unknown word in the first texts, with its row."""
-    head = [text[:SAMPLED_LETTERS] for text in texts.select(range(min(len(texts), SAMPLED_TEXTS)))["text"]]
+    head = [text[:SAMPLED_LETTERS] for text in _read(texts.select(range(min(len(texts), SAMPLED_TEXTS))))]
     for place, encoded in enumerate(fast_backend(tokenizer).encode_batch(head, add_special_tokens=False)):
         if unknown in encoded.ids:
             start, end = encoded.offsets[encoded.ids.index(unknown)]

@@ -1,9 +1,10 @@
 """Texts -> token ids, once: in batches, cut to `max_tokens`, cached on disk by content and settings.
 
-N texts.
+N texts, of which each may have a second one beside it, its pair. Their tokens are one row.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from datasets.features import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from lit_ft.console import quiet_datasets
+from lit_ft.data.text_columns import PAIR, SPANS, TEXT, longest_first, part_of_tokens
 from lit_ft.errors import UserError
 from lit_ft.runs import cache_dir, make_cache
 
@@ -29,6 +31,7 @@ HEAD_SHARE = 128 / 510
 IDS = pa.list_(pa.int32())  # the type of `input_ids`
 BAR_ROWS = 10_000  # with fewer, no progress bar: it would be gone at once
 ENCODED = Features({"input_ids": List(Value("int32")), "full_length": Value("int32")})
+FIRST = "first_tokens"  # column: how many own tokens of a pair's row are of its first text
 ENCODING_VERSION = 2  # part of the cache key: raise it when the result for the same input changes
 
 
@@ -46,23 +49,37 @@ def cut(ids: list[int], room: int, truncation: Truncation) -> list[int]:
 
 @dataclass(frozen=True)
 class Template:
-    """The special tokens around a single text, and the token types.
+    """The special tokens around a text, and between it and its pair, and the token types.
 
     Attributes:
         before: Ids before the text, such as [CLS].
-        after: Ids after it, such as [SEP]; XLNet's <sep> and <cls>.
+        after: Ids after it, such as [SEP]; XLNet's <sep> and <cls>. After the second text of a pair.
         types: Token types of `before`, of the text's own tokens, and of `after`: all 0 except in XLNet and
-            Funnel.
+            Funnel, and in pairs.
+        between: Ids between the texts of a pair, such as [SEP]; RoBERTa's </s></s>. Empty for single texts.
+        second_types: Token types of `between` and of the second text's own tokens.
     """
 
     before: list[int]
     after: list[int]
     types: tuple[list[int], int, list[int]]
+    between: list[int] = field(default_factory=list)
+    second_types: tuple[list[int], int] = ([], 0)
 
     @property
     def size(self) -> int:
         """Number of special tokens in a row."""
-        return len(self.before) + len(self.after)
+        return len(self.before) + len(self.between) + len(self.after)
+
+    @property
+    def most_type(self) -> int:
+        """The highest token type."""
+        (before, own, after), (between, second) = self.types, self.second_types
+        return max([*before, own, *between, second, *after])
+
+    def around(self, first: Sequence[int], second: Sequence[int] = ()) -> list[int]:
+        """The ids of a row with these own tokens."""
+        return [*self.before, *first, *self.between, *second, *self.after]
 
     def room(self, max_tokens: int) -> int:
         """Tokens of a row that are left for the text; raises if none are."""
@@ -86,29 +103,48 @@ def fast_backend(tokenizer: PreTrainedTokenizerBase) -> Any:
     return backend
 
 
-def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
-    """The special tokens that the tokenizer puts around a single text."""
+def template_of(tokenizer: PreTrainedTokenizerBase, pairs: bool = False) -> Template:
+    """The special tokens that the tokenizer puts around a single text, or around and between two.
+
+    A tokenizer that puts nothing between two texts has no template for pairs, and `between` is empty.
+    """
     backend = fast_backend(tokenizer)
     # Any text with a token will do. "a" has none if it is unknown and there is no unknown token.
     texts = chain(["a"], tokenizer.all_special_tokens, tokenizer.get_vocab())
     tried = (backend.encode(text, add_special_tokens=False) for text in texts)
     plain = next(encoded for encoded in tried if encoded.ids)
-    whole = backend.post_process(plain, None, True)
+    whole = backend.post_process(plain, plain if pairs else None, True)
     own = [i for i, added in enumerate(whole.special_tokens_mask) if not added]
-    first, last = own[0], own[-1] + 1
-    assert whole.ids[first:last] == plain.ids, f"{whole.ids} does not hold {plain.ids}"
-    types = whole.type_ids
-    return Template(whole.ids[:first], whole.ids[last:], (types[:first], types[first], types[last:]))
+    ids, types, size = whole.ids, whole.type_ids, len(plain.ids)
+    first, end = own[0], own[-1] + 1
+    before, after = ids[:first], ids[end:]
+    around = types[:first], types[first], types[end:]
+    if not pairs:
+        assert ids[first:end] == plain.ids, f"{ids} does not hold {plain.ids}"
+        return Template(before, after, around)
+    stop, again = first + size, end - size  # where the first text ends, and the second begins
+    assert ids[first:stop] == ids[again:end] == plain.ids, f"{ids} does not hold {plain.ids} twice"
+    return Template(before, after, around, ids[stop:again], (types[stop:again], types[again]))
 
 
 def content_hash(table: Dataset) -> str:
-    """A hash of the column `text`: equal texts in equal order have equal hashes, wherever they come from."""
+    """A hash of what is read: equal texts in equal order have equal hashes, wherever they come from.
+
+    Of the column `text`, and of `pair` and `spans` if there are any.
+    """
     digest = xxhash.xxh3_128()
-    for batch in table.with_format("arrow").iter(batch_size=10_000):
-        for chunk in batch["text"].chunks:
-            chunk = chunk.cast(pa.large_string())
-            digest.update(pc.binary_length(chunk).to_numpy(zero_copy_only=False).tobytes())
-            digest.update("".join(chunk.to_pylist()).encode("utf-8", "surrogatepass"))
+    more = [name for name in (PAIR, SPANS) if name in table.column_names]
+    for batch in table.select_columns([TEXT, *more]).with_format("arrow").iter(batch_size=10_000):
+        for name in (TEXT, *more):
+            digest.update(b"" if name == TEXT else name.encode())
+            for chunk in batch[name].chunks:
+                if name == SPANS:
+                    lengths, values = chunk.value_lengths(), chunk.flatten()
+                    digest.update(lengths.to_numpy().tobytes() + values.to_numpy().tobytes())
+                    continue
+                chunk = chunk.cast(pa.large_string())
+                digest.update(pc.binary_length(chunk).to_numpy(zero_copy_only=False).tobytes())
+                digest.update("".join(chunk.to_pylist()).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
@@ -129,22 +165,23 @@ def encode(
     """Token ids of every text, with special tokens, without padding.
 
     Args:
-        table: Has the column `text`.
+        table: Has the column `text`; `spans`, if it is joined of columns; and `pair`, if there are pairs. Of
+            a longer row the longest of these texts and columns is cut first, and separators are kept.
         tokenizer: A fast one.
         max_tokens: Longest row in tokens, special tokens included.
-        truncation: Which part of a longer text is kept.
+        truncation: Which part of a longer text is kept; of each text and column of a row.
         description: Label of the progress bar.
         content: The table's `content_hash`, if it is known already.
 
     Returns:
-        A memory-mapped table with a row per text: `input_ids` (int32 list) and `full_length` (tokens before
-        the cut); and whether it was found in the cache.
+        A memory-mapped table with a row per text: `input_ids` (int32 list), `full_length` (tokens before
+        the cut) and, of pairs, `first_tokens`; and whether it was found in the cache.
 
     Raises:
         UserError: `max_tokens` leaves no room for text beside the special tokens.
     """
-    template = template_of(tokenizer)
-    before, after = template.before, template.after
+    pairs, spans = PAIR in table.column_names, SPANS in table.column_names
+    template = template_of(tokenizer, pairs)
     room = template.room(max_tokens)
     backend = fast_backend(tokenizer)
     reading = (backend.to_str(), backend.encode_special_tokens)
@@ -155,22 +192,72 @@ def encode(
     make_cache(cache_file.parent)
 
     def encode_batch(batch: pa.Table) -> pa.Table:
-        rows = tokenise(batch["text"].to_pylist(), tokenizer)
-        kept = [before + cut(ids, room, truncation) + after for ids in rows]
-        full = np.array([len(ids) + template.size for ids in rows], dtype=np.int32)
-        return pa.table({"input_ids": pa.array(kept, IDS), "full_length": full})
+        texts = batch[TEXT].to_pylist()
+        rows = tokenise(texts, tokenizer)
+        second = tokenise(batch[PAIR].to_pylist(), tokenizer) if pairs else [[]] * len(rows)
+        full = np.array(
+            [len(a) + len(b) + template.size for a, b in zip(rows, second, strict=True)], np.int32
+        )
+        long = np.flatnonzero(full > room + template.size).tolist()
+        parts = {i: [[*range(len(rows[i]))]] for i in long}  # of each long row: the places of each column
+        if spans and long:
+            encoded = backend.encode_batch([texts[i] for i in long], add_special_tokens=False)
+            of_rows = batch[SPANS].take(pa.array(long)).to_pylist()
+            parts = {
+                i: _parts(part_of_tokens(found.offsets, of_row), len(of_row) // 2)
+                for i, found, of_row in zip(long, encoded, of_rows, strict=True)
+            }
+        for i in long:
+            least = len(parts[i]) + bool(second[i])  # a token of each, and the separators
+            least += len(parts[i][-1]) - 1 if spans else 0
+            if room < least:
+                raise UserError(
+                    f"expected data.max_tokens of at least {least + template.size}, for a token of each text "
+                    f"and column beside separators and names, found {max_tokens}; set --data.max_tokens=256"
+                )
+            rows[i], second[i] = _cut_row(rows[i], parts[i], second[i], room, truncation)
+        kept = [template.around(a, b) for a, b in zip(rows, second, strict=True)]
+        found = {"input_ids": pa.array(kept, IDS), "full_length": full}
+        return pa.table(found | ({FIRST: np.array([*map(len, rows)], np.int32)} if pairs else {}))
 
-    texts = table.select_columns("text").with_format("arrow")
+    texts = table.select_columns([TEXT] + [SPANS] * spans + [PAIR] * pairs).with_format("arrow")
     with quiet_datasets(bars=len(table) > BAR_ROWS):
         encoded = texts.map(
             encode_batch,
             batched=True,
-            features=ENCODED,
+            features=Features(ENCODED | ({FIRST: Value("int32")} if pairs else {})),
             new_fingerprint=key,
             cache_file_name=str(cache_file),
             desc=description,
         )
     return encoded.with_format(None), cached
+
+
+def _parts(column: np.ndarray, count: int) -> list[list[int]]:
+    """The places of the tokens of each column, and at the end of those that are of none."""
+    return [np.flatnonzero(column == k).tolist() for k in [*range(count), -1]]
+
+
+def _cut_row(
+    ids: list[int], parts: list[list[int]], second: list[int], room: int, truncation: Truncation
+) -> tuple[list[int], list[int]]:
+    """Cut the longest column of a row first, or its second text.
+
+    Args:
+        ids: Of the text.
+        parts: The places in them of each column's tokens; if there are several, those of the separators last.
+        second: The ids of the second text, or none.
+        room: Tokens of all together.
+        truncation: What is kept of each.
+    """
+    if len(parts) == 1 and not second:
+        return cut(ids, room, truncation), second
+    own, between = (parts[:-1], parts[-1]) if len(parts) > 1 else (parts, [])
+    segments = [*own, [*range(len(second))]]
+    shares = longest_first([*map(len, segments)], room - len(between))
+    cuts = [cut(places, n, truncation) if n else [] for places, n in zip(segments, shares, strict=True)]
+    kept = sorted(chain(between, *cuts[:-1]))
+    return [ids[i] for i in kept], [second[i] for i in cuts[-1]]
 
 
 def describe_cut(encoded: Dataset, max_tokens: int) -> str:
@@ -209,6 +296,9 @@ class EncodedRows(torch.utils.data.Dataset):
         self.positions = positions
         self.labels = labels
         self.with_index = with_index
+        self._first = (
+            encoded.data.column(FIRST).to_numpy().astype(np.int64) if FIRST in encoded.column_names else None
+        )  # (N,) of all rows of `encoded`
         chunks = encoded.data.column("input_ids").chunks
         self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
         self._chunks = [(chunk.offsets.to_numpy(), chunk.values.to_numpy()) for chunk in chunks]
@@ -223,6 +313,8 @@ class EncodedRows(torch.utils.data.Dataset):
         offsets, values = self._chunks[chunk]
         k = position - self._starts[chunk]
         row: dict[str, Any] = {"input_ids": values[offsets[k] : offsets[k + 1]]}
+        if self._first is not None:
+            row[FIRST] = self._first[position]
         if self.labels is not None:
             row["labels"] = self.labels[i]
         if self.with_index:

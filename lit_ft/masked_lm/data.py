@@ -18,6 +18,7 @@ from transformers import (
 
 from lit_ft.console import say, warn
 from lit_ft.data.batching import GroupedBatchSampler
+from lit_ft.data.column_names import listed_columns, named
 from lit_ft.data.columns import Values, check_apart
 from lit_ft.data.facts import row_facts
 from lit_ft.data.groups import line_of, read_groups, shared
@@ -51,9 +52,15 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Mask
     Raises:
         UserError: A mistake in the data or its settings, in one line.
     """
-    source = TextSource.of(vars(data), SAMPLE_CONFIG)
+    settings = vars(data)
+    if data.pair_column is not None:
+        columns = [*listed_columns(data.text_column), data.pair_column]
+        settings = {**settings, "text_column": columns, "pair_column": None}
+        say(f"{named(columns)} are joined: a masked language model reads one text a row, and no pairs")
+    source = TextSource.of(settings, SAMPLE_CONFIG)
     if data.group_column is not None:
-        check_apart(data.group_column, "data.group_column", {"data.text_column": data.text_column})
+        taken = {"data.text_column": data.text_column, "data.pair_column": data.pair_column}
+        check_apart(data.group_column, "data.group_column", taken)
     train, table, where = source.read_texts("train")
     groups = None
     if data.group_column is not None:

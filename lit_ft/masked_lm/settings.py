@@ -25,7 +25,13 @@ class DataSettings:
         train_path: File or glob to train on: .csv, .tsv, .jsonl, .json, .parquet, or .txt with one text per
             line.
         validation_path: File or glob to evaluate on; by default a part of the training texts is held out.
-        text_column: Name of the column that holds the text.
+        text_column: Name of the column that holds the text, or of several, `[subject, body]`, which are
+            joined in this order into one text. With `layout: truncate`, the longest one is cut first.
+        text_separator: What stands between the values of several columns; by default a line break, as people
+            write. (`\\n` in a shell is a line break, too.)
+        column_names: Put each text column's name before its value, `subject: ...`.
+        pair_column: Name of the column of second texts, so that the settings of `fit` can be used as they
+            are: here it is one more column to join.
         group_column: Name of a column of what texts have in common, such as their author, thread or product.
             Texts of a group are never divided between training and validation, if that is held out; groups
             that given splits share are counted in a warning.
@@ -54,7 +60,10 @@ class DataSettings:
     validation_split: str | None = None
     train_path: str | None = None
     validation_path: str | None = None
-    text_column: str = "text"
+    text_column: list[str] | str = "text"
+    text_separator: str = "\n"
+    column_names: bool = False
+    pair_column: str | None = None
     group_column: str | None = None
     validation_share: float = 0.05
     split_seed: int = 0

@@ -14,6 +14,7 @@ from transformers import (
 
 from lit_ft.console import warn
 from lit_ft.data.tokens import Template, template_of
+from lit_ft.errors import UserError
 
 SEES_PADDING = "sees_padding"  # config attribute: whether padding changes the model's output
 
@@ -44,11 +45,36 @@ def fit_to_model(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, n
         )
 
 
+def fit_pairs_to_model(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, name: str) -> None:
+    """Refuse a tokenizer that does not set two texts apart; keep token types from a model that has too few.
+
+    Args:
+        tokenizer: The model's tokenizer, changed in place.
+        config: The model's config.
+        name: The model, in messages.
+    """
+    single, pair = template_of(tokenizer), template_of(tokenizer, pairs=True)
+    if not pair.between or (single.before, single.after) != (pair.before, pair.after):
+        puts = repr(" ".join(tokenizer.convert_ids_to_tokens(pair.between))) if pair.between else "nothing"
+        raise UserError(
+            "expected a tokenizer that sets two texts apart, for data.pair_column, found that the one of "
+            f"{name} puts {puts} between them; set --model.pretrained to another model, or join the columns "
+            "with --data.text_column=[FIRST,SECOND] --data.pair_column=null"
+        )
+    if "token_type_ids" in tokenizer.model_input_names and not takes_token_types(config, pair):
+        keep(
+            tokenizer, "model_input_names", [n for n in tokenizer.model_input_names if n != "token_type_ids"]
+        )
+        warn(
+            f"{name} has no token type for a second text: only "
+            f"{' '.join(tokenizer.convert_ids_to_tokens(pair.between))} tells where it begins"
+        )
+
+
 def takes_token_types(config: PretrainedConfig, template: Template) -> bool:
     """Whether the model has an input for token types, with embeddings for those that the tokenizer gives."""
-    before, own, after = template.types
     known = getattr(config, "type_vocab_size", None) or 0  # DeBERTa: 0, which ignores them
-    if known and max([*before, own, *after]) >= known:
+    if known and template.most_type >= known:
         return False
     for mapping in (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING):
         if type(config) in mapping:
