@@ -85,6 +85,8 @@ def leave_results(
         "evaluations": {},
         **provenance,
     }
+    if columns := datamodule.text_source.columns():
+        facts["columns"] = columns
     if (known := tracking.dashboard.baselines) is not None:
         metrics |= known.figures()
         facts["baselines"] = known.facts()

@@ -179,8 +179,8 @@ def _check_columns(data: Mapping[str, Any], then: Mapping[str, Any]) -> None:
     columns = listed_columns(then["text_column"])
     if data["column_names"] and listed_columns(data["text_column"]) != columns:
         raise UserError(
-            f"the checkpoint's model reads {named(columns)} with their names before them (data.column_names), "
-            f"found data.text_column {data['text_column']}; rename the columns of the file and leave out "
+            f"the checkpoint's model reads {named(columns)}, each with its name (data.column_names), found "
+            f"data.text_column {data['text_column']}; rename the file's columns and leave out "
             "--data.text_column"
         )
 

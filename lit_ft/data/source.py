@@ -3,7 +3,6 @@
 import difflib
 import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ import xxhash
 from tqdm import tqdm
 
 from lit_ft.console import quiet_datasets, warn
-from lit_ft.data.column_names import check_names, listed_columns, named
+from lit_ft.data.column_names import as_value, check_names, listed_columns, named
 from lit_ft.data.corpus import READER_VERSION, disk_error, read_files, read_hub
 from lit_ft.data.formats import BATCH_ROWS
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
@@ -111,6 +110,18 @@ class TextSource:
         named = self.origin(split) is not None
         where = (self.paths.get(split) or self.source) if named else "held out of train"
         return {"where": where, "from_hub": self.asks_hub(split if named else "train")}
+
+    def columns(self) -> dict[str, Any]:
+        """For reports: what a text is made of; empty if that is one column as it is."""
+        names = listed_columns(self.text_column)
+        found: dict[str, Any] = {}
+        if len(names) > 1 or self.column_names:
+            found["joined"] = {
+                "columns": names,
+                "separator": separator_of(self.text_separator),
+                "names": self.column_names,
+            }
+        return found | ({"pair": self.pair_column} if self.pair_column is not None else {})
 
     def read(self, split: SplitName) -> tuple[datasets.Dataset, str]:
         """A split with all its columns, and its name for messages.
@@ -270,11 +281,17 @@ def check_columns(
         guesses = _guess(table, left)
         flags = []
         for kind in dict.fromkeys(kind for kind, _ in missing):
+            meant = [guesses.get(kind, "NAME")]
             if kind == "pair" or (kind == "text" and len(texts) > 1):
-                value = _near(texts if kind == "text" else [str(pair_column)], table.column_names, left)
-            else:
-                value = guesses.get(kind, "NAME")
-            flags.append(f"--data.{kind}_column={shlex.quote(value)}")
+                meant = _near(texts if kind == "text" else [str(pair_column)], table.column_names, left)
+            elif (
+                kind == "text"
+                and len(parts := [p.strip(" '\"") for p in texts[0].strip("[] ").split(",")]) > 1
+            ):
+                meant = (
+                    parts if set(parts) <= {*table.column_names} else meant
+                )  # a list that YAML reads otherwise
+            flags.append(f"--data.{kind}_column={as_value(meant)}")
         advice = f"set {' '.join(flags)}"
         without = " (there is no header: the first line is data)" if reading.has("no header") else ""
         if len(table.column_names) == 1 and set(",;\t|") & set(table.column_names[0]):
@@ -294,13 +311,10 @@ def check_columns(
         _check_type(table, kind, name, where)
 
 
-def _near(wanted: Sequence[str], there: Sequence[str], left: Sequence[str]) -> str:
-    """The value of a flag: these columns, each that is missing replaced by a column left with a near name."""
-    found = []
-    for name in wanted:
-        close = [] if name in there else difflib.get_close_matches(name, left, n=1)
-        found.append(name if name in there else (close or ["NAME"])[0])
-    return f"[{','.join(found)}]" if len(found) > 1 else found[0]
+def _near(wanted: Sequence[str], there: Sequence[str], left: Sequence[str]) -> list[str]:
+    """These columns, each that is missing replaced by one of those left with a near name."""
+    near = {name: difflib.get_close_matches(name, left, n=1) or ["NAME"] for name in wanted}
+    return [name if name in there else near[name][0] for name in wanted]
 
 
 def label_feature(feature: object) -> datasets.Value | datasets.ClassLabel:

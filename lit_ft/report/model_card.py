@@ -1,5 +1,6 @@
 """`model/README.md`: the model card, in the Hub's format."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
         low, high = (metrics.get(f"{main}/accuracy_{end}") for end in ("low", "high"))
         result += f", 95 % interval {number(low, 3)} to {number(high, 3)}" if low is not None else ""
         result += f" ({cell(facts['splits'][SPLITS[main]]['where'])}), {len(facts['labels'])} classes."
+    pair = "pair" in facts.get("columns", {})
     scores = SCORES[facts["kind"]]
     headline = "perplexity" if masked else "accuracy"
     shown = [s for s in scores if any(f"{p}/{s.name}" in metrics for p in prefixes)]
@@ -44,7 +46,8 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
         result=result,
         what="A masked language model" if masked else "A text classifier",
         pretrained=facts["pretrained"],
-        use=_use(masked),
+        use=_use(masked, pair),
+        example=", ".join(EXAMPLES[: 1 + pair]),
         advice="" if masked else _advice(facts),
         calibrate=None if masked else facts["temperature"],
         results=_results(prefixes, shown, metrics, facts) if prefixes else result,
@@ -58,17 +61,36 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
     runs.write(run / runs.MODEL / "README.md", card)
 
 
-def _use(masked: bool) -> str:
+EXAMPLES = ('"The soup was cold."', '"Was the food warm?"')
+
+
+def _use(masked: bool, pair: bool) -> str:
     if masked:
         return 'fill = pipeline("fill-mask", model="PATH_OR_NAME")\nfill("This is a [MASK] movie!")'
+    example = '{{"text": {}, "text_pair": {}}}'.format(*EXAMPLES) if pair else EXAMPLES[0]
     return (
         'classify = pipeline("text-classification", model="PATH_OR_NAME", top_k=None)\n'
-        'classify("The soup was cold.", truncation=True)'
+        f"classify({example}, truncation=True)"
     )
 
 
 def _advice(facts: dict[str, Any]) -> str:
-    return f"Texts are cut to {facts['max_tokens']} tokens ({facts['truncation']})."
+    lines = [f"Texts are cut to {facts['max_tokens']} tokens ({facts['truncation']})."]
+    columns = facts.get("columns", {})
+    if joined := columns.get("joined"):
+        names = ", ".join(map(cell, joined["columns"]))
+        each = f', each after its name ("{cell(joined["columns"][0])}: ")' if joined["names"] else ""
+        between = f", joined by {cell(json.dumps(joined['separator']))}" if len(joined["columns"]) > 1 else ""
+        lines.append(
+            f"A text is made of a row's {names}{each}{between}; empty ones are left out. Of a longer text "
+            "predict cuts the longest of them first, a pipeline cuts the whole."
+        )
+    if "pair" in columns:
+        lines.append(
+            f"The second text, text_pair, is a row's {cell(columns['pair'])}. Of a longer pair the longest text "
+            "is cut first. An empty second text was read as an empty one, which a pipeline leaves out."
+        )
+    return " ".join(lines)
 
 
 def _results(prefixes: list[str], scores: list[Score], metrics: dict[str, Any], facts: dict[str, Any]) -> str:
