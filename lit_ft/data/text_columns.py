@@ -48,8 +48,10 @@ def join(
         head = f"{names[k]}{NAME_END}" if names else ""
         parts.append(pc.binary_join_element_wise(head, kept, "") if head else kept)
         before.append(len(head))
+    none = pa.array(blank.all(0))
+    parts[0] = pc.if_else(none, "", parts[0])  # pyarrow 26 (binary_join_element_wise) drops nulls alone
     text = pc.binary_join_element_wise(*parts, separator, null_handling="skip")
-    text = pc.if_else(pa.array(blank.all(0)), pa.scalar(None, pa.string()), text)
+    text = pc.if_else(none, pa.scalar(None, pa.string()), text)
     letters = [pc.fill_null(pc.utf8_length(column), 0).to_numpy() for column in values]
     ends, spans = np.zeros(blank.shape[1], np.int64), np.zeros((blank.shape[1], len(values), 2), np.int32)
     for k, there in enumerate(~blank):

@@ -87,8 +87,8 @@ def _advice(facts: dict[str, Any]) -> str:
         )
     if "pair" in columns:
         lines.append(
-            f"The second text, text_pair, is a row's {cell(columns['pair'])}. Of a longer pair the longest text "
-            "is cut first. An empty second text was read as an empty one, which a pipeline leaves out."
+            f"The second text, text_pair, is a row's {cell(columns['pair'])}. Of a longer pair the longest "
+            "text is cut first. An empty second text was read as an empty one, which a pipeline leaves out."
         )
     return " ".join(lines)
 
