@@ -200,8 +200,8 @@ TABLE = {"label": ["x", "y"], "subject": ["a", "b"], "body": ["c", "d"], "more":
 MISTAKES = {
     "one of the list": (
         {"text_column": ["subjct", "body"]},
-        "expected columns 'label', 'subjct' and 'body' in t.csv, found 'label', 'subject', 'body', 'more'; set "
-        "--data.text_column='[subject,body]'",
+        "expected columns 'label', 'subjct' and 'body' in t.csv, found 'label', 'subject', 'body', 'more'; "
+        "set --data.text_column='[subject,body]'",
     ),
     "not near any": (
         {"text_column": ["subject", "zzz"]},
@@ -210,13 +210,13 @@ MISTAKES = {
     "not written as a list": ({"text_column": "subject, body"}, "set --data.text_column='[subject,body]'"),
     "pair": (
         {"text_column": "subject", "pair_column": "bdy"},
-        "expected columns 'label', 'subject' and 'bdy' in t.csv, found 'label', 'subject', 'body', 'more'; set "
-        "--data.pair_column=body",
+        "expected columns 'label', 'subject' and 'bdy' in t.csv, found 'label', 'subject', 'body', 'more'; "
+        "set --data.pair_column=body",
     ),
     "pair of lists": (
         {"text_column": "subject", "pair_column": "more"},
-        "expected a text in column 'more' of t.csv, found ['e'] in row 1; set --data.pair_column to a column of "
-        "plain values",
+        "expected a text in column 'more' of t.csv, found ['e'] in row 1; set --data.pair_column to a column "
+        "of plain values",
     ),
     "list in the list": ({"text_column": ["subject", "more"]}, "expected a text in column 'more' of t.csv"),
     "twice": (

@@ -18,6 +18,7 @@ from lightning import Callback
 from pair import DDP, run_pair
 from test_preempt import signal_at
 from test_resume import state
+from text_pairs import PAIRS, write_pairs
 
 from lit_ft.reliability.processes import is_lost
 
@@ -33,7 +34,12 @@ BUDGET = [*EXACT, "--data.train_path", "train.csv", "--data.validation_path", "n
 BUDGET += ["--data.validation_share", "0.24", "--data.pad_multiple", "32", "--data.token_budget"]
 
 PREDICT_FEW = ["predict", "--name", "whole", "--data.predict_path", "few.csv", "--data.predict_output"]
+PREDICT_PAIRS = ["predict", "--name", "two_of_pairs", "--data.predict_path", "pairs.csv"]
+PREDICT_PAIRS += ["--data.predict_output"]
 REQUEUE = signal_at(batch=4, rank=0, number=int(signal.SIGUSR1))
+# Of 45 pairs the last batch of 16 has 13, which the two share as 7 and 6.
+OF_PAIRS = [*PAIRS, "--data.train_path", "pairs.csv", "--data.validation_path", "pairs.csv"]
+OF_PAIRS += ["--data.pad_multiple", "1", *EXACT[6:9]]
 SPLITS = {"val": 20, "test": 30}  # texts
 CODES = {"stopped": 143, "requeued": 138}  # else 0
 
@@ -53,12 +59,15 @@ def two(fit_args, work, monkeypatch):
         "exact": [*fit, *EXACT, "--name", "two"],
         "estimate": [*fit, *EXACT, "--name", "none", "--estimate"],
         "budget": [*fit, *BUDGET, "64", "--name", "two_with_budget"],
+        "pairs": [*fit, *OF_PAIRS, "--name", "two_of_pairs"],
+        "predict pairs": [*PREDICT_PAIRS, "two_pairs.csv"],
         "test": ["test", *fit_args, "--name", "whole"],
         "predict": [*predict, "--name", "whole", "--data.predict_output", "two.csv"],
         "predict parquet": [*predict, "--name", "whole", "--data.predict_output", "two.parquet"],
         "predict few": [*PREDICT_FEW, "few_by_two.csv"],
         "predict few parquet": [*PREDICT_FEW, "few_by_two.parquet"],
     }
+    write_pairs(work / "pairs.csv", 45)
     write_csv(work / "few.csv", [("a", ""), ("b", "fine"), ("c", "")], ("id", "text"))
     monkeypatch.setenv("PATH", slurm.scontrol(work))
     return dict(zip(calls, run_pair(*calls.values(), cwd=work), strict=True))
@@ -93,6 +102,15 @@ def assert_same_texts(by_two: pyarrow.Table, path: str, rows: int) -> None:
         assert two == (pytest.approx(one, abs=1e-5) if isinstance(one[0], float) else one), name
 
 
+def assert_same_predictions(one: str, two: str, *columns: str) -> list[dict[str, str]]:
+    """Of the same rows in the same order; the second file's are returned."""
+    one_rows, two_rows = (list(csv.DictReader(Path(name).open(newline=""))) for name in (one, two))
+    for a, b in zip(one_rows, two_rows, strict=True):
+        assert [a[name] for name in (*columns, "predicted")] == [b[name] for name in (*columns, "predicted")]
+        assert float(a["confidence"]) == pytest.approx(float(b["confidence"]), abs=2e-6)
+    return two_rows
+
+
 def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
     for name, done in two.items():
         assert done.code == CODES.get(name, 0), done.err[-3000:]
@@ -123,6 +141,13 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
     assert_same_figures(figures("one_with_budget"), figures("two_with_budget"), but="train/real_share")
     assert_same_weights("one_with_budget", "two_with_budget")
 
+    # Pairs, too
+    assert lit_ft("fit", *fit_args, *OF_PAIRS, "--data.batch_size", "16", "--name", "one_of_pairs")[0] == 0
+    assert_same_figures(figures("one_of_pairs"), figures("two_of_pairs"), but="train/real_share")
+    assert_same_weights("one_of_pairs", "two_of_pairs")
+    assert lit_ft(*PREDICT_PAIRS, "one_pairs.csv")[0] == 0
+    assert len(assert_same_predictions("one_pairs.csv", "two_pairs.csv", "first", "second")) == 45
+
     # Measured, and predicted with, by one process.
     by_two = figures("whole")
     said = {
@@ -136,11 +161,8 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
         assert_same_texts(said[split], f"runs/whole/version_0/{split}_predictions.parquet", rows)
     predict = ["predict", *fit_args, "--name", "whole", "--data.predict_path", "train.csv"]
     assert lit_ft(*predict, "--data.predict_output", "one.csv")[0] == 0
-    one_rows, two_rows = (list(csv.DictReader(Path(n).open(newline=""))) for n in ("one.csv", "two.csv"))
+    two_rows = assert_same_predictions("one.csv", "two.csv", "text")
     assert len(two_rows) == 100 and len({row["confidence"] for row in two_rows}) > 20
-    for a, b in zip(one_rows, two_rows, strict=True):
-        assert (a["text"], a["predicted"]) == (b["text"], b["predicted"])
-        assert float(a["confidence"]) == pytest.approx(float(b["confidence"]), abs=2e-6)
 
     assert two["predict"].out.count(" of 100 below confidence 0.5\n") == 1
     table = parquet.read_table("two.parquet")

@@ -8,6 +8,7 @@ import torch
 from conftest import lasting, with_a_flipped_bit
 from lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from text_pairs import PAIRS, write_pairs
 from transformers import AutoModel
 
 
@@ -42,18 +43,20 @@ def curves(name: str) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, None if tag in clock else e.value) for e in events.Scalars(tag)] for tag in tags}
 
 
+PAIRED = [*PAIRS, "--data.train_path", "pairs.csv"]
 SETTINGS = {
     "plain": [],
     "workers": ["--data.num_workers", "2"],
     "accumulation": ["--trainer.accumulate_grad_batches", "2"],
     "epoch end": ["--trainer.val_check_interval", "1.0"],
-    "token budget": ["--data.token_budget", "128", "--data.num_workers", "1"],
+    "pairs, token budget": [*PAIRED, "--data.token_budget", "128", "--data.num_workers", "1"],
     "bfloat16": ["--trainer.precision", "bf16-mixed"],
 }
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_resume_is_bit_identical(settings, lit_ft, fit_args, encoder):
+def test_resume_is_bit_identical(settings, lit_ft, fit_args, encoder, work):
+    write_pairs(work / "pairs.csv", 100)
     args = [*fit_args, "--trainer.max_epochs", "3", "--trainer.val_check_interval", "4", *settings]
     assert lit_ft("fit", *args, "--name", "whole")[0] == 0
     whole = state("whole")
