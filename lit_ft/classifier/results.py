@@ -18,7 +18,7 @@ from lit_ft.classifier.tracking import RunLogger
 from lit_ft.console import say, width
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.splits import Split, copies_of
-from lit_ft.data.text_columns import shown
+from lit_ft.data.text_columns import shown_texts
 from lit_ft.errors import unusable
 from lit_ft.models.export import export_model, say_where, weights_of
 from lit_ft.models.names import shown_name
@@ -290,7 +290,7 @@ def with_texts(summary: dict[str, Any], split: Split) -> dict[str, Any]:
 
     def entry(found: dict[str, Any]) -> dict[str, Any]:
         row = split.texts[found["index"]]
-        return {**found, "row": int(row["row"]), "text": shown(row, MOST_LETTERS)}
+        return {**found, "row": int(row["row"]), "text": shown_texts(row, MOST_LETTERS)}
 
     return {**summary, "mistakes": [entry(found) for found in summary["mistakes"]]}
 

@@ -18,7 +18,7 @@ from lit_ft.classifier.slices import slices_of
 from lit_ft.classifier.word_counts import WordCounts
 from lit_ft.data.splits import Split
 from lit_ft.data.targets import Labels
-from lit_ft.data.text_columns import shown
+from lit_ft.data.text_columns import shown_texts
 from lit_ft.errors import one_line, shorten
 from lit_ft.report import figures
 from lit_ft.report.analysis import (
@@ -137,7 +137,7 @@ def mistake_rows(
     """The text, true class, predicted class and confidence of each entry of a summary."""
     return [
         (
-            shown(split.texts[entry["index"]], most),
+            shown_texts(split.texts[entry["index"]], most),
             names[entry["label"]],
             names[entry["predicted"]],
             entry["confidence"],

@@ -15,7 +15,7 @@ import pyarrow as pa
 import xxhash
 from tqdm import tqdm
 
-from lit_ft.data.text_columns import PAIR, TEXT, shown
+from lit_ft.data.text_columns import PAIR, TEXT, shown_texts
 from lit_ft.data.unspaced import INVISIBLE, SPACE_WITHIN
 from lit_ft.progress import bar_settings
 
@@ -207,7 +207,7 @@ def _example(exact: bool, places: list[tuple[AuditSplit, int]], label_names: Seq
     split, i = places[-1]
     place = int(split.positions[i])
     row = {name: " ".join(column[place].as_py().split()) for name, column in split.columns().items()}
-    return Example(exact, occurrences, shown(row, SHOWN_CHARACTERS))
+    return Example(exact, occurrences, shown_texts(row, SHOWN_CHARACTERS))
 
 
 def normalise(text: str) -> str:

@@ -67,7 +67,7 @@ def pairs_of(texts: Dataset) -> pa.ChunkedArray | None:
     return texts.data.column(PAIR) if PAIR in texts.column_names else None
 
 
-def shown(row: dict[str, str], most: int) -> str:
+def shown_texts(row: dict[str, str], most: int) -> str:
     """A row's text for a person, shortened to `most` letters; of a pair, both texts to half as many."""
     if not (pair := row.get(PAIR)):
         return shorten(row[TEXT], most)

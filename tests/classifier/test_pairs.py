@@ -239,7 +239,7 @@ def test_a_batch_of_pairs_says_what_the_model_says_of_each(kind, tmp_path, work)
     )  # fmt: skip
     data.setup("fit")
     model = BertClassifier(str(tmp_path / "m"))
-    model.build(data.labels.names)
+    model.build(data.labels)
     try_classifier(model.net, data, "the model")
     rows = data.splits["train"].rows
     batch = padding_collator(data.hparams, data.tokenizer)([rows[i] for i in range(12)])

@@ -11,7 +11,7 @@ from tokenizers import processors
 from lit_ft.data.batching import PaddingCollator
 from lit_ft.data.duplicates import exact_keys, normalised_keys
 from lit_ft.data.source import TextSource
-from lit_ft.data.text_columns import join, longest_first, part_of_tokens, shown
+from lit_ft.data.text_columns import join, longest_first, part_of_tokens, shown_texts
 from lit_ft.data.token_facts import token_facts
 from lit_ft.data.tokens import EncodedRows, content_hash, encode, template_of
 from lit_ft.errors import UserError
@@ -192,8 +192,8 @@ def test_special_tokens_between_pairs_are_not_the_texts_own():
 
 
 def test_a_person_sees_both_texts():
-    assert shown({"text": "abc" * 9, "pair": ""}, 20) == "abcabcabcabcabcab..."
-    assert shown({"text": "abc" * 9, "pair": "short"}, 20) == "abcabca... ‖ short"
+    assert shown_texts({"text": "abc" * 9, "pair": ""}, 20) == "abcabcabcabcabcab..."
+    assert shown_texts({"text": "abc" * 9, "pair": "short"}, 20) == "abcabca... ‖ short"
 
 
 TABLE = {"label": ["x", "y"], "subject": ["a", "b"], "body": ["c", "d"], "more": [["e"], ["f"]]}
