@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Reduction = Literal["mean", "sum"]
+Decision = Literal["mode", "median", "mean"]
 # Logits (B, K), targets, weights (C,) or None, label smoothing, reduction -> (). `mean` divides by the weight
 # of the rows, `sum` leaves that to the caller.
 Loss = Callable[["Tensor", "Tensor", "Tensor | None", float, Reduction], "Tensor"]
@@ -38,7 +39,9 @@ class Task:
         row_weights: Targets and weights (C,) -> what each row weighs in a mean, (B,); None if all weigh 1.
         row_losses: Logits (N, K) and targets -> the loss of each row, (N,) float64, without weights.
         probabilities: Logits (B, K) -> probabilities (B, K); of a number the logits themselves.
-        decide: Probabilities (N, K), float64, and a rule -> what the model answers.
+        decide: Probabilities (N, K) and a rule -> what the model answers.
+        decisions: The values of `model.decide` in words, the default first; the others need an order. None if
+            there is nothing to choose.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Task:
     row_losses: Callable[[np.ndarray, np.ndarray], np.ndarray]
     probabilities: Callable[["Tensor"], "Tensor"]
     decide: Callable[[np.ndarray, Any], np.ndarray]
+    decisions: Mapping[Decision, str]
 
     @property
     def loss(self) -> Loss:
@@ -115,8 +119,37 @@ def row_cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return most + np.log(np.exp(z - most[:, None]).sum(-1)) - z[np.arange(len(z)), labels]
 
 
-def _likeliest(probabilities: np.ndarray, rule: Any) -> np.ndarray:
-    return probabilities.argmax(-1)  # the first of equal ones, as the metrics do
+DECISIONS: dict[Decision, str] = {
+    "mode": "the likeliest class",
+    "median": "the class of the least expected distance from the label",
+    "mean": "the class nearest to the expected class number",
+}
+ROUNDING = 1e-6  # float32 probabilities of 0.2 and 0.3 may add up to a little less than a half
+
+
+def decided(probabilities: np.ndarray, how: Decision) -> np.ndarray:
+    """The class of each row; of equally good ones the lowest.
+
+    `mode` has the least expected share of mistakes, `median` the least expected absolute distance from the
+    label, in classes, `mean` the least expected squared one (Berger 1985, "Statistical Decision Theory and
+    Bayesian Analysis", section 4.4.2).
+
+    Args:
+        probabilities: (N, C).
+        how: `mode`; `median`, the first class up to which the probabilities add up to a half; or `mean`, the
+            class nearest to the sum of class number times probability.
+
+    Returns:
+        (N,) int64.
+    """
+    if how == "mode":
+        return probabilities.argmax(-1)
+    if how == "median":
+        return (probabilities.cumsum(-1, dtype=np.float64) >= 0.5 - ROUNDING).argmax(-1)
+    most = probabilities.shape[-1] - 1
+    expected = probabilities.astype(np.float64) @ np.arange(most + 1)
+    nearest = np.ceil(expected - 0.5 - ROUNDING)
+    return np.clip(np.nan_to_num(nearest), 0, most).astype(np.int64)  # NaN is of class 0, as for argmax
 
 
 # ---- several labels a text: targets (B, C) float32 of 0 and 1 --------------------------------------
@@ -223,7 +256,8 @@ SINGLE_LABEL = Task(
     row_weights=_own_weights,
     row_losses=row_cross_entropies,
     probabilities=_softmax,
-    decide=_likeliest,
+    decide=decided,
+    decisions=DECISIONS,
 )
 MULTI_LABEL = Task(
     name="multi_label",
@@ -238,6 +272,7 @@ MULTI_LABEL = Task(
     row_losses=_row_binary_cross_entropies,
     probabilities=_sigmoid,
     decide=_above,
+    decisions={},
 )
 REGRESSION = Task(
     name="regression",
@@ -252,5 +287,6 @@ REGRESSION = Task(
     row_losses=_row_squared_errors,
     probabilities=_as_it_is,
     decide=_within,
+    decisions={},
 )
 TASKS = {task.name: task for task in (SINGLE_LABEL, MULTI_LABEL, REGRESSION)}

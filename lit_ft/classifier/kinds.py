@@ -17,7 +17,8 @@ class Kind:
     """The functions of one kind.
 
     Attributes:
-        metrics: The label object and the start of the tags, such as `val/` -> the metrics of a split.
+        metrics: The label object, the start of the tags, such as `val/`, and `model.decide` -> the metrics of
+            a split.
         summarise: Model, prefix, split, whether to add intervals -> an evaluation for `report.json`.
         draw: Writer, prefix, outcomes, summary, confusion matrix, names and step: draws for TensorBoard.
         worst: Summary, split and names -> its worst mistakes as a table for TensorBoard.
@@ -26,7 +27,7 @@ class Kind:
         rivals: What it is compared with.
     """
 
-    metrics: Callable[[Any, str], Any]
+    metrics: Callable[[Any, str, Any], Any]
     summarise: Callable[..., dict[str, Any]]
     draw: Callable[..., None]
     worst: Callable[..., str]

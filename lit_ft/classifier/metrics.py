@@ -3,7 +3,7 @@
 B rows per batch, N rows of a split, C classes. Every metric has a row in `report/scores.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from lit_ft.report.analysis import (
     reliability,
     softmax,
 )
+from lit_ft.tasks import Decision, decided
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Outcomes:
     Attributes:
         logits: (N, C) float32.
         labels: (N,) int64.
-        predicted: The likeliest class, (N,) int64.
+        predicted: The class that `model.decide` gives, (N,) int64.
         index: The position of each row in its table, (N,) int64.
     """
 
@@ -73,7 +74,10 @@ class KeptOutcomes(Metric):
         return logits[order], labels[order], index[order]
 
     def outcomes(self) -> Outcomes:
-        """The same as arrays. Of a single row torchmetrics squeezes the dimensions away."""
+        """The same as arrays, the likeliest class as predicted.
+
+        Of a single row torchmetrics squeezes the dimensions away.
+        """
         logits, labels, index = (values.cpu() for values in self.compute())
         logits = logits.reshape(index.numel(), -1)
         predicted = logits.softmax(-1).argmax(-1)  # the first of equal ones, as the metrics do
@@ -97,12 +101,15 @@ class ClassifierMetrics(torch.nn.Module):
         num_labels: C.
         prefix: The start of the tags: `val/` gives `val/accuracy`.
         ordered: Whether the classes have an order, as whole numbers do; if not, there is no MAE or kappa.
+        decide: How a class is chosen; every figure but the loss is of these choices.
     """
 
-    def __init__(self, num_labels: int, prefix: str, ordered: bool = True) -> None:
+    def __init__(self, num_labels: int, prefix: str, ordered: bool = True, decide: Decision = "mode") -> None:
         super().__init__()
         self.num_labels = num_labels
         self.prefix = prefix
+        self.ordered = ordered
+        self.decide = decide
         self.loss = MeanMetric()
         metrics: dict[str, Metric | MetricCollection] = {
             "accuracy": MulticlassAccuracy(num_labels, average="micro", validate_args=False),
@@ -141,10 +148,14 @@ class ClassifierMetrics(torch.nn.Module):
         outcomes = self.outcomes.outcomes()
         if temperature is None:
             temperature = fit_temperature(outcomes.logits, outcomes.labels)
-        bins = reliability(softmax(outcomes.logits, temperature), outcomes.labels)
+        calibrated, scores = softmax(outcomes.logits, temperature), self.scores.compute()
+        if self.decide != "mode":  # by the temperature, which is known only now
+            outcomes = replace(outcomes, predicted=decided(calibrated, self.decide))
+            scores |= self._of_predicted(outcomes)
+        bins = reliability(calibrated, outcomes.labels, outcomes.predicted)
         scalars: dict[str, Any] = {
             "loss": self.loss.compute(),
-            **self.scores.compute(),
+            **scores,
             "ece_calibrated": calibration_error(bins),
             "temperature": temperature,
         }
@@ -154,6 +165,13 @@ class ClassifierMetrics(torch.nn.Module):
         tags = {self.prefix + name: value for name, value in scalars.items()}
         matrix = count_confusions(outcomes.labels, outcomes.predicted, self.num_labels)
         return tags, matrix, outcomes, temperature
+
+    def _of_predicted(self, outcomes: Outcomes) -> dict[str, float]:
+        """The scores of predictions other than the likeliest class."""
+        answers = outcomes.labels, outcomes.predicted
+        bins = reliability(softmax(outcomes.logits), *answers)
+        ece = calibration_error(bins)
+        return {**intervals.scores_of(*answers, self.num_labels, self.ordered), "ece": ece}
 
     def reset(self) -> None:
         """Forget all batches."""

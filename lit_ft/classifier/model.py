@@ -20,7 +20,7 @@ from lit_ft.classifier.optim import linear_decay, num_training_steps, parameter_
 from lit_ft.classifier.trial import try_classifier
 from lit_ft.data.targets import Labels, labels_from_dict
 from lit_ft.data.tokens import template_of
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, quoted
 from lit_ft.models import heads
 from lit_ft.models.checks import refuse_without_classifier, take_padding_token
 from lit_ft.models.inputs import SEES_PADDING, by_length
@@ -31,7 +31,7 @@ from lit_ft.speed import host
 from lit_ft.speed.attention import attend_in_pieces
 from lit_ft.speed.first_token import compute_first_token_only
 from lit_ft.speed.unpadded import ALIGNED, Logits, compiled_logits
-from lit_ft.tasks import SINGLE_LABEL, Loss, Task
+from lit_ft.tasks import SINGLE_LABEL, Decision, Loss, Task
 
 Batch = dict[str, torch.Tensor]
 ADAMW_EPS, FLOAT16_EPS = 1e-8, 1e-4  # torch's default; one that float16 can hold
@@ -59,6 +59,13 @@ class BertClassifier(LightningModule):
         class_weights: Weight of each class in the loss, in the order of the classes or by name, such as
             `{neg: 1, pos: 5}`; or `balanced` for weights that make every class count the same. Each text is
             weighted by its own label, with label_smoothing too.
+        decide: How a class is chosen from the probabilities if the classes are steps of a scale
+            (data.ordered), calibrated by the temperature: `mode` takes the likeliest; `median` the first up
+            to which they add up to a half, which has the least expected distance from the label; `mean` the
+            one nearest to the expected class number. Losses and weights do not depend on it. `val/accuracy`,
+            `val/mae` and all other figures but the loss are those of these choices, so it matters to the
+            choice of the best checkpoint only if monitor is one of them. test, validate and predict may
+            choose otherwise.
         compile: Train a BERT on a GPU without padding, in one graph. torch.compile builds it in the first
             step, in about 20 s. Needs data.padding=none; evaluation does not change.
     """
@@ -77,6 +84,7 @@ class BertClassifier(LightningModule):
         loss: str | None = None,
         label_smoothing: float = 0.0,
         class_weights: Literal["balanced"] | list[float] | dict[str, float] | None = None,
+        decide: Decision = "mode",
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -133,7 +141,7 @@ class BertClassifier(LightningModule):
             UserError: A setting has no meaning for this kind of label.
         """
         h, task = self.hparams, labels.task
-        self._check_settings(task)
+        self._check_settings(labels)
         encoder = self.pretrained or self.start_from(
             Pretrained.of(h["pretrained"], allow_pickle=h["allow_pickle"])
         )
@@ -149,8 +157,9 @@ class BertClassifier(LightningModule):
         self._assemble(encoder.classifier(config, head), weights, labels)
         self.from_hub = needs_hub(h["pretrained"])
 
-    def _check_settings(self, task: Task) -> None:
-        h, what = self.hparams, f"data.task {task.name} ({task.words})"
+    def _check_settings(self, labels: Labels) -> None:
+        h, task = self.hparams, labels.task
+        what = f"data.task {task.name} ({task.words})"
         if h["loss"] is not None and h["loss"] not in task.losses:
             known = ", ".join(task.losses)
             raise UserError(f"expected model.loss to be one of {known} for {what}, found {h['loss']!r}")
@@ -164,6 +173,14 @@ class BertClassifier(LightningModule):
                 f"model.class_weights={h['class_weights']} has no meaning for {what}; set "
                 "--model.class_weights=null"
             )
+        if h["decide"] != "mode" and not task.decisions:
+            raise UserError(f"model.decide={h['decide']} has no meaning for {what}; set --model.decide=mode")
+        if h["decide"] != "mode" and not labels.ordered:
+            raise UserError(
+                f"model.decide={h['decide']} expects classes that are steps of a scale, found "
+                f"{quoted(labels.names, 5)} without an order; train with --data.ordered=true if they are "
+                "one, or set --model.decide=mode"
+            )
 
     def _assemble(self, net: PreTrainedModel, class_weights: torch.Tensor, labels: Labels) -> None:
         # from_pretrained returns a model in eval mode, and Lightning 2.6 does not change that: without this
@@ -175,10 +192,11 @@ class BertClassifier(LightningModule):
         self.register_buffer("class_weights", class_weights)
         self.labels, self.task = labels, labels.task
         self.ordered = labels.ordered
+        self.rule: Any = self.hparams["decide"]  # what the task's `decide` goes by
         self._loss: Loss = self.task.losses[self.hparams["loss"] or next(iter(self.task.losses))]
         self.kind = KINDS[self.task.report]
-        self.val_metrics = self.kind.metrics(labels, "val/")
-        self.test_metrics = self.kind.metrics(labels, "test/")
+        self.val_metrics = self.kind.metrics(labels, "val/", self.rule)
+        self.test_metrics = self.kind.metrics(labels, "test/", self.rule)
 
     def configure_model(self) -> None:
         """Build the model from the trainer's data module, unless it is built already."""
@@ -209,6 +227,7 @@ class BertClassifier(LightningModule):
         values = dict(checkpoint["encoder_config"])
         config = AutoConfig.for_model(values.pop("model_type"), **values)
         labels = labels_from_dict(checkpoint["YelpDataModule"]["labels"])
+        self._check_settings(labels)
         weights = torch.ones(len(config.id2label or ()))
         self._assemble(classifier_from_config(config), weights, labels)
 
@@ -305,13 +324,30 @@ class BertClassifier(LightningModule):
         metrics.reset()
         return temperature
 
+    def answers(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) float32 -> what the model says of each text, on the CPU.
+
+        A class of a scale is decided by calibrated probabilities, whether or not these are shown: if all are
+        too flat, the median is drawn to the middle.
+        """
+        scale = 1.0 if self.hparams["decide"] == "mode" else self.temperature or 1.0
+        probabilities = self.task.probabilities(logits / scale)
+        return torch.from_numpy(self.task.decide(probabilities.cpu().numpy(), self.rule))
+
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
-        """A batch with `index` (B,) -> `index` and `probabilities` (B, K) float32."""
+        """A batch with `index` (B,) -> `index`, what is `predicted`, `probabilities` (B, K) float32."""
         logits = self.logits_of(batch).float()
+        probabilities = self.task.probabilities(logits)
+        predicted = self.answers(logits)
         if self.calibrate:
             assert self.temperature is not None
             logits = logits / self.temperature
-        return {"index": batch["index"], "probabilities": self.task.probabilities(logits)}
+            probabilities = self.task.probabilities(logits)
+        return {
+            "index": batch["index"],
+            "predicted": predicted,
+            "probabilities": probabilities,
+        }
 
     # ---- optimizer -----------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ FIT = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches"),
     "trainer.val_check_interval",
 )
-MEASURE = (*SHOWN_OF_RUN, *SHOWN_OF_DATA, "data.eval_batch_size", *SHOWN_OF_TRAINER)
+MEASURE = (*SHOWN_OF_RUN, *SHOWN_OF_DATA, "data.eval_batch_size", "model.decide", *SHOWN_OF_TRAINER)
 SHOWN = {
     "fit": ("estimate", *FIT),
     "check": ("json", "strict", *FIT),

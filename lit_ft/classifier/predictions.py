@@ -45,7 +45,8 @@ class PredictionWriter(Callback):
         self.path = path
         self.answers = answers
         self.format = ROWS[suffix]
-        self._waiting: dict[int, np.ndarray] = {}  # index in the split -> probabilities (K,)
+        self._waiting: dict[int, list[Any]] = {}  # index in the split -> answer, probabilities (K,)
+        self._nothing: tuple[np.ndarray, np.ndarray]  # those of no rows
 
     def _part(self, rank: int) -> Path:
         # Not the file's own name, which may be as long as the file system allows.
@@ -93,9 +94,10 @@ class PredictionWriter(Callback):
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Add a batch: `index` (B,), `probabilities` (B, C); write the rows that are next in order."""
-        probabilities = outputs["probabilities"].cpu().numpy()
-        for index, row in zip(outputs["index"].tolist(), probabilities, strict=True):
+        """Add a batch: `index` (B,), `predicted`, `probabilities` (B, K); write the rows that are next."""
+        predicted, probabilities = (outputs[key].cpu().numpy() for key in ("predicted", "probabilities"))
+        self._nothing = predicted[:0], probabilities[:0]
+        for index, *row in zip(outputs["index"].tolist(), predicted, probabilities, strict=True):
             if index in self._own:  # false if no row was left for this process
                 self._waiting[index] = row
         if len(self._waiting) >= CHUNK_ROWS:
@@ -113,9 +115,11 @@ class PredictionWriter(Callback):
             after = int(np.searchsorted(source_rows, chunk_end, side="right"))
             ready = range(self._next, after)
             rows = [self._waiting.pop(index) for index in ready]
-            probabilities = np.stack(rows) if rows else np.empty((0, self.answers.num_outputs), np.float32)
-            self.answers.count(probabilities)
-            added = self.answers.columns(probabilities)
+            predicted, probabilities = self._nothing
+            if rows:
+                predicted, probabilities = (np.stack(values) for values in zip(*rows, strict=True))
+            self.answers.count(predicted, probabilities)
+            added = self.answers.columns(predicted, probabilities)
             added.insert(self.answers.num_fixed, self._cut[self._next : after])
             places = source_rows[self._next : after] - 1 - self._row
             self._file.write(Piece(self._row, chunk_end, places, added))

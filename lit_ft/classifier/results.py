@@ -28,6 +28,7 @@ from lit_ft.report.pairs import read_per_text
 from lit_ft.report.results import write_results
 from lit_ft.report.scores import SCORES, Score, console
 from lit_ft.report.slices import of_slices, slice_tags
+from lit_ft.report.tables import aligned, decision_rows
 from lit_ft.report.verdict import verdict
 
 OF_TEST = ("test/", "baseline/words/test/", "baseline/commonest/test/")
@@ -80,6 +81,7 @@ def leave_results(
         "truncation": settings["truncation"],
         "splits": corpus_facts(datamodule.splits, datamodule.text_source, datamodule.labels),
         "ordered": datamodule.labels.ordered,
+        **({"decide": model.hparams["decide"]} if model.task.decisions else {}),
         "copies": copies_of(datamodule.splits["train"], datamodule.splits["validation"]),
         "history": {"train": history.train, "validation": history.validation},
         "evaluations": {},
@@ -103,6 +105,7 @@ def leave_results(
         facts["evaluations"]["val"] = with_texts(summary, datamodule.splits["validation"])
         scores = SCORES[model.task.report]
         print_table("val", metrics, scores, f"best checkpoint (by {tracking.monitor}): step {step}")
+        print_decisions(summary)
     else:
         say("no validation took place: model/ holds the last weights")
     _keep_test(run, facts)
@@ -111,6 +114,8 @@ def leave_results(
     # of text generation, and refuses to save the config.
     net = model.net
     net.config.calibration_temperature = checkpoint["temperature"] or 1.0
+    if model.task.decisions:
+        net.config.decide = model.hparams["decide"]  # for the reader: a pipeline gives the likeliest class
     cut = settings["max_tokens"], settings["truncation"]
     facts = write_results(
         run,
@@ -186,9 +191,9 @@ def record_evaluation(
     """Print what `validate` or `test` measured, and add it to the run of the checkpoint.
 
     The card, the report and the tags `val/...` and `test/...` belong to the weights in `model/`, on texts
-    read as in training. Metrics of other weights or settings get tags of their own. TensorBoard gets the
-    test's metrics at the checkpoint's step; those of validation it has from `fit`. The Trainer would log both
-    at step 0, as a second point in the validation curves.
+    read and decided as in training. Metrics of other weights or settings get tags of their own. TensorBoard
+    gets the test's metrics at the checkpoint's step; those of validation it has from `fit`. The Trainer would
+    log both at step 0, as a second point in the validation curves.
 
     Args:
         run: The run folder of the checkpoint, or None.
@@ -197,7 +202,7 @@ def record_evaluation(
         datamodule: The evaluated split.
         metrics: Tag -> value, including the confusion matrix, which goes to `report.json`, and the step.
         checkpoint: The checkpoint file.
-        trained: The `data` settings in the checkpoint.
+        trained: The settings in the checkpoint.
         known: The run's baselines, to measure them on the same rows.
     """
     assert datamodule.labels is not None
@@ -207,20 +212,23 @@ def record_evaluation(
     summary, scores = model.kind.summarise(model, prefix, split), SCORES[model.task.report]
     metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels), **interval_tags(prefix, summary)}
     print_table(prefix, metrics, scores, str(checkpoint))
+    print_decisions(summary)
     if run is None:
         say("the checkpoint is not in a run folder, so metrics.json was not written")
         return
     facts = runs.read_facts(run)
     confusion = metrics.pop(f"{prefix}/confusion_matrix", None)
-    if why := _not_of_the_model(run, facts, metrics[f"{prefix}/step"], checkpoint, datamodule, trained):
-        stem = checkpoint.stem
+    step = metrics[f"{prefix}/step"]
+    decide = model.hparams["decide"]
+    if why := _not_of_the_model(run, facts, step, checkpoint, datamodule, trained, decide):
+        stem = checkpoint.stem + ("" if decide == trained["model"]["decide"] else f"_{decide}")
         runs.add_metrics(
             run,
             {f"{stem}/{tag}": value for tag, value in metrics.items()},
             without=of_slices(f"{stem}/{prefix}"),
         )
         if facts:  # else the fit is unfinished, and a report.json would say that it is not
-            of_it = {"step": metrics[f"{prefix}/step"], "confusion": confusion}
+            of_it = {"step": step, "confusion": confusion}
             others = {**facts.get("other_evaluations", {}), f"{stem}/{prefix}": of_it}
             runs.add_facts(run, {"other_evaluations": others})
         say(f"metrics: {run / runs.METRICS}, under {stem}/{prefix}/..., because {why}")
@@ -231,12 +239,12 @@ def record_evaluation(
             said = outcomes.index, split.labels_of(outcomes.index), outcomes.predicted
             compared = known.measure(split, *said)
     whole = runs.add_metrics(run, metrics | baselines.tags(compared, prefix), without=of_slices(prefix))
-    write_per_text(run, prefix, outcomes, datamodule, metrics[f"{prefix}/step"], model.temperature)
+    write_per_text(run, prefix, outcomes, datamodule, step, model.temperature)
     names = datamodule.labels.names
     say(f"metrics: {run / runs.METRICS}")
     say(f"texts:   {run / runs.PER_TEXT[prefix]}")
     if prefix == "test":
-        logger, step = RunLogger(run), metrics["test/step"]
+        logger = RunLogger(run)
         tags = [f"test/{score.name}" for score in console(scores)]
         logger.log_metrics({tag: metrics[tag] for tag in tags if tag in metrics}, step)
         model.kind.draw(logger.experiment, prefix, outcomes, summary, confusion, names, step)
@@ -272,16 +280,19 @@ def _not_of_the_model(
     checkpoint: Path,
     datamodule: YelpDataModule,
     trained: dict[str, Any],
+    decide: str,
 ) -> str | None:
-    """Why metrics are not those of `model/`: other weights, or texts read with other settings; or None."""
+    """Why metrics are not those of `model/`: other weights, texts read or decided otherwise; or None."""
     if facts and facts.get("step") != step:
         return f"model/, its card and the report are of step {facts.get('step')}, these of step {step}"
     kept = "best" if any((run / runs.CHECKPOINTS).glob("best*.ckpt")) else "last"
     if not facts and not checkpoint.stem.startswith(kept):  # the fit is unfinished
         return f"the run's own figures are those of {kept}.ckpt"
     for key in READING:
-        if datamodule.hparams[key] != trained[key]:
-            return f"data.{key} is {datamodule.hparams[key]} here, and was {trained[key]} in training"
+        if datamodule.hparams[key] != trained["data"][key]:
+            return f"data.{key} is {datamodule.hparams[key]} here, and was {trained['data'][key]} in training"
+    if decide != trained["model"]["decide"]:
+        return f"model.decide is {decide} here, and was {trained['model']['decide']} in training"
     return None
 
 
@@ -315,3 +326,12 @@ def print_table(prefix: str, metrics: dict[str, Any], scores: tuple[Score, ...],
         low, high = (metrics.get(f"{tag}_{end}") for end in ("low", "high"))
         span = "" if low is None or high is None else f"   {low:.{digits[tag]}f} to {high:.{digits[tag]}f}"
         say(f"  {tag:<{column}} {metrics[tag]:.{digits[tag]}f}{span}")
+
+
+def print_decisions(summary: dict[str, Any]) -> None:
+    """Print what each decision reaches, if the classes are steps of a scale."""
+    if found := summary.get("decisions"):
+        heads = ("--model.decide", "accuracy", "mae", "kappa")
+        say("")
+        for line in aligned([heads, *decision_rows(found)], left=(0, 1, 2, 3), indent="  "):
+            say(line)

@@ -31,6 +31,7 @@ LOCATION = (
 # Which rows were held out: always those of training.
 HELD_OUT = ("validation_share", "split_seed", "group_column")
 TRAINING = {"compile"}  # of the model's settings: evaluation ignores it
+DECISION = {"decide"}  # comes after the model: as in training, unless a flag says otherwise
 
 
 def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
             config.data[key] = then["data"][key]
     _check_columns(config.data, then["data"])
     for key, value in config.model.items():
-        if key in HARMLESS["model"] | TRAINING:
+        if key in HARMLESS["model"] | TRAINING or (key in DECISION and f"model.{key}" in flags):
             continue
         asked = f"model.{key}" in flags or (key == "pretrained" and "model.pretrained" in given)
         if asked and value != then["model"][key]:

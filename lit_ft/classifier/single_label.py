@@ -25,7 +25,9 @@ from lit_ft.report.analysis import (
     MOST_IN_MATRIX,
     calibration_error,
     class_counts,
+    confidence_in,
     reliability,
+    side_by_side,
     softmax,
     summarise,
     summary_intervals,
@@ -33,7 +35,7 @@ from lit_ft.report.analysis import (
 from lit_ft.report.intervals import scores_of
 from lit_ft.report.slices import Figures
 from lit_ft.report.tables import table
-from lit_ft.tasks import row_cross_entropies
+from lit_ft.tasks import Decision, row_cross_entropies
 
 MOST_CURVES = 6  # classes that get a PR curve, the weakest
 MOST_COLUMNS = 50  # classes with a column each in a file of texts; beyond, a row has its likeliest ones
@@ -43,9 +45,9 @@ UNSURE = 0.5  # confidence below which the other classes together are likelier
 MOST_NAMED = 5  # classes in the line at the end of `predict`
 
 
-def metrics_of(labels: Labels, prefix: str) -> ClassifierMetrics:
+def metrics_of(labels: Labels, prefix: str, decide: Decision) -> ClassifierMetrics:
     """The metrics of a split, whose tags begin with `val/` or `test/`."""
-    return ClassifierMetrics(labels.num_labels, prefix, labels.ordered)
+    return ClassifierMetrics(labels.num_labels, prefix, labels.ordered, decide)
 
 
 def summary_of(model: Any, prefix: str, split: Split, with_intervals: bool = True) -> dict[str, Any]:
@@ -55,13 +57,15 @@ def summary_of(model: Any, prefix: str, split: Split, with_intervals: bool = Tru
         model: The evaluated BertClassifier.
         prefix: `val` or `test`.
         split: The evaluated split.
-        with_intervals: Whether to add `intervals`.
+        with_intervals: Whether to add `intervals`, and for classes on a scale the `decisions`.
     """
     outcomes, temperature = model.outcomes[prefix], model.temperature or 1.0
     found = outcomes.logits, outcomes.labels, outcomes.predicted
     summary = summarise(*found, outcomes.index, temperature, split.rows.were_cut(outcomes.index))
     if with_intervals:
         summary["intervals"] = summary_intervals(*found, temperature, model.ordered)
+        if model.ordered:
+            summary["decisions"] = side_by_side(softmax(outcomes.logits, temperature), outcomes.labels)
         if split.slices:
             summary["slices"] = slices_of_classes(model, outcomes, split)
     return summary
@@ -83,7 +87,7 @@ def class_figures(outcomes: Outcomes, model: Any) -> Figures:
         values = scores_of(labels, predicted, num_classes, ordered)
         values["loss"] = float(row_cross_entropies(logits, labels).mean())
         for name, by in (("ece", 1.0), ("ece_calibrated", temperature)):
-            values[name] = calibration_error(reliability(softmax(logits, by), labels))
+            values[name] = calibration_error(reliability(softmax(logits, by), labels, predicted))
         work = len(rows) / len(outcomes.labels)  # all slices of a column take as long as the whole
         ends = summary_intervals(logits, labels, predicted, temperature, ordered, work)["scores"]
         if (
@@ -233,7 +237,7 @@ def probability_columns(outcomes: Outcomes, group: np.ndarray, names: Sequence[s
 
 
 def _likeliest(probabilities: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The likeliest classes of each row, (G, 5), the predicted one first."""
+    """The likeliest classes of each row, (G, 5), the predicted one first, however unlikely."""
     keys = -probabilities
     keys[np.arange(len(keys)), predicted] = -np.inf  # also among equal ones
     best = np.sort(np.argpartition(keys, NUM_LIKELIEST, axis=1)[:, :NUM_LIKELIEST], axis=1)
@@ -266,21 +270,20 @@ class ClassAnswers:
         self._shown = labels.names
         self._names = np.array([*labels.names, None], dtype=object)[:-1]  # None: or numpy makes it text
 
-    def columns(self, probabilities: np.ndarray) -> list[np.ndarray]:
-        """The columns, M values each, of probabilities (M, C) float32."""
-        rows = np.arange(len(probabilities))
-        best = probabilities.argmax(-1)  # the first of equal ones
+    def columns(self, predicted: np.ndarray, probabilities: np.ndarray) -> list[np.ndarray]:
+        """The columns, M values each, of classes (M,) int64 and probabilities (M, C) float32."""
         others = probabilities.copy()
-        others[rows, best] = -1
-        second = others.argmax(-1)
-        found = [self._names[best], probabilities[rows, best], self._names[second]]
-        found.append(probabilities[rows, second])
+        others[np.arange(len(predicted)), predicted] = -1
+        second = others.argmax(-1)  # the likeliest of the others
+        found = []
+        for classes in (predicted, second):
+            found += [self._names[classes], confidence_in(probabilities, classes)]
         return [*found, *(probabilities.T if self.everything else ())]
 
-    def count(self, probabilities: np.ndarray) -> None:
+    def count(self, predicted: np.ndarray, probabilities: np.ndarray) -> None:
         """Add rows to `counts`."""
-        self.counts[:-1] += np.bincount(probabilities.argmax(-1), minlength=len(self._shown))
-        self.counts[-1] += int((probabilities.max(-1, initial=0) < UNSURE).sum())
+        self.counts[:-1] += np.bincount(predicted, minlength=len(self._shown))
+        self.counts[-1] += int((confidence_in(probabilities, predicted) < UNSURE).sum())
 
     def summary(self) -> str:
         """One line: how many texts each class got, and of how many the model is unsure."""

@@ -37,5 +37,6 @@ def on_training_texts(trainer: Any, model: Any, most: int) -> dict[str, int]:
         for start in range(0, count, ROWS_AT_ONCE):
             batch = collate([rows[int(i)] for i in chosen[start : start + ROWS_AT_ONCE]])
             batch = trainer.strategy.batch_to_device(batch)
-            right += int((model.logits_of(batch).argmax(-1) == batch["labels"]).sum())
+            said = model.answers(model.logits_of(batch).float())
+            right += int((said == batch["labels"].cpu()).sum())
     return {"rows": count, "right": right}

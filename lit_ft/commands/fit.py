@@ -217,6 +217,8 @@ class ReviewCLI(LightningCLI):
             self.model.build(data.labels, data.class_counts(), len(data.splits["train"].rows), data.tokenizer)
             try_classifier(self.model.net, self.datamodule, config.model.pretrained)
         refuse_special_tokens(self.model.net, self.datamodule)
+        if (how := config.model.decide) != "mode":
+            say(f"decided: {self.model.task.decisions[how]} (model.decide={how}), not the likeliest one")
         new = self.command == "fit" and self.run is None
         if new:
             flags.warn_of_sample_encoder(config, self.command_args)
@@ -393,7 +395,7 @@ class ReviewCLI(LightningCLI):
             print_table(prefix, metrics, SCORES[self.model.task.report], str(self.checkpoint_path))
             warn(f"{self.run} is being written by {other}: these metrics are shown, but not saved there")
         else:
-            trained = self.checkpoint["settings"]["data"]
+            trained = self.checkpoint["settings"]
             place = self.run, prefix, self.model, self.datamodule
             known = None
             if self.run is not None and self.config[self.command].baselines:

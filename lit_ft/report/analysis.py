@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lit_ft.report import intervals
-from lit_ft.tasks import row_cross_entropies
+from lit_ft.tasks import DECISIONS, decided, row_cross_entropies
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2
 TEMPERATURES = (0.1, 10.0)  # outside these a model is right, or wrong, on nearly every validation row
@@ -58,6 +58,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp((low + high) / 2))
 
 
+def confidence_in(probabilities: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The probability (N,) of each row's predicted class (N,), among (N, C)."""
+    return probabilities[np.arange(len(predicted)), predicted]
+
+
 def bins_of(confidence: np.ndarray, num_bins: int = CALIBRATION_BINS) -> np.ndarray:
     """The bin of each confidence, (N,) -> (N,) int64."""
     edges = np.linspace(0, 1, num_bins + 1)
@@ -65,21 +70,25 @@ def bins_of(confidence: np.ndarray, num_bins: int = CALIBRATION_BINS) -> np.ndar
 
 
 def reliability(
-    probabilities: np.ndarray, labels: np.ndarray, num_bins: int = CALIBRATION_BINS
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray | None = None,
+    num_bins: int = CALIBRATION_BINS,
 ) -> list[dict[str, float]]:
     """The accuracy at each level of confidence: one entry for each bin that has rows.
 
     Args:
         probabilities: (N, C).
         labels: (N,) int64.
+        predicted: (N,) int64; by default the likeliest class.
         num_bins: Equal intervals of the confidence from 0 to 1, with the edges of torchmetrics 1.9
             (functional/classification/calibration_error.py).
 
     Returns:
         The bin's `low` and `high`, and the mean `confidence`, `accuracy` and `count` of its rows.
     """
-    confidence = probabilities.max(-1)
-    correct = probabilities.argmax(-1) == labels
+    predicted = probabilities.argmax(-1) if predicted is None else predicted
+    confidence, correct = confidence_in(probabilities, predicted), predicted == labels
     edges = np.linspace(0, 1, num_bins + 1)
     place = bins_of(confidence, num_bins)
     bins = []
@@ -143,18 +152,19 @@ def per_class(counts: dict[str, list[int]]) -> list[dict[str, float]]:
     ]
 
 
-def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int = NUM_MISTAKES) -> np.ndarray:
+def worst_mistakes(
+    probabilities: np.ndarray, labels: np.ndarray, predicted: np.ndarray, count: int = NUM_MISTAKES
+) -> np.ndarray:
     """At most `count` misclassified rows, those first whose label the model finds least likely.
 
     Half of the places are for the frequent confusions: two each, or more by their share of all mistakes.
     """
-    best = probabilities.argmax(-1)
-    wrong = np.flatnonzero(best != labels)
+    wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
     chosen = wrong[: count - count // 2].tolist()
-    for label, said, rows in frequent_confusions(labels, best):
+    for label, said, rows in frequent_confusions(labels, predicted):
         places = max(2, count // 2 * rows // len(wrong))
-        chosen += wrong[(labels[wrong] == label) & (best[wrong] == said)][:places].tolist()
+        chosen += wrong[(labels[wrong] == label) & (predicted[wrong] == said)][:places].tolist()
     kept = list(dict.fromkeys([*chosen, *wrong.tolist()]))[:count]
     return wrong[np.isin(wrong, kept)]
 
@@ -165,7 +175,8 @@ def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Of sound labels a calibrated model gives a probability of at most t to as many as it says itself: to the
     sum of its probabilities up to t over all rows and classes. If labels that unlikely are far more frequent,
     most of them are wrong. Taken is the largest t at which at most the share `MOST_SOUND` of them is expected
-    of sound labels, and only rows of which the model is `SURE`.
+    of sound labels, and only rows of which the model is `SURE`. It is about the likeliest class, whatever is
+    decided for the row.
 
     Args:
         probabilities: (N, C), calibrated.
@@ -186,18 +197,22 @@ def label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return found[np.argsort(given[found], kind="stable")][: int(MOST_SUSPECT * num_rows)]
 
 
-def accepted(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, list[int]]:
+def accepted(
+    probabilities: np.ndarray, labels: np.ndarray, predicted: np.ndarray | None = None
+) -> dict[str, list[int]]:
     """For each least confidence 0.00, 0.01, ... 0.99: how many rows it accepts, how many of these are right.
 
     Args:
         probabilities: (N, C).
         labels: (N,) int64.
+        predicted: (N,) int64; by default the likeliest class.
 
     Returns:
         `accepted` and `right`, 100 counts each.
     """
-    percent = np.clip((probabilities.max(-1) * 100 + 1e-9).astype(np.int64), 0, 99)
-    found = {"accepted": percent, "right": percent[probabilities.argmax(-1) == labels]}
+    predicted = probabilities.argmax(-1) if predicted is None else predicted
+    percent = np.clip((confidence_in(probabilities, predicted) * 100 + 1e-9).astype(np.int64), 0, 99)
+    found = {"accepted": percent, "right": percent[predicted == labels]}
     return {n: np.bincount(v, minlength=100)[::-1].cumsum()[::-1].tolist() for n, v in found.items()}
 
 
@@ -228,8 +243,8 @@ def summarise(
             {
                 "index": int(index[i]),
                 "label": int(labels[i]),
-                "predicted": int(plain[i].argmax()),
-                "confidence": float(plain[i].max()),
+                "predicted": int(predicted[i]),
+                "confidence": float(plain[i, predicted[i]]),
                 "label_probability": float(plain[i, labels[i]]),
                 "suspect": int(i) in doubted,
             }
@@ -241,12 +256,12 @@ def summarise(
         "class_counts": class_counts(labels, predicted, logits.shape[1]),
         "confusions": frequent_confusions(labels, predicted),
         "temperature": temperature,
-        "reliability": reliability(plain, labels),
-        "reliability_calibrated": reliability(calibrated, labels),
-        "accepted": accepted(plain, labels),
-        "accepted_calibrated": accepted(calibrated, labels),
-        "mistakes": entries(worst_mistakes(plain, labels)),
-        "num_mistakes": int((plain.argmax(-1) != labels).sum()),
+        "reliability": reliability(plain, labels, predicted),
+        "reliability_calibrated": reliability(calibrated, labels, predicted),
+        "accepted": accepted(plain, labels, predicted),
+        "accepted_calibrated": accepted(calibrated, labels, predicted),
+        "mistakes": entries(worst_mistakes(plain, labels, predicted)),
+        "num_mistakes": int((predicted != labels).sum()),
         "num_label_errors": len(suspects),
     }
     if cut is not None:
@@ -275,7 +290,7 @@ def summary_intervals(
     """
     right, bins = predicted == labels, {}
     for name, by in (("ece", 1.0), ("ece_calibrated", temperature)):
-        confidence = softmax(logits, by).max(-1)
+        confidence = confidence_in(softmax(logits, by), predicted)
         bins[name] = bins_of(confidence), confidence, right
     found = intervals.of_answers(labels, predicted, logits.shape[1], ordered, work)
     found["scores"] |= intervals.of_rows(row_cross_entropies(logits, labels), bins, work)
@@ -286,6 +301,32 @@ def summary_intervals(
         },
         "draws": found["draws"],
     }
+
+
+def side_by_side(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, Any]]:
+    """What each decision of `model.decide` reaches on these rows.
+
+    Args:
+        probabilities: (N, C), calibrated, of classes that are steps of a scale.
+        labels: (N,) int64.
+
+    Returns:
+        Decision -> `accuracy`, `mae` and `kappa`, each with the ends of its 95 % interval as `..._low` and
+        `..._high`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    num_classes = probabilities.shape[1]
+    for how in DECISIONS:
+        answers = labels, decided(probabilities, how), num_classes, True
+        ends, values = intervals.of_answers(*answers)["scores"], intervals.scores_of(*answers)
+        found[how] = {
+            key: value
+            for name in ("accuracy", "mae", "kappa")
+            for key, value in zip(
+                (name, f"{name}_low", f"{name}_high"), (values[name], *ends[name]), strict=True
+            )
+        }
+    return found
 
 
 def calibration_of(summary: Mapping[str, Any]) -> tuple[dict[str, list[dict[str, float]]], str]:

@@ -13,6 +13,8 @@ from lit_ft.report.findings import findings, labels_may_be_doubted
 from lit_ft.report.intervals import Interval, wilson
 from lit_ft.report.scores import CLASSIFIER, SPLITS
 from lit_ft.report.slices import slice_tables
+from lit_ft.report.tables import decision_rows
+from lit_ft.tasks import DECISIONS
 
 MOST_LISTED = 150  # classes that get a row
 MOST_IN_TABLE = 12  # classes that get a matrix; of more there is a ranked list
@@ -41,6 +43,11 @@ def classifier_values(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> d
         "words": SPLITS,
         "scores": [s for s in CLASSIFIER if any(f"{prefix}/{s.name}" in metrics for prefix in evaluations)],
         "lengths": _lengths(facts),
+        "decided": DECISIONS,
+        "decisions": {
+            prefix: decision_rows(found["decisions"]) if "decisions" in found else None
+            for prefix, found in evaluations.items()
+        },
     }
     if main is None:
         return values

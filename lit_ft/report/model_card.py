@@ -13,6 +13,7 @@ from lit_ft.report.findings import Finding, findings
 from lit_ft.report.page import render
 from lit_ft.report.scores import SCORES, SPLITS, Score
 from lit_ft.report.tables import MOST_LISTED, cell, class_rows, duration, number, table
+from lit_ft.tasks import DECISIONS, Decision
 
 
 def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -49,6 +50,7 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
         use=_use(masked, pair),
         example=", ".join(EXAMPLES[: 1 + pair]),
         advice="" if masked else _advice(facts),
+        decision="" if masked else _decision(facts),
         calibrate=None if masked else facts["temperature"],
         results=_results(prefixes, shown, metrics, facts) if prefixes else result,
         classes="" if masked or not main else _classes(facts["evaluations"][main], facts["labels"]),
@@ -91,6 +93,36 @@ def _advice(facts: dict[str, Any]) -> str:
             "text is cut first. An empty second text was read as an empty one, which a pipeline leaves out."
         )
     return " ".join(lines)
+
+
+# The class of one text's `probabilities`, (1, C), as in decisions.py.
+DECIDED = {
+    "median": "(probabilities.double().cumsum(-1) >= 0.5 - 1e-6).int().argmax(-1)",
+    "mean": "((probabilities * torch.arange(probabilities.shape[-1])).sum(-1) - 0.5 - 1e-6).ceil().long()",
+}
+
+
+def _decision(facts: dict[str, Any]) -> str:
+    """Which class of a scale the figures take, and how to get it if a pipeline gives another."""
+    if not facts.get("ordered"):
+        return ""
+    how: Decision = facts["decide"]
+    told = f"take {DECISIONS[how]} (`decide` in `config.json`: {how})."
+    if how == "mode":
+        return f"The figures here, `predict` and a plain `pipeline` {told}"
+    return (
+        f"The figures here and `predict` {told} A plain "
+        "`pipeline` puts the likeliest class first (mode). To decide as they do:\n\n"
+        "```python\n"
+        "import torch\n"
+        'inputs = classify.tokenizer("The soup was cold.", truncation=True, return_tensors="pt")\n'
+        "with torch.inference_mode():\n"
+        "    logits = classify.model(**inputs).logits\n"
+        "probabilities = (logits / classify.model.config.calibration_temperature).softmax(-1)\n"
+        f"chosen = {DECIDED[how]}\n"
+        "classify.model.config.id2label[chosen.item()]\n"
+        "```"
+    )
 
 
 def _results(prefixes: list[str], scores: list[Score], metrics: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lit_ft.console import width
@@ -164,3 +164,14 @@ def class_rows(corpus: dict[str, Any], names: Sequence[str]) -> list[list[Any]]:
     if len(names) > len(shown):
         lines.append([f"and {len(names) - len(shown):,} more classes", *([""] * len(corpus))])
     return lines
+
+
+DECIDED = ("accuracy", "mae", "kappa")  # what is shown of each decision
+
+
+def decision_rows(decisions: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """A row for each decision of `analysis.side_by_side`: accuracy, MAE and kappa with intervals."""
+    return [
+        [how, *(f"{of[n]:.3f} ({of[f'{n}_low']:.3f} to {of[f'{n}_high']:.3f})" for n in DECIDED)]
+        for how, of in decisions.items()
+    ]

@@ -109,8 +109,9 @@ def test_the_temperature_of_many_rows_is_that_of_all_at_once():
 def test_worst_mistakes_come_first():
     probabilities = np.array([[0.6, 0.4], [0.99, 0.01], [0.2, 0.8], [0.7, 0.3], [0.9, 0.1]])
     labels = np.array([1, 1, 1, 0, 1])
-    assert worst_mistakes(probabilities, labels).tolist() == [1, 4, 0]
-    assert worst_mistakes(probabilities, labels, count=2).tolist() == [1, 4]
+    predicted = probabilities.argmax(1)
+    assert worst_mistakes(probabilities, labels, predicted).tolist() == [1, 4, 0]
+    assert worst_mistakes(probabilities, labels, predicted, count=2).tolist() == [1, 4]
 
 
 def calibrated(num_rows: int, num_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ def test_a_frequent_confusion_has_its_share_of_the_texts():
     probabilities = np.full((1000, 3), 0.2)
     probabilities[:100, 1], probabilities[100:, 2] = 0.6, 0.6  # 0 is called 1, and 1 is called 2
     probabilities[:100, 0] = 0.1  # the least likely labels are all of the rarer confusion
-    kept = worst_mistakes(probabilities, labels, 60)
+    kept = worst_mistakes(probabilities, labels, probabilities.argmax(1), 60)
     assert len(kept) == 60 and (labels[kept] == 1).sum() == 27
 
 
