@@ -48,8 +48,8 @@ OTHER = {
 # Settings that are no business of SFTConfig: tests/masked_lm/test_sft.py shows what each of them does.
 ELSEWHERE = {f"data.{name}" for name in (
     "source subset train_split validation_split train_path validation_path text_column text_separator "
-    "column_names pair_column validation_share split_seed group_column unescape strip_html_breaks on_empty layout max_tokens mask_probability "
-    "whole_words"
+    "column_names pair_column validation_share split_seed group_column unescape strip_html_breaks on_empty "
+    "layout max_tokens mask_probability whole_words"
 ).split()} | {"model.pretrained", "model.allow_pickle", "model.hidden_dropout", "model.attention_dropout"} | {
     "name", "ckpt_path", "probes", "trainer_args", "on_nonfinite", "on_full_disk",
 }  # fmt: skip
