@@ -6,7 +6,7 @@ what a task or its label object (`data/targets.py`) gives, or look up what they 
 B rows of a batch, N rows of a split, C classes or labels, K outputs of the model: C, or 1 for a number.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +35,7 @@ class Task:
             smoothing, so that runs stay comparable.
         smooths: Whether label smoothing means something.
         weighted: Whether there are classes that can be weighted.
+        keeps_head: Whether the head of a folder can be kept; a number's is on a scale of its own.
         balanced: Texts of each class (C,) and of all -> weights (C,) under which all classes count the same.
         row_weights: Targets and weights (C,) -> what each row weighs in a mean, (B,); None if all weigh 1.
         row_losses: Logits (N, K) and targets -> the loss of each row, (N,) float64, without weights.
@@ -51,6 +52,7 @@ class Task:
     losses: Mapping[str, Loss]
     smooths: bool
     weighted: bool
+    keeps_head: bool
     balanced: Callable[[np.ndarray, int], np.ndarray]
     row_weights: Callable[["Tensor", "Tensor"], "Tensor | None"]
     row_losses: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -237,9 +239,8 @@ def _row_squared_errors(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return (logits.astype(np.float64)[:, 0] - targets) ** 2
 
 
-def _within(values: np.ndarray, bounds: Sequence[float] | None) -> np.ndarray:
-    found = values[:, 0]
-    return found if bounds is None else np.clip(found, bounds[0], bounds[1])
+def _as_said(values: np.ndarray, rule: Any) -> np.ndarray:
+    return values[:, 0]  # standardised
 
 
 # ---- the kinds ---------------------------------------------------------------------------------------
@@ -252,6 +253,7 @@ SINGLE_LABEL = Task(
     losses={"cross_entropy": cross_entropy},
     smooths=True,
     weighted=True,
+    keeps_head=True,
     balanced=_equal_shares,
     row_weights=_own_weights,
     row_losses=row_cross_entropies,
@@ -267,6 +269,7 @@ MULTI_LABEL = Task(
     losses={"binary_cross_entropy": binary_cross_entropy},
     smooths=False,
     weighted=True,
+    keeps_head=True,
     balanced=_as_many_yes_as_no,
     row_weights=_equal_rows,
     row_losses=_row_binary_cross_entropies,
@@ -282,11 +285,12 @@ REGRESSION = Task(
     losses={"mse": squared_error, "huber": huber},
     smooths=False,
     weighted=False,
+    keeps_head=False,
     balanced=_no_weights,
     row_weights=_equal_rows,
     row_losses=_row_squared_errors,
     probabilities=_as_it_is,
-    decide=_within,
+    decide=_as_said,
     decisions={},
 )
 TASKS = {task.name: task for task in (SINGLE_LABEL, MULTI_LABEL, REGRESSION)}

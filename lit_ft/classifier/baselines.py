@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from lit_ft import runs
-from lit_ft.classifier import word_counts
+from lit_ft.classifier import word_counts, word_files
 from lit_ft.classifier.optim import limited
 from lit_ft.classifier.word_counts import WordCounts
 from lit_ft.console import say, warn
@@ -26,6 +26,7 @@ from lit_ft.data.facts import text_batches
 from lit_ft.data.splits import Split
 from lit_ft.data.text_columns import pairs_of
 from lit_ft.errors import UserError, first_line, unusable
+from lit_ft.report.scores import OF_FIT
 
 SAMPLE_SEED = 0  # of a generator of its own: baselines draw nothing from the run's random streams
 SHORT_SECONDS, MOST_SECONDS, MOST_SHARE = 3.0, 60.0, 0.05  # of a short run; of any run; of a run's time
@@ -33,7 +34,7 @@ LOADING_SECONDS = 0.7  # of these go into the import of scikit-learn
 # Operations a second that training at most reaches, per GPU or per thread of a CPU, in float32 and 16 bits:
 # some 40 % of an H100's peak, and more than MiniLM's training reached on server cores (5e10, AVX512-BF16).
 FASTEST = {"cuda": (5e13, 4e14), "mps": (1e13, 1e13), "cpu": (1e11, 2e11)}
-COMPARED = ("accuracy", "macro_f1", "mae", "kappa")  # figures of baselines that `metrics.json` holds
+COMPARED = {score.name: score.words for score in OF_FIT}  # figures of baselines that `metrics.json` holds
 WORK_PER_TOKEN = 4  # operations a weight: 2 forward, 4 backward, less where layers are skipped or frozen
 
 
@@ -50,6 +51,7 @@ class Rivals:
         predict: Word counts and texts -> answers, (N, ...).
         scores: The label object, labels, a baseline's answers and the model's, (N, ...) each -> figures.
         headline: The figure that is told in the line.
+        told: The label object and that figure -> as text.
     """
 
     constants: Callable[[Any, np.ndarray], dict[str, dict[str, Any]]]
@@ -59,6 +61,7 @@ class Rivals:
     predict: Callable[[WordCounts, Iterable[str]], np.ndarray]
     scores: Callable[[Any, np.ndarray, np.ndarray, np.ndarray], dict[str, Any]]
     headline: str
+    told: Callable[[Any, float], str] = lambda labels, value: f"{value:.3f}"
 
 
 @dataclass
@@ -133,8 +136,9 @@ class Baselines:
             found = self.measure(validation, validation.rows.positions, given, given)
             names = (["words"] if self.words is not None else []) + list(self.constants)
             score = self.rivals.headline
-            shown = [f"{text} {found[name][score]:.3f}" for text, name in zip(shown, names, strict=True)]
-            measured = f" {score} on {len(given):,} validation texts"
+            values = [self.rivals.told(self.labels, found[name][score]) for name in names]
+            shown = [f"{text} {value}" for text, value in zip(shown, values, strict=True)]
+            measured = f" {COMPARED[score]} on {len(given):,} validation texts"
         if self.words is None:
             return f"baselines: {', '.join(shown)}{measured}"
         t = self.words.training
@@ -177,7 +181,7 @@ def read_back(run: Path, labels: Any, rivals: Rivals) -> Baselines | None:
         UserError: They are damaged, or of other classes.
     """
     folder = run / runs.BASELINE
-    if (found := word_counts.load(folder)) is None:
+    if (found := word_files.load(folder)) is None:
         return None
     words, values = found
     with unusable(str(folder), "delete that folder"):
@@ -222,7 +226,7 @@ def prepare(run: Path, trainer: Any, model: Any, datamodule: Any) -> Baselines |
             seconds = time_for(trainer, model.net, datamodule)
             found = _fit(datamodule.splits["train"], labels, rivals, seconds)
             with spared(f"{run / runs.BASELINE} was not written"):
-                word_counts.keep(found.words, found.constants, run / runs.BASELINE)
+                word_files.keep(found.words, found.constants, run / runs.BASELINE)
         whole = trainer.limit_val_batches == 1.0 and isinstance(trainer.limit_val_batches, float)
         say(found.describe(datamodule.splits["validation"] if whole else None))
         return found

@@ -9,11 +9,13 @@ from lightning import Callback, Trainer
 from lit_ft import runs
 from lit_ft.classifier.checkpoints import EarlyEnd, LastCheckpoint, RunCheckpoint
 from lit_ft.classifier.dashboard import Dashboard
+from lit_ft.classifier.kinds import Kind
 from lit_ft.classifier.nonfinite import FiniteSteps
 from lit_ft.classifier.per_text import BestTexts
 from lit_ft.classifier.progress import EpochLines
 from lit_ft.classifier.stopping import Preemption
 from lit_ft.classifier.tracking import LossHistory, Throughput
+from lit_ft.data.splits import Split
 from lit_ft.data.targets import Labels
 from lit_ft.errors import UserError
 from lit_ft.report.scores import SCORES, console
@@ -33,6 +35,27 @@ def mode_of(monitor: str, labels: Labels) -> str:
         why = needs if monitor in scores else ""
         raise UserError(f"expected --monitor to be one of {', '.join(known)}, found {monitor!r}{why}")
     return "max" if scores[monitor].higher_is_better else "min"
+
+
+def check_defined(monitors: Sequence[str | None], kind: Kind, validation: Split) -> None:
+    """Refuse to wait for a figure that the validation texts leave undefined.
+
+    Args:
+        monitors: Figures that choose the best checkpoint or stop a run.
+        kind: Of the labels.
+        validation: The validation split.
+
+    Raises:
+        UserError: With the figure.
+    """
+    labels = validation.labels
+    assert labels is not None
+    for name in kind.undefined(labels):
+        if f"val/{name}" in monitors:
+            raise UserError(
+                f"expected validation texts with different numbers for --monitor=val/{name}, found "
+                f"{labels[0]:g} in all {len(labels):,}; set --monitor=val/loss"
+            )
 
 
 class Tracking:

@@ -10,7 +10,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
-from lit_ft.classifier.baselines import Baselines, spared
+from lit_ft.classifier.baselines import spared
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.kinds import Kind
 from lit_ft.classifier.metrics import Outcomes
@@ -22,7 +22,6 @@ from lit_ft.data.facts import corpus_facts
 from lit_ft.launcher import global_rank
 from lit_ft.machine import hardware, library_versions
 from lit_ft.report import figures
-from lit_ft.report.scores import SCORES
 from lit_ft.report.tables import corpus_table, table
 from lit_ft.report.tensorboard import begin, command_text, told_settings
 from lit_ft.settings.flags import RUN_FLAGS
@@ -72,7 +71,7 @@ class Dashboard(Callback):
         self.history = history
         self.monitor = monitor
         self.best_is_high = best_is_high
-        self.baselines: Baselines | None = None
+        self.baselines: Any = None
         self.summaries: dict[int, dict[str, Any]] = {}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -87,7 +86,7 @@ class Dashboard(Callback):
         texts["data/summary"] = corpus_table(corpus, names)
         if figures.drawable(names)[0] != list(names):
             texts["data/classes"] = table(("number", "class"), [(f"#{c}", n) for c, n in enumerate(names)])
-        begin(writer, "classifier", told_settings(self.settings, _defaults(), ALWAYS), texts, step)
+        begin(writer, pl_module.task.report, told_settings(self.settings, _defaults(), ALWAYS), texts, step)
         if step == 0:
             drawn = figures.token_lengths(corpus["train"]["histogram"], datamodule.hparams["max_tokens"])
             writer.add_figure("data/token_lengths", drawn, 0)
@@ -121,8 +120,9 @@ class Dashboard(Callback):
         """Write the best checkpoint's metrics for the HPARAMS tab, before the file is closed."""
         best, writer = self.history.best(self.monitor, self.best_is_high), writer_of(trainer)
         if best is not None and writer is not None:
-            for name in (score.name for score in SCORES[pl_module.task.report] if score.hparams):
-                writer.add_scalar(f"best/{name}", best[f"val/{name}"], int(best["step"]))
+            for name in (score.name for score in pl_module.scores if score.hparams):
+                if f"val/{name}" in best:
+                    writer.add_scalar(f"best/{name}", best[f"val/{name}"], int(best["step"]))
 
     def is_best(self, step: int) -> bool:
         """Whether the validation at this step is the best so far, whose checkpoint is `best`."""

@@ -64,7 +64,9 @@ class YelpDataModule(LightningDataModule):
             premise), which the tokenizer sets apart from the first with its own special tokens and token
             types. Too long a pair is cut like several columns; an empty second text stays an empty one.
         label_column: Name of the column that holds the label.
-        task: What a label is. `single_label`: one class a text. `auto` finds out where there is no doubt.
+        task: What a label is. `single_label`: one class a text. `regression`: a number; the model learns it
+            standardised by the training rows' mean and deviation, and gives it in its own unit. `auto` finds
+            out where there is no doubt.
         group_column: Name of a column of what texts have in common, such as their author, thread or product.
             Texts of a group are never divided between training and validation, if that is held out; groups
             that given splits share are counted in a warning.
@@ -126,7 +128,7 @@ class YelpDataModule(LightningDataModule):
         column_names: bool = False,
         pair_column: str | None = None,
         label_column: str = "label",
-        task: Literal["auto", "single_label"] = "auto",
+        task: Literal["auto", "single_label", "regression"] = "auto",
         group_column: str | None = None,
         slice_columns: list[str] | str | None = None,
         label_type: LabelType = "auto",

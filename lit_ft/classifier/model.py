@@ -5,6 +5,7 @@ B rows per batch, T tokens after padding, C classes.
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from lit_ft.models.checks import refuse_without_classifier, take_padding_token
 from lit_ft.models.inputs import SEES_PADDING, by_length
 from lit_ft.models.load import DROPOUTS, Pretrained, classifier_from_config, set_dropout
 from lit_ft.models.names import needs_hub
+from lit_ft.report.scores import scores_of_run
 from lit_ft.settings.bounds import BOUNDS, FRACTION, check_bounds
 from lit_ft.speed import host
 from lit_ft.speed.attention import attend_in_pieces
@@ -66,6 +68,9 @@ class BertClassifier(LightningModule):
             `val/mae` and all other figures but the loss are those of these choices, so it matters to the
             choice of the best checkpoint only if monitor is one of them. test, validate and predict may
             choose otherwise.
+        clip: The lowest and the highest number that is predicted with data.task=regression, such as
+            `[1, 5]`; others are moved to the nearer one. For test, validate and predict only: training does
+            not change, nor does the exported model.
         compile: Train a BERT on a GPU without padding, in one graph. torch.compile builds it in the first
             step, in about 20 s. Needs data.padding=none; evaluation does not change.
     """
@@ -85,12 +90,14 @@ class BertClassifier(LightningModule):
         label_smoothing: float = 0.0,
         class_weights: Literal["balanced"] | list[float] | dict[str, float] | None = None,
         decide: Decision = "mode",
+        clip: list[float] | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         own = {"model.label_smoothing": FRACTION, "model.classifier_dropout": FRACTION}
         check_bounds(self.hparams, {**BOUNDS, **own}, "model.")
+        _check_clip(clip)
         self.pretrained: Pretrained | None = None  # the encoder to start from, once it was looked up
         self.net: PreTrainedModel | None = None
         self.task: Task = SINGLE_LABEL  # until the labels are known
@@ -148,11 +155,12 @@ class BertClassifier(LightningModule):
         config = copy.deepcopy(encoder.config)
         if tokenizer is not None:
             take_padding_token(config, tokenizer, h["pretrained"])
-        head = heads.plan(config, labels.names)
+        head = heads.plan(config, labels.names, task.keeps_head)
         config.num_labels = labels.num_outputs
         config.id2label = dict(enumerate(labels.names))
         config.label2id = {name: i for i, name in enumerate(labels.names)}
         config.problem_type = task.problem_type
+        KINDS[task.report].check(config, h["pretrained"])
         weights = weights_of(h["class_weights"], labels.names, class_counts, num_rows, task)
         self._assemble(encoder.classifier(config, head), weights, labels)
         self.from_hub = needs_hub(h["pretrained"])
@@ -160,6 +168,11 @@ class BertClassifier(LightningModule):
     def _check_settings(self, labels: Labels) -> None:
         h, task = self.hparams, labels.task
         what = f"data.task {task.name} ({task.words})"
+        if h["clip"] is not None:
+            raise UserError(
+                f"model.clip={h['clip']} is applied after training: leave it out of fit, and give "
+                "--model.clip to test, validate or predict"
+            )
         if h["loss"] is not None and h["loss"] not in task.losses:
             known = ", ".join(task.losses)
             raise UserError(f"expected model.loss to be one of {known} for {what}, found {h['loss']!r}")
@@ -191,12 +204,18 @@ class BertClassifier(LightningModule):
         self.class_weights: torch.Tensor  # (C,)
         self.register_buffer("class_weights", class_weights)
         self.labels, self.task = labels, labels.task
+        if self.hparams["clip"] is not None and self.task.keeps_head:
+            raise UserError(
+                f"model.clip={self.hparams['clip']} is about numbers, and has no meaning for data.task "
+                f"{self.task.name} ({self.task.words}); leave it out"
+            )
         self.ordered = labels.ordered
         self.rule: Any = self.hparams["decide"]  # what the task's `decide` goes by
         self._loss: Loss = self.task.losses[self.hparams["loss"] or next(iter(self.task.losses))]
         self.kind = KINDS[self.task.report]
-        self.val_metrics = self.kind.metrics(labels, "val/", self.rule)
-        self.test_metrics = self.kind.metrics(labels, "test/", self.rule)
+        self.scores = scores_of_run({"kind": self.task.report, **self.kind.facts(labels)})
+        self.val_metrics = self.kind.metrics(self, "val/")
+        self.test_metrics = self.kind.metrics(self, "test/")
 
     def configure_model(self) -> None:
         """Build the model from the trainer's data module, unless it is built already."""
@@ -377,6 +396,14 @@ class BertClassifier(LightningModule):
                 "there is no schedule for them; let it freeze weights for the whole run, or none"
             )
         super().lr_scheduler_step(scheduler, metric)
+
+
+def _check_clip(bounds: list[float] | None) -> None:
+    if bounds is not None and not (len(bounds) == 2 and -math.inf < bounds[0] < bounds[1] < math.inf):
+        raise UserError(
+            f"expected model.clip as two numbers, the lower one first, found {bounds}; set "
+            "--model.clip='[1, 5]'"
+        )
 
 
 def compiled_steps(net: PreTrainedModel, datamodule: Any) -> tuple[Logits, int]:

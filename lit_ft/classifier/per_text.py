@@ -56,6 +56,7 @@ def write_per_text(
     assert labels is not None
     names, kind = list(labels.names), KINDS[labels.task.report]
     note = {
+        "kind": labels.task.report,
         "split": SPLIT[prefix],
         **_origin(datamodule, SPLIT[prefix]),
         "fingerprint": split.fingerprint,
@@ -107,7 +108,7 @@ def _columns(split: Split, outcomes: Outcomes, group: np.ndarray, labels: Labels
         **{name: _texts(split, name, index) for name in (TEXT, PAIR) if name in split.texts.column_names},
         "label": labels.shown(split.labels_of(index)),
         "predicted": labels.shown(outcomes.predicted[group]),
-        **kind.columns(outcomes, group, list(labels.names)),
+        **kind.columns(outcomes, group, labels),
     }
     losses = labels.task.row_losses(outcomes.logits[group], outcomes.labels[group])
     columns["loss"] = pa.array(losses.astype(np.float32))

@@ -21,10 +21,11 @@ from datasets import Dataset
 CHUNK_ROWS = 1000  # rows of the input read at a time
 PROBABILITY = "probability_"
 PREDICTED = ("predicted", "confidence", "second", "second_confidence")  # of one class a text
-FIXED = (PREDICTED,)  # of every kind of label
+FIXED = (PREDICTED, PREDICTED[:1])  # of every kind of label; of numbers the prediction alone
 CUT = "cut"  # whether the text is longer than `max_tokens`; after what is predicted, before the probabilities
 OURS = "lit_ft_"  # prefix of a column name that the input already has
-DIGITS = 6  # of a number as text
+DIGITS = 6  # of a probability as text
+SIGNIFICANT = 8  # digits of a predicted number as text, whatever its unit; float32 has some 7
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def are_ours(names: Sequence[str]) -> bool:
 
 
 class CsvRows:
-    """A .csv: numbers with six digits, `true` or `false`, nothing for a row without a text.
+    """A .csv: probabilities with six digits, `true` or `false`, nothing for a row without a text.
 
     Args:
         path: The file.
@@ -119,6 +120,8 @@ def _as_text(values: np.ndarray) -> list[str]:
         return ["true" if value else "false" for value in values.tolist()]
     if values.dtype == object:
         return values.tolist()
+    if values.dtype == np.float64:
+        return [f"{value:.{SIGNIFICANT}g}" for value in values.tolist()]
     return [f"{value:.{DIGITS}f}" for value in values.tolist()]
 
 
@@ -175,6 +178,8 @@ class JsonRows:
 
 
 def _as_values(values: np.ndarray) -> list[Any]:
+    if values.dtype == np.float64:
+        return [float(f"{value:.{SIGNIFICANT}g}") for value in values.tolist()]
     return (np.round(values.astype(np.float64), DIGITS) if values.dtype.kind == "f" else values).tolist()
 
 

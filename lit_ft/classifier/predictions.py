@@ -132,7 +132,7 @@ class PredictionWriter(Callback):
         self._file.close()
         if trainer.world_size > 1:
             counts = torch.from_numpy(self.answers.counts).to(trainer.strategy.root_device)
-            self.answers.counts = trainer.strategy.reduce(counts, reduce_op="sum").cpu().numpy()
+            self.answers.counts = self.answers.joined(trainer.strategy.all_gather(counts).cpu().numpy())
         trainer.strategy.barrier("predictions")
         if trainer.global_rank == 0:
             parts = [self._part(rank) for rank in range(trainer.world_size)]
@@ -230,6 +230,11 @@ def prediction_writer(
         raise UserError(
             f"{checkpoint} is not in a run folder: set --data.predict_output to a .csv, .parquet or .jsonl"
         )
+    if model.calibrate and not model.kind.calibrates:
+        raise UserError(
+            f"--calibrate is about probabilities, and there are none with data.task={model.task.name} "
+            f"({model.task.words}): remove --calibrate"
+        )
     if model.calibrate and model.temperature is None:
         raise UserError(
             f"{checkpoint} was saved without a validation, so it has no temperature: remove --calibrate"
@@ -239,5 +244,5 @@ def prediction_writer(
     table = datamodule.splits["predict"].table
     target = check_output(path, table, inputs, run, settings.overwrite)
     everything = settings.data.predict_probabilities == "all"
-    answers = model.kind.answers(datamodule.labels, everything)
+    answers = model.kind.answers(model, everything)
     return PredictionWriter(target, answers, path.suffix.lower())

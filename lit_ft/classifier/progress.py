@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import ProgressBar, Timer
 from lit_ft.classifier.tracking import LossHistory
 from lit_ft.console import say
 from lit_ft.progress import RunProgress, clock, row
-from lit_ft.report.scores import OF_FIT
 from lit_ft.report.tables import number
 from lit_ft.speed.host import OnItsWay
 
@@ -191,16 +190,19 @@ def _seconds_allowed(trainer: Any) -> float | None:
     return min((seconds for seconds in left if seconds is not None), default=None)
 
 
-DIGITS = {score.name: score.digits - 1 for score in OF_FIT}  # the interval is wider than the last digit
 HEADS = {
     "loss": "val loss",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
     "mae": "MAE",
     "ece": "calib. error",
+    "rmse": "RMSE",
+    "r2": "R2",
+    "spearman": "Spearman",
 }
-SHOWN = ("loss", "accuracy", "macro_f1")
-ACCURACY = 2 + SHOWN.index("accuracy")  # its column
+# By the kind of report; the second one is shown with its interval.
+SHOWN = {"classifier": ("loss", "accuracy", "macro_f1"), "regression": ("loss", "mae", "r2")}
+MAIN = 3  # the column of the second one
 
 
 class EpochLines(Callback):
@@ -220,13 +222,18 @@ class EpochLines(Callback):
         self.best_is_high = best_is_high
         self._begun = time.monotonic()
         self._has_head = False
-        self._accuracy_width = 8
+        self._main_width = 0  # of its column, once it has an interval
+        self._digits: dict[str, int] = {}  # of each figure
+        self._shown: tuple[str, ...] = ()
         self._waiting: dict[str, float] | None = None  # the validation of an epoch's end
         self._told_epoch = -1  # the last one of which a line tells
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock."""
         self._begun, self._has_head, self._waiting, self._told_epoch = time.monotonic(), False, None, -1
+        self._shown = SHOWN[pl_module.task.report]
+        # One less than in the table at the end: the interval is wider than the last digit.
+        self._digits = {score.name: score.digits - 1 for score in pl_module.scores}
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Tell of a validation within an epoch; that of its end waits for the epoch's training loss."""
@@ -249,21 +256,25 @@ class EpochLines(Callback):
         loss = self.history.train[-1]["loss"] if ended else self.history.open_mean(trainer)
         self._told_epoch = trainer.current_epoch
         extra = self.monitor.removeprefix("val/")
-        names = [*SHOWN, *([extra] if extra not in SHOWN else [])]
+        names = [*self._shown, *([extra] if extra not in self._shown else [])]
         heads = ["epoch", "train loss", *(HEADS.get(name, name) for name in names), "elapsed"]
-        cells = [f"{round(epoch, 2):g}", _value("loss", loss)]
-        cells += [_value(name, metrics.get(f"val/{name}")) for name in names]
+        cells = [f"{round(epoch, 2):g}", self._value("loss", loss)]
+        cells += [self._value(name, metrics.get(f"val/{name}")) for name in names]
         cells.append(clock(time.monotonic() - self._begun))
         widths = [max(len(head), 6) for head in heads]
-        if "val/accuracy_low" in metrics:
-            low, high = (_value("accuracy", metrics[f"val/accuracy_{end}"]) for end in ("low", "high"))
-            cells[ACCURACY] += f" ({low} to {high})"
-            self._accuracy_width = len("0.123 (0.123 to 0.123)")
-        widths[ACCURACY] = self._accuracy_width
+        main = self._shown[1]
+        if f"val/{main}_low" in metrics:
+            low, high = (self._value(main, metrics[f"val/{main}_{end}"]) for end in ("low", "high"))
+            cells[MAIN] += f" ({low} to {high})"
+            self._main_width = max(self._main_width, len("0.123 (0.123 to 0.123)"))
+        widths[MAIN] = max(self._main_width, widths[MAIN])
         if not self._has_head:
             self._has_head = True
             say(row(heads, widths))
         say(row(cells, widths) + ("  best" if metrics and self._is_best(metrics) else ""))
+
+    def _value(self, name: str, value: float | None) -> str:
+        return number(value, self._digits[name])
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether the validation that was noted last is the best so far."""
@@ -273,7 +284,3 @@ class EpochLines(Callback):
 
 def _part_of_epoch(trainer: Any) -> float:
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready / trainer.num_training_batches
-
-
-def _value(name: str, value: float | None) -> str:
-    return number(value, DIGITS[name])

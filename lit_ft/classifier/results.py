@@ -1,5 +1,6 @@
 """What `fit`, `validate` and `test` write into the run folder, and print at the end."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,13 @@ from lit_ft.models.export import export_model, say_where, weights_of
 from lit_ft.models.names import shown_name
 from lit_ft.report.model_card import write_model_card
 from lit_ft.report.page import write_report
-from lit_ft.report.pairs import read_per_text
 from lit_ft.report.results import write_results
-from lit_ft.report.scores import SCORES, Score, console
+from lit_ft.report.scores import Score, console
 from lit_ft.report.slices import of_slices, slice_tags
 from lit_ft.report.tables import aligned, decision_rows
 from lit_ft.report.verdict import verdict
 
-OF_TEST = ("test/", "baseline/words/test/", "baseline/commonest/test/")
+OF_TEST = re.compile(r"(baseline/\w+/)?test/")
 MOST_LETTERS = 600  # of a text in a report: one screen of a phone
 
 
@@ -85,6 +85,7 @@ def leave_results(
         "copies": copies_of(datamodule.splits["train"], datamodule.splits["validation"]),
         "history": {"train": history.train, "validation": history.validation},
         "evaluations": {},
+        **model.kind.facts(datamodule.labels),
         **provenance,
     }
     if columns := datamodule.text_source.columns():
@@ -99,12 +100,11 @@ def leave_results(
         metrics |= {"val/step": step, "val/rows": summary["rows"], **interval_tags("val", summary)}
         compared = summary.pop("baselines", {})
         if known is not None:
-            compared = compared or _compared_afterwards(run, known, metrics, datamodule)
+            compared = compared or _compared_afterwards(run, known, metrics, model, datamodule)
             metrics |= baselines.tags(compared, "val")
             facts["baselines"]["evaluations"]["val"] = compared
         facts["evaluations"]["val"] = with_texts(summary, datamodule.splits["validation"])
-        scores = SCORES[model.task.report]
-        print_table("val", metrics, scores, f"best checkpoint (by {tracking.monitor}): step {step}")
+        print_table("val", metrics, model.scores, f"best checkpoint (by {tracking.monitor}): step {step}")
         print_decisions(summary)
     else:
         say("no validation took place: model/ holds the last weights")
@@ -113,18 +113,22 @@ def leave_results(
     # Not `temperature`: transformers 5.23 (configuration_utils.py, save_pretrained) takes that for a setting
     # of text generation, and refuses to save the config.
     net = model.net
-    net.config.calibration_temperature = checkpoint["temperature"] or 1.0
+    if model.kind.calibrates:
+        net.config.calibration_temperature = checkpoint["temperature"] or 1.0
     if model.task.decisions:
         net.config.decide = model.hparams["decide"]  # for the reader: a pipeline gives the likeliest class
+    weights = model.kind.exported(datamodule.labels, net.config, weights_of(checkpoint))
     cut = settings["max_tokens"], settings["truncation"]
     facts = write_results(
         run,
         metrics,
         facts,
-        lambda: export_model(run, net, weights_of(checkpoint), datamodule.tokenizer, *cut),
+        lambda: export_model(run, net, weights, datamodule.tokenizer, *cut),
         history.train,
         history.validation,
-        without=lambda tag: of_slices("val")(tag) or (tag.startswith(OF_TEST) and _test_step(run) != step),
+        without=lambda tag: (
+            of_slices("val")(tag) or (OF_TEST.match(tag) is not None and _test_step(run) != step)
+        ),
     )
     if which == "best":
         _tell_verdict("val", metrics, facts)
@@ -132,10 +136,10 @@ def leave_results(
 
 
 def _compared_afterwards(
-    run: Path, known: Baselines, metrics: dict[str, Any], datamodule: YelpDataModule
+    run: Path, known: Baselines, metrics: dict[str, Any], model: BertClassifier, datamodule: YelpDataModule
 ) -> dict[str, Any]:
     """The baselines beside a best checkpoint that was measured before they were asked for."""
-    said, split = read_per_text(run, "val", metrics), datamodule.splits["validation"]
+    said, split = model.kind.read(run, "val", metrics), datamodule.splits["validation"]
     if isinstance(said, str):
         say(f"the baselines are not measured on the validation texts: {said}; `validate` measures them")
         return {}
@@ -209,7 +213,7 @@ def record_evaluation(
     outcomes = model.outcomes[prefix]
     name = SPLIT[prefix]
     split = datamodule.splits[name]
-    summary, scores = model.kind.summarise(model, prefix, split), SCORES[model.task.report]
+    summary, scores = model.kind.summarise(model, prefix, split), model.scores
     metrics = {**metrics, f"{prefix}/rows": len(outcomes.labels), **interval_tags(prefix, summary)}
     print_table(prefix, metrics, scores, str(checkpoint))
     print_decisions(summary)
@@ -220,7 +224,7 @@ def record_evaluation(
     confusion = metrics.pop(f"{prefix}/confusion_matrix", None)
     step = metrics[f"{prefix}/step"]
     decide = model.hparams["decide"]
-    if why := _not_of_the_model(run, facts, step, checkpoint, datamodule, trained, decide):
+    if why := _not_of_the_model(run, facts, step, checkpoint, model, datamodule, trained):
         stem = checkpoint.stem + ("" if decide == trained["model"]["decide"] else f"_{decide}")
         runs.add_metrics(
             run,
@@ -278,9 +282,9 @@ def _not_of_the_model(
     facts: dict[str, Any],
     step: int,
     checkpoint: Path,
+    model: BertClassifier,
     datamodule: YelpDataModule,
     trained: dict[str, Any],
-    decide: str,
 ) -> str | None:
     """Why metrics are not those of `model/`: other weights, texts read or decided otherwise; or None."""
     if facts and facts.get("step") != step:
@@ -288,10 +292,12 @@ def _not_of_the_model(
     kept = "best" if any((run / runs.CHECKPOINTS).glob("best*.ckpt")) else "last"
     if not facts and not checkpoint.stem.startswith(kept):  # the fit is unfinished
         return f"the run's own figures are those of {kept}.ckpt"
+    if (bounds := model.hparams["clip"]) is not None:
+        return f"model.clip is {bounds} here, and model/ does not clip"
     for key in READING:
         if datamodule.hparams[key] != trained["data"][key]:
             return f"data.{key} is {datamodule.hparams[key]} here, and was {trained['data'][key]} in training"
-    if decide != trained["model"]["decide"]:
+    if (decide := model.hparams["decide"]) != trained["model"]["decide"]:
         return f"model.decide is {decide} here, and was {trained['model']['decide']} in training"
     return None
 

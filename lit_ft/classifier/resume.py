@@ -18,6 +18,7 @@ from lit_ft.data.column_names import listed_columns, named
 from lit_ft.errors import UserError, first_line, unusable
 from lit_ft.reliability.checkpoints import HARMLESS
 from lit_ft.settings.config_file import keys_of_configs, places_of
+from lit_ft.tasks import REGRESSION, SINGLE_LABEL
 
 # How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
 READING = ("max_tokens", "truncation", "text_separator", "column_names", "unescape", "strip_html_breaks")
@@ -31,7 +32,7 @@ LOCATION = (
 # Which rows were held out: always those of training.
 HELD_OUT = ("validation_share", "split_seed", "group_column")
 TRAINING = {"compile"}  # of the model's settings: evaluation ignores it
-DECISION = {"decide"}  # comes after the model: as in training, unless a flag says otherwise
+AFTERWARDS = {"decide", "clip"}  # come after the model: as in training, unless a flag says otherwise
 
 
 def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def take_over_settings(checkpoint: dict[str, Any], path: Path, config: Any, args
             config.data[key] = then["data"][key]
     _check_columns(config.data, then["data"])
     for key, value in config.model.items():
-        if key in HARMLESS["model"] | TRAINING or (key in DECISION and f"model.{key}" in flags):
+        if key in HARMLESS["model"] | TRAINING or (key in AFTERWARDS and f"model.{key}" in flags):
             continue
         asked = f"model.{key}" in flags or (key == "pretrained" and "model.pretrained" in given)
         if asked and value != then["model"][key]:
@@ -239,27 +240,31 @@ KEYS: dict[str, tuple[type, ...]] = {
     "settings.model": (dict,),
     "settings.trainer": (dict,),
     "YelpDataModule": (dict,),
+    "YelpDataModule.labels": (dict,),
     "YelpDataModule.labels.task": (str,),
-    "YelpDataModule.labels.values": (list,),
-    "YelpDataModule.labels.names": (list,),
-    "YelpDataModule.labels.declared": (list,),
     "YelpDataModule.tokenizer": (dict,),
     "callbacks": (dict,),
     "loops": (dict,),
+}
+# The same of the labels, by their task.
+LABEL_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
+    SINGLE_LABEL.name: {"values": (list,), "names": (list,), "declared": (list,)},
+    REGRESSION.name: {"name": (str,), **dict.fromkeys(("mean", "deviation", "low", "high"), (float,))},
 }
 MISSING = object()
 
 
 def check_form(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Refuse a checkpoint that lacks what every command reads."""
-    for key, types in KEYS.items():
-        value: Any = checkpoint
-        for name in key.split("."):
-            value = value.get(name, MISSING) if isinstance(value, Mapping) else MISSING
-        if not isinstance(value, types) or isinstance(value, bool):
-            found = "nothing" if value is MISSING else type(value).__name__
-            expected = types[0].__name__
-            raise UserError(f"{path} is damaged: expected {key} ({expected}), found {found}; {ADVICE}")
+    _check_keys(checkpoint, KEYS, path)
+    labels = checkpoint["YelpDataModule"]["labels"]
+    if labels["task"] not in LABEL_KEYS:
+        known = ", ".join(LABEL_KEYS)
+        raise UserError(
+            f"{path} is damaged: expected labels of the task {known}, found {labels['task']!r:.40}; {ADVICE}"
+        )
+    own = LABEL_KEYS[labels["task"]]
+    _check_keys(checkpoint, {f"YelpDataModule.labels.{key}": types for key, types in own.items()}, path)
     version = checkpoint.get(LIGHTNING)
     if not isinstance(version, str) or not VERSION.fullmatch(version):
         raise UserError(f"{path} is damaged: expected {LIGHTNING}, found {version!r:.40}; {ADVICE}")
@@ -268,10 +273,22 @@ def check_form(checkpoint: Mapping[str, Any], path: Path) -> None:
         raise UserError(
             f"{path} is damaged: expected a temperature above 0, found {temperature!r:.40}; {ADVICE}"
         )
-    labels = checkpoint["YelpDataModule"]["labels"]
-    if len(labels["values"]) != len(labels["names"]):
+    if not 0 < (deviation := labels.get("deviation", 1.0)) < math.inf:
+        raise UserError(f"{path} is damaged: expected a deviation above 0, found {deviation!r}; {ADVICE}")
+    if "values" in labels and len(labels["values"]) != len(labels["names"]):
         found = f"{len(labels['values'])} labels and {len(labels['names'])} names"
         raise UserError(f"{path} is damaged: expected as many names as labels, found {found}; {ADVICE}")
+
+
+def _check_keys(checkpoint: Mapping[str, Any], keys: Mapping[str, tuple[type, ...]], path: Path) -> None:
+    for key, types in keys.items():
+        value: Any = checkpoint
+        for name in key.split("."):
+            value = value.get(name, MISSING) if isinstance(value, Mapping) else MISSING
+        if not isinstance(value, types) or isinstance(value, bool):
+            found = "nothing" if value is MISSING else type(value).__name__
+            expected = types[0].__name__
+            raise UserError(f"{path} is damaged: expected {key} ({expected}), found {found}; {ADVICE}")
 
 
 def refuse_weights_alone(checkpoint: Mapping[str, Any], path: Path) -> None:

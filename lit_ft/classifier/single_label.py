@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from lit_ft.classifier import word_counts
@@ -16,8 +17,8 @@ from lit_ft.classifier.metrics import ClassifierMetrics, Outcomes
 from lit_ft.classifier.prediction_files import PREDICTED, PROBABILITY
 from lit_ft.classifier.slices import slices_of
 from lit_ft.classifier.word_counts import WordCounts
+from lit_ft.data.labels import LabelMapping
 from lit_ft.data.splits import Split
-from lit_ft.data.targets import Labels
 from lit_ft.data.text_columns import shown_texts
 from lit_ft.errors import one_line, shorten
 from lit_ft.report import figures
@@ -35,7 +36,7 @@ from lit_ft.report.analysis import (
 from lit_ft.report.intervals import scores_of
 from lit_ft.report.slices import Figures
 from lit_ft.report.tables import table
-from lit_ft.tasks import Decision, row_cross_entropies
+from lit_ft.tasks import row_cross_entropies
 
 MOST_CURVES = 6  # classes that get a PR curve, the weakest
 MOST_COLUMNS = 50  # classes with a column each in a file of texts; beyond, a row has its likeliest ones
@@ -45,9 +46,14 @@ UNSURE = 0.5  # confidence below which the other classes together are likelier
 MOST_NAMED = 5  # classes in the line at the end of `predict`
 
 
-def metrics_of(labels: Labels, prefix: str, decide: Decision) -> ClassifierMetrics:
+def metrics_of(model: Any, prefix: str) -> ClassifierMetrics:
     """The metrics of a split, whose tags begin with `val/` or `test/`."""
-    return ClassifierMetrics(labels.num_labels, prefix, labels.ordered, decide)
+    return ClassifierMetrics(model.labels.num_labels, prefix, model.labels.ordered, model.rule)
+
+
+def trained_counts(model: Any, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, int]:
+    """Of some training texts: how many are answered right."""
+    return {"right": int((model.answers(logits.float()) == targets.cpu()).sum())}
 
 
 def summary_of(model: Any, prefix: str, split: Split, with_intervals: bool = True) -> dict[str, Any]:
@@ -159,14 +165,14 @@ def worst_table(summary: dict[str, Any], split: Split, names: Sequence[str]) -> 
 # ---- baselines ---------------------------------------------------------------------------------------
 
 
-def commonest_class(labels: Labels, classes: np.ndarray) -> dict[str, dict[str, Any]]:
+def commonest_class(labels: LabelMapping, classes: np.ndarray) -> dict[str, dict[str, Any]]:
     """The class that most training rows have, and its share of them."""
     counts = labels.counts(classes)
     most = int(np.argmax(counts))
     return {"commonest": {"class": most, "share": int(counts[most]) / len(classes)}}
 
 
-def always_class(labels: Labels, value: dict[str, Any], num_rows: int) -> np.ndarray:
+def always_class(labels: LabelMapping, value: dict[str, Any], num_rows: int) -> np.ndarray:
     """One class for all rows, (N,) int64.
 
     Raises:
@@ -177,12 +183,14 @@ def always_class(labels: Labels, value: dict[str, Any], num_rows: int) -> np.nda
     return np.full(num_rows, c)
 
 
-def always_named(labels: Labels, value: dict[str, Any]) -> str:
+def always_named(labels: LabelMapping, value: dict[str, Any]) -> str:
     """The class in a line."""
     return f"always '{shorten(one_line(labels.names[value['class']]))}'"
 
 
-def class_scores(labels: Labels, given: np.ndarray, answers: np.ndarray, said: np.ndarray) -> dict[str, Any]:
+def class_scores(
+    labels: LabelMapping, given: np.ndarray, answers: np.ndarray, said: np.ndarray
+) -> dict[str, Any]:
     """The figures of `ClassifierMetrics` from classes alone, (N,) each; kappa is quadratic.
 
     Returns:
@@ -221,9 +229,9 @@ RIVALS = Rivals(
 # ---- files -------------------------------------------------------------------------------------------
 
 
-def probability_columns(outcomes: Outcomes, group: np.ndarray, names: Sequence[str]) -> dict[str, pa.Array]:
+def probability_columns(outcomes: Outcomes, group: np.ndarray, labels: LabelMapping) -> dict[str, pa.Array]:
     """What a file of texts holds of the probabilities of some rows, (G,) positions in the outcomes."""
-    predicted, probabilities = outcomes.predicted[group], softmax(outcomes.logits[group])
+    predicted, probabilities, names = outcomes.predicted[group], softmax(outcomes.logits[group]), labels.names
     if len(names) <= MOST_COLUMNS:
         shares = probabilities.astype(np.float32)
         return {f"probability_{name}": pa.array(shares[:, c]) for c, name in enumerate(names)}
@@ -249,7 +257,7 @@ class ClassAnswers:
     """What `predict` adds to a row: the class, the second one, and the probabilities.
 
     Args:
-        labels: The label object.
+        model: The BertClassifier.
         everything: Whether to add the probabilities of all classes.
 
     Attributes:
@@ -260,7 +268,8 @@ class ClassAnswers:
         counts: Texts of each class, (C,), and those below `UNSURE`: (C + 1,) int64.
     """
 
-    def __init__(self, labels: Labels, everything: bool) -> None:
+    def __init__(self, model: Any, everything: bool) -> None:
+        labels: LabelMapping = model.labels
         more = labels.names if everything else ()
         self.names = (*PREDICTED, *(f"{PROBABILITY}{name}" for name in more))
         self.num_fixed, self.num_outputs = len(PREDICTED), len(labels.names)
@@ -284,6 +293,11 @@ class ClassAnswers:
         """Add rows to `counts`."""
         self.counts[:-1] += np.bincount(predicted, minlength=len(self._shown))
         self.counts[-1] += int((confidence_in(probabilities, predicted) < UNSURE).sum())
+
+    @staticmethod
+    def joined(counts: np.ndarray) -> np.ndarray:
+        """The `counts` of several processes (P, C + 1) as one."""
+        return counts.sum(0)
 
     def summary(self) -> str:
         """One line: how many texts each class got, and of how many the model is unsure."""

@@ -1,5 +1,6 @@
-"""The accuracy on a sample of the training texts: beside validation's it tells learning from memorising."""
+"""The figures of a sample of the training texts: beside validation's they tell learning from memorising."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ ROWS_AT_ONCE = 50
 SEED = 0  # of a generator of its own
 
 
-def on_training_texts(trainer: Any, model: Any, most: int) -> dict[str, int]:
+def on_training_texts(trainer: Any, model: Any, most: int) -> dict[str, float]:
     """Answer training texts with the weights of this moment, without dropout. Every process answers all.
 
     For the end of a validation. Nothing is drawn from the run's random streams, and no weight changes.
@@ -23,7 +24,7 @@ def on_training_texts(trainer: Any, model: Any, most: int) -> dict[str, int]:
         most: Texts to answer, at most.
 
     Returns:
-        `rows`, and how many of them are answered `right`.
+        `rows`, and what the kind of label counts of them, such as how many are answered `right`.
     """
     datamodule = trainer.datamodule
     rows = datamodule.splits["train"].rows
@@ -32,11 +33,10 @@ def on_training_texts(trainer: Any, model: Any, most: int) -> dict[str, int]:
     chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]  # similar lengths together
     collate = batch_settings.padding_collator(datamodule.hparams, datamodule.tokenizer)
     assert not model.training  # Lightning ends a validation before it goes on to train
-    right = 0
+    totals: Counter[str] = Counter()
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
         for start in range(0, count, ROWS_AT_ONCE):
             batch = collate([rows[int(i)] for i in chosen[start : start + ROWS_AT_ONCE]])
             batch = trainer.strategy.batch_to_device(batch)
-            said = model.answers(model.logits_of(batch).float())
-            right += int((said == batch["labels"].cpu()).sum())
-    return {"rows": count, "right": right}
+            totals.update(model.kind.trained(model, model.logits_of(batch), batch["labels"]))
+    return {"rows": count, **totals}

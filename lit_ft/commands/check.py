@@ -24,9 +24,9 @@ from lit_ft.data.duplicates import (
 )
 from lit_ft.data.facts import LIMITS, measure_lengths
 from lit_ft.data.groups import read_groups, shared
-from lit_ft.data.labels import LabelMapping
 from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Texts, hold_out_rows, read_texts
+from lit_ft.data.targets import Labels
 from lit_ft.data.text_columns import pairs_of
 from lit_ft.machine import command_line
 from lit_ft.models.checks import check_max_tokens, max_positions
@@ -100,7 +100,8 @@ def inspect(data: YelpDataModule) -> Report:
             where=own.where if own else f"held out of {read['train'].where} ({apart})",
             rows=len(split.exact),
             empty_rows=len(own.table) - len(own.texts) if own else 0,
-            classes=_class_counts(split.labels, labels),
+            classes=None if split.labels is None else labels.balance(split.labels),
+            numbers=None if split.labels is None else labels.facts(split.labels).get("numbers"),
             exact_duplicates=duplicates(split.exact),
             normalised_duplicates=duplicates(split.normalised),
             tokens=measure_lengths(
@@ -117,9 +118,9 @@ def inspect(data: YelpDataModule) -> Report:
     return Report(
         splits=reports,
         not_named=[split for split in SPLITS if split not in reports],
-        leakage=leakage(found, labels.names),
+        leakage=leakage(found, labels.named),
         groups=_groups(data, read, found),
-        conflicts=conflicts(found, labels.names),
+        conflicts=conflicts(found, labels.named),
         labels=read["train"].label_findings,
         pretrained=settings["tokenizer"],
         max_tokens=settings["max_tokens"],
@@ -155,7 +156,7 @@ def _groups(data: YelpDataModule, read: dict[str, Texts], found: list[AuditSplit
 
 def _read(
     data: YelpDataModule, named: list[SplitName]
-) -> tuple[dict[str, Texts], list[AuditSplit], LabelMapping, str]:
+) -> tuple[dict[str, Texts], list[AuditSplit], Labels, str]:
     """The texts of the named splits, their hashes with validation held out as in `fit`, and the labels.
 
     The last is what is held out, in words.
@@ -163,7 +164,7 @@ def _read(
     read: dict[str, Texts] = {}
     apart = ""
     found: list[AuditSplit] = []
-    labels: LabelMapping | None = None
+    labels: Labels | None = None
     for name in SPLITS:
         if name != "train" and name not in named:  # reading train tells what to set if it is not named
             continue
@@ -197,10 +198,3 @@ def _read(
             found.append(split)
     assert labels is not None
     return read, found, labels, apart
-
-
-def _class_counts(classes: np.ndarray | None, labels: LabelMapping) -> dict[str, int] | None:
-    if classes is None:
-        return None
-    counts = np.bincount(classes, minlength=labels.num_labels)  # (C,)
-    return dict(zip(labels.names, counts.tolist(), strict=True))

@@ -10,7 +10,7 @@ from lit_ft.data.facts import TokenLengths
 from lit_ft.data.groups import GroupLeak
 from lit_ft.data.label_findings import LabelFinding
 from lit_ft.data.token_facts import WORTH_A_WORD, WORTH_IN_LETTERS
-from lit_ft.report.tables import aligned
+from lit_ft.report.tables import NUMBER_FACTS, aligned
 
 FEW_TEXTS = 10  # of a class: fewer are hardly learned, and its own figures mean nothing
 
@@ -22,7 +22,8 @@ class SplitReport:
     where: str
     rows: int  # rows with a text
     empty_rows: int  # rows without a text, which are dropped
-    classes: dict[str, int] | None  # rows per class, in the order of the classes; None for predict
+    classes: dict[str, int] | None  # rows per class, in the order of the classes; None for predict, numbers
+    numbers: dict[str, float] | None  # mean, standard deviation and range of numbers; None of classes
     exact_duplicates: Duplicates
     normalised_duplicates: Duplicates
     tokens: TokenLengths
@@ -97,7 +98,8 @@ def table(report: Report, columns: int | None = None) -> str:
     """
     parts = [
         _splits(report, columns),
-        _class_balance(report, columns),
+        *([_class_balance(report, columns)] if report.num_classes else []),
+        *([_numbers(report, columns)] if report.splits["train"].numbers else []),
         *([_smallest_classes(report, columns)] if report.num_classes > SMALLEST_CLASSES else []),
         *([_labels(report)] if report.labels else []),
         _leakage(report, columns),
@@ -195,6 +197,14 @@ def _class_balance(report: Report, columns: int | None) -> list[str]:
     more = [f"  and {hidden:,} more, shown by --json"] * (hidden > 0)
     note = _few_note(report) if len(names) <= SMALLEST_CLASSES else []
     return [title, *aligned(rows, indent="  ", columns=columns), *more, *note]
+
+
+def _numbers(report: Report, columns: int | None) -> list[str]:
+    labelled = {name: split.numbers for name, split in report.splits.items() if split.numbers is not None}
+    rows = [["", *labelled]]
+    for key, what in NUMBER_FACTS.items():
+        rows.append([what, *(f"{of[key]:.6g}" for of in labelled.values())])
+    return ["NUMBERS of each split", *aligned(rows, indent="  ", columns=columns)]
 
 
 def _few_note(report: Report) -> list[str]:

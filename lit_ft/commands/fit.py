@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lit_ft import hub, runs
 from lit_ft.classifier import baselines, batch_settings, estimate, own_callbacks, trainer_settings
 from lit_ft.classifier.blame import is_check, of_class, told
-from lit_ft.classifier.callbacks import Tracking, mode_of
+from lit_ft.classifier.callbacks import Tracking, check_defined, mode_of
 from lit_ft.classifier.checkpoints import RunSettings, StepSeed, disk_errors, with_checkpoint_io
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
@@ -48,7 +48,6 @@ from lit_ft.models.load import Pretrained, pin
 from lit_ft.models.names import needs_hub
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.checkpoints import lasting, refuse_other_settings
-from lit_ft.report.scores import SCORES
 from lit_ft.settings import flags
 from lit_ft.settings.arguments import configs_dir, without_flags
 from lit_ft.settings.bounds import check_bounds
@@ -272,6 +271,8 @@ class ReviewCLI(LightningCLI):
         if self.command == "fit":
             assert self.run is not None and self.datamodule.labels is not None
             given, kept = command_line([self.command, *self.command_args], configs_dir()), self._settings()
+            asked = [settings.monitor, *(getattr(callback, "monitor", None) for callback in self.callbacks)]
+            check_defined(asked, self.model.kind, self.datamodule.splits["validation"])
             names = settings.monitor, kept, given, settings.on_nonfinite, self.datamodule.labels
             self.tracking = Tracking(self.run, *names, callbacks[1:], self.checkpoint)
             callbacks += [StepSeed(settings.seed_everything)]
@@ -392,7 +393,7 @@ class ReviewCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         if self.run is not None and (other := run_owner.owner(self.run)) is not None:
-            print_table(prefix, metrics, SCORES[self.model.task.report], str(self.checkpoint_path))
+            print_table(prefix, metrics, self.model.scores, str(self.checkpoint_path))
             warn(f"{self.run} is being written by {other}: these metrics are shown, but not saved there")
         else:
             trained = self.checkpoint["settings"]

@@ -6,9 +6,10 @@ Texts are compared as 64-bit hashes: 650,000 rows take 10 MB, and no text is kep
 import functools
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -110,12 +111,12 @@ def duplicates(keys: np.ndarray) -> Duplicates:
     return Duplicates(int((counts > 1).sum()), int(len(keys) - len(counts)))
 
 
-def leakage(splits: Sequence[AuditSplit], label_names: Sequence[str]) -> list[Leak]:
+def leakage(splits: Sequence[AuditSplit], named: Callable[[Any], str]) -> list[Leak]:
     """The texts that each pair of splits shares, in the order of the splits; training comes first."""
-    return [_leak(first, second, label_names) for first, second in combinations(splits, 2)]
+    return [_leak(first, second, named) for first, second in combinations(splits, 2)]
 
 
-def _leak(first: AuditSplit, second: AuditSplit, label_names: Sequence[str]) -> Leak:
+def _leak(first: AuditSplit, second: AuditSplit, named: Callable[[Any], str]) -> Leak:
     exact = np.isin(second.exact, first.exact)  # (N,) of `second`
     normalised = np.isin(second.normalised, first.normalised)
     found = [(True, i) for i in _first_of_each(second.exact, exact)]
@@ -125,12 +126,12 @@ def _leak(first: AuditSplit, second: AuditSplit, label_names: Sequence[str]) -> 
     for same, i in found:
         theirs, own = (first.exact, second.exact) if same else (first.normalised, second.normalised)
         places = [(first, int(np.argmax(theirs == own[i]))), (second, i)]
-        examples.append(_example(same, places, label_names))
+        examples.append(_example(same, places, named))
     rows = int(normalised.sum())
     return Leak(first.name, second.name, int(exact.sum()), rows, rows / max(len(exact), 1), examples)
 
 
-def conflicts(splits: Sequence[AuditSplit], label_names: Sequence[str]) -> Conflicts:
+def conflicts(splits: Sequence[AuditSplit], named: Callable[[Any], str]) -> Conflicts:
     """Equal texts with different labels, within the labelled splits and between them."""
     labelled = [split for split in splits if split.labels is not None]
     all_exact = np.concatenate([split.exact for split in labelled])
@@ -151,7 +152,7 @@ def conflicts(splits: Sequence[AuditSplit], label_names: Sequence[str]) -> Confl
         rows = rows[np.sort(np.unique(labels[rows], return_index=True)[1])]  # the first row of each label
         owners = np.searchsorted(starts, rows, side="right") - 1
         places = [(labelled[k], int(row - starts[k])) for k, row in zip(owners, rows, strict=True)]
-        examples.append(_example(keys is all_exact, places, label_names))
+        examples.append(_example(keys is all_exact, places, named))
     return Conflicts(
         exact_texts=len(np.unique(all_exact[exact])),
         normalised_texts=len(texts),
@@ -199,10 +200,10 @@ def _first_of_each(keys: np.ndarray, mask: np.ndarray) -> list[int]:
     return rows[firsts[:MAX_EXAMPLES]].tolist()
 
 
-def _example(exact: bool, places: list[tuple[AuditSplit, int]], label_names: Sequence[str]) -> Example:
+def _example(exact: bool, places: list[tuple[AuditSplit, int]], named: Callable[[Any], str]) -> Example:
     occurrences = []
     for split, i in places:
-        label = None if split.labels is None else label_names[split.labels[i]]
+        label = None if split.labels is None else named(split.labels[i])
         occurrences.append(Occurrence(split.name, int(split.source_rows[i]), label))
     split, i = places[-1]
     place = int(split.positions[i])

@@ -138,8 +138,8 @@ def are_numbers(column: LabelColumn, label_type: LabelType, where: str) -> bool:
         return False
     raise UserError(
         f"expected whole numbers as labels in {where}, found {shown_label(values[odd[0]])} in row "
-        f"{column.row_of(odd[0])}; set --data.label_type=names if each is a class, or round them, or set "
-        "--data.label_column to another column"
+        f"{column.row_of(odd[0])}; set --data.task=regression to predict numbers, --data.label_type=names if "
+        "each is a class, or --data.label_column to another column"
     )
 
 

@@ -251,9 +251,17 @@ class LabelMapping:
         """Rows of each class, (C,)."""
         return np.bincount(labels, minlength=self.num_labels)
 
+    def balance(self, labels: np.ndarray) -> dict[str, int]:
+        """Name of a class -> its rows, in the order of the classes."""
+        return dict(zip(self.names, self.counts(labels).tolist(), strict=True))
+
     def facts(self, labels: np.ndarray) -> dict[str, Any]:
         """What reports show of the labels of a split, (N,)."""
         return {"class_counts": self.counts(labels).tolist()}
+
+    def named(self, label: int) -> str:
+        """The name of a class."""
+        return self.names[label]
 
     def shown(self, labels: np.ndarray) -> pa.Array:
         """The names of classes (N,), for files of texts."""

@@ -4,7 +4,7 @@ Every kind has a label object of its own with the same methods: made from the tr
 into what the user sees (`encode`), what a batch holds (`targets`) and back into words (`shown`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,12 @@ from lit_ft.data.corpus import class_names
 from lit_ft.data.label_column import LabelColumn, LabelType
 from lit_ft.data.label_findings import LabelFinding, findings
 from lit_ft.data.labels import LabelMapping
+from lit_ft.data.numbers import NumberScale
 from lit_ft.errors import UserError
-from lit_ft.tasks import SINGLE_LABEL
+from lit_ft.tasks import REGRESSION, SINGLE_LABEL
 
-Labels = LabelMapping  # of any kind
-KINDS: dict[str, type[Labels]] = {SINGLE_LABEL.name: LabelMapping}
+Labels = LabelMapping | NumberScale  # of any kind
+KINDS: dict[str, type[Labels]] = {SINGLE_LABEL.name: LabelMapping, REGRESSION.name: NumberScale}
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,46 @@ def read_labels(
     if labels is None:
         if not trained_on:
             raise UserError("the classes come from training data or a checkpoint; set --ckpt_path")
-        labels = LabelMapping.fit(
-            column,
-            base=rules.base,
-            names=rules.names,
-            label_type=rules.label_type,
-            ordered=rules.ordered,
-            where=where,
-            declared=declared,
-        )
+        labels = MAKERS.get(rules.task, _classes)(column, rules, where, declared)
         say(labels.describe())
-        others = [other for other in table.column_names if other != name]
-        found = findings(column, labels, texts.data.column("text"), others)
+        if isinstance(labels, LabelMapping):
+            others = [other for other in table.column_names if other != name]
+            found = findings(column, labels, texts.data.column("text"), others)
         for finding in found:
             (warn if finding.warns else say)(finding.line)
     return labels.encode(column, None, where, declared, trained_on=trained_on), labels, found
+
+
+def _classes(
+    column: LabelColumn, rules: LabelRules, where: str, declared: Sequence[str] | None
+) -> LabelMapping:
+    return LabelMapping.fit(
+        column,
+        base=rules.base,
+        names=rules.names,
+        label_type=rules.label_type,
+        ordered=rules.ordered,
+        where=where,
+        declared=declared,
+    )
+
+
+def _numbers(
+    column: LabelColumn, rules: LabelRules, where: str, declared: Sequence[str] | None
+) -> NumberScale:
+    for name, value, usual in (
+        ("label_type", rules.label_type, "auto"),
+        ("label_base", rules.base, None),
+        ("label_names", rules.names, None),
+        ("ordered", rules.ordered, "auto"),
+    ):
+        if value != usual:
+            raise UserError(
+                f"data.{name}={value} is about classes, and there are none with data.task=regression; remove "
+                "one of the two"
+            )
+    return NumberScale.fit(column, where=where, declared=declared)
+
+
+# The value of data.task -> how the label object is made; classes for all others.
+MAKERS: dict[str, Callable[..., Labels]] = {REGRESSION.name: _numbers}

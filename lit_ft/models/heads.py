@@ -29,7 +29,7 @@ class Head:
     words: str
 
 
-def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
+def plan(config: PretrainedConfig, names: Sequence[str], can_keep: bool = True) -> Head:
     """Decide about a folder's head by its class names.
 
     If both sets of names are equal, exactly or ignoring case, rows follow their names. `LABEL_0`, `LABEL_1`,
@@ -38,9 +38,10 @@ def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
     Args:
         config: The folder's config.
         names: Our class names, lowest label first, (C,).
+        can_keep: Whether a head can be kept at all; that of a number is on a scale of its own.
     """
     problem, task = getattr(config, "problem_type", None), _other_task(config)
-    single = problem in SINGLE and not task
+    single = problem in SINGLE and not task and can_keep
     by_number: dict[Any, Any] = config.id2label or {}
     theirs = [str(by_number[i]).strip() for i in sorted(by_number)]
     if single and len(theirs) == len(names):
@@ -55,6 +56,8 @@ def plan(config: PretrainedConfig, names: Sequence[str]) -> Head:
         same = sorted(numbers) == list(range(len(names)))
         rows = [numbers.index(i) for i in range(len(names))] if same else list(range(len(names)))
         return Head(rows, f"by number, as its classes have no names: its class 0 is '{names[0]}'")
+    if not can_keep and len(theirs) == 1:
+        return Head(None, "on a scale of its own")
     other_task = task or (None if problem in SINGLE else problem)
     words = f"of {other_task}" if other_task else f"for {_shown(theirs)}, not {_shown(names)}"
     return Head(None, words)

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 WIDTH, HEIGHT = 320, 170
+SIDE = 300  # the height of a chart whose axes are the same
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 34  # margins, for the letters of the axes
 MOST_TICKS = 5
 MARKED = 25  # points of a line that get a dot each; more would run together
@@ -139,8 +141,56 @@ def bars(
     return _figure(title, f"{title}: from {low:.0f} to {high:.0f}; {marked}", parts)
 
 
-def _figure(title: str, told: str, parts: Sequence[str], below: str = "") -> str:
-    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
+def scatter(data: Mapping[str, Any], title: str, xlabel: str, ylabel: str) -> str:
+    """Points beside the diagonal as `<figure>`; many are squares, the darker the more rows they hold.
+
+    Args:
+        data: From `regression.scatter_points`.
+        title: Above the chart.
+        xlabel: Below it.
+        ylabel: Beside it.
+    """
+    low, high, bottom = data["low"], data["high"], SIDE - BOTTOM
+    pad = (high - low) * 0.03 or abs(high) * 0.1 or 1.0
+    low, high = low - pad, high + pad
+
+    def x_of(x: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (x - low) / (high - low)
+
+    def y_of(y: float) -> float:
+        return bottom - (bottom - TOP) * (y - low) / (high - low)
+
+    parts = []
+    for at in ticks(low, high):
+        x, y = f"{x_of(at):.1f}", f"{y_of(at):.1f}"
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(
+            f'<text x="{LEFT - 5}" y="{y_of(at) + 3.5:.1f}" text-anchor="end">{tick_text(at)}</text>'
+        )
+        parts.append(f'<text x="{x}" y="{bottom + 14}" text-anchor="middle">{tick_text(at)}</text>')
+    for x, y in data.get("points", ()):
+        parts.append(f'<circle class="p0" cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="2.4" opacity=".45"/>')
+    if squares := data.get("squares"):
+        side, most = (data["high"] - data["low"]) / data["side"], max(count for *_, count in squares)
+        wide, tall = x_of(side) - x_of(0), y_of(0) - y_of(side)
+        for column, line, count in squares:
+            left, top = x_of(data["low"] + column * side), y_of(data["low"] + (line + 1) * side)
+            parts.append(
+                f'<rect class="p0" x="{left:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{tall:.1f}" '
+                f'opacity="{0.12 + 0.88 * math.sqrt(count / most):.2f}"/>'
+            )
+    ends = f'x1="{x_of(low):.1f}" y1="{y_of(low):.1f}" x2="{x_of(high):.1f}" y2="{y_of(high):.1f}"'
+    parts.append(f'<line class="best" {ends}/>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle}" y="{SIDE - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    turned = f'transform="rotate(-90)" x="{-(TOP + bottom) / 2}" y="10" text-anchor="middle"'
+    parts.append(f"<text {turned}>{escape(ylabel)}</text>")
+    told = f"{title}: both from {_short(data['low'])} to {_short(data['high'])}"
+    return _figure(title, told, parts, height=SIDE)
+
+
+def _figure(title: str, told: str, parts: Sequence[str], below: str = "", height: int = HEIGHT) -> str:
+    svg = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
     return f"<figure><figcaption>{escape(title)}</figcaption>{svg}{below}</figure>"
 
 

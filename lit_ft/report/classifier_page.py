@@ -42,7 +42,7 @@ def classifier_values(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> d
         "main": main,
         "words": SPLITS,
         "scores": [s for s in CLASSIFIER if any(f"{prefix}/{s.name}" in metrics for prefix in evaluations)],
-        "lengths": _lengths(facts),
+        "lengths": length_chart(facts),
         "decided": DECISIONS,
         "decisions": {
             prefix: decision_rows(found["decisions"]) if "decisions" in found else None
@@ -159,7 +159,8 @@ def _classes(evaluation: Mapping[str, Any], facts: Mapping[str, Any]) -> list[di
     ]
 
 
-def _lengths(facts: Mapping[str, Any]) -> Markup | None:
+def length_chart(facts: Mapping[str, Any]) -> Markup | None:
+    """The lengths of the training texts, and where they are cut."""
     histogram = facts["splits"].get("train", {}).get("histogram")
     if not histogram:
         return None

@@ -3,7 +3,7 @@
 import shlex
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from markupsafe import Markup
 from lit_ft import runs
 from lit_ft.errors import UserError
 from lit_ft.report import charts
+from lit_ft.report.number_pairs import compare_numbers, furthest_apart, read_numbers
 from lit_ft.report.page import read_curves, render, thinned
-from lit_ft.report.pairs import Pair, PerText, align, compare_pair, disagreements, read_per_text
-from lit_ft.report.scores import CLASSIFIER, SCORES, SPLITS, compared_tags
+from lit_ft.report.pairs import Pair, align, compare_pair, disagreements, read_per_text
+from lit_ft.report.scores import CLASSIFIER, SCORES, SPLITS, compared_tags, scores_of_run
 from lit_ft.report.tables import aligned, flat, number
 
 # They do not change the results.
@@ -24,13 +25,63 @@ IGNORED = (
     "name", "data.predict_path", "data.predict_output", "data.predict_probabilities",
     "trainer.default_root_dir",
 )  # fmt: skip
-KINDS = {"classifier": "classifier", "masked_lm": "masked LM"}  # by the `kind` in report.json
+KINDS = {
+    "classifier": "classifier",
+    "regression": "regression",
+    "masked_lm": "masked LM",
+}  # by the `kind` in report.json
 SEEDS = ("seed_everything", "data.seed")
-LINES = {"val/loss": "Validation loss", "val/accuracy": "Validation accuracy", "train/loss": "Training loss"}
+LINES = {
+    "val/loss": "Validation loss",
+    "val/accuracy": "Validation accuracy",
+    "val/mae": "Validation error (mean absolute)",
+    "train/loss": "Training loss",
+}
 WIDTH = 80  # of a terminal
 LONG = 14  # letters of a value that would make all columns wide
 MOST_LINES = 6  # in a chart: more colours could not be told apart
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How runs of one kind are compared text by text.
+
+    Attributes:
+        read: Run folder, prefix and metrics -> what it said of each text, or why that is not known.
+        compare: Two of these, aligned, and whether the labels have an order -> the differences.
+        differ: Several, aligned -> on how many texts they differ, and the most telling ones.
+        counts: What the counts of a pair mean: two letters and both counts are put in.
+        differing: The same of the number of texts on which the runs differ.
+        order: Which of these texts are shown first.
+    """
+
+    read: Callable[[Path, str, dict[str, Any]], Any]
+    compare: Callable[[Any, Any, bool], Pair]
+    differ: Callable[[Sequence[Any]], tuple[int, list[dict[str, Any]]]]
+    counts: str
+    differing: str
+    order: str
+
+
+PAIRED = {
+    "classifier": Paired(
+        read_per_text,
+        compare_pair,
+        disagreements,
+        "only {a} is right on {one:,} texts, only {b} on {other:,}; McNemar's exact test: {p}",
+        "not all say the same of {count:,} of {rows:,} texts",
+        "those first of which only some runs are right, then those whose losses are furthest apart",
+    ),
+    "regression": Paired(
+        read_numbers,
+        compare_numbers,
+        furthest_apart,
+        "{a} is closer on {one:,} texts, {b} on {other:,}; sign test: {p}",
+        "the predictions of {count:,} of {rows:,} texts clearly differ",
+        "those whose predictions are furthest apart",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -62,8 +113,9 @@ class Run:
         return KINDS.get(self.facts.get("kind", ""), KINDS["classifier"])
 
     def measured(self, prefix: str) -> bool:
-        """Whether it is a classifier that was measured on a split."""
-        return self.metrics.get(f"{prefix}/accuracy") is not None
+        """Whether it is a fit that was measured on a split."""
+        kind = self.facts.get("kind", "classifier")
+        return kind in PAIRED and self.metrics.get(f"{prefix}/{SCORES[kind][0].name}") is not None
 
     def texts(self, prefix: str) -> str | None:
         """The fingerprint of the texts that it was measured on."""
@@ -131,9 +183,18 @@ def _shown(value: Any) -> str:
 def _paired(found: Sequence[Run]) -> dict[str, Any]:
     """The differences between the first run and each other on the same texts, and what hinders them."""
     measured = [run for run in found if any(run.measured(prefix) for prefix in SPLITS)]
+    others = [run for run in measured if run.kind != measured[0].kind]
+    measured = [run for run in measured if run not in others]
+    apart = [
+        f"{run.letter} ({run.kind}) and {measured[0].letter} ({measured[0].kind}) predict other things, and "
+        "are not compared text by text"
+        for run in others
+    ]
     if len(measured) < 2:
-        return {"pairs": [], "notes": [], "differ": None, "texts": ""}
-    prefix, read, notes = _read_texts(measured)
+        return {"pairs": [], "notes": apart, "differ": None, "texts": ""}
+    how = PAIRED[measured[0].facts.get("kind", "classifier")]
+    prefix, read, notes = _read_texts(measured, how)
+    notes = apart + notes
     known = [run for run in measured if run.letter in read]
     first = known[0] if known else measured[0]
     comparable, pairs = known[:1], []
@@ -156,7 +217,7 @@ def _paired(found: Sequence[Run]) -> dict[str, Any]:
         else:
             same_classes = read[first.letter].names == read[run.letter].names
             ordered = same_classes and all(f"{prefix}/mae" in r.metrics for r in (first, run))
-            pairs.append(_pair_shown(first, run, compare_pair(theirs, ours, ordered)))
+            pairs.append(_pair_shown(first, run, how.compare(theirs, ours, ordered), how))
             comparable.append(run)
             if sizes[0] < max(sizes):
                 notes.append(
@@ -170,32 +231,33 @@ def _paired(found: Sequence[Run]) -> dict[str, Any]:
         if len(pairs) > 1:
             notes.append("of 20 differences that are none, about one seems certain by chance")
         together = align([read[run.letter] for run in comparable])
-        count, entries = disagreements(together)
-        letters = [run.letter for run in comparable]
-        differ = {"count": count, "rows": len(together[0].rows), "letters": letters, "entries": entries}
+        count, entries = how.differ(together)
+        letters, rows = [run.letter for run in comparable], len(together[0].rows)
+        told = how.differing.format(count=count, rows=rows)
+        differ = {"count": count, "letters": letters, "entries": entries, "told": told, "order": how.order}
     return {"pairs": pairs, "notes": notes, "differ": differ, "texts": SPLITS[prefix]}
 
 
-def _read_texts(measured: Sequence[Run]) -> tuple[str, dict[str, PerText], list[str]]:
+def _read_texts(measured: Sequence[Run], how: Paired) -> tuple[str, dict[str, Any], list[str]]:
     """The tests if all runs have them, else the validations: prefix, letter -> texts, and what is missing."""
     wanted, *instead = [p for p in SPLITS if all(run.measured(p) for run in measured)] or ["test"]
     notes = []
     if wanted == "val" and any(run.measured("test") for run in measured):
         notes.append("not all of the runs were tested, so the validation texts are compared")
-    read = {run.letter: read_per_text(run.folder, wanted, run.metrics) for run in measured}
+    read = {run.letter: how.read(run.folder, wanted, run.metrics) for run in measured}
     missing = [
         _unpaired(run, wanted, str(read[run.letter])) for run in measured if isinstance(read[run.letter], str)
     ]
     for other in instead if missing else ():
-        others = {run.letter: read_per_text(run.folder, other, run.metrics) for run in measured}
+        others = {run.letter: how.read(run.folder, other, run.metrics) for run in measured}
         if not any(isinstance(one, str) for one in others.values()):
             read, wanted = others, other
             missing.append(f"until then the {SPLITS[other]} texts are compared")
-    texts = {letter: one for letter, one in read.items() if isinstance(one, PerText)}
+    texts = {letter: one for letter, one in read.items() if not isinstance(one, str)}
     return wanted, texts, notes + missing
 
 
-def _pair_shown(first: Run, other: Run, pair: Pair) -> dict[str, Any]:
+def _pair_shown(first: Run, other: Run, pair: Pair, how: Paired) -> dict[str, Any]:
     b, a = other.letter, first.letter
     p = "p < 0.001" if pair.p < 0.001 else f"p = {pair.p:.3f}"
     return {
@@ -204,8 +266,7 @@ def _pair_shown(first: Run, other: Run, pair: Pair) -> dict[str, Any]:
         "differences": [
             (one.score.words, one.value, one.told(b, a), one.verdict(b, a)) for one in pair.differences
         ],
-        "counts": f"only {a} is right on {pair.only_one:,} texts, only {b} on {pair.only_other:,}; "
-        f"McNemar's exact test: {p}",
+        "counts": how.counts.format(a=a, b=b, one=pair.only_one, other=pair.only_other, p=p),
     }
 
 
@@ -244,7 +305,8 @@ def _groups(found: Sequence[Run]) -> list[dict[str, Any]]:
         if len({repr(run.settings.get(SEEDS[0])) for run in members}) < 2:
             continue
         rows: list[tuple[str, str, str]] = []
-        scores = SCORES.get(members[0].facts.get("kind", ""), CLASSIFIER)
+        facts = members[0].facts
+        scores = scores_of_run(facts) if facts.get("kind") in SCORES else CLASSIFIER
         for prefix in SPLITS:
             if rows or len({run.texts(prefix) for run in members}) > 1:
                 continue  # the test is the result; and means are of the same texts only
@@ -292,7 +354,8 @@ def _summary(compared: dict[str, Any]) -> str:
     if len(compared["pairs"]) == 1:
         pair = compared["pairs"][0]
         return (
-            f"Accuracy, {pair['differences'][0][2]}. On the same {pair['rows']:,} {compared['texts']} texts."
+            f"{pair['differences'][0][0].capitalize()}, {pair['differences'][0][2]}. On the same "
+            f"{pair['rows']:,} {compared['texts']} texts."
         )
     tag, values = next(iter(compared["results"]), ("", []))
     known = [value for value in values if value is not None]
@@ -309,8 +372,7 @@ def as_text(compared: dict[str, Any]) -> str:
         lines += textwrap.wrap(pair["counts"], WIDTH, initial_indent="  ", subsequent_indent="  ")
     if compared["differ"]:
         differ = compared["differ"]
-        count, rows, names = differ["count"], differ["rows"], ", ".join(differ["letters"])
-        line = f"{names}: not all say the same of {count:,} of {rows:,} texts; the page has them"
+        line = f"{', '.join(differ['letters'])}: {differ['told']}; the page has them"
         lines += ["", *textwrap.wrap(line, WIDTH)]
     for group in compared["groups"]:
         line = f"{group['letters']} differ only in the seed (mean \u00b1 standard deviation, range):"

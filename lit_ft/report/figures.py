@@ -179,6 +179,30 @@ def _weak_bars(evaluation: Evaluation, names: Sequence[str], families: Sequence[
         return figure
 
 
+def scatter_figure(evaluation: Evaluation) -> Figure:
+    """Predictions of numbers over the true ones, with the diagonal: `regression.scatter_points`."""
+    data = evaluation["scatter"]
+    (names, families), low, high = drawable(evaluation["names"]), data["low"], data["high"]
+    pad = (high - low) * 0.03 or abs(high) * 0.1 or 1.0
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes()
+        if squares := data.get("squares"):
+            counts = np.zeros((data["side"], data["side"]))
+            for column, line, count in squares:
+                counts[line, column] = count
+            shades = np.sqrt(np.ma.masked_equal(counts, 0))
+            axes.imshow(
+                shades, cmap="Blues", origin="lower", extent=(low, high, low, high), vmin=-1, aspect="auto"
+            )
+        elif data["points"]:
+            axes.plot(*np.asarray(data["points"]).T, "o", color=BLUE, alpha=0.45, markersize=3)
+        ends = (low - pad, high + pad)
+        axes.plot(ends, ends, ":", color=GREY, linewidth=1)
+        axes.set(xlim=ends, ylim=ends, title="Predicted and true numbers", ylabel="predicted")
+        axes.set_xlabel(f"true {names[0]}", fontfamily=families)
+        return figure
+
+
 @dataclass(frozen=True)
 class Chart:
     """A picture of one evaluation, for TensorBoard.

@@ -423,8 +423,12 @@ def findings(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) 
         metrics: `metrics.json`.
         facts: `report.json`.
     """
-    case = Case(prefix, metrics, facts)
-    told = [finding for rule in RULES if (finding := rule(case)) is not None]
+    return first_findings(RULES, Case(prefix, metrics, facts))
+
+
+def first_findings(rules: Sequence[Callable[[Case], Finding | None]], case: Case) -> list[Finding]:
+    """What some rules say of a case, the most serious first."""
+    told = [finding for rule in rules if (finding := rule(case)) is not None]
     told.sort(key=lambda finding: LEVELS.index(finding.level))
     return told[:MOST_FINDINGS]
 

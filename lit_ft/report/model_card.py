@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from lit_ft import runs
 from lit_ft.report.analysis import per_class
 from lit_ft.report.findings import Finding, findings
 from lit_ft.report.page import render
-from lit_ft.report.scores import SCORES, SPLITS, Score
+from lit_ft.report.regression_findings import regression_findings, unit_of
+from lit_ft.report.scores import SCORES, SPLITS, Score, scores_of_run
 from lit_ft.report.tables import MOST_LISTED, cell, class_rows, duration, number, table
 from lit_ft.tasks import DECISIONS, Decision
 
@@ -26,18 +29,11 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
         before = metrics.get("initial/perplexity")
         result = f"Masked perplexity {number(metrics['val/perplexity'], 2)} on held-out texts"
         result += f", {number(before, 2)} before training." if before is not None else "."
-    elif main is None:
-        result = f"Not measured yet: no validation took place. {len(facts['labels'])} classes."
     else:
-        rows = facts["evaluations"][main]["rows"]
-        accuracy = number(metrics[f"{main}/accuracy"], 3)
-        result = f"Accuracy {accuracy} on {rows:,} {SPLITS[main]} texts"
-        low, high = (metrics.get(f"{main}/accuracy_{end}") for end in ("low", "high"))
-        result += f", 95 % interval {number(low, 3)} to {number(high, 3)}" if low is not None else ""
-        result += f" ({cell(facts['splits'][SPLITS[main]]['where'])}), {len(facts['labels'])} classes."
+        result = _result(main, metrics, facts)
     pair = "pair" in facts.get("columns", {})
-    scores = SCORES[facts["kind"]]
-    headline = "perplexity" if masked else "accuracy"
+    scores = scores_of_run(facts)
+    headline = "perplexity" if masked else scores[0].name
     shown = [s for s in scores if any(f"{p}/{s.name}" in metrics for p in prefixes)]
     shown.sort(key=lambda score: score.name != headline)
     card = render(
@@ -45,15 +41,17 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
         metadata=_metadata(run, metrics, facts, main).to_yaml().strip(),
         title=f"{run.absolute().parent.name} ({run.name})",
         result=result,
-        what="A masked language model" if masked else "A text classifier",
+        what=KINDS[facts["kind"]].what,
         pretrained=facts["pretrained"],
-        use=_use(masked, pair),
+        use=KINDS[facts["kind"]].use.format(EXAMPLE.format(*EXAMPLES) if pair else EXAMPLES[0]),
         example=", ".join(EXAMPLES[: 1 + pair]),
         advice="" if masked else _advice(facts),
         decision="" if masked else _decision(facts),
-        calibrate=None if masked else facts["temperature"],
+        calibrate=facts.get("temperature"),
         results=_results(prefixes, shown, metrics, facts) if prefixes else result,
-        classes="" if masked or not main else _classes(facts["evaluations"][main], facts["labels"]),
+        classes=""
+        if not main
+        else KINDS[facts["kind"]].parts(facts.get("evaluations", {}).get(main, {}), facts),
         limits=[] if masked or not main else _limits(main, metrics, facts),
         corpus=_corpus(facts),
         training=_training(metrics, facts),
@@ -64,16 +62,24 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
 
 
 EXAMPLES = ('"The soup was cold."', '"Was the food warm?"')
+EXAMPLE = '{{"text": {}, "text_pair": {}}}'
 
 
-def _use(masked: bool, pair: bool) -> str:
-    if masked:
-        return 'fill = pipeline("fill-mask", model="PATH_OR_NAME")\nfill("This is a [MASK] movie!")'
-    example = '{{"text": {}, "text_pair": {}}}'.format(*EXAMPLES) if pair else EXAMPLES[0]
-    return (
-        'classify = pipeline("text-classification", model="PATH_OR_NAME", top_k=None)\n'
-        f"classify({example}, truncation=True)"
+def _result(main: str | None, metrics: dict[str, Any], facts: dict[str, Any]) -> str:
+    """The headline of a fit as a sentence, with its interval."""
+    kind, score = KINDS[facts["kind"]], scores_of_run(facts)[0]
+    of = kind.of(facts)
+    if main is None:
+        return f"Not measured yet: no validation took place. {of[0].upper()}{of[1:]}."
+    rows = facts["evaluations"][main]["rows"]
+    value, low, high = (metrics.get(f"{main}/{score.name}{end}") for end in ("", "_low", "_high"))
+    digits = min(score.digits, 3) if not score.in_unit else score.digits
+    result = (
+        f"{score.words[0].upper()}{score.words[1:]} {number(value, digits)} on {rows:,} {SPLITS[main]} texts"
     )
+    if low is not None:
+        result += f", 95 % interval {number(low, digits)} to {number(high, digits)}"
+    return f"{result} ({cell(facts['splits'][SPLITS[main]]['where'])}), {of}."
 
 
 def _advice(facts: dict[str, Any]) -> str:
@@ -134,18 +140,21 @@ def _results(prefixes: list[str], scores: list[Score], metrics: dict[str, Any], 
         return number(metrics.get(tag), digits) + span
 
     rows = [[s.words, *(shown(f"{p}/{s.name}", s.digits) for p in prefixes)] for s in scores]
-    names = {"words": "accuracy of counting words", "commonest": "accuracy of the commonest class"}
-    for name, words in names.items():
-        tags = [f"baseline/{name}/{p}/accuracy" for p in prefixes]
+    main = scores_of_run(facts)[0]
+    for name, words in BASELINES.items():
+        tags = [f"baseline/{name}/{p}/{main.name}" for p in prefixes]
         if any(tag in metrics for tag in tags):
-            rows.append([words, *(number(metrics.get(tag)) for tag in tags)])
+            rows.append(
+                [f"{main.words} of {words}", *(number(metrics.get(tag), main.digits) for tag in tags)]
+            )
     with_ends = any(f"{p}/{s.name}_low" in metrics for p in prefixes for s in scores)
     note = "\n\nIn brackets: 95 % bootstrap intervals." if with_ends else ""
     return table(("", *(SPLITS[p] for p in prefixes)), rows) + note
 
 
-def _classes(evaluation: dict[str, Any], names: list[str]) -> str:
+def _classes(evaluation: dict[str, Any], facts: dict[str, Any]) -> str:
     """Precision, recall and F1 of each class, or of the `MOST_LISTED` with the most texts."""
+    names = facts["labels"]
     found = per_class(evaluation["class_counts"])
     most = sorted(range(len(names)), key=lambda c: -found[c]["rows"])[:MOST_LISTED]
     rows = [
@@ -158,6 +167,73 @@ def _classes(evaluation: dict[str, Any], names: list[str]) -> str:
     return table(("class", "texts", "precision", "recall", "F1"), [*rows, *more])
 
 
+def _levels(evaluation: dict[str, Any], facts: dict[str, Any]) -> str:
+    """The errors by level of the true number."""
+    shown = unit_of(facts)
+    rows = [
+        [
+            f"{shown(group['low'])} to {shown(group['high'])}",
+            group["rows"],
+            shown(group["mae"]),
+            shown(group["bias"]),
+        ]
+        for group in evaluation["by_label"]
+    ]
+    return table(("true number", "texts", "off by", "too high by"), rows)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a card says of one kind of report.
+
+    Attributes:
+        what: The model.
+        use: How to call it, with {} for the example.
+        of: Facts -> what it tells apart.
+        parts: Evaluation and facts -> the figures of its parts, as a table.
+        findings: Prefix, metrics and facts -> what to know.
+    """
+
+    what: str
+    use: str
+    of: Callable[[dict[str, Any]], str]
+    parts: Callable[[dict[str, Any], dict[str, Any]], str]
+    findings: Callable[..., list[Finding]]
+
+
+KINDS = {
+    "classifier": Kind(
+        "A text classifier",
+        'classify = pipeline("text-classification", model="PATH_OR_NAME", top_k=None)\n'
+        "classify({}, truncation=True)",
+        lambda facts: f"{len(facts['labels'])} classes",
+        _classes,
+        findings,
+    ),
+    "regression": Kind(
+        "A model that gives a text a number, in the unit of its training labels,",
+        'rate = pipeline("text-classification", model="PATH_OR_NAME")\nrate({}, truncation=True)[0]["score"]',
+        lambda facts: f"predicting {cell(facts['labels'][0])}",
+        _levels,
+        regression_findings,
+    ),
+    "masked_lm": Kind(
+        "A masked language model",
+        'fill = pipeline("fill-mask", model="PATH_OR_NAME")\nfill("This is a [MASK] movie!")',
+        lambda facts: "",
+        lambda evaluation, facts: "",
+        lambda *of: [],
+    ),
+}
+# Of a run -> in words
+BASELINES = {
+    "words": "counting words",
+    "commonest": "the commonest class",
+    "mean": "always the training mean",
+    "median": "always the training median",
+}
+
+
 def _without_folders(command: str) -> str:
     """A command line whose absolute paths are file names: where a file lay on one machine helps nobody."""
     return re.sub(r"(?<![\w.])[~/](?:[^\s'\",\]=]*/)?(?=[^\s/'\",\]=])", "", command)
@@ -165,7 +241,7 @@ def _without_folders(command: str) -> str:
 
 def _limits(main: str, metrics: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     """The findings that a user of the model should know, without what its maker could do."""
-    told = [found for found in findings(main, metrics, facts) if found.level != "good"]
+    told = [found for found in KINDS[facts["kind"]].findings(main, metrics, facts) if found.level != "good"]
     return [cell(Finding(found.level, found.text).plain()) for found in told]
 
 

@@ -18,6 +18,7 @@ from lit_ft import runs
 from lit_ft.errors import UserError
 from lit_ft.report import charts
 from lit_ft.report.classifier_page import SCRIPT, classifier_values
+from lit_ft.report.regression_page import regression_values
 from lit_ft.report.scores import CURVES, MASKED_LM
 from lit_ft.report.tables import cell, duration, number, percent
 
@@ -74,6 +75,7 @@ def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 # What the template of each kind of report shows, from its facts and metrics.
 PAGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = {
     "classifier": lambda facts, metrics: {**classifier_values(facts, metrics), **scripted(SCRIPT)},
+    "regression": regression_values,
     "masked_lm": lambda facts, metrics: {"scores": MASKED_LM},
 }
 
@@ -120,7 +122,7 @@ def draw_curves(
     best = steps.get(facts.get("step")) if len(steps) > 1 else None  # one point is no curve
     for curve in CURVES:
         lines: dict[str, Any] = {label: found[tag] for label, tag in curve.lines.items() if found.get(tag)}
-        if not curve.heading or not lines:
+        if not curve.heading or not lines or facts["kind"] not in curve.kinds:
             continue
         if by_epoch := not curve.technical and best is not None:
             if curve.lines.get("training") == "train/loss" and history.get("train"):

@@ -169,7 +169,7 @@ class Difference:
     def told(self, other: str, one: str, verdict: bool = True) -> str:
         """`B - A: +3.3 points (95 %: -0.1 to +6.7): not certain`."""
         points = self.score.name == "accuracy"
-        scale, digits = (POINTS, 1) if points else (1, 3)
+        scale, digits = (POINTS, 1) if points else (1, self.score.digits if self.score.in_unit else 3)
         # A value that is rounded to 0 has no sign.
         value, low, high = (
             f"{round(v * scale, digits) + 0.0:+.{digits}f}" for v in (self.value, self.low, self.high)

@@ -3,7 +3,10 @@
 To add a metric, add its torchmetrics object to `classifier/metrics.py` and one row here.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lit_ft.report.analysis import CALIBRATION_BINS
 
@@ -25,6 +28,8 @@ class Score:
             monitored.
         hparams: Whether TensorBoard gets that of the best validation as `best/NAME`, for its HPARAMS tab.
         compared: The evaluations whose values `report A B` shows.
+        in_unit: Whether it is in the unit of the numbers that are predicted, which decides its digits: see
+            `scores_of_run`.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Score:
     console: int = 0
     hparams: bool = False
     compared: tuple[str, ...] = ("test", "val")
+    in_unit: bool = False
 
 
 CLASSIFIER = (
@@ -56,6 +62,19 @@ CLASSIFIER = (
           compared=("val",)),
 )  # fmt: skip
 
+REGRESSION = (
+    Score("mae", "mean absolute error", "how far off a prediction is on average, in the numbers' own unit",
+          higher_is_better=False, hub="mae", console=2, hparams=True, in_unit=True),
+    Score("rmse", "root mean squared error", "the same, with large errors counting more",
+          higher_is_better=False, hub="rmse", console=2, in_unit=True),
+    Score("r2", "R2", "share of the numbers' variance that is explained; 0: no better than their mean",
+          higher_is_better=True, hub="r_squared", console=2, hparams=True),
+    Score("spearman", "Spearman's correlation", "of the ranks: whether the order is right",
+          higher_is_better=True, hub="spearmanr", console=2, hparams=True),
+    Score("loss", "loss", "mean squared error of the standardised numbers",
+          higher_is_better=False, console=1, hparams=True),
+)  # fmt: skip
+
 MASKED_LM = (
     Score("loss", "loss", "of a masked token",
           higher_is_better=False, console=1, compared=("val",)),
@@ -65,7 +84,8 @@ MASKED_LM = (
           higher_is_better=True, console=2, compared=("val",)),
 )  # fmt: skip
 
-SCORES = {"classifier": CLASSIFIER, "masked_lm": MASKED_LM}  # by the `kind` in report.json
+# By the `kind` in report.json
+SCORES = {"classifier": CLASSIFIER, "regression": REGRESSION, "masked_lm": MASKED_LM}
 OF_FIT = tuple(score for kind, scores in SCORES.items() if kind != "masked_lm" for score in scores)
 SPLITS = {"test": "test", "val": "validation"}  # tag -> split, the test first: it is the result
 # What else a comparison shows: the cost of the run, and its training loss.
@@ -83,11 +103,25 @@ def console(scores: tuple[Score, ...]) -> list[Score]:
 def compared_tags() -> list[str]:
     """The tags of a comparison, in its order, for runs of both commands."""
     tags = []
-    for scores, prefixes in ((CLASSIFIER, SPLITS), (MASKED_LM, ("val", "initial"))):
+    for scores, prefixes in ((OF_FIT, SPLITS), (MASKED_LM, ("val", "initial"))):
         for prefix in prefixes:
             tags += [f"{prefix}/{score.name}" for score in scores if prefix in score.compared]
-            tags += [f"{prefix}/rows"] if scores is CLASSIFIER else []
+            tags += [f"{prefix}/rows"] if scores is OF_FIT else []
     return list(dict.fromkeys([*tags, *RUN_TAGS]))
+
+
+def decimals_of(deviation: float) -> int:
+    """The decimal places in which numbers with this standard deviation are shown: 2 from 1 to 10."""
+    return max(0, 2 - math.floor(math.log10(deviation)))
+
+
+def scores_of_run(facts: Mapping[str, Any]) -> tuple[Score, ...]:
+    """The scores of a run's kind, those in the unit of its numbers with the digits that it needs."""
+    scores = SCORES[facts["kind"]]
+    if "numbers" not in facts:
+        return scores
+    digits = decimals_of(facts["numbers"]["deviation"]) + 1
+    return tuple(replace(score, digits=digits) if score.in_unit else score for score in scores)
 
 
 @dataclass(frozen=True)
@@ -121,6 +155,10 @@ CURVES = (
     Curve("Accuracy", "temperature scaling",
           {"calibration error before": "val/ece", "calibration error after": "val/ece_calibrated"},
           kinds=("classifier",)),
+    Curve("Error", "", {"mean absolute error": "val/mae", "root mean squared error": "val/rmse"},
+          "Mean absolute and root mean squared error", kinds=("regression",)),
+    Curve("Error", "", {"R2": "val/r2", "Spearman's correlation": "val/spearman"},
+          "R2 and Spearman's correlation", kinds=("regression",)),
     Curve("Masked tokens", "tokens guessed right",
           {"training": "train/masked_accuracy", "validation": "val/masked_accuracy"},
           "Masked tokens guessed right", kinds=("masked_lm",)),

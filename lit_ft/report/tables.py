@@ -137,6 +137,7 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+NUMBER_FACTS = {"mean": "mean", "deviation": "standard deviation", "low": "lowest", "high": "highest"}
 MOST_LISTED = 50  # classes; more are only counted
 
 
@@ -155,7 +156,16 @@ def corpus_table(corpus: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def class_rows(corpus: dict[str, Any], names: Sequence[str]) -> list[list[Any]]:
-    """The number of rows of each class in each split; after `MOST_LISTED` classes how many more there are."""
+    """The number of rows of each class in each split; after `MOST_LISTED` classes how many more there are.
+
+    If the labels are numbers: their mean, standard deviation and range.
+    """
+    if all("numbers" in split for split in corpus.values()):
+        return [
+            [f"{name}: {what}", *(split["numbers"][key] for split in corpus.values())]
+            for name in names
+            for key, what in NUMBER_FACTS.items()
+        ]
     shown = names[:MOST_LISTED]
     lines: list[list[Any]] = [
         [f"class {name}", *(split["class_counts"][c] for split in corpus.values())]

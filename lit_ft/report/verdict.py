@@ -1,4 +1,4 @@
-"""The result of a classifier in a few lines for a terminal: how good, beside what, and what to know."""
+"""The result of a fit in a few lines for a terminal: how good, beside what, and what to know."""
 
 import textwrap
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 from lit_ft.errors import one_line, shorten
 from lit_ft.report.findings import Finding, findings
+from lit_ft.report.regression_findings import regression_findings, unit_of
 from lit_ft.report.scores import SPLITS
 from lit_ft.report.tables import duration, percent
 
@@ -21,18 +22,23 @@ def verdict(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any], w
         facts: `report.json`.
         width: Of the terminal, in letters.
     """
-    rows = facts["evaluations"][prefix]["rows"]
-    line = f"{percent(metrics[f'{prefix}/accuracy'])} of the {rows:,} {SPLITS[prefix]} texts are right"
-    low, high = (metrics.get(f"{prefix}/accuracy_{end}") for end in ("low", "high"))
-    if low is not None and high is not None:
-        line += f" (95 %: {100 * low:.1f} to {100 * high:.1f})"
-    lines = [line, *_baselines(prefix, facts)]
-    told = [found for found in findings(prefix, metrics, facts) if found.level != "good"]
+    headline, told_by = KINDS[facts["kind"]]
+    told = [found for found in told_by(prefix, metrics, facts) if found.level != "good"]
+    lines = headline(prefix, metrics, facts)
     for found in told[:MOST_FINDINGS]:
         lines += _wrapped(found, width)
     if len(told) > MOST_FINDINGS:
         lines.append(f"  ... and {len(told) - MOST_FINDINGS} more in the report")
     return lines
+
+
+def _of_classes(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    rows = facts["evaluations"][prefix]["rows"]
+    line = f"{percent(metrics[f'{prefix}/accuracy'])} of the {rows:,} {SPLITS[prefix]} texts are right"
+    low, high = (metrics.get(f"{prefix}/accuracy_{end}") for end in ("low", "high"))
+    if low is not None and high is not None:
+        line += f" (95 %: {100 * low:.1f} to {100 * high:.1f})"
+    return [line, *_baselines(prefix, facts)]
 
 
 def _baselines(prefix: str, facts: Mapping[str, Any]) -> list[str]:
@@ -49,6 +55,28 @@ def _baselines(prefix: str, facts: Mapping[str, Any]) -> list[str]:
             f"counting words {percent(words['accuracy'])}" + (f" ({duration(took)})" if took else "")
         )
     return [f"  beside it: {', '.join(parts)}"] if parts else []
+
+
+def _of_numbers(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    shown, rows = unit_of(facts), facts["evaluations"][prefix]["rows"]
+    name, mae = shorten(one_line(facts["labels"][0])), shown(metrics[f"{prefix}/mae"])
+    line = f"{name}: off by {mae} on average on the {rows:,} {SPLITS[prefix]} texts"
+    low, high = (metrics.get(f"{prefix}/mae_{end}") for end in ("low", "high"))
+    if low is not None and high is not None:
+        line += f" (95 %: {shown(low)} to {shown(high)})"
+    found = facts.get("baselines", {})
+    measured, parts = found.get("evaluations", {}).get(prefix, {}), []
+    for name in ("mean", "median"):
+        if name in measured:
+            parts.append(f"always the {name} {shown(measured[name]['mae'])}")
+    if words := measured.get("words"):
+        took = found["words"].get("seconds")
+        parts.append(f"counting words {shown(words['mae'])}" + (f" ({duration(took)})" if took else ""))
+    return [line, *([f"  beside it: {', '.join(parts)}"] if parts else [])]
+
+
+# By the kind of report: the first lines, and the findings.
+KINDS = {"classifier": (_of_classes, findings), "regression": (_of_numbers, regression_findings)}
 
 
 def _wrapped(found: Finding, width: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from zlib import crc32
 
 from lit_ft.sample import phrases
@@ -24,6 +24,30 @@ _NOISE = 0.06  # of the labels: moved to a neighbouring star, as in people's rat
 _TITLE_SHARE = 0.9  # the others give their verdict only at the end, where it is much harder to find
 
 
+class Opinion(NamedTuple):
+    """What a review says of one thing: its theme, such as `staff`, and whether it is praise."""
+
+    theme: str
+    positive: bool
+
+
+class Review(NamedTuple):
+    """A text, its label in [0, CLASSES), and the opinions in it."""
+
+    text: str
+    label: int
+    opinions: tuple[Opinion, ...]
+
+    @property
+    def score(self) -> float:
+        """From 0 to 100: the mean of the stars (1 is 0, 5 are 100) and of the share of praise in opinions."""
+        stars = 100 * self.label / (CLASSES - 1)
+        if not self.opinions:
+            return stars
+        praise = 100 * sum(said.positive for said in self.opinions) / len(self.opinions)
+        return round((stars + praise) / 2, 1)
+
+
 class ReviewWriter:
     """Writes reviews; the same seed, the same reviews.
 
@@ -33,6 +57,7 @@ class ReviewWriter:
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed).random
+        self.opinions: list[Opinion] = []  # of the review that was written last
 
     def chance(self, share: float) -> bool:
         return self._random() < share
@@ -63,6 +88,7 @@ class ReviewWriter:
         """A review whose verdict is `star`, in [0, CLASSES)."""
         domain = self.pick(phrases.DOMAINS)
         things = [(theme, thing) for theme, options in domain.things.items() for thing in options]
+        self.opinions = []
         unsaid = self.shuffled(things)
         neutral = self.shuffled(domain.details + phrases.ASIDES)
         skew = self._random()
@@ -100,6 +126,7 @@ class ReviewWriter:
         self, about: tuple[str, str], positive: bool, strong: bool, forms: Sequence[tuple[str, ...]]
     ) -> str:
         theme, thing = about
+        self.opinions.append(Opinion(theme, positive))
         scale = phrases.SCALES[theme]
         said, opposite = (scale.great, scale.awful) if strong else (scale.good, scale.bad)
         if not positive:
@@ -138,31 +165,40 @@ TEST_SIZE = 1000
 _TEST_BUCKETS = 5  # a text belongs to test when crc32(text) % 5 == 0: the splits cannot share one
 
 
-def make_reviews(split: Literal["train", "test"], seed: int = 0) -> tuple[list[str], list[int]]:
-    """Writes the embedded reviews of one split.
+def write_reviews(split: Literal["train", "test"], seed: int = 0) -> list[Review]:
+    """Write the embedded reviews of one split: `TRAIN_SIZE` or `TEST_SIZE` of them, no two texts the same.
 
     Args:
         split: `train` or `test`; no text is in both, whatever the seeds.
         seed: Another seed gives other reviews of the same kind.
-
-    Returns:
-        `TRAIN_SIZE` or `TEST_SIZE` different texts, and their labels in [0, CLASSES): stars minus 1.
     """
     writer = ReviewWriter(2 * seed + (split == "test"))
-    reviews: dict[str, int] = {}
+    reviews: dict[str, Review] = {}
     while len(reviews) < (TEST_SIZE if split == "test" else TRAIN_SIZE):
         star = writer.star()
         text, label = writer.review(star), writer.rating(star)
         if (crc32(text.encode()) % _TEST_BUCKETS == 0) == (split == "test"):
-            reviews.setdefault(text, label)
-    return list(reviews), list(reviews.values())
+            reviews.setdefault(text, Review(text, label, tuple(writer.opinions)))
+    return list(reviews.values())
+
+
+def make_reviews(split: Literal["train", "test"], seed: int = 0) -> tuple[list[str], list[int]]:
+    """The texts of `write_reviews`, and their labels in [0, CLASSES): stars minus 1."""
+    reviews = write_reviews(split, seed)
+    return [review.text for review in reviews], [review.label for review in reviews]
 
 
 def sample_dataset(split: Literal["train", "test"]) -> "Dataset":
-    """The embedded reviews as a `datasets.Dataset`: `text`, and `label` from 0 to 4, named by stars."""
+    """The embedded reviews as a `datasets.Dataset`.
+
+    `text`; `label` from 0 to 4, named by stars; and `score`, a number from 0 to 100: see `Review.score`.
+    """
     from datasets import ClassLabel, Dataset, Features, Value
 
-    texts, labels = make_reviews(split)
+    reviews = write_reviews(split)
     stars = ["1 star", *(f"{n} stars" for n in range(2, CLASSES + 1))]
-    features = Features({"text": Value("string"), "label": ClassLabel(names=stars)})
-    return Dataset.from_dict({"text": texts, "label": labels}, features=features)
+    features = Features(
+        {"text": Value("string"), "label": ClassLabel(names=stars), "score": Value("float64")}
+    )
+    columns = {name: [getattr(review, name) for review in reviews] for name in features}
+    return Dataset.from_dict(columns, features=features)

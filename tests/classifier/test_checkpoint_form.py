@@ -52,7 +52,9 @@ def change(checkpoint: dict, path: str, value: object) -> None:
 
 ODD = [
     ("test", "YelpDataModule", ..., "expected YelpDataModule (dict), found nothing"),
-    ("test", "YelpDataModule/labels", None, "expected YelpDataModule.labels.values (list), found nothing"),
+    ("test", "YelpDataModule/labels", None, "expected YelpDataModule.labels (dict), found NoneType"),
+    ("test", "YelpDataModule/labels", {"task": "single_label"}, "labels.values (list), found nothing"),
+    ("test", "YelpDataModule/labels", {"task": "x"}, "expected labels of the task single_label, "),
     ("test", "YelpDataModule/labels/names", ["a"], "found 5 labels and 1 names"),
     ("test", "YelpDataModule/tokenizer", {"tokenizer.json": "x"}, "the checkpoint odd.ckpt cannot be used ("),
     ("test", "global_step", "x", "expected global_step (int), found str"),

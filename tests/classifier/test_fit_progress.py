@@ -13,6 +13,8 @@ import torch
 from lit_ft.classifier import progress
 from lit_ft.classifier.progress import EpochLines, RunBar
 from lit_ft.classifier.tracking import LossHistory
+from lit_ft.report.scores import CLASSIFIER
+from lit_ft.tasks import SINGLE_LABEL
 
 HEAD = "epoch  train loss  val loss                accuracy  macro F1  elapsed"
 NO_VALIDATION = "epoch  train loss  val loss  accuracy  macro F1  elapsed"
@@ -82,8 +84,9 @@ def told(capsys, *validations: dict[str, float]) -> list[str]:
     trainer = SimpleNamespace(
         sanity_checking=False, state=SimpleNamespace(fn="fit"), num_training_batches=4,
         fit_loop=SimpleNamespace(epoch_loop=place),
+        lightning_module=SimpleNamespace(task=SINGLE_LABEL, scores=CLASSIFIER),
     )  # fmt: skip
-    lines.on_train_start(trainer, None)
+    lines.on_train_start(trainer, trainer.lightning_module)
     for epoch, metrics in enumerate(validations):
         trainer.current_epoch, trainer.global_step = epoch, 4 * epoch + 4
         trainer.callback_metrics = {tag: torch.tensor(value) for tag, value in metrics.items()}

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -54,7 +55,7 @@ def run_folder(path: str) -> Path:
 
 
 def test_columns_are_never_named_twice():
-    writer = PredictionWriter(Path("p.csv"), ClassAnswers(classes("ab"), True))
+    writer = PredictionWriter(Path("p.csv"), ClassAnswers(SimpleNamespace(labels=classes("ab")), True))
     columns = ["id", "text"]
     for prefix, suffix in (("", ""), ("lit_ft_", ""), ("lit_ft_", "_2"), ("lit_ft_", "_3")):
         added = list(writer.columns(columns))
@@ -62,7 +63,14 @@ def test_columns_are_never_named_twice():
         columns += added
     assert len(set(columns)) == len(columns)
     assert list(writer.columns(["confidence"]))[:2] == ["predicted", "lit_ft_confidence"]
-    assert list(PredictionWriter(Path("p.csv"), ClassAnswers(classes("ab"), False)).columns([])) == FIXED
+    assert (
+        list(
+            PredictionWriter(
+                Path("p.csv"), ClassAnswers(SimpleNamespace(labels=classes("ab")), False)
+            ).columns([])
+        )
+        == FIXED
+    )
 
 
 def test_only_a_prediction_of_the_same_rows_is_renewed(here, table):

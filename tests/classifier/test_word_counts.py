@@ -11,9 +11,9 @@ import torch
 from conftest import review
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
-from lit_ft.classifier import word_counts
+from lit_ft.classifier import word_counts, word_files
 from lit_ft.errors import UserError
 
 TEXTS = [f"{review(i % 5 + 1, i // 5)} Number {i % 7}, a  Straße." for i in range(60)]
@@ -41,8 +41,8 @@ def test_probabilities_are_those_of_scikit_learn(analyzer, classes, tmp_path):
     ours = word_counts.fit(TEXTS, labels, analyzer, seconds=60.0)
     assert ours.vocabulary == theirs.get_feature_names_out().tolist()
     assert ours.training.method == "logistic regression" and ours.training.converged
-    word_counts.keep(ours, {}, tmp_path / "baseline")
-    read, _ = word_counts.load(tmp_path / "baseline")
+    word_files.keep(ours, {}, tmp_path / "baseline")
+    read, _ = word_files.load(tmp_path / "baseline")
     for model in (ours, read):
         # One solver in float32, one in float64: both stop near the same minimum.
         np.testing.assert_allclose(softmax(np.concatenate(list(model.scores(OTHERS)))), expected, atol=2e-3)
@@ -54,6 +54,28 @@ def test_probabilities_are_those_of_scikit_learn(analyzer, classes, tmp_path):
     own = softmax(np.concatenate(list(read.scores(OTHERS))))
     np.testing.assert_allclose(own, same.predict_proba(theirs.transform(OTHERS)), atol=1e-5)
     assert read.predict(OTHERS).tolist() == same.predict(theirs.transform(OTHERS)).tolist()
+
+
+@pytest.mark.parametrize("analyzer", ["words", "characters"])
+def test_numbers_are_those_of_scikit_learns_ridge(analyzer, tmp_path):
+    numbers = LABELS * 12.5 - 1e3
+    theirs = TfidfVectorizer(min_df=2, max_features=50_000, sublinear_tf=True, **VECTORIZERS[analyzer])
+    scaled = (numbers - numbers.mean()) / numbers.std()
+    fitted = Ridge(alpha=word_counts.RIDGE).fit(theirs.fit_transform(TEXTS).toarray(), scaled)
+    expected = fitted.predict(theirs.transform(OTHERS).toarray()) * numbers.std() + numbers.mean()
+
+    ours = word_counts.fit_numbers(TEXTS, numbers, analyzer, seconds=60.0)
+    assert ours.training.method == "ridge regression" and ours.training.converged
+    word_files.keep(ours, {}, tmp_path / "baseline")
+    read, _ = word_files.load(tmp_path / "baseline")
+    for model in (ours, read, word_counts.fit_numbers(TEXTS, numbers, analyzer, seconds=60.0)):
+        np.testing.assert_allclose(model.numbers(OTHERS), expected, atol=0.02 * numbers.std())
+    assert read.numbers(OTHERS).tolist() == ours.numbers(OTHERS).tolist()
+    hurried = word_counts.fit_numbers(TEXTS, numbers, analyzer, seconds=0.0)
+    assert hurried.training.iterations <= 20 and np.isfinite(hurried.numbers(OTHERS)).all()
+    assert ours.numbers([]).tolist() == []
+    with pytest.raises(ValueError, match="no text has a word to count"):
+        word_counts.fit_numbers(["", "?"], numbers[:2], "words", seconds=60.0)
 
 
 def test_texts_are_counted_in_batches(monkeypatch):
@@ -173,15 +195,15 @@ def test_a_centroid_is_the_mean_of_its_rows(centroids, monkeypatch):
 
 
 def test_centroids_are_kept_sparse(centroids, tmp_path):
-    word_counts.keep(centroids, {"more": 1}, tmp_path)
+    word_files.keep(centroids, {"more": 1}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["words.json", "words.safetensors"]
-    read, more = word_counts.load(tmp_path)
+    read, more = word_files.load(tmp_path)
     assert more == {"more": 1} and read.training == centroids.training
     assert read.predict(OTHERS).tolist() == centroids.predict(OTHERS).tolist()
 
 
 def test_damaged_files_are_one_line(centroids, tmp_path):
-    word_counts.keep(centroids, {}, tmp_path)
+    word_files.keep(centroids, {}, tmp_path)
     arrays = load_file(tmp_path / "words.safetensors")
     for name, value in (
         (
@@ -194,29 +216,29 @@ def test_damaged_files_are_one_line(centroids, tmp_path):
     ):
         save_file({**arrays, name: value}, tmp_path / "words.safetensors")
         with pytest.raises(UserError, match=f"{tmp_path} cannot be used .*; delete that folder"):
-            word_counts.load(tmp_path)
+            word_files.load(tmp_path)
     (tmp_path / "words.safetensors").write_bytes(b"pickle")
     with pytest.raises(UserError, match="cannot be used"):
-        word_counts.load(tmp_path)
+        word_files.load(tmp_path)
     (tmp_path / "words.json").write_text("{")
     with pytest.raises(UserError, match="cannot be used"):
-        word_counts.load(tmp_path)
+        word_files.load(tmp_path)
 
 
 def test_an_unknown_analyzer_is_refused(centroids, tmp_path):
-    word_counts.keep(centroids, {}, tmp_path)
+    word_files.keep(centroids, {}, tmp_path)
     values = json.loads((tmp_path / "words.json").read_text())
     values["words"]["analyzer"] = "eval"
     (tmp_path / "words.json").write_text(json.dumps(values))
     with pytest.raises(UserError, match="eval"):
-        word_counts.load(tmp_path)
+        word_files.load(tmp_path)
 
 
 def test_without_a_model_the_rest_is_kept(tmp_path):
     folder = tmp_path / "baseline"
-    assert word_counts.load(folder) is None
-    word_counts.keep(None, {"commonest": 3}, folder)
-    assert word_counts.load(folder) == (None, {"commonest": 3})
+    assert word_files.load(folder) is None
+    word_files.keep(None, {"commonest": 3}, folder)
+    assert word_files.load(folder) == (None, {"commonest": 3})
     assert [path.name for path in Path(folder).iterdir()] == ["words.json"]
 
 
@@ -229,7 +251,7 @@ def test_the_files_stay_small(tmp_path):
         training, ["w" * 20] * features, zeros[0], zeros, zeros[:, 0].copy(), np.arange(classes)
     )
     assert zeros.size == word_counts.MOST_WEIGHTS
-    word_counts.keep(replace(model), {}, tmp_path)
+    word_files.keep(replace(model), {}, tmp_path)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 15e6
 
 

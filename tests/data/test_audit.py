@@ -101,7 +101,7 @@ def test_leakage_finds_every_pair_of_splits():
     train = split("train", (0, "x"), (1, "same text"), (0, "Nearly!"), (1, "same text"), first_row=2)
     validation = split("validation", (0, "own"), (1, "SAME text"), (0, "third"), first_row=10)
     test = split("test", (2, "same text"), (0, "nearly"), (0, "third"), (2, "same text"), (0, "nearly"))
-    to_validation, to_test, between = leakage([train, validation, test], NAMES)
+    to_validation, to_test, between = leakage([train, validation, test], NAMES.__getitem__)
     assert (to_validation.first, to_validation.second) == ("train", "validation")
     assert (to_validation.exact_rows, to_validation.normalised_rows) == (0, 1)
     assert to_validation.share == pytest.approx(1 / 3)
@@ -117,7 +117,9 @@ def test_leakage_finds_every_pair_of_splits():
 
 
 def test_no_leakage():
-    (found,) = leakage([split("train", (0, "a"), (1, "b")), split("test", (0, "c"), (1, "d"))], NAMES)
+    (found,) = leakage(
+        [split("train", (0, "a"), (1, "b")), split("test", (0, "c"), (1, "d"))], NAMES.__getitem__
+    )
     assert (found.exact_rows, found.normalised_rows, found.share, found.examples) == (0, 0, 0.0, [])
 
 
@@ -127,7 +129,7 @@ def test_conflicts_within_and_between_splits():
     )
     test = split("test", (1, "both"), (0, "across."), (0, "same"), (2, "alone"), (1, "ALONE"))
     unlabelled = split("predict", (None, "x"), (None, "both"))
-    found = conflicts([train, test, unlabelled], NAMES)
+    found = conflicts([train, test, unlabelled], NAMES.__getitem__)
     assert (found.exact_texts, found.normalised_texts, found.rows) == (1, 3, 4 + 2 + 2)
     assert found.within == {"train": 1, "test": 1} and found.across == 1
     assert [(e.exact, places(e)) for e in found.examples] == [
@@ -138,7 +140,7 @@ def test_conflicts_within_and_between_splits():
 
 
 def test_no_conflicts():
-    found = conflicts([split("train", (0, "a"), (0, "a"), (1, "b"))], NAMES)
+    found = conflicts([split("train", (0, "a"), (0, "a"), (1, "b"))], NAMES.__getitem__)
     assert (found.exact_texts, found.normalised_texts, found.rows, found.across) == (0, 0, 0, 0)
     assert found.within == {"train": 0} and found.examples == []
 
@@ -152,7 +154,7 @@ def test_conflicting_rows():
 def test_rows_taken_out_keep_their_numbers_and_texts():
     whole = split("train", *((i % 2, f"text {i}") for i in range(10)), first_row=5)
     taken = whole.take(np.array([2, 9]), "validation")
-    (found,) = leakage([split("other", (0, "text 9"), (0, "a")), taken], NAMES)
+    (found,) = leakage([split("other", (0, "text 9"), (0, "a")), taken], NAMES.__getitem__)
     assert found.exact_rows == 1
     assert places(found.examples[0])[1] == ("validation", 14, "fine") and found.examples[0].text == "text 9"
 
@@ -161,7 +163,7 @@ def test_examples_are_few_and_short(monkeypatch):
     rows = [(i % 2, f"{'long ' * 30}\n{i}") for i in range(20)]
     changed = [(label, text.upper() if i >= 10 else text) for i, (label, text) in enumerate(rows)]
     monkeypatch.setattr(audit, "MAX_EXAMPLES", 7)
-    (found,) = leakage([split("train", *rows), split("test", *changed)], NAMES)
+    (found,) = leakage([split("train", *rows), split("test", *changed)], NAMES.__getitem__)
     assert (found.exact_rows, found.normalised_rows) == (10, 20)
     assert [example.exact for example in found.examples] == [True] * 7 + [False] * 7
     assert found.examples[6].occurrences == [Occurrence("train", 7, "bad"), Occurrence("test", 7, "bad")]

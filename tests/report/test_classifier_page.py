@@ -44,7 +44,7 @@ def test_one_validation_is_no_curve_over_epochs():
         "train": [{"epoch": 1, "loss": 1.4}],
         "validation": [{"step": 10, "epoch": 1.0, "val/loss": 1.5}],
     }
-    facts = {"step": 10, "history": history}
+    facts = {"kind": "classifier", "step": 10, "history": history}
     (by_step,) = draw_curves(points, facts)["main"]
     assert ">step<" in by_step and ">best<" not in by_step
     history["validation"].append({"step": 20, "epoch": 2.0, "val/loss": 1.2})

@@ -29,6 +29,7 @@ def sound() -> dict[str, Any]:
             "val/accuracy": 0.8, "val/accuracy_low": 0.79, "val/accuracy_high": 0.81, "val/rows": 4000,
         },
         "facts": {
+            "kind": "classifier",
             "labels": NAMES,
             "max_tokens": 128,
             "copies": 0,

@@ -111,9 +111,22 @@ def test_baselines_stay_low_and_a_model_is_printed_beside_them(encoder, tmp_path
 def test_dataset_columns():
     dataset = embedded.sample_dataset("test")
     types = {name: value.dtype for name, value in dataset.features.items()}
-    assert types == {"text": "string", "label": "int64"}
+    assert types == {"text": "string", "label": "int64", "score": "float64"}
     texts, labels = embedded.make_reviews("test")
-    assert dataset[:] == {"text": texts, "label": labels}
+    assert dataset[:]["text"] == texts and dataset[:]["label"] == labels
+
+
+def test_the_score_is_of_stars_and_praise(reviews):
+    written = embedded.write_reviews("test")
+    first = written[0]
+    praise = [said.positive for said in first.opinions]
+    assert first.score == round((25 * first.label + 100 * sum(praise) / len(praise)) / 2, 1)
+    assert [review.text for review in written] == reviews["test"][0]
+    scores = [review.score for review in written]
+    assert (min(scores), max(scores)) == (0, 100) and len(set(scores)) > 50
+    means = [statistics.mean(r.score for r in written if r.label == star) for star in range(5)]
+    assert means == sorted(means) and means[0] < 20 and means[4] > 80  # the opinions follow the verdict
+    assert embedded.Review("", 1, ()).score == 25.0
 
 
 def test_encoder_loads_by_the_auto_classes(encoder):

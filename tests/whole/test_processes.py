@@ -8,6 +8,7 @@ import socket
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
@@ -33,6 +34,9 @@ EXACT += ["--model.class_weights", "[1.0, 2.0, 0.0, 5.0, 0.5]", "--model.label_s
 BUDGET = [*EXACT, "--data.train_path", "train.csv", "--data.validation_path", "null"]
 BUDGET += ["--data.validation_share", "0.24", "--data.pad_multiple", "32", "--data.token_budget"]
 
+NUMBERS = [flag for flag in BUDGET if flag not in ("--model.class_weights", "[1.0, 2.0, 0.0, 5.0, 0.5]")]
+NUMBERS = ["--data.task", "regression", *(flag if flag != "0.1" else "0" for flag in NUMBERS)]
+PREDICT_NUMBERS, OUTPUT = ["--data.predict_path", "train.csv", "--name"], ["--data.predict_output"]
 PREDICT_FEW = ["predict", "--name", "whole", "--data.predict_path", "few.csv", "--data.predict_output"]
 PREDICT_PAIRS = ["predict", "--name", "two_of_pairs", "--data.predict_path", "pairs.csv"]
 PREDICT_PAIRS += ["--data.predict_output"]
@@ -61,6 +65,8 @@ def two(fit_args, work, monkeypatch):
         "budget": [*fit, *BUDGET, "64", "--name", "two_with_budget"],
         "pairs": [*fit, *OF_PAIRS, "--name", "two_of_pairs"],
         "predict pairs": [*PREDICT_PAIRS, "two_pairs.csv"],
+        "numbers": [*fit, *NUMBERS, "64", "--name", "numbers_by_two"],
+        "predict numbers": ["predict", *PREDICT_NUMBERS, "numbers_by_two", *OUTPUT, "numbers_by_two.csv"],
         "test": ["test", *fit_args, "--name", "whole"],
         "predict": [*predict, "--name", "whole", "--data.predict_output", "two.csv"],
         "predict parquet": [*predict, "--name", "whole", "--data.predict_output", "two.parquet"],
@@ -170,6 +176,19 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
     assert [float(row["confidence"]) for row in two_rows] == pytest.approx(
         table["confidence"].to_pylist(), abs=2e-6
     )
+
+    # Numbers: weights, figures, and predictions in the order of the rows
+    assert lit_ft("fit", *fit_args, *NUMBERS, "128", "--name", "numbers_by_one")[0] == 0
+    assert_same_figures(figures("numbers_by_one"), figures("numbers_by_two"), but="train/real_share")
+    assert_same_weights("numbers_by_one", "numbers_by_two")
+    code, out, _ = lit_ft("predict", *PREDICT_NUMBERS, "numbers_by_one", *OUTPUT, "numbers_by_one.csv")
+    by_one, by_two = (
+        np.array([float(row["predicted"]) for row in csv.DictReader(Path(n).open(newline=""))])
+        for n in ("numbers_by_one.csv", "numbers_by_two.csv")
+    )
+    np.testing.assert_allclose(by_two, by_one, atol=2e-4)
+    assert code == 0 and len(by_two) == 100 and np.ptp(by_two) > 0.5
+    assert [" of 100 texts, " in said for said in (out, two["predict numbers"].out)] == [True, True]
 
     # Fewer texts than processes
     assert lit_ft(*PREDICT_FEW, "few_by_one.csv")[0] == 0

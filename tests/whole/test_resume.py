@@ -50,6 +50,7 @@ SETTINGS = {
     "accumulation": ["--trainer.accumulate_grad_batches", "2"],
     "epoch end": ["--trainer.val_check_interval", "1.0"],
     "pairs, token budget": [*PAIRED, "--data.token_budget", "128", "--data.num_workers", "1"],
+    "numbers": ["--data.task", "regression", "--model.loss", "huber"],
     "bfloat16": ["--trainer.precision", "bf16-mixed"],
 }
 
