@@ -148,6 +148,11 @@ class BertClassifier(LightningModule):
             UserError: A setting has no meaning for this kind of label.
         """
         h, task = self.hparams, labels.task
+        if h["clip"] is not None:
+            raise UserError(
+                f"model.clip={h['clip']} is applied after training: leave it out of fit, and give "
+                "--model.clip to test, validate or predict"
+            )
         self._check_settings(labels)
         encoder = self.pretrained or self.start_from(
             Pretrained.of(h["pretrained"], allow_pickle=h["allow_pickle"])
@@ -168,11 +173,6 @@ class BertClassifier(LightningModule):
     def _check_settings(self, labels: Labels) -> None:
         h, task = self.hparams, labels.task
         what = f"data.task {task.name} ({task.words})"
-        if h["clip"] is not None:
-            raise UserError(
-                f"model.clip={h['clip']} is applied after training: leave it out of fit, and give "
-                "--model.clip to test, validate or predict"
-            )
         if h["loss"] is not None and h["loss"] not in task.losses:
             known = ", ".join(task.losses)
             raise UserError(f"expected model.loss to be one of {known} for {what}, found {h['loss']!r}")
