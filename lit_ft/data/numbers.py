@@ -32,7 +32,7 @@ class NumberScale:
 
     Attributes:
         name: Of the column, which names the number everywhere.
-        mean: Of the training rows.
+        mean: Of the rows read for training, with those that are held out of them.
         deviation: Their standard deviation.
         low: The lowest of them.
         high: The highest.
