@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from lit_ft.data.facts import length_facts
 from lit_ft.report import figures, fonts
 from lit_ft.report.analysis import reliability
+from lit_ft.report.regression import scatter_points
 
 
 def texts_of(figure: Figure) -> list[str]:
@@ -152,3 +153,15 @@ def test_one_row():
     assert len(bins) == 1
     evaluation = {"reliability": bins, "reliability_calibrated": bins}
     assert "Calibration error 0.300, 0.300 after scaling" in texts_of(figures.reliability_diagram(evaluation))
+
+
+@pytest.mark.parametrize("rows", [50, 5_000])
+def test_a_scatter_of_numbers(rows, tmp_path):
+    labels = np.random.default_rng(0).normal(size=rows) * 20 + 50
+    data = {"scatter": scatter_points(labels, labels + 5), "names": ["$price"]}
+    figure = figures.scatter_figure(data)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "true $price" and axes.get_ylabel() == "predicted"
+    assert len(axes.lines) == (2 if rows == 50 else 1) and len(axes.images) == (rows > 50)
+    assert axes.get_xlim() == axes.get_ylim()
+    figure.savefig(tmp_path / "scatter.png")
