@@ -59,7 +59,8 @@ class _Figures:
 
     def of(self, drawn: np.ndarray) -> dict[str, np.ndarray]:
         """How often each row was drawn (D', N) -> name of a figure -> (P, D')."""
-        total, first, second, *errors = (drawn @ self.sums).T
+        # Not by `@`: the threads of a BLAS would spin for as long as the rest takes.
+        total, first, second, *errors = np.einsum("dn,nk->kd", drawn, self.sums)
         mae, mse = np.stack(errors[: self.count]) / total, np.stack(errors[self.count :]) / total
         found = {"mae": mae * self.unit, "rmse": np.sqrt(mse) * self.unit}
         if self.defined:
@@ -77,9 +78,9 @@ class _Figures:
             centred.append((counts.cumsum() - counts / 2 - total / 2)[group])
         given, *said = centred
         weighted = weights * given
-        square = float(weighted @ given) or np.nan
-        products = np.array([weighted @ one for one in said])
-        squares = np.array([weights @ one**2 for one in said])
+        square = float((weighted * given).sum()) or np.nan
+        products = np.array([(weighted * one).sum() for one in said])
+        squares = np.array([(weights * one**2).sum() for one in said])
         return products / np.sqrt(np.maximum(square * squares, 1e-300))
 
 
