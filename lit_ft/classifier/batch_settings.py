@@ -8,14 +8,15 @@ import numpy as np
 from lit_ft.data.batching import LEAST_ROWS, GroupedBatchSampler, PaddingCollator, StratifiedBatchSampler
 from lit_ft.data.tokens import template_of
 from lit_ft.errors import UserError
-from lit_ft.settings.bounds import BOUNDS, COUNT, FROM_0, check_bounds
+from lit_ft.settings.bounds import BOUNDS, COUNT, FROM_0, SHARE, check_bounds
 
 LEAST_TEXTS = 2  # batches may differ by one row: with at most 1, some would be empty
 
 
 def check_batch_settings(settings: Mapping[str, Any]) -> None:
     """Refuse numbers that cannot make batches; `settings` are the data module's, by name."""
-    check_bounds(settings, {**BOUNDS, "data.pad_multiple": COUNT, "data.seed": FROM_0}, "data.")
+    own = {"data.pad_multiple": COUNT, "data.seed": FROM_0, "data.threshold": SHARE}
+    check_bounds(settings, {**BOUNDS, **own}, "data.")
     budget, most = settings["token_budget"], settings["max_tokens"]
     if budget is None:
         return

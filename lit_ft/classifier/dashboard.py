@@ -104,7 +104,7 @@ class Dashboard(Callback):
             if self.baselines is not None:
                 with spared("baselines not measured"):
                     split = trainer.datamodule.splits["validation"]
-                    said = outcomes.index, split.labels_of(outcomes.index), outcomes.predicted
+                    said = outcomes.index, split.labels_of(outcomes.index), pl_module.kind.answer(outcomes)
                     summary["baselines"] = self.baselines.measure(split, *said)
         self.summaries = {**self._kept(), trainer.global_step: summary}
         if (writer := writer_of(trainer)) is not None:

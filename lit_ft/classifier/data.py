@@ -64,9 +64,18 @@ class YelpDataModule(LightningDataModule):
             premise), which the tokenizer sets apart from the first with its own special tokens and token
             types. Too long a pair is cut like several columns; an empty second text stays an empty one.
         label_column: Name of the column that holds the label.
-        task: What a label is. `single_label`: one class a text. `regression`: a number; the model learns it
-            standardised by the training rows' mean and deviation, and gives it in its own unit. `auto` finds
-            out where there is no doubt.
+        label_columns: Names of columns of 0 and 1 (or true and false), one for each of several labels a text;
+            `label_column` is not read then.
+        label_separator: What stands between several labels of a text in one column; `;` by default, where
+            `task` is `multi_label`. `predict` joins labels by it in a .csv.
+        threshold: The probability from which on a text gets a label, between 0 and 1, for all labels the
+            same. By default each has its own: that with the highest F1 on the validation texts, or 0.5
+            where fewer than 10 of these have the label. Only for several labels a text.
+        task: What a label is. `single_label`: one class a text. `multi_label`: any number of labels a text,
+            in lists, joined in one column, or in columns of 0 and 1. `regression`: a number; the model learns
+            it standardised by the training rows' mean and deviation, and gives it in its own unit. `auto`
+            finds out where there is no doubt: lists, `label_columns` and `label_separator` mean several
+            labels.
         group_column: Name of a column of what texts have in common, such as their author, thread or product.
             Texts of a group are never divided between training and validation, if that is held out; groups
             that given splits share are counted in a warning.
@@ -128,7 +137,10 @@ class YelpDataModule(LightningDataModule):
         column_names: bool = False,
         pair_column: str | None = None,
         label_column: str = "label",
-        task: Literal["auto", "single_label", "regression"] = "auto",
+        label_columns: list[str] | None = None,
+        label_separator: str | None = None,
+        threshold: float | None = None,
+        task: Literal["auto", "single_label", "multi_label", "regression"] = "auto",
         group_column: str | None = None,
         slice_columns: list[str] | str | None = None,
         label_type: LabelType = "auto",
@@ -163,7 +175,7 @@ class YelpDataModule(LightningDataModule):
         for column in self.slice_columns:
             check_apart(column, "data.slice_columns", taken)
         self.text_source = TextSource.of(self.hparams)
-        self.label_rules = LabelRules(task, label_type, label_base, label_names, ordered)
+        self.label_rules = LabelRules(task, label_type, label_base, label_names, ordered, threshold)
         self.labels: Labels | None = None
         self._groups: Values | None = None  # of the training rows
         self.pretrained: Pretrained | None = None  # model of the tokenizer, if already looked up

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from lit_ft.classifier import regression, single_label
+from lit_ft.classifier import multi_label, regression, single_label
 from lit_ft.classifier.baselines import Rivals
 from lit_ft.classifier.metrics import Outcomes
 from lit_ft.report.number_pairs import read_numbers
 from lit_ft.report.pairs import read_per_text
+from lit_ft.report.tag_pairs import read_at_half
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Kind:
         calibrates: Whether its probabilities have a temperature.
         undefined: The labels of an evaluation, (N, ...) -> names of figures that they leave undefined.
         check: Config and name of a model -> raises if it cannot be used. Loads no weights.
+        answer: Outcomes -> what the model says, beside the rivals.
+        fitted: The model's attribute that each validation fits, and a checkpoint keeps.
+        holding: The label object, and perhaps what was fitted -> what holds.
     """
 
     metrics: Callable[[Any, str], Any]
@@ -51,6 +55,9 @@ class Kind:
     calibrates: bool = True
     undefined: Callable[[np.ndarray], tuple[str, ...]] = lambda labels: ()
     check: Callable[[Any, str], None] = lambda config, name: None
+    answer: Callable[[Outcomes], np.ndarray] = lambda outcomes: outcomes.predicted
+    fitted: str = "temperature"
+    holding: Callable[..., Any] = lambda labels, fitted=None: fitted or 1.0
 
 
 # To add a kind of label, write its task (tasks.py), its label object (data/targets.py) and a row here.
@@ -81,5 +88,21 @@ KINDS = {
         calibrates=False,
         undefined=regression.undefined_figures,
         check=regression.check_outputs,
+    ),
+    "multi_label": Kind(
+        metrics=multi_label.TagMetrics,
+        summarise=multi_label.summary_of_tags,
+        draw=multi_label.draw_tags,
+        worst=multi_label.worst_tags,
+        columns=multi_label.tag_columns,
+        answers=multi_label.TagAnswers,
+        rivals=multi_label.RIVALS,
+        read=read_at_half,
+        trained=multi_label.trained_tags,
+        facts=lambda labels: {"threshold": labels.threshold},
+        calibrates=False,
+        answer=multi_label.answer_at_half,
+        fitted="thresholds",
+        holding=multi_label.thresholds_of,
     ),
 }

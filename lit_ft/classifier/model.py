@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -108,7 +109,9 @@ class BertClassifier(LightningModule):
         self.step_tokens: int | None = None  # computed per training step, if padding does not decide it
         self.step_weight: float | None = None  # the loss of each step is divided by it; None: by its own rows
         self.from_hub = False  # whether the encoder came from the Hub: a folder may have the same name
-        self.temperature: float | None = None  # fitted at each validation, kept in the checkpoint
+        # Fitted at each validation, kept in the checkpoint; of classes the temperature, of labels thresholds
+        self.temperature: float | None = None
+        self.thresholds: list[float] | None = None  # (C,)
 
     # ---- building ------------------------------------------------------------------------------
 
@@ -160,7 +163,7 @@ class BertClassifier(LightningModule):
         config = copy.deepcopy(encoder.config)
         if tokenizer is not None:
             take_padding_token(config, tokenizer, h["pretrained"])
-        head = heads.plan(config, labels.names, task.keeps_head)
+        head = heads.plan(config, labels.names, task.keeps_head, task.problem_type)
         config.num_labels = labels.num_outputs
         config.id2label = dict(enumerate(labels.names))
         config.label2id = {name: i for i, name in enumerate(labels.names)}
@@ -231,13 +234,13 @@ class BertClassifier(LightningModule):
         """Add the encoder's config, so that the model can be built from the checkpoint alone."""
         assert self.net is not None
         checkpoint["num_training_steps"] = num_training_steps(self.trainer)
-        checkpoint["temperature"] = self.temperature
+        checkpoint["temperature"], checkpoint["thresholds"] = self.temperature, self.thresholds
         checkpoint["from_hub"] = self.from_hub
         checkpoint["encoder_config"] = json.loads(self.net.config.to_json_string(use_diff=False))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the encoder from the checkpoint's config; its weights are loaded next."""
-        self.temperature = checkpoint.get("temperature")
+        self.temperature, self.thresholds = checkpoint.get("temperature"), checkpoint.get("thresholds")
         self.from_hub = checkpoint.get("from_hub", False)
         if self.net is not None:
             return
@@ -327,21 +330,23 @@ class BertClassifier(LightningModule):
         self._measure(batch, self.test_metrics)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics; the temperature is fitted during `fit` only."""
-        fits = self.trainer.state.fn == "fit" or self.temperature is None
-        self.temperature = self._log_metrics(self.val_metrics, None if fits else self.temperature)
+        """Log the validation metrics; the temperature, or the thresholds, are fitted during `fit` only."""
+        known = getattr(self, self.kind.fitted)
+        fits = self.trainer.state.fn == "fit" or known is None
+        setattr(self, self.kind.fitted, self._log_metrics(self.val_metrics, None if fits else known))
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
-        self._log_metrics(self.test_metrics, self.temperature or 1.0)
+        fitted = self.kind.holding(self.labels, getattr(self, self.kind.fitted))
+        self._log_metrics(self.test_metrics, fitted)
 
-    def _log_metrics(self, metrics: Any, temperature: float | None) -> float:
-        scalars, confusion, outcomes, temperature = metrics.compute(temperature)
+    def _log_metrics(self, metrics: Any, fitted: Any) -> Any:
+        scalars, confusion, outcomes, fitted = metrics.compute(fitted)
         self.log_dict(scalars)
         self.confusion[f"{metrics.prefix}confusion_matrix"] = confusion
         self.outcomes[metrics.prefix.strip("/")] = outcomes
         metrics.reset()
-        return temperature
+        return fitted
 
     def answers(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits (B, K) float32 -> what the model says of each text, on the CPU.
@@ -351,7 +356,10 @@ class BertClassifier(LightningModule):
         """
         scale = 1.0 if self.hparams["decide"] == "mode" else self.temperature or 1.0
         probabilities = self.task.probabilities(logits / scale)
-        return torch.from_numpy(self.task.decide(probabilities.cpu().numpy(), self.rule))
+        rule = self.rule
+        if self.kind.fitted == "thresholds":
+            rule = np.array(self.kind.holding(self.labels, self.thresholds))
+        return torch.from_numpy(self.task.decide(probabilities.cpu().numpy(), rule))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """A batch with `index` (B,) -> `index`, what is `predicted`, `probabilities` (B, K) float32."""

@@ -38,7 +38,7 @@ def write_per_text(
     outcomes: Outcomes,
     datamodule: YelpDataModule,
     step: int,
-    temperature: float | None,
+    model: Any,
 ) -> Path:
     """Write what was said of each text, in the order of the input, and return the path.
 
@@ -50,7 +50,8 @@ def write_per_text(
         outcomes: The logits and labels of the texts that were measured.
         datamodule: The texts.
         step: The step of the weights.
-        temperature: The one that calibrates; the probabilities in the file are those before it.
+        model: It holds the temperature that calibrates, which the probabilities in the file are without, or
+            the thresholds of labels.
     """
     split, labels = datamodule.splits[SPLIT[prefix]], datamodule.labels
     assert labels is not None
@@ -62,7 +63,7 @@ def write_per_text(
         "fingerprint": split.fingerprint,
         "step": step,
         "labels": names,
-        "temperature": temperature,
+        kind.fitted: getattr(model, kind.fitted),
         "max_tokens": datamodule.hparams["max_tokens"],
         "text_hash": "xxh3_64 of the text in UTF-8" if pairs_of(split.texts) is None else HASH_OF_PAIR,
     }
@@ -156,7 +157,7 @@ class BestTexts(Callback):
             return
         try:
             outcomes = pl_module.outcomes["val"]
-            write_per_text(self.run, "val", outcomes, trainer.datamodule, step, pl_module.temperature)
+            write_per_text(self.run, "val", outcomes, trainer.datamodule, step, pl_module)
         except OSError as error:
             if (problem := unwritable(error)) is None:
                 raise

@@ -21,7 +21,8 @@ from datasets import Dataset
 CHUNK_ROWS = 1000  # rows of the input read at a time
 PROBABILITY = "probability_"
 PREDICTED = ("predicted", "confidence", "second", "second_confidence")  # of one class a text
-FIXED = (PREDICTED, PREDICTED[:1])  # of every kind of label; of numbers the prediction alone
+PREDICTION = PREDICTED[:1]  # of several labels a text, and of numbers
+FIXED = (PREDICTED, PREDICTION)  # of every kind of label
 CUT = "cut"  # whether the text is longer than `max_tokens`; after what is predicted, before the probabilities
 OURS = "lit_ft_"  # prefix of a column name that the input already has
 DIGITS = 6  # of a probability as text

@@ -196,12 +196,18 @@ HEADS = {
     "macro_f1": "macro F1",
     "mae": "MAE",
     "ece": "calib. error",
+    "micro_f1": "micro F1",
+    "subset_accuracy": "all right",
     "rmse": "RMSE",
     "r2": "R2",
     "spearman": "Spearman",
 }
 # By the kind of report; the second one is shown with its interval.
-SHOWN = {"classifier": ("loss", "accuracy", "macro_f1"), "regression": ("loss", "mae", "r2")}
+SHOWN = {
+    "classifier": ("loss", "accuracy", "macro_f1"),
+    "multi_label": ("loss", "micro_f1", "macro_f1"),
+    "regression": ("loss", "mae", "r2"),
+}
 MAIN = 3  # the column of the second one
 
 

@@ -85,6 +85,7 @@ def leave_results(
         "copies": copies_of(datamodule.splits["train"], datamodule.splits["validation"]),
         "history": {"train": history.train, "validation": history.validation},
         "evaluations": {},
+        model.kind.fitted: checkpoint.get(model.kind.fitted),
         **model.kind.facts(datamodule.labels),
         **provenance,
     }
@@ -117,6 +118,8 @@ def leave_results(
         net.config.calibration_temperature = checkpoint["temperature"] or 1.0
     if model.task.decisions:
         net.config.decide = model.hparams["decide"]  # for the reader: a pipeline gives the likeliest class
+    if model.kind.fitted == "thresholds":
+        net.config.thresholds = model.kind.holding(model.labels, checkpoint["thresholds"])
     weights = model.kind.exported(datamodule.labels, net.config, weights_of(checkpoint))
     cut = settings["max_tokens"], settings["truncation"]
     facts = write_results(
@@ -240,10 +243,10 @@ def record_evaluation(
     compared: dict[str, Any] = {}
     if known is not None:
         with baselines.spared("baselines not measured"):
-            said = outcomes.index, split.labels_of(outcomes.index), outcomes.predicted
+            said = outcomes.index, split.labels_of(outcomes.index), model.kind.answer(outcomes)
             compared = known.measure(split, *said)
     whole = runs.add_metrics(run, metrics | baselines.tags(compared, prefix), without=of_slices(prefix))
-    write_per_text(run, prefix, outcomes, datamodule, step, model.temperature)
+    write_per_text(run, prefix, outcomes, datamodule, step, model)
     names = datamodule.labels.names
     say(f"metrics: {run / runs.METRICS}")
     say(f"texts:   {run / runs.PER_TEXT[prefix]}")

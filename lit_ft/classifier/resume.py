@@ -7,6 +7,7 @@ import re
 import traceback
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,23 @@ import torch
 from lit_ft import runs
 from lit_ft.console import warn
 from lit_ft.data.column_names import listed_columns, named
+from lit_ft.data.tags import TagMapping
 from lit_ft.errors import UserError, first_line, unusable
 from lit_ft.reliability.checkpoints import HARMLESS
 from lit_ft.settings.config_file import keys_of_configs, places_of
-from lit_ft.tasks import REGRESSION, SINGLE_LABEL
+from lit_ft.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 # How the model reads a text: a checkpoint is evaluated as it was trained, unless a flag says otherwise.
-READING = ("max_tokens", "truncation", "text_separator", "column_names", "unescape", "strip_html_breaks")
+READING = (
+    *("max_tokens", "truncation", "text_separator", "column_names", "unescape", "strip_html_breaks"),
+    "threshold",
+)
 # What the classes are: always those of training.
 CLASSES = ("task", "label_type", "label_base", "label_names", "ordered")
 # Where the data is: as in training, if neither config nor flags say it.
 LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
-    "text_column pair_column label_column slice_columns"
+    "text_column pair_column label_column label_columns label_separator slice_columns"
 ).split()
 # Which rows were held out: always those of training.
 HELD_OUT = ("validation_share", "split_seed", "group_column")
@@ -222,6 +227,11 @@ def rebuild(checkpoint: dict[str, Any], path: Path | None, datamodule: Any, mode
     with restored(path):
         datamodule.load_state_dict(checkpoint["YelpDataModule"])
         model.on_load_checkpoint(checkpoint)
+        if isinstance(labels := model.labels, TagMapping):
+            threshold = datamodule.hparams["threshold"] or labels.threshold
+            separator = datamodule.hparams["label_separator"] or labels.separator
+            model.labels = replace(labels, threshold=threshold, separator=separator)
+            model.val_metrics.labels = model.test_metrics.labels = model.labels
     check_weights(model.state_dict(), checkpoint["state_dict"], path)
 
 
@@ -249,6 +259,7 @@ KEYS: dict[str, tuple[type, ...]] = {
 # The same of the labels, by their task.
 LABEL_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     SINGLE_LABEL.name: {"values": (list,), "names": (list,), "declared": (list,)},
+    MULTI_LABEL.name: {"values": (list,), "names": (list,), "separator": (str,)},
     REGRESSION.name: {"name": (str,), **dict.fromkeys(("mean", "deviation", "low", "high"), (float,))},
 }
 MISSING = object()
@@ -275,6 +286,13 @@ def check_form(checkpoint: Mapping[str, Any], path: Path) -> None:
         )
     if not 0 < (deviation := labels.get("deviation", 1.0)) < math.inf:
         raise UserError(f"{path} is damaged: expected a deviation above 0, found {deviation!r}; {ADVICE}")
+    if (thresholds := checkpoint.get("thresholds")) is not None:
+        sound = isinstance(thresholds, list) and len(thresholds) == len(labels["names"])
+        if not sound or not all(isinstance(t, float) and 0 < t < 1 for t in thresholds):
+            raise UserError(
+                f"{path} is damaged: expected a threshold between 0 and 1 for each of {len(labels['names'])} "
+                f"labels, found {thresholds!r:.40}; {ADVICE}"
+            )
     if "values" in labels and len(labels["values"]) != len(labels["names"]):
         found = f"{len(labels['values'])} labels and {len(labels['names'])} names"
         raise UserError(f"{path} is damaged: expected as many names as labels, found {found}; {ADVICE}")

@@ -272,6 +272,37 @@ def fit(texts: Sequence[str], labels: np.ndarray, analyzer: Analyzer, seconds: f
     return WordCounts(training, terms, idf, coefficients, intercepts.astype(np.float32), classes)
 
 
+def fit_labels(texts: Sequence[str], tags: np.ndarray, analyzer: Analyzer, seconds: float) -> WordCounts:
+    """The same for any number of labels a text: logistic regression of each label against the rest.
+
+    Args:
+        texts: N of them, as many as `rows_to_count` says.
+        tags: Which labels each has, (N, C) bool.
+        analyzer: What to count.
+        seconds: The time to plan with.
+
+    Raises:
+        ValueError: There is nothing to count, or no time for a model of each label.
+    """
+    counts, terms, order, left = _counted(texts, analyzer, seconds)
+    num_labels = tags.shape[1]
+    method, size, most = plan(_texts_with(counts)[order], max(num_labels, 3), left)
+    if method == "nearest centroid":  # which has no probabilities, as labels need
+        raise ValueError(f"there is no time to count the words of {num_labels:,} labels")
+    features, idf, terms = _weighed(counts, terms, order[:size])
+    coefficients = np.zeros((num_labels, len(terms)), np.float32)
+    intercepts = np.where(tags.all(0), 1.0, -1.0)  # of a label on all texts or on none
+    steps, converged = 0, True
+    for c in np.flatnonzero(tags.any(0) & ~tags.all(0)):
+        both, ends, needed, enough = _logistic(features, tags[:, c], most)
+        coefficients[c], intercepts[c] = both[1], ends[1]
+        steps, converged = max(steps, needed), converged and enough
+    training = Training(method, analyzer, len(texts), size, steps, converged, seconds=0.0)
+    return WordCounts(
+        training, terms, idf, coefficients, intercepts.astype(np.float32), np.arange(num_labels)
+    )
+
+
 def fit_numbers(texts: Sequence[str], numbers: np.ndarray, analyzer: Analyzer, seconds: float) -> WordCounts:
     """The same for numbers: ridge regression, in as few iterations as the time allows.
 

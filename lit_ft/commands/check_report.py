@@ -192,7 +192,8 @@ def _class_balance(report: Report, columns: int | None) -> list[str]:
             f"CLASS BALANCE: texts of the {SHOWN_CLASSES} commonest of {len(names):,} classes, their share"
         )
     for label in names[:SHOWN_CLASSES]:
-        shares = [(counts[label], counts[label] / sum(counts.values())) for counts in labelled.values()]
+        whole = {name: max(report.splits[name].rows, 1) for name in labelled}  # a text may have several
+        shares = [(counts[label], counts[label] / whole[name]) for name, counts in labelled.items()]
         rows.append([label, *(f"{count:,}  {share:6.1%}" for count, share in shares)])
     more = [f"  and {hidden:,} more, shown by --json"] * (hidden > 0)
     note = _few_note(report) if len(names) <= SMALLEST_CLASSES else []
@@ -214,7 +215,7 @@ def _few_note(report: Report) -> list[str]:
 
 def _smallest_classes(report: Report, columns: int | None) -> list[str]:
     counts = report.splits["train"].classes or {}
-    whole = max(sum(counts.values()), 1)
+    whole = max(report.splits["train"].rows, 1)
     rows = [["class", "texts", "share"]]
     for name in sorted(counts, key=lambda name: counts[name])[:SMALLEST_CLASSES]:
         rows.append([name, f"{counts[name]:,}", f"{counts[name] / whole:.1%}"])

@@ -15,7 +15,7 @@ from lit_ft import runs
 from lit_ft.masked_lm.resume import STATE, newest_checkpoint, state_of
 
 TAKEN = ("seconds", "_second", "memory_gb")  # suffixes of tags that measure cost, not results
-KEPT = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "temperature")
+KEPT = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "temperature", "thresholds")
 
 
 @dataclass

@@ -67,7 +67,10 @@ def check_settings(command: str, settings: Mapping[str, str | None]) -> None:
     paths = {f"--data.{split}_path": settings.get(f"data.{split}_path") for split in READ[command]}
     new = command in ("fit", "check")  # the others have their columns from a checkpoint
     texts = columns_in(settings) if new else []
-    label, pair = settings.get("data.label_column") or "label", settings.get("data.pair_column")
+    label: str | None = settings.get("data.label_column") or "label"
+    pair = settings.get("data.pair_column")
+    if settings.get("data.label_columns", "null") not in (None, "null"):  # read in place of the one column
+        label = None
     if texts:
         check_names(texts, pair, label)
     for flag, path in paths.items():
@@ -173,6 +176,8 @@ def known_settings(args: list[str], configs: Sequence[ConfigFile]) -> dict[str, 
             found.pop(LIST, None)
         elif "data.text_column" in config.lines:
             found[LIST] = None
+        if "data.label_columns" in config.lines:  # a list, which is not kept
+            found.setdefault("data.label_columns", "[]")
     for arg in args:
         flag = arg.partition("=")[0]
         if flag in ("--data", "--model", "--print_config"):

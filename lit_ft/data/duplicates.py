@@ -149,7 +149,9 @@ def conflicts(splits: Sequence[AuditSplit], named: Callable[[Any], str]) -> Conf
     examples = []
     for keys, i in found:
         rows = np.flatnonzero(keys == keys[i])
-        rows = rows[np.sort(np.unique(labels[rows], return_index=True)[1])]  # the first row of each label
+        rows = rows[
+            np.sort(np.unique(labels[rows], axis=0, return_index=True)[1])
+        ]  # the first row of each label
         owners = np.searchsorted(starts, rows, side="right") - 1
         places = [(labelled[k], int(row - starts[k])) for k, row in zip(owners, rows, strict=True)]
         examples.append(_example(keys is all_exact, places, named))
@@ -164,10 +166,12 @@ def conflicts(splits: Sequence[AuditSplit], named: Callable[[Any], str]) -> Conf
 
 
 def conflicting(keys: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """Which rows' texts have another label elsewhere: keys and labels (N,) -> bool (N,)."""
+    """Which rows' texts have another label elsewhere: keys and labels (N,), or (N, C), -> bool (N,)."""
     assert labels is not None
     if not len(keys):
         return np.zeros(0, bool)
+    if labels.ndim == 2:  # a set of labels is one kind
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     order = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(keys[order]) != 0])  # (G,)
     ordered = labels[order]
@@ -182,7 +186,7 @@ def warning_line(train: np.ndarray, labels: np.ndarray, validation: np.ndarray) 
 
     Args:
         train: `exact_keys` of the training texts, (N,).
-        labels: Their classes, (N,).
+        labels: Their classes, (N,), or labels, (N, C).
         validation: `exact_keys` of the validation texts.
     """
     leaked = int(np.isin(validation, train).sum())

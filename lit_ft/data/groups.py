@@ -13,6 +13,7 @@ import numpy as np
 from lit_ft.console import say
 from lit_ft.data.columns import Values, read_values
 from lit_ft.data.holdout import components, split_components
+from lit_ft.data.iterative import iterative_split
 from lit_ft.errors import UserError, one_line, shorten
 
 FLAG = "data.group_column"
@@ -76,7 +77,7 @@ def grouped_split(
     """Hold out whole groups, about the same share of each class; equal texts stay on one side, too.
 
     Args:
-        labels: Classes, (N,) int64.
+        labels: Classes, (N,) int64, or labels, (N, C) bool.
         share: Share of the rows to hold out.
         seed: The same seed gives the same split.
         keys: Equal for rows with equal texts, (N,).
@@ -104,7 +105,8 @@ def grouped_split(
             f"expected groups in column '{column}' of {where} that share no text, to hold one out for "
             f"validation, found equal texts that join all {num_groups:,}; {advice}"
         )
-    kept, held_out = split_components(labels, share, seed, parts)
+    several = labels.ndim == 2  # labels a row
+    kept, held_out = (iterative_split if several else split_components)(labels, share, seed, parts)
     if not len(held_out):
         raise UserError(
             f"expected groups in column '{column}' of {where} that can be held out for validation, found "
@@ -113,7 +115,7 @@ def grouped_split(
     words = [f"{len(np.unique(own[held_out])):,} of {num_groups:,} groups of '{column}'"]
     if joined := num_groups - num_parts:
         words.append(f"{joined:,} joined to another by equal texts")
-    return kept, held_out, words + _class_shares(labels, held_out)
+    return kept, held_out, words if several else words + _class_shares(labels, held_out)
 
 
 def _class_shares(labels: np.ndarray, held_out: np.ndarray) -> list[str]:

@@ -143,14 +143,18 @@ def _plan(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.n
 
 
 def shown_share(labels: np.ndarray, held_out: np.ndarray, share: float) -> str:
-    """The share that was asked for, and how the held-out rows, (M,) of the labels (N,), differ from it."""
-    found, classes = len(held_out) / len(labels), len(np.unique(labels))
-    without = classes - len(np.unique(held_out))
+    """The share that was asked for, and how the held-out rows, (M,) of the labels (N,), differ from it.
+
+    Of several labels a row they are (M, C) and (N, C).
+    """
+    found, several = len(held_out) / len(labels), labels.ndim == 2
+    classes, known = (int(of.any(0).sum()) if several else len(np.unique(of)) for of in (labels, held_out))
+    without, what = classes - known, "labels" if several else "classes"
     parts = [f"data.validation_share={share}"]
     if abs(found - share) > share / 4:
         parts.append(f"they are {found:.1%}")
     if without:
-        parts.append(f"no row of {without:,} of {classes:,} classes")
+        parts.append(f"no row of {without:,} of {classes:,} {what}")
     return "; ".join(parts)
 
 

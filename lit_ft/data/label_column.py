@@ -72,8 +72,13 @@ class LabelColumn:
             row = self.row_of(self.values.index(None))
             raise UserError(
                 f"expected a label in each row of {where}, found none in row {row}; fix or remove the row, "
-                "or set --data.label_column to another column"
+                f"or set --data.label_column to another column{self._if_several()}"
             )
+
+    def _if_several(self) -> str:
+        """What to set if the labels look like several in one text, of which a row may well have none."""
+        held = [sum(separator in text for text in self.texts) for separator in (";", "|", ",")]
+        return ", or --data.task=multi_label if a row may have several" if max(held, default=0) > 1 else ""
 
     def in_words(self, place: int, value: Any) -> str:
         """`'x' in row 7`, for a label that means `value`, and why it may be a mistake."""

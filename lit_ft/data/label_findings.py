@@ -4,6 +4,7 @@ Those that make the classes wrong are `unsound`: `check --strict` exits with 1. 
 N rows.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +25,11 @@ from lit_ft.data.label_column import (
 from lit_ft.data.label_names import look_alikes, spelled
 from lit_ft.data.labels import LabelMapping
 from lit_ft.errors import rows_in_words
+from lit_ft.tasks import MULTI_LABEL
 
 AS_NAMES = "--data.label_type=names"
 AS_NUMBERS = "--data.label_type=numbers"
+AS_SEVERAL = f"--data.task={MULTI_LABEL.name}"
 MOST_ROWS = 100  # of a finding in JSON
 MOST_LINES = 5  # of look-alikes
 MOST_STEPS = 20  # numeric classes; more are probably a measurement or ids
@@ -38,7 +41,7 @@ SEPARATORS = (";", "|", ",", "/", "+", "&", "\n")
 class LabelFinding:
     """One line about the labels, and the rows that it is about."""
 
-    kind: Literal["look-alike", "stand-in", "header", "joined", "many", "gap", "written"]
+    kind: Literal["look-alike", "stand-in", "header", "joined", "many", "gap", "written", "sets", "constant"]
     line: str
     rows: list[int]  # 1-based in the file or Hub split, the first MOST_ROWS
     unsound: bool  # whether it makes the classes wrong
@@ -143,9 +146,11 @@ def _joined(column: LabelColumn) -> list[LabelFinding]:
         if again or len(tags) < len(joined):
             rows = column.rows_of(joined)
             shown = " and ".join(shown_label(column.texts[i]) for i in [*again, *joined][:2])
+            other = "" if separator == SEPARATORS[0] else f" --data.label_separator={shlex.quote(separator)}"
             line = (
                 f"{len(joined)} of {len(column.texts)} are several labels joined by {separator!r}, such as "
                 f"{shown}, in {rows_in_words(rows)}; each is a class of its own here; keep one label per row"
+                f", or set {AS_SEVERAL}{other}"
             )
             return [_finding("joined", line, rows)]
     return []

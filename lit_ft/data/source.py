@@ -21,6 +21,7 @@ from lit_ft.data.corpus import READER_VERSION, disk_error, read_files, read_hub
 from lit_ft.data.formats import BATCH_ROWS
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
 from lit_ft.data.reading import Reading
+from lit_ft.data.tag_columns import TagForm, holds_lists, tag_form
 from lit_ft.data.text_columns import (
     PAIR,
     SPANS,
@@ -56,6 +57,9 @@ class TextSource:
         column_names: Whether each of these values has its column's name before it.
         pair_column: Name of the column of second texts; None for single texts.
         label_column: Name of the column of labels; None if no split has labels.
+        label_columns: Names of the columns of 0 and 1 that take its place.
+        label_separator: Between the labels of a row, if it may have several as one text.
+        task: What a label is; see `tag_columns.tag_form`.
         on_empty: What to do with a text that is missing or blank.
         unescape: Turn a backslash and an n into a line break, a backslash and a quote into a quote.
         strip_html_breaks: Turn `<br />` into a line break.
@@ -71,6 +75,9 @@ class TextSource:
     column_names: bool = False
     pair_column: str | None = None
     label_column: str | None = None
+    label_columns: Sequence[str] | None = None
+    label_separator: str | None = None
+    task: str = "auto"
     on_empty: Literal["drop", "stop"] = "drop"
     unescape: bool = False
     strip_html_breaks: bool = False
@@ -172,6 +179,13 @@ class TextSource:
                 )
         return texts, table, where
 
+    def tag_form(self, table: datasets.Dataset, where: str) -> TagForm | None:
+        """How a table says which labels a row has, if it may have any number of them."""
+        if self.label_column is None:
+            return None
+        asked = self.label_columns, self.label_separator, self.task
+        return tag_form(table, self.label_column, *asked, where)
+
     def select(self, table: datasets.Dataset, where: str, labelled: bool = True) -> datasets.Dataset:
         """Select and clean the columns that training needs; later calls read them from the cache.
 
@@ -182,11 +196,13 @@ class TextSource:
 
         Returns:
             The columns `text` (str), `row` (int, counted from 1 in the source) and `label` (as found: int,
-            float, str or a ClassLabel's int) of the rows that have a text; `pair` (str) with a `pair_column`;
-            and `spans` if the text is joined, see `text_columns.join`.
+            float, str or a ClassLabel's int; or a list of str, if a row may have several) of the rows that
+            have a text; `pair` (str) with a `pair_column`; and `spans` if the text is joined, see
+            `text_columns.join`.
         """
+        form = self.tag_form(table, where) if labelled else None
         label_column = self.label_column if labelled else None
-        check_columns(table, self.text_column, label_column, where, self.pair_column)
+        check_columns(table, self.text_column, label_column, where, self.pair_column, form)
         names, separator = listed_columns(self.text_column), separator_of(self.text_separator)
         joined, column = len(names) > 1 or self.column_names, named(names)
         features: dict[str, Any] = {TEXT: datasets.Value("string"), "row": datasets.Value("int64")}
@@ -194,7 +210,9 @@ class TextSource:
             features[SPANS] = datasets.List(datasets.Value("int32"))
         if self.pair_column is not None:
             features[PAIR] = datasets.Value("string")
-        if label_column is not None:
+        if form is not None:
+            features["label"] = datasets.List(datasets.Value("string"))
+        elif label_column is not None:
             features["label"] = label_feature(table.features[label_column])
         bar = tqdm(total=len(table), desc=f"checking {where}", unit=" rows", **bar_settings())
 
@@ -225,6 +243,12 @@ class TextSource:
             if self.pair_column is not None:
                 pair = cleaned(batch[self.pair_column])
                 columns[PAIR] = pc.if_else(is_blank(pair), "", pair)
+            if form is not None:
+                kept = pa.table({"keep": keep})["keep"].combine_chunks()
+                columns = {name: values.filter(kept) for name, values in columns.items()}
+                columns["label"] = form.read(batch.filter(kept), columns["row"].to_numpy(), where)
+                bar.update(batch.num_rows)
+                return pa.table(columns)
             if label_column is not None:
                 try:
                     columns["label"] = batch[label_column].cast(features["label"].pa_type)
@@ -240,6 +264,7 @@ class TextSource:
         settings += [self.strip_html_breaks, self.on_empty]
         settings += [separator, self.column_names] if joined else []
         settings += [{"pair": self.pair_column}] if self.pair_column is not None else []
+        settings += [{"labels": repr(form)}] if form is not None else []
         try:
             with bar, quiet_datasets():
                 selected = table.with_format("arrow").map(
@@ -268,8 +293,11 @@ def check_columns(
     label_column: str | None,
     where: str,
     pair_column: str | None = None,
+    form: TagForm | None = None,
 ) -> None:
-    """Raise if a column is missing or its type cannot hold texts or labels."""
+    """Raise if a column is missing or its type cannot hold texts or labels; those of a `form` are checked."""
+    if form is not None and form.columns[0] in table.column_names:
+        label_column = None
     texts = listed_columns(text_column)
     wanted = [("label", label_column), *(("text", name) for name in texts), ("pair", pair_column)]
     columns = [(kind, name) for kind, name in wanted if name is not None]
@@ -340,12 +368,14 @@ def _check_type(table: datasets.Dataset, kind: str, name: str, where: str) -> No
             found = pc.index(pc.is_valid(table.data.column(name)), True).as_py()
             row = max(found, 0) + 1
     if row is not None:
+        lists = holds_lists(table, name)
         held = table[row - 1][name]
         shown = shorten(held if isinstance(held, str) else repr(held), 40)
         what = "text" if kind == "pair" else kind
         raise UserError(
             f"expected a {what} in column '{name}' of {where}, found {shown} in "
             f"row {row}; set --data.{kind}_column to a column of plain values"
+            f"{', or --data.task=multi_label if a text may have several' * (kind == 'label' and lists)}"
         )
 
 

@@ -12,6 +12,7 @@ from lit_ft.data.columns import Values
 from lit_ft.data.duplicates import exact_keys, normalised_keys, warning_line
 from lit_ft.data.groups import grouped_split
 from lit_ft.data.holdout import shown_share, stratified_split
+from lit_ft.data.iterative import iterative_split
 from lit_ft.data.label_findings import LabelFinding
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.targets import LabelRules, Labels, read_labels
@@ -90,13 +91,16 @@ def read_texts(
     Returns:
         The texts and the label object.
     """
+    if labels is not None:  # the texts of an evaluation are read as those of training
+        source = replace(source, task=labels.task.name)
     texts, table, where = source.read_texts(split)
     source_rows = np.asarray(texts.with_format("numpy")["row"][:])
     found: list[LabelFinding] = []
     encoded, name = None, source.label_column
     if split != "predict" and name is not None:
         place = texts, table, name, source_rows, where
-        encoded, labels, found = read_labels(*place, labels, rules, split == "train")
+        form = source.tag_form(table, where)
+        encoded, labels, found = read_labels(*place, labels, rules, split == "train", form)
     targets = None if encoded is None or labels is None else labels.targets(encoded)
     return Texts(split, texts, encoded, targets, source_rows, table, where, found), labels
 
@@ -146,7 +150,8 @@ def hold_out(
 
     Args:
         texts: The column `text`, (N,), and perhaps `pair`.
-        labels: Strata, (N,), such as classes, to hold out the same share of each; None without labels.
+        labels: Strata, (N,), such as classes, or (N, C), such as labels, to hold out the same share of each;
+            None without labels.
         share: Of the texts.
         seed: The same seed gives the same split.
         groups: Rows that stay on one side, too.
@@ -174,7 +179,8 @@ def hold_out_rows(
     """`hold_out` of rows whose texts have these `normalised_keys`, (N,)."""
     more: list[str] = []
     if groups is None:
-        kept, held_out = stratified_split(labels, share, seed, keys)
+        divide = iterative_split if labels.ndim == 2 else stratified_split
+        kept, held_out = divide(labels, share, seed, keys)
     else:
         kept, held_out, more = grouped_split(labels, share, seed, keys, groups, where)
     return kept, held_out, "; ".join([shown_share(labels, labels[held_out], share), *more])

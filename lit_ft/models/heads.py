@@ -13,7 +13,6 @@ from lit_ft.console import say, warn
 from lit_ft.models.blueprint import output_weights
 
 GENERIC = re.compile(r"LABEL_(\d+)")
-SINGLE = (None, "single_label_classification")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,12 @@ class Head:
     words: str
 
 
-def plan(config: PretrainedConfig, names: Sequence[str], can_keep: bool = True) -> Head:
+def plan(
+    config: PretrainedConfig,
+    names: Sequence[str],
+    can_keep: bool = True,
+    problem_type: str = "single_label_classification",
+) -> Head:
     """Decide about a folder's head by its class names.
 
     If both sets of names are equal, exactly or ignoring case, rows follow their names. `LABEL_0`, `LABEL_1`,
@@ -39,9 +43,11 @@ def plan(config: PretrainedConfig, names: Sequence[str], can_keep: bool = True) 
         config: The folder's config.
         names: Our class names, lowest label first, (C,).
         can_keep: Whether a head can be kept at all; that of a number is on a scale of its own.
+        problem_type: What the new head is for; one for something else is not kept.
     """
     problem, task = getattr(config, "problem_type", None), _other_task(config)
-    single = problem in SINGLE and not task and can_keep
+    same_kind = problem in (None, problem_type)
+    single = same_kind and not task and can_keep
     by_number: dict[Any, Any] = config.id2label or {}
     theirs = [str(by_number[i]).strip() for i in sorted(by_number)]
     if single and len(theirs) == len(names):
@@ -58,7 +64,7 @@ def plan(config: PretrainedConfig, names: Sequence[str], can_keep: bool = True) 
         return Head(rows, f"by number, as its classes have no names: its class 0 is '{names[0]}'")
     if not can_keep and len(theirs) == 1:
         return Head(None, "on a scale of its own")
-    other_task = task or (None if problem in SINGLE else problem)
+    other_task = task or (None if same_kind else problem)
     words = f"of {other_task}" if other_task else f"for {_shown(theirs)}, not {_shown(names)}"
     return Head(None, words)
 

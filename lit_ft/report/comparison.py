@@ -19,6 +19,7 @@ from lit_ft.report.page import read_curves, render, thinned
 from lit_ft.report.pairs import Pair, align, compare_pair, disagreements, read_per_text
 from lit_ft.report.scores import CLASSIFIER, SCORES, SPLITS, compared_tags, scores_of_run
 from lit_ft.report.tables import aligned, flat, number
+from lit_ft.report.tag_pairs import compare_tags, read_tags, tags_apart
 
 # They do not change the results.
 IGNORED = (
@@ -27,6 +28,7 @@ IGNORED = (
 )  # fmt: skip
 KINDS = {
     "classifier": "classifier",
+    "multi_label": "multi-label",
     "regression": "regression",
     "masked_lm": "masked LM",
 }  # by the `kind` in report.json
@@ -34,6 +36,7 @@ SEEDS = ("seed_everything", "data.seed")
 LINES = {
     "val/loss": "Validation loss",
     "val/accuracy": "Validation accuracy",
+    "val/micro_f1": "Validation micro F1",
     "val/mae": "Validation error (mean absolute)",
     "train/loss": "Training loss",
 }
@@ -72,6 +75,14 @@ PAIRED = {
         "only {a} is right on {one:,} texts, only {b} on {other:,}; McNemar's exact test: {p}",
         "not all say the same of {count:,} of {rows:,} texts",
         "those first of which only some runs are right, then those whose losses are furthest apart",
+    ),
+    "multi_label": Paired(
+        read_tags,
+        compare_tags,
+        tags_apart,
+        "only {a} has all labels right on {one:,} texts, only {b} on {other:,}; McNemar's exact test: {p}",
+        "not all give the same labels to {count:,} of {rows:,} texts",
+        "those first of which only some runs have all labels right, then those with losses furthest apart",
     ),
     "regression": Paired(
         read_numbers,
@@ -209,7 +220,7 @@ def _paired(found: Sequence[Run]) -> dict[str, Any]:
         sizes = len(ours.rows), len(read[run.letter].rows), len(read[first.letter].rows)
         if not sizes[0]:
             notes.append(_other_texts(first, run, prefix))
-        elif changed := int((theirs.labels != ours.labels).sum()):
+        elif changed := int((theirs.labels != ours.labels).reshape(sizes[0], -1).any(1).sum()):
             notes.append(
                 f"{run.letter} and {first.letter} are not comparable: {changed:,} of their {sizes[0]:,} "
                 "texts in common have different labels"

@@ -270,7 +270,7 @@ def over_the_epochs(case: Case) -> Finding | None:
             "Train for more epochs (--trainer.max_epochs).",
         )
     sample = case.facts["evaluations"].get("val", {}).get("train_sample")
-    accuracy = case.metrics.get("val/accuracy")
+    accuracy = case.metrics.get("val/accuracy", case.metrics.get("val/subset_accuracy"))
     if not sample or accuracy is None:
         return None
     trained = sample["right"] / sample["rows"]

@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from lit_ft import runs
 from lit_ft.report.analysis import per_class
 from lit_ft.report.findings import Finding, findings
+from lit_ft.report.multi_label_findings import main_figure, tag_findings
 from lit_ft.report.page import render
 from lit_ft.report.regression_findings import regression_findings, unit_of
 from lit_ft.report.scores import SCORES, SPLITS, Score, scores_of_run
@@ -67,10 +68,13 @@ EXAMPLE = '{{"text": {}, "text_pair": {}}}'
 
 def _result(main: str | None, metrics: dict[str, Any], facts: dict[str, Any]) -> str:
     """The headline of a fit as a sentence, with its interval."""
-    kind, score = KINDS[facts["kind"]], scores_of_run(facts)[0]
+    kind = KINDS[facts["kind"]]
     of = kind.of(facts)
     if main is None:
         return f"Not measured yet: no validation took place. {of[0].upper()}{of[1:]}."
+    scores = scores_of_run(facts)
+    name = kind.figure(main, facts)
+    score = next(score for score in scores if score.name == name) if name else scores[0]
     rows = facts["evaluations"][main]["rows"]
     value, low, high = (metrics.get(f"{main}/{score.name}{end}") for end in ("", "_low", "_high"))
     digits = min(score.digits, 3) if not score.in_unit else score.digits
@@ -182,6 +186,37 @@ def _levels(evaluation: dict[str, Any], facts: dict[str, Any]) -> str:
     return table(("true number", "texts", "off by", "too high by"), rows)
 
 
+def _labels(evaluation: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Figures and threshold of each label, or of the `MOST_LISTED` with the most texts."""
+    names, found = facts["labels"], per_class(evaluation["class_counts"])
+    most = sorted(range(len(names)), key=lambda c: -found[c]["rows"])[:MOST_LISTED]
+    rows = [
+        [
+            names[c],
+            found[c]["rows"],
+            *(number(found[c][key], 3) for key in ("precision", "recall", "f1")),
+            number(evaluation["average_precisions"][c], 3),
+            number(evaluation["thresholds"][c], 3),
+        ]
+        for c in sorted(most)
+    ]
+    more = [[f"and {len(names) - len(most):,} more labels", *[""] * 6]] if len(names) > len(most) else []
+    heads = ("label", "texts", "precision", "recall", "F1", "average precision", "threshold")
+    given, none = evaluation["without_label"]["given"], evaluation["without_label"]["predicted"]
+    note = " (which were fitted on these texts)" if evaluation["fitted_here"] else ""
+    return (
+        f"{table(heads, [*rows, *more])}\n\nPrecision, recall and F1 at the thresholds{note}. "
+        f"{given:,} texts have no label, {none:,} get none."
+    )
+
+
+TAGGING = """\
+tag = pipeline("text-classification", model="PATH_OR_NAME", top_k=None)
+least = dict(zip(tag.model.config.id2label.values(), tag.model.config.thresholds))
+answers = tag("The soup was cold.", truncation=True)
+[answer["label"] for answer in answers if answer["score"] >= least[answer["label"]]]"""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What a card says of one kind of report.
@@ -192,6 +227,7 @@ class Kind:
         of: Facts -> what it tells apart.
         parts: Evaluation and facts -> the figures of its parts, as a table.
         findings: Prefix, metrics and facts -> what to know.
+        figure: Prefix and facts -> the name of the figure that is the result; None for the first score.
     """
 
     what: str
@@ -199,6 +235,7 @@ class Kind:
     of: Callable[[dict[str, Any]], str]
     parts: Callable[[dict[str, Any], dict[str, Any]], str]
     findings: Callable[..., list[Finding]]
+    figure: Callable[[str, dict[str, Any]], str | None] = lambda prefix, facts: None
 
 
 KINDS = {
@@ -209,6 +246,14 @@ KINDS = {
         lambda facts: f"{len(facts['labels'])} classes",
         _classes,
         findings,
+    ),
+    "multi_label": Kind(
+        "A text classifier that gives a text any number of labels,",
+        TAGGING,
+        lambda facts: f"{len(facts['labels'])} labels",
+        _labels,
+        tag_findings,
+        main_figure,
     ),
     "regression": Kind(
         "A model that gives a text a number, in the unit of its training labels,",
@@ -228,7 +273,7 @@ KINDS = {
 # Of a run -> in words
 BASELINES = {
     "words": "counting words",
-    "commonest": "the commonest class",
+    "commonest": "the commonest class or set of labels",
     "mean": "always the training mean",
     "median": "always the training median",
 }

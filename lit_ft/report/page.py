@@ -18,6 +18,7 @@ from lit_ft import runs
 from lit_ft.errors import UserError
 from lit_ft.report import charts
 from lit_ft.report.classifier_page import SCRIPT, classifier_values
+from lit_ft.report.multi_label_page import tag_values
 from lit_ft.report.regression_page import regression_values
 from lit_ft.report.scores import CURVES, MASKED_LM
 from lit_ft.report.tables import cell, duration, number, percent
@@ -75,6 +76,7 @@ def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 # What the template of each kind of report shows, from its facts and metrics.
 PAGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = {
     "classifier": lambda facts, metrics: {**classifier_values(facts, metrics), **scripted(SCRIPT)},
+    "multi_label": lambda facts, metrics: {**tag_values(facts, metrics), **scripted(SCRIPT)},
     "regression": regression_values,
     "masked_lm": lambda facts, metrics: {"scores": MASKED_LM},
 }

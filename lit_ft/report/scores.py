@@ -62,6 +62,25 @@ CLASSIFIER = (
           compared=("val",)),
 )  # fmt: skip
 
+MULTI_LABEL = (
+    Score("micro_f1", "micro F1", "of all labels together, from probability 0.5 on",
+          higher_is_better=True, console=2, hparams=True),
+    Score("macro_f1", "macro F1", "mean over the labels, from 0.5 on",
+          higher_is_better=True, console=2, hparams=True),
+    Score("subset_accuracy", "all labels right", "share of texts with just their labels, from 0.5 on",
+          higher_is_better=True, console=2),
+    Score("average_precision", "mean average precision", "mean over the labels, whatever the threshold",
+          higher_is_better=True, console=2, hparams=True),
+    Score("micro_f1_chosen", "micro F1, own thresholds", "each label from its threshold on",
+          higher_is_better=True, hub="f1", console=3),
+    Score("macro_f1_chosen", "macro F1, own thresholds", "each label from its threshold on",
+          higher_is_better=True, console=3),
+    Score("subset_accuracy_chosen", "all labels right, own thresholds", "each label from its threshold on",
+          higher_is_better=True, hub="accuracy", console=3),
+    Score("without_label", "texts that get no label", "share, at the own thresholds"),
+    Score("loss", "loss", "mean binary cross-entropy", higher_is_better=False, console=1, hparams=True),
+)  # fmt: skip
+
 REGRESSION = (
     Score("mae", "mean absolute error", "how far off a prediction is on average, in the numbers' own unit",
           higher_is_better=False, hub="mae", console=2, hparams=True, in_unit=True),
@@ -85,7 +104,12 @@ MASKED_LM = (
 )  # fmt: skip
 
 # By the `kind` in report.json
-SCORES = {"classifier": CLASSIFIER, "regression": REGRESSION, "masked_lm": MASKED_LM}
+SCORES = {
+    "classifier": CLASSIFIER,
+    "multi_label": MULTI_LABEL,
+    "regression": REGRESSION,
+    "masked_lm": MASKED_LM,
+}
 OF_FIT = tuple(score for kind, scores in SCORES.items() if kind != "masked_lm" for score in scores)
 SPLITS = {"test": "test", "val": "validation"}  # tag -> split, the test first: it is the result
 # What else a comparison shows: the cost of the run, and its training loss.
@@ -159,6 +183,10 @@ CURVES = (
           "Mean absolute and root mean squared error", kinds=("regression",)),
     Curve("Error", "", {"R2": "val/r2", "Spearman's correlation": "val/spearman"},
           "R2 and Spearman's correlation", kinds=("regression",)),
+    Curve("Labels", "F1", {"micro": "val/micro_f1", "macro": "val/macro_f1"},
+          "Micro and macro F1, from 0.5 on", kinds=("multi_label",)),
+    Curve("Labels", "", {"average precision": "val/average_precision", "all right": "val/subset_accuracy"},
+          kinds=("multi_label",)),
     Curve("Masked tokens", "tokens guessed right",
           {"training": "train/masked_accuracy", "validation": "val/masked_accuracy"},
           "Masked tokens guessed right", kinds=("masked_lm",)),

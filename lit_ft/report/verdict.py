@@ -6,9 +6,10 @@ from typing import Any
 
 from lit_ft.errors import one_line, shorten
 from lit_ft.report.findings import Finding, findings
+from lit_ft.report.multi_label_findings import main_figure, tag_findings
 from lit_ft.report.regression_findings import regression_findings, unit_of
 from lit_ft.report.scores import SPLITS
-from lit_ft.report.tables import duration, percent
+from lit_ft.report.tables import duration, number, percent
 
 MOST_FINDINGS = 3  # the page has the others
 
@@ -75,8 +76,37 @@ def _of_numbers(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any
     return [line, *([f"  beside it: {', '.join(parts)}"] if parts else [])]
 
 
+def _of_tags(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    evaluation = facts["evaluations"][prefix]
+    main, rows = main_figure(prefix, facts), evaluation["rows"]
+    low, high = (metrics.get(f"{prefix}/{main}_{end}") for end in ("low", "high"))
+    line = f"micro F1 {number(metrics[f'{prefix}/{main}'], 3)} on the {rows:,} {SPLITS[prefix]} texts"
+    if low is not None and high is not None:
+        line += f" (95 %: {number(low, 3)} to {number(high, 3)})"
+    if evaluation["fitted_here"]:
+        chosen = number(metrics[f"{prefix}/micro_f1_chosen"], 3)
+        line += f"; {chosen} at each label's own threshold, fitted on these texts"
+    found = facts.get("baselines", {})
+    measured, parts = found.get("evaluations", {}).get(prefix, {}), []
+    if commonest := measured.get("commonest"):
+        names = ", ".join(f'"{shorten(one_line(facts["labels"][c]))}"' for c in found["commonest"]["labels"])
+        parts.append(f"always {names or 'no label'} {number(commonest['micro_f1'], 3)}")
+    if words := measured.get("words"):
+        took = found["words"].get("seconds")
+        parts.append(
+            f"counting words {number(words['micro_f1'], 3)}" + (f" ({duration(took)})" if took else "")
+        )
+    if not evaluation["fitted_here"] and parts:
+        parts.append(f"this model from 0.5 on {number(metrics[f'{prefix}/micro_f1'], 3)}")
+    return [line, *([f"  beside it: {', '.join(parts)}"] if parts else [])]
+
+
 # By the kind of report: the first lines, and the findings.
-KINDS = {"classifier": (_of_classes, findings), "regression": (_of_numbers, regression_findings)}
+KINDS = {
+    "classifier": (_of_classes, findings),
+    "multi_label": (_of_tags, tag_findings),
+    "regression": (_of_numbers, regression_findings),
+}
 
 
 def _wrapped(found: Finding, width: int) -> list[str]:

@@ -47,6 +47,12 @@ class Review(NamedTuple):
         praise = 100 * sum(said.positive for said in self.opinions) / len(self.opinions)
         return round((stars + praise) / 2, 1)
 
+    @property
+    def aspects(self) -> list[str]:
+        """The themes of its opinions, in their own order."""
+        spoken_of = {said.theme for said in self.opinions}
+        return [theme for theme in phrases.SCALES if theme in spoken_of]
+
 
 class ReviewWriter:
     """Writes reviews; the same seed, the same reviews.
@@ -191,14 +197,20 @@ def make_reviews(split: Literal["train", "test"], seed: int = 0) -> tuple[list[s
 def sample_dataset(split: Literal["train", "test"]) -> "Dataset":
     """The embedded reviews as a `datasets.Dataset`.
 
-    `text`; `label` from 0 to 4, named by stars; and `score`, a number from 0 to 100: see `Review.score`.
+    `text`; `label` from 0 to 4, named by stars; `score`, a number from 0 to 100: see `Review.score`; and
+    `aspects`, what its opinions are about (food, people, place, work, money, time).
     """
-    from datasets import ClassLabel, Dataset, Features, Value
+    from datasets import ClassLabel, Dataset, Features, List, Value
 
     reviews = write_reviews(split)
     stars = ["1 star", *(f"{n} stars" for n in range(2, CLASSES + 1))]
     features = Features(
-        {"text": Value("string"), "label": ClassLabel(names=stars), "score": Value("float64")}
+        {
+            "text": Value("string"),
+            "label": ClassLabel(names=stars),
+            "score": Value("float64"),
+            "aspects": List(Value("string")),
+        }
     )
     columns = {name: [getattr(review, name) for review in reviews] for name in features}
     return Dataset.from_dict(columns, features=features)

@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from lit_ft.errors import UserError
 from lit_ft.sample import encoder as tiny_bert
+from lit_ft.sample import phrases
 from lit_ft.sample import reviews as embedded
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +111,7 @@ def test_baselines_stay_low_and_a_model_is_printed_beside_them(encoder, tmp_path
 
 def test_dataset_columns():
     dataset = embedded.sample_dataset("test")
-    types = {name: value.dtype for name, value in dataset.features.items()}
+    types = {name: value.dtype for name, value in dataset.features.items() if name != "aspects"}
     assert types == {"text": "string", "label": "int64", "score": "float64"}
     texts, labels = embedded.make_reviews("test")
     assert dataset[:]["text"] == texts and dataset[:]["label"] == labels
@@ -127,6 +128,16 @@ def test_the_score_is_of_stars_and_praise(reviews):
     means = [statistics.mean(r.score for r in written if r.label == star) for star in range(5)]
     assert means == sorted(means) and means[0] < 20 and means[4] > 80  # the opinions follow the verdict
     assert embedded.Review("", 1, ()).score == 25.0
+
+
+def test_aspects_are_what_the_opinions_are_about():
+    dataset = embedded.sample_dataset("test")
+    of = dict(zip(dataset["text"], dataset["aspects"], strict=True))
+    assert "time" in of[next(text for text in of if "The wait was unbearable, but" in text)]
+    told = Counter(theme for themes in of.values() for theme in themes)
+    assert set(told) == set(phrases.SCALES) and min(told.values()) > 0.1 * len(of)
+    digest = hashlib.sha256(json.dumps(dataset["aspects"][:]).encode()).hexdigest()
+    assert digest[:16] == "8aaa79a519024e89"
 
 
 def test_encoder_loads_by_the_auto_classes(encoder):

@@ -17,6 +17,7 @@ import torch
 from conftest import TEST_PATHS, lasting, one_line, run_cli, write_csv
 from lightning import Callback
 from pair import DDP, run_pair
+from tagged import write_tagged
 from test_preempt import signal_at
 from test_resume import state
 from text_pairs import PAIRS, write_pairs
@@ -36,6 +37,14 @@ BUDGET += ["--data.validation_share", "0.24", "--data.pad_multiple", "32", "--da
 
 NUMBERS = [flag for flag in BUDGET if flag not in ("--model.class_weights", "[1.0, 2.0, 0.0, 5.0, 0.5]")]
 NUMBERS = ["--data.task", "regression", *(flag if flag != "0.1" else "0" for flag in NUMBERS)]
+TAGS = [
+    "--data.train_path",
+    "tags.jsonl",
+    "--model.class_weights",
+    "balanced",
+    "--data.validation_share",
+    "0.3",
+]
 PREDICT_NUMBERS, OUTPUT = ["--data.predict_path", "train.csv", "--name"], ["--data.predict_output"]
 PREDICT_FEW = ["predict", "--name", "whole", "--data.predict_path", "few.csv", "--data.predict_output"]
 PREDICT_PAIRS = ["predict", "--name", "two_of_pairs", "--data.predict_path", "pairs.csv"]
@@ -66,6 +75,8 @@ def two(fit_args, work, monkeypatch):
         "pairs": [*fit, *OF_PAIRS, "--name", "two_of_pairs"],
         "predict pairs": [*PREDICT_PAIRS, "two_pairs.csv"],
         "numbers": [*fit, *NUMBERS, "64", "--name", "numbers_by_two"],
+        "tags": [*fit, *NUMBERS[2:], "64", *TAGS, "--name", "tags_by_two"],
+        "predict tags": ["predict", *PREDICT_NUMBERS, "tags_by_two", *OUTPUT, "tags_by_two.csv"],
         "predict numbers": ["predict", *PREDICT_NUMBERS, "numbers_by_two", *OUTPUT, "numbers_by_two.csv"],
         "test": ["test", *fit_args, "--name", "whole"],
         "predict": [*predict, "--name", "whole", "--data.predict_output", "two.csv"],
@@ -74,6 +85,7 @@ def two(fit_args, work, monkeypatch):
         "predict few parquet": [*PREDICT_FEW, "few_by_two.parquet"],
     }
     write_pairs(work / "pairs.csv", 45)
+    write_tagged(work / "tags.jsonl", range(100))
     write_csv(work / "few.csv", [("a", ""), ("b", "fine"), ("c", "")], ("id", "text"))
     monkeypatch.setenv("PATH", slurm.scontrol(work))
     return dict(zip(calls, run_pair(*calls.values(), cwd=work), strict=True))
@@ -188,6 +200,18 @@ def test_two_processes_are_one_run(two, lit_ft, fit_args, work):
     )
     np.testing.assert_allclose(by_two, by_one, atol=2e-4)
     assert code == 0 and len(by_two) == 100 and np.ptp(by_two) > 0.5
+    # Several labels: the same, with the thresholds
+    assert lit_ft("fit", *fit_args, *NUMBERS[2:], "128", *TAGS, "--name", "tags_by_one")[0] == 0
+    assert_same_figures(figures("tags_by_one"), figures("tags_by_two"), but="train/real_share")
+    assert_same_weights("tags_by_one", "tags_by_two")
+    assert state("tags_by_two")["thresholds"] == pytest.approx(state("tags_by_one")["thresholds"], abs=1e-4)
+    assert lit_ft("predict", *PREDICT_NUMBERS, "tags_by_one", *OUTPUT, "tags_by_one.csv")[0] == 0
+    tagged = [list(csv.DictReader(Path(f"tags_by_{n}.csv").open(newline=""))) for n in ("one", "two")]
+    for a, b in zip(*tagged, strict=True):
+        assert a["text"] == b["text"]
+        assert float(a["probability_good"]) == pytest.approx(float(b["probability_good"]), abs=1e-5)
+    assert " of 100 without a label" in two["predict tags"].out
+
     assert [" of 100 texts, " in said for said in (out, two["predict numbers"].out)] == [True, True]
 
     # Fewer texts than processes

@@ -4,12 +4,13 @@
   const items = all("#texts li"), list = one("#texts"), more = one("#more");
   const folded = s => s.normalize("NFKC").toLowerCase();  // an accent or a full-width letter is typed in several ways
   let most = 10, whole = "";
+  const holds = (classes, one) => !one || classes.split(" ").includes(one);  // of several labels all that are meant
   const draw = () => {
     const given = one("#given").value, said = one("#said").value, word = folded(one("#word").value);
     const doubted = one("#doubted").checked;
     let found = 0;
     for (const item of items) {
-      const fits = (!given || item.dataset.given === given) && (!said || item.dataset.said === said)
+      const fits = holds(item.dataset.given, given) && holds(item.dataset.said, said)
         && (!doubted || item.querySelector(".tag")) && (!word || folded(item.textContent).includes(word));
       found += fits;
       item.hidden = !fits || found > most;
