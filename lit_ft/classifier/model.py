@@ -410,7 +410,7 @@ def _check_clip(bounds: list[float] | None) -> None:
     if bounds is not None and not (len(bounds) == 2 and -math.inf < bounds[0] < bounds[1] < math.inf):
         raise UserError(
             f"expected model.clip as two numbers, the lower one first, found {bounds}; set "
-            "--model.clip='[1, 5]'"
+            "--model.clip='[1, 5]', or '[0, 1e9]' for one end"
         )
 
 

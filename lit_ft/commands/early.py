@@ -36,6 +36,7 @@ READ = {  # command -> the splits that it reads
     "predict": ("predict",),
 }
 MOST_BYTES = 16 << 20  # of files whose columns are checked here: more would be read in silence for seconds
+MEASURED = ("--data.validation_path", "--data.test_path")
 LIST = "data.text_column[]"  # key of `known_settings`: a config has a list of columns, which is not kept
 
 
@@ -109,7 +110,7 @@ def check_files(
 
         with quiet():
             table = read_files(path, flag=flag, labelled=label is not None)
-            check_columns(table, texts, label, path, pair)
+            check_columns(table, texts, label, path, pair, measured=flag in MEASURED)
 
 
 def _lacks(file: str, columns: Sequence[str]) -> bool:

@@ -16,10 +16,11 @@ from lit_ft.data.label_column import LabelColumn, is_stand_in, shown_label
 from lit_ft.errors import UserError, one_line, rows_in_words, shorten
 from lit_ft.tasks import REGRESSION, Task
 
-NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+NUMBER = re.compile(r"[+\-\u2212]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+WITH_COMMA = re.compile(r"[+\-\u2212]?[0-9]+,[0-9]+")
+MINUS = "\u2212"  # as word processors and web pages write it
 # 1,234 is a thousand in one country and 1.234 in another; 0,123 and 12,5 are one thing only.
-TWOFOLD = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+TWOFOLD = re.compile(r"[+\-\u2212]?[1-9][0-9]{0,2},[0-9]{3}")
 LARGEST = 1e30  # float32, in which the model computes, ends at 3e38
 SMALLEST = 1e-30  # of a deviation: below 1e-38 float32 loses digits
 FAR = 50  # times the middle half's width away from it: a stand-in such as 9999, or a mistake
@@ -83,7 +84,8 @@ class NumberScale:
         if abs(mean) > 1e5 * deviation:
             warn(
                 f"the numbers of {where} are {mean:.6g} on average and differ by {deviation:.3g} only: "
-                "model/ computes in float32, to 7 digits; subtract a constant from them"
+                "model/ computes in float32, to 7 digits; subtract a constant from them",
+                always=True,
             )
         _warn_of_far(numbers, column, where)
         return cls(one_line(column.name), mean, deviation, low, high, comma)
@@ -121,7 +123,15 @@ class NumberScale:
             warn(
                 f"{len(outside):,} of {len(numbers):,} numbers of {where} are far outside those of training, "
                 f"{self.span}: they go from {ends} ({rows_in_words(column.rows[outside])}); "
-                "are they in the same unit?"
+                "are they in the same unit?",
+                always=True,
+            )
+        elif len(numbers) > 1 and numbers.min() == numbers.max() and not self.low <= numbers[0] <= self.high:
+            warn(
+                f"all {len(numbers):,} numbers of {where} are {number_text(numbers[0])}, and those of training "
+                f"{self.span}: if it stands for labels that are kept secret, give the file to predict "
+                "(--data.predict_path)",
+                always=True,
             )
 
     @property
@@ -165,8 +175,8 @@ class NumberScale:
         """One line for the console."""
         comma = "; written with a decimal comma" * self.comma
         return (
-            f"labels: numbers in '{shorten(self.name)}', {self.span}, mean {self.mean:.4g}, standard "
-            f"deviation {self.deviation:.4g}; standardised inside, shown in their own unit{comma}"
+            f"labels: numbers in '{shorten(self.name)}', {self.span}, mean {_rough(self.mean)}, standard "
+            f"deviation {_rough(self.deviation)}; standardised inside, shown in their own unit{comma}"
         )
 
     @staticmethod
@@ -190,8 +200,17 @@ class NumberScale:
 
 
 def number_text(value: float) -> str:
-    """A number for a sentence: six significant digits at most, no exponent where that is readable."""
-    return f"{value:,.0f}" if abs(value) < 1e15 and float(value).is_integer() else f"{value:.6g}"
+    """A number for a sentence: six significant digits or all before the point, no exponent up to 1e15."""
+    if not 1000 <= abs(value) < 1e15:
+        return f"{value + 0.0:.6g}"  # no -0
+    digits = max(0, 6 - len(f"{abs(value):.0f}"))
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if digits else text
+
+
+def _rough(value: float) -> str:
+    """A number for a sentence, of four significant digits."""
+    return number_text(float(f"{value:.4g}"))
 
 
 def _read(
@@ -248,7 +267,7 @@ def _number(value: Any, comma: bool) -> float | None:
     if not isinstance(value, str):
         return float(value)
     text = _point(value) if comma else value
-    return float(text) if NUMBER.fullmatch(text) else None
+    return float(text.replace(MINUS, "-")) if NUMBER.fullmatch(text) else None
 
 
 def _point(text: str) -> str:
@@ -260,7 +279,7 @@ def _refused(column: LabelColumn, place: int, where: str) -> UserError:
     value = column.values[place]
     expected = f"expected a number in each row of column '{column.name}' of {where}"
     large = not isinstance(value, str) or NUMBER.fullmatch(value) is not None
-    if large and abs(float(value)) < float("inf"):
+    if large and _number(value, False) not in (float("inf"), -float("inf")):
         return UserError(
             f"{expected} between -1e30 and 1e30, found {value} in row {column.row_of(place)}; fix it, or "
             "give all numbers in a larger unit"
@@ -269,9 +288,12 @@ def _refused(column: LabelColumn, place: int, where: str) -> UserError:
         return UserError(f"{expected}, found {column.in_words(place, value)}; fix or remove the row")
     infinite = "infinity, " * large
     classes = not large and int(column.counts[place]) > 0.1 * len(column.index)
+    advice = ", or remove --data.task" * classes
+    if not large and any(sign.isdecimal() for sign in value):
+        advice += "; numbers stand alone, like 3.5, without units, currency or thousands separators"
     return UserError(
         f"{expected}, found {infinite}{shown_label(value)} in row {column.row_of(place)}; fix or remove the "
-        f"row, or set --data.label_column to another column{', or remove --data.task' * classes}"
+        f"row, or set --data.label_column to another column{advice}"
     )
 
 
@@ -286,5 +308,6 @@ def _warn_of_far(numbers: np.ndarray, column: LabelColumn, where: str) -> None:
     warn(
         f"{len(far):,} of {len(numbers):,} numbers of {where} are far from all others, such as "
         f"{number_text(numbers[worst])} in row {column.rows[worst]}; half of them lie between "
-        f"{number_text(low)} and {number_text(high)}: if it means 'missing', remove the row"
+        f"{number_text(low)} and {number_text(high)}: if it means 'missing', remove the row",
+        always=True,
     )

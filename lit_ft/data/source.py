@@ -161,7 +161,9 @@ class TextSource:
     def read_texts(self, split: SplitName) -> tuple[datasets.Dataset, datasets.Dataset, str]:
         """A split's texts as returned by `select`, the table they come from, and its name for messages."""
         table, where = self.read(split)
-        texts = self.select(table, where, labelled=split != "predict")
+        texts = self.select(
+            table, where, labelled=split != "predict", measured=split in ("validation", "test")
+        )
         if num_dropped := len(table) - len(texts):
             done = "left without a prediction" if split == "predict" else "left out"
             warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are {done}")
@@ -186,13 +188,16 @@ class TextSource:
         asked = self.label_columns, self.label_separator, self.task
         return tag_form(table, self.label_column, *asked, where)
 
-    def select(self, table: datasets.Dataset, where: str, labelled: bool = True) -> datasets.Dataset:
+    def select(
+        self, table: datasets.Dataset, where: str, labelled: bool = True, measured: bool = False
+    ) -> datasets.Dataset:
         """Select and clean the columns that training needs; later calls read them from the cache.
 
         Args:
             table: From `read`.
             where: Its name for error messages, such as `reviews.csv`.
             labelled: Whether to include the labels.
+            measured: Whether they are to measure by, not to train on.
 
         Returns:
             The columns `text` (str), `row` (int, counted from 1 in the source) and `label` (as found: int,
@@ -202,7 +207,7 @@ class TextSource:
         """
         form = self.tag_form(table, where) if labelled else None
         label_column = self.label_column if labelled else None
-        check_columns(table, self.text_column, label_column, where, self.pair_column, form)
+        check_columns(table, self.text_column, label_column, where, self.pair_column, form, measured=measured)
         names, separator = listed_columns(self.text_column), separator_of(self.text_separator)
         joined, column = len(names) > 1 or self.column_names, named(names)
         features: dict[str, Any] = {TEXT: datasets.Value("string"), "row": datasets.Value("int64")}
@@ -294,8 +299,12 @@ def check_columns(
     where: str,
     pair_column: str | None = None,
     form: TagForm | None = None,
+    measured: bool = False,
 ) -> None:
-    """Raise if a column is missing or its type cannot hold texts or labels; those of a `form` are checked."""
+    """Raise if a column is missing or its type cannot hold texts or labels; those of a `form` are checked.
+
+    A file to measure on that has texts, but no labels, is the test file of a contest.
+    """
     if form is not None and form.columns[0] in table.column_names:
         label_column = None
     texts = listed_columns(text_column)
@@ -321,6 +330,12 @@ def check_columns(
                 )  # a list that YAML reads otherwise
             flags.append(f"--data.{kind}_column={as_value(meant)}")
         advice = f"set {' '.join(flags)}"
+        likely = {name.lower() for name in left} & {*LIKELY_LABEL}
+        if measured and [kind for kind, _ in missing] == ["label"] and not likely:
+            advice = (
+                "texts without labels can be predicted (--data.predict_path), not measured; else name the "
+                "labels' column as in training"
+            )
         without = " (there is no header: the first line is data)" if reading.has("no header") else ""
         if len(table.column_names) == 1 and set(",;\t|") & set(table.column_names[0]):
             advice = (

@@ -47,7 +47,7 @@ def write_model_card(run: Path, metrics: dict[str, Any], facts: dict[str, Any]) 
         use=KINDS[facts["kind"]].use.format(EXAMPLE.format(*EXAMPLES) if pair else EXAMPLES[0]),
         example=", ".join(EXAMPLES[: 1 + pair]),
         advice="" if masked else _advice(facts),
-        decision="" if masked else _decision(facts),
+        decision="" if masked else _decision(facts, ", ".join(EXAMPLES[: 1 + pair])),
         calibrate=facts.get("temperature"),
         results=_results(prefixes, shown, metrics, facts) if prefixes else result,
         classes=""
@@ -112,8 +112,8 @@ DECIDED = {
 }
 
 
-def _decision(facts: dict[str, Any]) -> str:
-    """Which class of a scale the figures take, and how to get it if a pipeline gives another."""
+def _decision(facts: dict[str, Any], example: str) -> str:
+    """Which class of a scale the figures take, and how to get it for a text if a pipeline gives another."""
     if not facts.get("ordered"):
         return ""
     how: Decision = facts["decide"]
@@ -125,7 +125,7 @@ def _decision(facts: dict[str, Any]) -> str:
         "`pipeline` puts the likeliest class first (mode). To decide as they do:\n\n"
         "```python\n"
         "import torch\n"
-        'inputs = classify.tokenizer("The soup was cold.", truncation=True, return_tensors="pt")\n'
+        f'inputs = classify.tokenizer({example}, truncation=True, return_tensors="pt")\n'
         "with torch.inference_mode():\n"
         "    logits = classify.model(**inputs).logits\n"
         "probabilities = (logits / classify.model.config.calibration_temperature).softmax(-1)\n"
@@ -257,7 +257,8 @@ KINDS = {
     ),
     "regression": Kind(
         "A model that gives a text a number, in the unit of its training labels,",
-        'rate = pipeline("text-classification", model="PATH_OR_NAME")\nrate({}, truncation=True)[0]["score"]',
+        'rate = pipeline("text-classification", model="PATH_OR_NAME")\n'
+        'rate([{}], truncation=True)[0]["score"]',  # a list: of a single pair it would give no list
         lambda facts: f"predicting {cell(facts['labels'][0])}",
         _levels,
         regression_findings,

@@ -30,7 +30,7 @@ def number(value: Any, digits: int = 4) -> str:
     if isinstance(value, str):
         return value
     if float(value).is_integer() and abs(value) >= 10 or isinstance(value, int) or digits == 0:
-        return f"{value:,.0f}"
+        return f"{round(value, 0) + 0.0:,.0f}"  # no -0
     return f"{round(value, digits) + 0.0:,.{digits}f}"  # no -0.0000
 
 

@@ -20,9 +20,9 @@ from lit_ft.data.corpus import class_names, read_files, read_hub
 from lit_ft.data.source import TextSource
 
 
-def select(table, where="r.csv", label_column="label", **settings):
+def select(table, where="r.csv", label_column="label", measured=False, **settings):
     """The selected texts, and how many were dropped."""
-    texts = TextSource(label_column=label_column, **settings).select(table, where)
+    texts = TextSource(label_column=label_column, **settings).select(table, where, measured=measured)
     return texts, len(table) - len(texts)
 
 
@@ -158,6 +158,12 @@ def test_missing_columns_name_those_that_exist_and_the_flags():
     refused(lambda: select(table), "found 'label', 'what'; set --data.text_column=what")
     refused(lambda: select(table, label_column=None), "expected column 'text' in r.csv, found")
     refused(lambda: select(table.remove_columns("label"), text_column="what"), "set --data.label_column=NAME")
+    contest = datasets.Dataset.from_dict({"id": [1, 2], "text": ["good", "bad"]})
+    told = "expected columns 'label' and 'text' in r.csv, found 'id', 'text'; texts without labels can be predicted"
+    refused(lambda: select(contest, measured=True), told)
+    refused(
+        lambda: select(contest.rename_column("id", "stars"), measured=True), "set --data.label_column=stars"
+    )
 
 
 def test_advice_can_be_typed():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lit_ft.console import quiet
 from lit_ft.data.label_column import LabelColumn
 from lit_ft.data.numbers import NumberScale, number_text
 from lit_ft.errors import UserError
@@ -25,6 +26,7 @@ def encoded(values, by: NumberScale | None = None) -> list[float]:
         (np.float32([0.1, 0.2]), [0.1, 0.2]),  # its own digits, not 0.10000000149
         (["1", " +2.50 ", "-.5", "3.", "1e-05", "2E3"], [1, 2.5, -0.5, 3, 1e-5, 2000]),
         (["3,5", "0,25", "-1"], [3.5, 0.25, -1]),
+        (["\u22120.5", "\u22122"], [-0.5, -2]),  # a typographer's minus
         (["007", "1.10"], [7, 1.1]),  # codes and versions are numbers here
     ],
 )
@@ -59,6 +61,8 @@ def test_a_decimal_comma_is_told_and_remembered(capfd):
         (["good", "bad"], "found 'good' in row 1; fix or remove the row, or set --data.label_column to "
                           "another column, or remove --data.task"),
         (["1", "2 stars"], "found '2 stars' in row 2;"),
+        (["$3", "1,234.50"], "to another column, or remove --data.task; numbers stand alone, like 3.5, without units"),
+        (["1", "\u22121e300"], "between -1e30 and 1e30, found \u22121e300 in row 2;"),
         (["1", "1_000"], "found '1_000' in row 2;"),
         (["1", "\u0664"], "found '\u0664' in row 2;"),  # an Arabic digit
         ([True, False], "in each row of column 'score' of train.csv, found 'True' in row 1;"),
@@ -111,6 +115,23 @@ def test_odd_numbers_are_told(capfd):
     assert told in capfd.readouterr().err
 
 
+def test_one_number_in_all_rows_of_a_test_may_stand_for_hidden_labels(capfd):
+    with quiet():  # of `check`, which shows no other line about numbers
+        encoded([-1.0, -1.0], scale_of([0, 2, 5]))
+    told = "all 2 numbers of test.csv are -1, and those of training 0 to 5: if it stands for labels that"
+    assert told in capfd.readouterr().err
+    encoded([5, 5], scale_of([0, 2, 5]))  # a test of one number that training has
+    encoded([6], scale_of([0, 2, 5]))
+    assert not capfd.readouterr().err
+
+
+def test_the_line_of_large_numbers_has_no_exponents():
+    assert (
+        "12,000 to 250,000, mean 131,000, standard deviation 119,000;"
+        in scale_of([12e3, 250000.5]).describe()
+    )
+
+
 def test_strata_are_quantiles():
     numbers = np.random.default_rng(0).exponential(size=1000)
     strata = NumberScale.strata(numbers)
@@ -122,7 +143,11 @@ def test_strata_are_quantiles():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(3.0, "3"), (1234567.0, "1,234,567"), (0.123456789, "0.123457"), (-1e20, "-1e+20")]
+    ("value", "text"),
+    [
+        *[(3.0, "3"), (1234567.0, "1,234,567"), (0.123456789, "0.123457"), (-1e20, "-1e+20"), (-0.0, "0")],
+        *[(3474.8, "3,474.8"), (2002.2141, "2,002.21"), (-1234567.8, "-1,234,568"), (250000.0, "250,000")],
+    ],
 )
 def test_a_number_in_a_sentence(value, text):
     assert number_text(value) == text

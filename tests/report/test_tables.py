@@ -22,6 +22,7 @@ def test_numbers_for_people():
     assert [number(value) for value in (1234, 12.0, 0.12346, -0.00001, None)] == [
         "1,234", "12", "0.1235", "0.0000", "\u2013",
     ]  # fmt: skip
+    assert number(-0.3, 0) == "0"  # no -0
 
 
 def test_a_wide_character_takes_two_columns():
