@@ -156,7 +156,7 @@ class BertClassifier(LightningModule):
                 f"model.clip={h['clip']} is applied after training: leave it out of fit, and give "
                 "--model.clip to test, validate or predict"
             )
-        self._check_settings(labels)
+        self.check_settings(labels)
         encoder = self.pretrained or self.start_from(
             Pretrained.of(h["pretrained"], allow_pickle=h["allow_pickle"])
         )
@@ -173,7 +173,8 @@ class BertClassifier(LightningModule):
         self._assemble(encoder.classifier(config, head), weights, labels)
         self.from_hub = needs_hub(h["pretrained"])
 
-    def _check_settings(self, labels: Labels) -> None:
+    def check_settings(self, labels: Labels) -> None:
+        """Refuse settings that have no meaning for this kind of label."""
         h, task = self.hparams, labels.task
         what = f"data.task {task.name} ({task.words})"
         if h["loss"] is not None and h["loss"] not in task.losses:
@@ -249,7 +250,7 @@ class BertClassifier(LightningModule):
         values = dict(checkpoint["encoder_config"])
         config = AutoConfig.for_model(values.pop("model_type"), **values)
         labels = labels_from_dict(checkpoint["YelpDataModule"]["labels"])
-        self._check_settings(labels)
+        self.check_settings(labels)
         weights = torch.ones(len(config.id2label or ()))
         self._assemble(classifier_from_config(config), weights, labels)
 

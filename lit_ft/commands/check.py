@@ -56,12 +56,12 @@ def main(command: str, args: list[str]) -> int:
     config = make_parser().parse_args(args)
     check_bounds({"seed_everything": config.seed_everything})
     run_name(config.name, args)
-    BertClassifier(**config.model.as_dict())  # loads no weights, but makes the checks of fit
+    model = BertClassifier(**config.model.as_dict())  # loads no weights, but makes the checks of fit
     data = YelpDataModule(**config.data.as_dict())
     check_unpadded(data.hparams, config.model.compile)
     warn_of_sample_encoder(config, args, "counting the tokens of")
     with quiet():
-        report = inspect(data)
+        report = inspect(data, model)
     if config.json:
         text = json.dumps(report.as_dict(), indent=2, ensure_ascii=False)
     else:
@@ -74,8 +74,8 @@ def main(command: str, args: list[str]) -> int:
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test", "predict")
 
 
-def inspect(data: YelpDataModule) -> Report:
-    """Reads every split that the settings name and looks through it.
+def inspect(data: YelpDataModule, model: BertClassifier) -> Report:
+    """Reads every split that the settings name and looks through it; `model` is not built.
 
     Raises:
         UserError: A mistake at which `fit`, `test` or `predict` would stop.
@@ -93,6 +93,7 @@ def inspect(data: YelpDataModule) -> Report:
     shown = {limit for limit in LIMITS if most is None or limit <= most} | {settings["max_tokens"]}
 
     read, found, labels, apart = _read(data, named)
+    model.check_settings(labels)
     reports: dict[str, SplitReport] = {}
     for split in found:
         own = read.get(split.name)  # None for rows that are held out of train

@@ -24,6 +24,7 @@ TWOFOLD = re.compile(r"[+\-\u2212]?[1-9][0-9]{0,2},[0-9]{3}")
 LARGEST = 1e30  # float32, in which the model computes, ends at 3e38
 SMALLEST = 1e-30  # of a deviation: below 1e-38 float32 loses digits
 FAR = 50  # times the middle half's width away from it: a stand-in such as 9999, or a mistake
+NARROW = 30  # times less varied than in training: a share of 0 to 1 after a percentage
 MOST_STRATA, ROWS_A_STRATUM = 10, 20
 
 
@@ -115,24 +116,32 @@ class NumberScale:
         return numbers
 
     def _warn_of_outside(self, numbers: np.ndarray, column: LabelColumn, where: str) -> None:
-        """Warn of numbers far outside those of training; a little outside is what any other sample has."""
+        """Warn of numbers unlike those of training; a little outside is what any other sample has."""
         room = (self.high - self.low) / 2
-        outside = np.flatnonzero((numbers < self.low - room) | (numbers > self.high + room))
-        if len(outside):
-            ends = f"{number_text(numbers.min())} to {number_text(numbers.max())}"
-            warn(
-                f"{len(outside):,} of {len(numbers):,} numbers of {where} are far outside those of training, "
-                f"{self.span}: they go from {ends} ({rows_in_words(column.rows[outside])}); "
-                "are they in the same unit?",
-                always=True,
+        low, high, enough = numbers.min(), numbers.max(), len(numbers) >= ROWS_A_STRATUM
+        outside = (numbers < self.low) | (numbers > self.high)
+        far = np.flatnonzero((numbers < self.low - room) | (numbers > self.high + room))
+        theirs, ends = f"those of training, {self.span}", f"{number_text(low)} to {number_text(high)}"
+        all_of_them, line = f"{len(numbers):,} numbers of {where}", ""
+        if len(numbers) > 1 and low == high and outside.all():
+            line = (
+                f"all {all_of_them} are {number_text(low)}, outside {theirs}: if it stands for labels that "
+                "are kept secret, give the file to predict (--data.predict_path)"
             )
-        elif len(numbers) > 1 and numbers.min() == numbers.max() and not self.low <= numbers[0] <= self.high:
-            warn(
-                f"all {len(numbers):,} numbers of {where} are {number_text(numbers[0])}, and those of training "
-                f"{self.span}: if it stands for labels that are kept secret, give the file to predict "
-                "(--data.predict_path)",
-                always=True,
+        elif len(far):
+            line = (
+                f"{len(far):,} of {all_of_them} are far outside {theirs}: they go from {ends} "
+                f"({rows_in_words(column.rows[far])}); are they in the same unit?"
             )
+        elif enough and outside.mean() > 0.5:
+            line = (
+                f"{outside.sum():,} of {all_of_them} are outside {theirs}: they go from {ends}; are they "
+                "in the same unit?"
+            )
+        elif enough and low < high and numbers.std() < self.deviation / NARROW:
+            line = f"{all_of_them} hardly differ, {ends}, beside {theirs}: are they in the same unit?"
+        if line:
+            warn(line, always=True)
 
     @property
     def span(self) -> str:

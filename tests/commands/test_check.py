@@ -489,3 +489,10 @@ def test_quiet_holds_only_inside(capsys):
     say("yes")
     warn("yes")
     assert capsys.readouterr() == ("yes\n", "warning: yes\n")
+
+
+def test_what_fit_would_refuse_for_this_kind_of_label(check):
+    code, out, err = check("--model.decide", "median", "--data.ordered", "false")
+    assert code == 2 and "model.decide=median expects classes that are steps of a scale" in err and not out
+    code, out, err = check("--data.task", "regression", "--model.class_weights", "balanced")
+    assert code == 2 and "model.class_weights=balanced has no meaning for data.task regression" in err

@@ -157,7 +157,7 @@ def test_columns_that_only_the_whole_file_tells(lit_ft, fit_args):
         early.check("fit", [*fit_args, "--data.train_path", "other.csv", "--data.text_column=body"])
     Path("contest.csv").write_text("id,text\n1,good\n2,bad\n")
     with pytest.raises(UserError, match="'id', 'text'; texts without labels can be predicted"):
-        early.check("fit", [*fit_args, "--data.test_path", "contest.csv"])
+        early.check("fit", [*fit_args, "--data.validation_path", "contest.csv"])
 
 
 def test_no_torch_for_the_answer(tmp_path):

@@ -159,7 +159,7 @@ def test_missing_columns_name_those_that_exist_and_the_flags():
     refused(lambda: select(table, label_column=None), "expected column 'text' in r.csv, found")
     refused(lambda: select(table.remove_columns("label"), text_column="what"), "set --data.label_column=NAME")
     contest = datasets.Dataset.from_dict({"id": [1, 2], "text": ["good", "bad"]})
-    told = "expected columns 'label' and 'text' in r.csv, found 'id', 'text'; texts without labels can be predicted"
+    told = "in r.csv, found 'id', 'text'; texts without labels can be predicted (--data.predict_path), not"
     refused(lambda: select(contest, measured=True), told)
     refused(
         lambda: select(contest.rename_column("id", "stars"), measured=True), "set --data.label_column=stars"

@@ -61,7 +61,7 @@ def test_a_decimal_comma_is_told_and_remembered(capfd):
         (["good", "bad"], "found 'good' in row 1; fix or remove the row, or set --data.label_column to "
                           "another column, or remove --data.task"),
         (["1", "2 stars"], "found '2 stars' in row 2;"),
-        (["$3", "1,234.50"], "to another column, or remove --data.task; numbers stand alone, like 3.5, without units"),
+        (["$3", "1,234.50"], "column, or remove --data.task; numbers stand alone, like 3.5, without"),
         (["1", "\u22121e300"], "between -1e30 and 1e30, found \u22121e300 in row 2;"),
         (["1", "1_000"], "found '1_000' in row 2;"),
         (["1", "\u0664"], "found '\u0664' in row 2;"),  # an Arabic digit
@@ -118,10 +118,24 @@ def test_odd_numbers_are_told(capfd):
 def test_one_number_in_all_rows_of_a_test_may_stand_for_hidden_labels(capfd):
     with quiet():  # of `check`, which shows no other line about numbers
         encoded([-1.0, -1.0], scale_of([0, 2, 5]))
-    told = "all 2 numbers of test.csv are -1, and those of training 0 to 5: if it stands for labels that"
+    told = "all 2 numbers of test.csv are -1, outside those of training, 0 to 5: if it stands for labels that"
     assert told in capfd.readouterr().err
     encoded([5, 5], scale_of([0, 2, 5]))  # a test of one number that training has
     encoded([6], scale_of([0, 2, 5]))
+    assert not capfd.readouterr().err
+
+
+def test_another_unit_is_asked_about(capfd):
+    salaries, shares = scale_of([20_000, 50_000, 90_000]), scale_of(range(101))
+    encoded(np.linspace(21, 90, 20), salaries)
+    told = (
+        "20 of 20 numbers of test.csv are outside those of training, 20,000 to 90,000: they go from 21 to 90;"
+    )
+    assert told in capfd.readouterr().err
+    encoded(np.linspace(0, 1, 20), shares)
+    told = "20 numbers of test.csv hardly differ, 0 to 1, beside those of training, 0 to 100: are they in"
+    assert told in capfd.readouterr().err
+    encoded(np.linspace(0, 10, 20), shares)
     assert not capfd.readouterr().err
 
 
