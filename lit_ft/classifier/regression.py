@@ -118,7 +118,7 @@ def summary_of_numbers(model: Any, prefix: str, split: Split, with_intervals: bo
         say(clipped_line(count, len(labels), bounds))
     summary = summarise_numbers(labels, predicted, outcomes.index, split.rows.were_cut(outcomes.index), count)
     summary["outside"] = int(((labels < scale.low) | (labels > scale.high)).sum())
-    if with_intervals:
+    if with_intervals and len(labels) > 1:  # no draw of a single text differs
         summary["intervals"] = number_intervals(labels, predicted, scale.deviation)
         if bounds is not None:  # the loss is of what the model computed
             del summary["intervals"]["scores"]["loss"]

@@ -296,6 +296,8 @@ def _unpaired(run: Run, prefix: str, reason: str) -> str:
 
 def _other_texts(first: Run, other: Run, prefix: str) -> str:
     where = f"{other.where(prefix)}; {first.where(prefix)}"
+    if other.where(prefix) == first.where(prefix):
+        where = f"both of {first.where(prefix)}: it was changed, or read by other columns or clean-ups"
     return (
         f"{other.letter} and {first.letter} are not comparable: they were measured on different "
         f"{SPLITS[prefix]} texts ({where})"

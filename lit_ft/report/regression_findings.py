@@ -59,7 +59,7 @@ def best_constant(case: Case) -> tuple[str, Mapping[str, Any]] | None:
 def beside_a_constant(case: Case) -> Finding | None:
     """It is no better than always giving one number."""
     best = best_constant(case)
-    if best is None or best[1]["gain"][1] > 0 or hardly_varies(case):
+    if best is None or case.rows < 2 or best[1]["gain"][1] > 0 or hardly_varies(case):
         return None
     shown, (name, found) = unit_of(case.facts), best
     value = shown(case.facts["baselines"][name]["value"])
@@ -79,7 +79,7 @@ def beside_a_constant(case: Case) -> Finding | None:
 def beside_ridge(case: Case) -> Finding | None:
     """Whether it beats ridge regression on word counts, on the same texts."""
     words = case.baseline("words")
-    if not words:
+    if not words or case.rows < 2:
         return None
     shown = unit_of(case.facts)
     theirs, (gain, low, high) = f"off by {shown(words['mae'])}", words["gain"]
@@ -105,6 +105,9 @@ def not_defined(case: Case) -> Finding | None:
     labels = case.summary["labels"]
     if case.figure("r2") is not None:
         return None
+    if case.rows == 1:
+        text = "A single text was measured: its error says nothing about others."
+        return Finding("note", text, "Measure it on more texts before you rely on it.")
     return Finding(
         "note",
         f"All {case.rows:,} {case.texts} have the same number, {unit_of(case.facts)(labels['mean'])}: R2 and "

@@ -125,6 +125,10 @@ def test_runs_without_the_files():
     # Known to be others, even without the files.
     folders = [make("e", GOOD, files=False), make("f", GOOD, files=False, hashed="y")]
     assert "B and A are not comparable" in compare(folders)["notes"][-1]
+    report = folders[1] / "report.json"
+    report.write_text(report.read_text().replace("ytest.csv", "test.csv"))
+    told = "different test texts (both of test.csv, 40 texts: it was changed, or read by other columns or"
+    assert told in compare(folders)["notes"][-1]
 
 
 def test_seeds_have_a_mean_and_a_standard_deviation():

@@ -25,6 +25,8 @@ def case(said=GOOD, labels=LABELS, prefix="test", words=0.5, rows=5_000, cut=Non
     summary["outside"] = int(((labels < 1) | (labels > 5)).sum())
     scores = {**number_scores(labels, said), "loss": 1.0, "rows": len(labels)}
     metrics = {f"{prefix}/{name}": value for name, value in scores.items()}
+    if len(labels) < 2:  # as `summary_of_numbers`
+        summary["intervals"] = {"scores": {}}
     for name, (low, high) in summary["intervals"]["scores"].items():
         metrics |= {f"{prefix}/{name}_low": low, f"{prefix}/{name}_high": high}
     rivals = {"mean": np.full(len(labels), 3.1), "median": np.full(len(labels), 3.0)}
@@ -128,4 +130,12 @@ def test_the_page_escapes_and_says_what_is_missing():
     facts["evaluations"] = {}
     assert "Not measured yet" in render(
         "regression.html.j2", **common, facts=facts, **regression_values(facts, metrics)
+    )
+
+
+def test_a_single_text_says_nothing():
+    text = told(*case(LABELS[:1] + 0.3, LABELS[:1], words=0.1))
+    assert "note: A single text was measured" in text
+    assert (
+        "have the same number" not in text and "counting words" not in text.lower() and "always" not in text
     )
