@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from lit_ft.report import charts
 from lit_ft.report.analysis import per_class
-from lit_ft.report.findings import findings, labels_may_be_doubted
+from lit_ft.report.classifier_findings import class_findings, labels_may_be_doubted
 from lit_ft.report.intervals import Interval, wilson
 from lit_ft.report.scores import CLASSIFIER, SPLITS
 from lit_ft.report.slices import slice_tables
@@ -60,7 +60,7 @@ def classifier_values(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> d
         "bounds": None if None in ends else ends,
         "rivals": _rivals(main, metrics, facts),
         "most_frequent": MOST_FREQUENT,
-        "findings": findings(main, metrics, facts),
+        "findings": class_findings(main, metrics, facts),
         "slices": slice_tables(shown, CLASSIFIER),
         "matrix": _matrix(shown.get("confusion")),
         "classes": _classes(shown, facts),

@@ -11,7 +11,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from lit_ft import runs
 from lit_ft.report.analysis import per_class
-from lit_ft.report.findings import Finding, findings
+from lit_ft.report.classifier_findings import class_findings
+from lit_ft.report.findings import Finding
 from lit_ft.report.multi_label_findings import main_figure, tag_findings
 from lit_ft.report.page import render
 from lit_ft.report.regression_findings import regression_findings, unit_of
@@ -245,7 +246,7 @@ KINDS = {
         "classify({}, truncation=True)",
         lambda facts: f"{len(facts['labels'])} classes",
         _classes,
-        findings,
+        class_findings,
     ),
     "multi_label": Kind(
         "A text classifier that gives a text any number of labels,",

@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.report.analysis import per_class
 from lit_ft.report.findings import (
+    LABELS,
     Case,
     Finding,
+    classes_that,
     copies,
+    cut_apart,
+    few_trained,
     first_findings,
+    never_measured,
     over_the_epochs,
     weak_slices,
 )
-from lit_ft.report.intervals import NORMAL
 from lit_ft.report.multi_label import CHOSEN, FEWEST_POSITIVES
 from lit_ft.report.scores import SPLITS
 from lit_ft.report.tables import number, percent
@@ -29,12 +32,6 @@ LEARN = "Train longer, or change the learning rate (--model.learning_rate)."
 def main_figure(prefix: str, facts: Mapping[str, Any]) -> str:
     """The name of micro F1 that is the result: at the chosen thresholds, unless these rows chose them."""
     return "micro_f1" if facts["evaluations"][prefix].get("fitted_here") else f"micro_f1{CHOSEN}"
-
-
-def labels_that(labels: np.ndarray, by: np.ndarray, one: str, more: str) -> tuple[list[int], str]:
-    """Labels, those first of which `by` (C,) is largest, and how many they are: `1 label is`."""
-    ordered = labels[np.argsort(-by[labels], kind="stable")].tolist()
-    return ordered, f"1 label {one}" if len(ordered) == 1 else f"{len(ordered):,} labels {more}"
 
 
 def same_for_all(case: Case) -> Finding | None:
@@ -100,7 +97,7 @@ def never_given(case: Case) -> Finding | None:
     missing = np.flatnonzero((rows > 0) & (said == 0))
     if not len(missing) or same_for_all(case):
         return None
-    first, what = labels_that(missing, rows, "is", "are")
+    first, what = classes_that(missing, rows, "is", "are", LABELS)
     return Finding(
         "bad",
         f"{what} never given: {case.named(first)} (on {rows[missing].sum():,} {case.texts}).",
@@ -149,10 +146,10 @@ def few_for_a_threshold(case: Case) -> Finding | None:
     few = np.flatnonzero((counts >= FEWEST_POSITIVES) & (counts < FEW))
     parts = []
     if len(few):
-        first, what = labels_that(few, -counts, "has", "have")
+        first, what = classes_that(few, -counts, "has", "have", LABELS)
         parts.append(f"{what} a threshold chosen on fewer than {FEW} texts ({case.named(first)})")
     if len(none):
-        first, what = labels_that(none, counts, "keeps", "keep")
+        first, what = classes_that(none, counts, "keeps", "keep", LABELS)
         parts.append(f"{what} 0.5, with fewer than {FEWEST_POSITIVES} validation texts ({case.named(first)})")
     if not parts:
         return None
@@ -187,30 +184,15 @@ def most_errors(case: Case) -> Finding | None:
 
 def few_texts_of_a_label(case: Case) -> Finding | None:
     """Labels that were trained on too few texts to be learned."""
-    trained = np.asarray(case.facts["splits"].get("train", {}).get("class_counts", []))
-    rare = np.flatnonzero(trained < 20)
-    if not len(rare):
-        return None
-    first, what = labels_that(rare, -trained, "has", "have")
-    labels = per_class(case.summary["class_counts"])
-    known = [c for c in rare.tolist() if labels[c]["rows"]]
-    mean = f"; their mean F1 is {np.mean([labels[c]['f1'] for c in known]):.2f}" if known else ""
-    return Finding(
-        "note",
-        f"{what} fewer than 20 training texts ({case.named(first)}){mean}.",
-        "Collect more of them, or join them with a label that is close.",
-    )
+    return few_trained(case, LABELS)
 
 
 def unmeasured_labels(case: Case) -> Finding | None:
     """Labels that were trained, and that no text here has."""
-    trained = np.asarray(case.facts["splits"].get("train", {}).get("class_counts", []))
-    if len(trained) != len(case.counts["rows"]):
-        return None
-    missing = np.flatnonzero((trained > 0) & (case.counts["rows"] == 0))
+    missing, trained = never_measured(case)
     if not len(missing):
         return None
-    first, what = labels_that(missing, trained, "is", "are")
+    first, what = classes_that(missing, trained, "is", "are", LABELS)
     return Finding(
         "note",
         f"{what} on none of the {case.texts} ({case.named(first)}): how well it knows them is not measured, "
@@ -234,15 +216,11 @@ def few_tagged_texts(case: Case) -> Finding | None:
 
 def cut_tagged_texts(case: Case) -> Finding | None:
     """Whether texts that were cut get their labels less often."""
-    cut = case.summary.get("cut")
-    if not cut or cut["rows"] < 20 or case.rows - cut["rows"] < 20 or same_for_all(case):
+    found = cut_apart(case, case.rows - case.summary["num_mistakes"])
+    if found is None or same_for_all(case):
         return None
-    whole, right = case.rows - cut["rows"], case.rows - case.summary["num_mistakes"]
-    short, long = (right - cut["right"]) / whole, cut["right"] / cut["rows"]
-    spread = NORMAL * (short * (1 - short) / whole + long * (1 - long) / cut["rows"]) ** 0.5
-    share = f"{percent(cut['rows'] / case.rows)} of the {case.texts} are longer than "
-    share += f"{case.facts['max_tokens']} tokens and were cut"
-    if short - long > spread:
+    share, long, short, worse = found
+    if worse:
         return Finding(
             "note",
             f"{share}; {percent(long)} of these have all labels right, {percent(short)} of the others.",

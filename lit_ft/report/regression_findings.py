@@ -13,13 +13,14 @@ from lit_ft.report.findings import (
     Case,
     Finding,
     copies,
+    cut_share,
     first_findings,
     over_the_epochs,
     weak_slices,
 )
 from lit_ft.report.intervals import NORMAL
 from lit_ft.report.scores import decimals_of
-from lit_ft.report.tables import number, percent
+from lit_ft.report.tables import number
 
 HARDLY = 0.1  # of the labels' standard deviation: predictions that vary less are one and the same
 CLEAR = 0.5  # of the labels' standard deviation: an error of the lowest or highest fifth that is told
@@ -217,8 +218,7 @@ def cut_off(case: Case) -> Finding | None:
     whole, shown = case.rows - cut["rows"], unit_of(case.facts)
     long, short = cut["long"], cut["short"]
     spread = NORMAL * (long["deviation"] ** 2 / cut["rows"] + short["deviation"] ** 2 / whole) ** 0.5
-    share = f"{percent(cut['rows'] / case.rows)} of the {case.texts} are longer than "
-    share += f"{case.facts['max_tokens']} tokens and were cut"
+    share = cut_share(case)
     if long["mae"] - short["mae"] > spread:
         return Finding(
             "note",

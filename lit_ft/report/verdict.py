@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lit_ft.errors import one_line, shorten
-from lit_ft.report.findings import Finding, findings
+from lit_ft.report.classifier_findings import class_findings
+from lit_ft.report.findings import Finding
 from lit_ft.report.multi_label_findings import main_figure, tag_findings
 from lit_ft.report.regression_findings import regression_findings, unit_of
 from lit_ft.report.scores import SPLITS
@@ -103,7 +104,7 @@ def _of_tags(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) 
 
 # By the kind of report: the first lines, and the findings.
 KINDS = {
-    "classifier": (_of_classes, findings),
+    "classifier": (_of_classes, class_findings),
     "multi_label": (_of_tags, tag_findings),
     "regression": (_of_numbers, regression_findings),
 }

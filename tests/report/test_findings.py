@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from lit_ft.report import findings
-from lit_ft.report.findings import Case, labels_may_be_doubted
+from lit_ft.report import classifier_findings as findings
+from lit_ft.report.classifier_findings import labels_may_be_doubted
+from lit_ft.report.findings import LEVELS, MOST_FINDINGS, Case
 
 NAMES = ["late", "broken", "refund"]
 
@@ -113,7 +114,7 @@ RULES = {
         "are longer than 128 tokens and were cut; of these 60.0\u2009% are right",
         {CUT: {"rows": 5, "right": 1}},
     ),
-    "few_texts_of_a_class": (
+    "few_trained": (
         {"facts.splits.train.class_counts": [400, 7, 19]}, "note",
         '2 classes have fewer than 20 training texts ("broken", "refund"); their mean F1 is 0.80', {},
     ),
@@ -174,11 +175,11 @@ def test_the_serious_comes_first_and_not_all_is_told():
     for rule, (speaks, *_) in RULES.items():
         if rule != "one_answer":
             values = changed(values, speaks)
-    found = findings.findings("test", **values)
-    assert len(found) == findings.MOST_FINDINGS
-    levels = [findings.LEVELS.index(finding.level) for finding in found]
+    found = findings.class_findings("test", **values)
+    assert len(found) == MOST_FINDINGS
+    levels = [LEVELS.index(finding.level) for finding in found]
     assert levels == sorted(levels) and levels[0] == 0
-    assert [f.level for f in findings.findings("test", **sound())] == ["good", "good"]
+    assert [f.level for f in findings.class_findings("test", **sound())] == ["good", "good"]
 
 
 def test_only_a_good_model_may_doubt_a_label():
