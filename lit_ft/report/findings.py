@@ -1,7 +1,8 @@
 """What to know before a model is used: sentences by rules, from `metrics.json` and `report.json`.
 
-A rule looks at a `Case` and says at most one thing. Here are those of every kind of label. `RULES` of
-`classifier_findings`, `multi_label_findings` and `regression_findings` have the rules of a kind in their order.
+A rule looks at a `Case` and says at most one thing. Here are those of every kind of label. `RULES` in
+`classifier_findings`, `multi_label_findings` and `regression_findings` are the rules of a kind in their
+order.
 """
 
 import functools
