@@ -17,7 +17,7 @@ from lit_ft.classifier.slices import check_slices
 from lit_ft.console import say, warn
 from lit_ft.data import splits
 from lit_ft.data.batching import ChosenBatches, GroupedBatchSampler, ResumableLoader
-from lit_ft.data.columns import Values, check_apart, columns_named
+from lit_ft.data.columns import SLICES, Values, check_apart, check_group_column, columns_named
 from lit_ft.data.formats import columns_of, find_files
 from lit_ft.data.groups import line_of, read_groups, shared
 from lit_ft.data.label_column import LabelType
@@ -78,7 +78,8 @@ class YelpDataModule(LightningDataModule):
             labels.
         group_column: Name of a column of what texts have in common, such as their author, thread or product.
             Texts of a group are never divided between training and validation, if that is held out; groups
-            that given splits share are counted in a warning.
+            that given splits share are counted in a warning. One of several text columns may be it, as the
+            query of pairs.
         slice_columns: Name or names of columns such as a language or a channel: validation and test figures
             are also given for each of their values, with intervals.
         label_type: What labels are. `numbers`: whole numbers, in numerical order; `names`: strings, in
@@ -170,10 +171,10 @@ class YelpDataModule(LightningDataModule):
         taken: dict[str, str | list[str] | None] = {"data.text_column": text_column}
         taken |= {"data.pair_column": pair_column, "data.label_column": label_column}
         if group_column is not None:
-            check_apart(group_column, "data.group_column", taken)
+            check_group_column(group_column, text_column, pair_column, label_column)
         self.slice_columns = columns_named(slice_columns)
         for column in self.slice_columns:
-            check_apart(column, "data.slice_columns", taken)
+            check_apart(column, SLICES, taken)
         self.text_source = TextSource.of(self.hparams)
         self.label_rules = LabelRules(task, label_type, label_base, label_names, ordered, threshold)
         self.labels: Labels | None = None

@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 
 from lit_ft.console import say
-from lit_ft.data.columns import Values, read_values
+from lit_ft.data.columns import SLICES, Values, read_values
 from lit_ft.data.splits import Split, Texts
 from lit_ft.errors import UserError
 from lit_ft.report.slices import MOST_SLICES, Figures, measure_slices
-
-FLAG = "data.slice_columns"
 
 
 def check_slices(texts: Texts, columns: Sequence[str]) -> None:
@@ -22,12 +20,12 @@ def check_slices(texts: Texts, columns: Sequence[str]) -> None:
         columns: Their names.
     """
     for column in columns:
-        values = read_values(texts.table, column, texts.source_rows, texts.where, FLAG)
+        values = read_values(texts.table, column, texts.source_rows, texts.where, SLICES)
         num_rows, num_values = len(values.codes), len(np.unique(values.codes[values.codes >= 0]))
         if num_values == num_rows > MOST_SLICES:
             raise UserError(
-                f"expected a column whose values several rows share for {FLAG}, found '{column}' of "
-                f"{texts.where} with another value in each of {num_rows:,} rows; set --{FLAG} to a column "
+                f"expected a column whose values several rows share for {SLICES}, found '{column}' of "
+                f"{texts.where} with another value in each of {num_rows:,} rows; set --{SLICES} to a column "
                 "such as a language or a channel"
             )
         if num_values < 2 and (values.codes >= 0).all():
@@ -39,7 +37,7 @@ def check_slices(texts: Texts, columns: Sequence[str]) -> None:
 def values_of_slices(split: Split, index: np.ndarray) -> list[Values]:
     """The slice of some rows of a split in each of its columns; `index` (M,) are positions in its texts."""
     rows = split.source_rows[np.searchsorted(split.rows.positions, index)]
-    return [read_values(split.table, column, rows, "the texts", FLAG) for column in split.slices]
+    return [read_values(split.table, column, rows, "the texts", SLICES) for column in split.slices]
 
 
 def slices_of(

@@ -11,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lit_ft.data.column_names import as_value, listed_columns
 from lit_ft.errors import UserError, one_line, quoted
+
+GROUPS, SLICES = "data.group_column", "data.slice_columns"  # the settings that name such columns
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,13 @@ def read_values(
         UserError: There is no such column, or it holds lists or objects.
     """
     if column not in table.column_names:
+        parts = [part.strip(" '\"") for part in column.strip("[] ").split(",")]  # a list, or meant as one
+        advice = f"--{flag} to one of them, or to null"
+        if len(parts) > 1 and set(parts) <= {*table.column_names} and flag == SLICES:
+            advice = f"--{flag}={as_value(parts)}"
         raise UserError(
             f"expected a column '{column}' in {where} for {flag}, found {quoted(table.column_names)}; set "
-            f"--{flag} to one of them, or to null"
+            f"{advice}"
         )
     feature = table.features[column]
     found = table.with_format("arrow")[column][:]
@@ -94,3 +101,15 @@ def check_apart(column: str, flag: str, others: Mapping[str, str | Sequence[str]
                 f"expected a column of its own for {flag}, found '{one_line(column)}', which is {other}; set "
                 f"--{flag} to another column, or to null"
             )
+
+
+def check_group_column(
+    column: str, text_column: str | Sequence[str], pair_column: str | None, label_column: str | None = None
+) -> None:
+    """Refuse a column that is the whole text, or the label. One of several texts may be the group.
+
+    Rows of one query or premise, each with another second text, belong together by that text alone.
+    """
+    texts = [*listed_columns(text_column), *([] if pair_column is None else [pair_column])]
+    alone = {"data.text_column": texts} if len(texts) == 1 else {}
+    check_apart(column, GROUPS, {**alone, "data.label_column": label_column})

@@ -10,13 +10,12 @@ from itertools import combinations
 import datasets
 import numpy as np
 
-from lit_ft.console import say
-from lit_ft.data.columns import Values, read_values
+from lit_ft.console import say, warn
+from lit_ft.data.columns import GROUPS, Values, read_values
 from lit_ft.data.holdout import components, split_components
 from lit_ft.data.iterative import iterative_split
 from lit_ft.errors import UserError, one_line, shorten
 
-FLAG = "data.group_column"
 MAX_EXAMPLES = 100  # groups that two splits share
 WORTH_A_WORD = 0.03  # by which the share of a class among the held-out rows is off
 
@@ -45,7 +44,7 @@ class GroupLeak:
 def read_groups(
     table: datasets.Dataset, column: str, source_rows: np.ndarray, where: str, needed: bool = True
 ) -> Values | None:
-    """The groups of the rows of a split; says how many rows have none.
+    """The groups of the rows of a split; says how many rows have none, and if no two share one.
 
     Args:
         table: As read, with all rows.
@@ -57,11 +56,16 @@ def read_groups(
     if not needed and column not in table.column_names:
         say(f"{where} has no column '{column}': whether it shares groups with other splits is not known")
         return None
-    groups = read_values(table, column, source_rows, where, FLAG)
+    groups = read_values(table, column, source_rows, where, GROUPS)
     if without := int((groups.codes < 0).sum()):
         each = "each is a group of its own" if without > 1 else "it is a group of its own"
         what = "rows have" if without > 1 else "row has"
         say(f"{without:,} of {len(source_rows):,} {what} no value in column '{column}' of {where}: {each}")
+    if needed and len(np.unique(keys_of_groups(groups))) == len(source_rows) > 1:
+        warn(
+            f"no two rows of {where} have the same value in column '{column}', so it keeps nothing together; "
+            f"set --{GROUPS} to what rows share, such as an author"
+        )
     return groups
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 LIKELY_TEXT = ("text", "review", "review_text", "content", "body", "comment", "sentence", "message")
 LIKELY_LABEL = ("label", "labels", "stars", "rating", "score", "class", "category", "sentiment", "target")
+LIKELY_PAIR = ("sentence2", "hypothesis", "question2", "text2", "text_b", "answer", "document", "passage")
 OTHER_NAMES = """
 id idx index uid title name date time timestamp user username author url link lang language source split
 topic tag tags subject summary headline description question answer query document review_id text_id v1 v2

@@ -19,7 +19,7 @@ from lit_ft.console import quiet_datasets, warn
 from lit_ft.data.column_names import as_value, check_names, listed_columns, named
 from lit_ft.data.corpus import READER_VERSION, disk_error, read_files, read_hub
 from lit_ft.data.formats import BATCH_ROWS
-from lit_ft.data.headers import LIKELY_LABEL, LIKELY_TEXT, may_be_a_row
+from lit_ft.data.headers import LIKELY_LABEL, LIKELY_PAIR, LIKELY_TEXT, may_be_a_row
 from lit_ft.data.reading import Reading
 from lit_ft.data.tag_columns import TagForm, holds_lists, tag_form
 from lit_ft.data.text_columns import (
@@ -166,7 +166,10 @@ class TextSource:
         )
         if num_dropped := len(table) - len(texts):
             done = "left without a prediction" if split == "predict" else "left out"
-            warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no text and are {done}")
+            what = (
+                "text" if self.pair_column is None else f"text in {named(listed_columns(self.text_column))}"
+            )
+            warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no {what} and are {done}")
         if self.pair_column is not None:
             alone = pc.sum(pc.equal(texts.data.column(PAIR), "")).as_py()
             if alone == len(texts) and split != "predict":
@@ -315,12 +318,23 @@ def check_columns(
     if missing:
         reading = Reading.of(table)
         left = [name for name in table.column_names if name not in names]
-        guesses = _guess(table, left)
         flags = []
-        for kind in dict.fromkeys(kind for kind, _ in missing):
+        kinds = dict.fromkeys(kind for kind, _ in missing)
+        pair = []
+        if "pair" in kinds:
+            pair = _near([str(pair_column)], table.column_names, left)
+            if pair == ["NAME"]:  # that of another corpus
+                pair = next(([name] for name in left if name.lower() in LIKELY_PAIR), pair)
+        left = [name for name in left if name not in pair]  # a column is not advised twice
+        guesses = _guess(table, left)
+        for kind in kinds:
             meant = [guesses.get(kind, "NAME")]
-            if kind == "pair" or (kind == "text" and len(texts) > 1):
-                meant = _near(texts if kind == "text" else [str(pair_column)], table.column_names, left)
+            if kind == "pair":
+                meant = pair
+            elif kind == "text" and len(texts) > 1:
+                meant = _near(texts, table.column_names, left)
+            elif alike := _alike(texts[0] if kind == "text" else str(label_column), left):
+                meant = [alike]
             elif (
                 kind == "text"
                 and len(parts := [p.strip(" '\"") for p in texts[0].strip("[] ").split(",")]) > 1
@@ -356,8 +370,14 @@ def check_columns(
 
 def _near(wanted: Sequence[str], there: Sequence[str], left: Sequence[str]) -> list[str]:
     """These columns, each that is missing replaced by one of those left with a near name."""
-    near = {name: difflib.get_close_matches(name, left, n=1) or ["NAME"] for name in wanted}
-    return [name if name in there else near[name][0] for name in wanted]
+    lower = {name.lower(): name for name in reversed(left)}
+    near = {name: difflib.get_close_matches(name.lower(), lower, n=1) for name in wanted}
+    return [name if name in there else lower[near[name][0]] if near[name] else "NAME" for name in wanted]
+
+
+def _alike(name: str, left: Sequence[str]) -> str | None:
+    """The one of these columns that is called the same but for case."""
+    return next((other for other in left if other.lower() == name.lower()), None)
 
 
 def label_feature(feature: object) -> datasets.Value | datasets.ClassLabel:
