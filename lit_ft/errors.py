@@ -69,6 +69,11 @@ def one_line(text: str) -> str:
     return shown if len(shown) <= MOST_LETTERS else f"{shown[: MOST_LETTERS - 305]} ... {shown[-300:]}"
 
 
+def as_written(value: object) -> str:
+    """A setting's value in a message; in quotes if it would not be seen there, as a line break."""
+    return repr(value) if isinstance(value, str) and value.strip() != value or value == "" else str(value)
+
+
 @contextlib.contextmanager
 def unusable(what: str, advice: str) -> Iterator[None]:
     """Turns any error of a library about a damaged or foreign file into one `UserError`.

@@ -17,7 +17,7 @@ from lit_ft.classifier.slices import check_slices
 from lit_ft.console import say, warn
 from lit_ft.data import splits
 from lit_ft.data.batching import ChosenBatches, GroupedBatchSampler, ResumableLoader
-from lit_ft.data.columns import SLICES, Values, check_apart, check_group_column, columns_named
+from lit_ft.data.columns import GROUPS, SLICES, Values, check_apart, columns_named
 from lit_ft.data.formats import columns_of, find_files
 from lit_ft.data.groups import line_of, read_groups, shared
 from lit_ft.data.label_column import LabelType
@@ -168,13 +168,12 @@ class YelpDataModule(LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         batch_settings.check_batch_settings(self.hparams)
-        taken: dict[str, str | list[str] | None] = {"data.text_column": text_column}
-        taken |= {"data.pair_column": pair_column, "data.label_column": label_column}
+        columns = text_column, pair_column, label_column
         if group_column is not None:
-            check_group_column(group_column, text_column, pair_column, label_column)
+            check_apart(group_column, GROUPS, *columns)
         self.slice_columns = columns_named(slice_columns)
         for column in self.slice_columns:
-            check_apart(column, SLICES, taken)
+            check_apart(column, SLICES, *columns)
         self.text_source = TextSource.of(self.hparams)
         self.label_rules = LabelRules(task, label_type, label_base, label_names, ordered, threshold)
         self.labels: Labels | None = None

@@ -20,7 +20,7 @@ from lit_ft.console import say, width
 from lit_ft.data.facts import corpus_facts
 from lit_ft.data.splits import Split, copies_of
 from lit_ft.data.text_columns import shown_texts
-from lit_ft.errors import unusable
+from lit_ft.errors import as_written, unusable
 from lit_ft.models.export import export_model, say_where, weights_of
 from lit_ft.models.names import shown_name
 from lit_ft.report.model_card import write_model_card
@@ -299,7 +299,8 @@ def _not_of_the_model(
         return f"model.clip is {bounds} here, and model/ does not clip"
     for key in READING:
         if datamodule.hparams[key] != trained["data"][key]:
-            return f"data.{key} is {datamodule.hparams[key]} here, and was {trained['data'][key]} in training"
+            here, there = as_written(datamodule.hparams[key]), as_written(trained["data"][key])
+            return f"data.{key} is {here} here, and was {there} in training"
     if (decide := model.hparams["decide"]) != trained["model"]["decide"]:
         return f"model.decide is {decide} here, and was {trained['model']['decide']} in training"
     return None

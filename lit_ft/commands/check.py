@@ -23,7 +23,7 @@ from lit_ft.data.duplicates import (
     normalised_keys,
 )
 from lit_ft.data.facts import LIMITS, measure_lengths
-from lit_ft.data.groups import read_groups, shared
+from lit_ft.data.groups import keys_of_groups, read_groups, shared
 from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Texts, hold_out_rows, read_texts
 from lit_ft.data.targets import Labels
@@ -146,8 +146,10 @@ def _groups(data: YelpDataModule, read: dict[str, Texts], found: list[AuditSplit
             unknown.append(split.name)
         else:
             known.append((split.name, groups, split.source_rows))
+    train = known[0][1]  # which needs the column
     return GroupReport(
         column=column,
+        all_alone=len(np.unique(keys_of_groups(train))) == len(train.codes),
         groups={name: len(np.unique(groups.codes[groups.codes >= 0])) for name, groups, _ in known},
         without={name: int((groups.codes < 0).sum()) for name, groups, _ in known},
         unknown=unknown,

@@ -34,6 +34,7 @@ class GroupReport:
     """The groups of each split."""
 
     column: str
+    all_alone: bool  # whether no two rows of train share a value
     groups: dict[str, int]  # of each split that has the column
     without: dict[str, int]  # rows without a value, each a group of its own
     unknown: list[str]  # splits without the column
@@ -248,6 +249,8 @@ def _groups(found: GroupReport, columns: int | None) -> list[str]:
     for name, count in found.groups.items():
         alone = f" and {_count(found.without[name], 'row')} without one" if found.without[name] else ""
         lines.append(f"  {name}: {_count(count, 'group')}{alone}")
+    if found.all_alone:
+        lines.append("  no two train rows have the same value, so the column keeps nothing together")
     for name in found.unknown:
         lines.append(f"  {name} has no such column: what it shares is not known")
     rows = [["split", "also in", "groups", "rows", "share"]]

@@ -3,7 +3,7 @@
 N rows that have a text. They are read from the table itself, so that the cache of texts stays as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import datasets
@@ -87,29 +87,30 @@ def columns_named(setting: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([setting] if isinstance(setting, str) else setting or ()))
 
 
-def check_apart(column: str, flag: str, others: Mapping[str, str | Sequence[str] | None]) -> None:
-    """Refuse a column that is already the text or the label.
+def check_apart(
+    column: str,
+    flag: str,
+    text_column: str | Sequence[str],
+    pair_column: str | None,
+    label_column: str | None = None,
+) -> None:
+    """Refuse a column that is the whole text, or the label.
+
+    One of several texts may be it: rows of one query, each with another document, belong together; and a
+    category that the model reads may be a slice.
 
     Args:
         column: Its name.
         flag: The setting that names it.
-        others: Setting -> the column or columns that it names.
+        text_column: The column or columns of the text.
+        pair_column: The column of second texts.
+        label_column: The column of labels.
     """
-    for other, names in others.items():
+    texts = [*listed_columns(text_column), *columns_named(pair_column)]
+    alone = {"data.text_column": texts} if len(texts) == 1 else {}
+    for other, names in {**alone, "data.label_column": label_column}.items():
         if column in columns_named(names):
             raise UserError(
                 f"expected a column of its own for {flag}, found '{one_line(column)}', which is {other}; set "
                 f"--{flag} to another column, or to null"
             )
-
-
-def check_group_column(
-    column: str, text_column: str | Sequence[str], pair_column: str | None, label_column: str | None = None
-) -> None:
-    """Refuse a column that is the whole text, or the label. One of several texts may be the group.
-
-    Rows of one query or premise, each with another second text, belong together by that text alone.
-    """
-    texts = [*listed_columns(text_column), *([] if pair_column is None else [pair_column])]
-    alone = {"data.text_column": texts} if len(texts) == 1 else {}
-    check_apart(column, GROUPS, {**alone, "data.label_column": label_column})

@@ -160,15 +160,17 @@ class TextSource:
 
     def read_texts(self, split: SplitName) -> tuple[datasets.Dataset, datasets.Dataset, str]:
         """A split's texts as returned by `select`, the table they come from, and its name for messages."""
+        names = listed_columns(self.text_column)
+        if split == "train" and len(names) == 1 and self.text_separator != "\n":
+            beside = "" if self.pair_column is None else ", and not between a text and its pair"
+            warn(f"data.text_separator has no effect on one text column, '{names[0]}'{beside}")
         table, where = self.read(split)
         texts = self.select(
             table, where, labelled=split != "predict", measured=split in ("validation", "test")
         )
         if num_dropped := len(table) - len(texts):
             done = "left without a prediction" if split == "predict" else "left out"
-            what = (
-                "text" if self.pair_column is None else f"text in {named(listed_columns(self.text_column))}"
-            )
+            what = "text" if self.pair_column is None else f"text in {named(names)}"
             warn(f"{num_dropped:,} of {len(table):,} rows of {where} have no {what} and are {done}")
         if self.pair_column is not None:
             alone = pc.sum(pc.equal(texts.data.column(PAIR), "")).as_py()

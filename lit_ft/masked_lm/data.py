@@ -19,7 +19,7 @@ from transformers import (
 from lit_ft.console import say, warn
 from lit_ft.data.batching import GroupedBatchSampler
 from lit_ft.data.column_names import listed_columns, named
-from lit_ft.data.columns import Values, check_group_column
+from lit_ft.data.columns import GROUPS, Values, check_apart
 from lit_ft.data.facts import row_facts
 from lit_ft.data.groups import line_of, read_groups, shared
 from lit_ft.data.packing import lay_out
@@ -59,7 +59,7 @@ def prepare_rows(data: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Mask
         say(f"{named(columns)} are joined: a masked language model reads one text a row, and no pairs")
     source = TextSource.of(settings, SAMPLE_CONFIG)
     if data.group_column is not None:
-        check_group_column(data.group_column, data.text_column, data.pair_column)
+        check_apart(data.group_column, GROUPS, data.text_column, data.pair_column)
     train, table, where = source.read_texts("train")
     groups = None
     if data.group_column is not None:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, as_written
 
 INTERVAL_SECONDS = 300.0  # the most work that SIGKILL or a power cut costs
 MOST_SHARE = 0.03  # of the time may go into timed saves: on a slow disk they are rarer
@@ -69,11 +69,11 @@ def refuse_other_settings(checkpoint: dict[str, Any], settings: dict[str, Any], 
         then = checkpoint["settings"].get(group)
         if not isinstance(now, dict):
             if then != now:
-                differing.append(f"{group}={now} (there {then})")
+                differing.append(f"{group}={as_written(now)} (there {as_written(then)})")
             continue
         for key, value in now.items():
             if key not in HARMLESS.get(group, ()) and then.get(key) != value:
-                differing.append(f"{group}.{key}={value} (there {then.get(key)})")
+                differing.append(f"{group}.{key}={as_written(value)} (there {as_written(then.get(key))})")
     if differing:
         raise UserError(
             f"cannot resume {path} with other settings: {', '.join(differing)}; use the same ones, or "

@@ -93,7 +93,8 @@ def _advice(facts: dict[str, Any]) -> str:
     if joined := columns.get("joined"):
         names = ", ".join(map(cell, joined["columns"]))
         each = f', each after its name ("{cell(joined["columns"][0])}: ")' if joined["names"] else ""
-        between = f", joined by {cell(json.dumps(joined['separator']))}" if len(joined["columns"]) > 1 else ""
+        separator = json.dumps(joined["separator"], ensure_ascii=False)
+        between = f", joined by {cell(separator)}" if len(joined["columns"]) > 1 else ""
         lines.append(
             f"A text is made of a row's {names}{each}{between}; empty ones are left out. Of a longer text "
             "predict cuts the longest of them first, a pipeline cuts the whole."

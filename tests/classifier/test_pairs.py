@@ -99,17 +99,20 @@ def test_columns_from_fit_to_the_card(lit_ft, fit_args, work):
     rows = [(label, second, first) for label, first, second in pairs(60)]
     write_csv(work / "train.csv", [*rows, ("same", " ", "")], ("label", "subject", "body"))
     columns = ["--data.text_column", "[subject,body]", "--data.column_names", "true"]
+    columns += ["--data.text_separator", "。\n"]
     code, out, err = lit_ft("fit", *fit_args, *columns, "--trainer.max_epochs", "1")
     assert code == 0, err
     assert "warning: 1 of 61 rows of train.csv have no text and are left out\n" in err
     run = Path("runs/small/version_0")
-    joined = {"columns": ["subject", "body"], "separator": "\n", "names": True}
+    joined = {"columns": ["subject", "body"], "separator": "。\n", "names": True}
     assert json.loads((run / "report.json").read_text())["columns"] == {"joined": joined}
     card = (run / "model" / "README.md").read_text()
-    assert 'a row\'s subject, body, each after its name ("subject: "), joined by "&#92;n"; empty ones' in card
+    assert (
+        'a row\'s subject, body, each after its name ("subject: "), joined by "。&#92;n"; empty ones' in card
+    )
     said = parquet.read_table(run / "val_predictions.parquet").to_pylist()[0]
     _, subject, body = rows[said["row"] - 1]
-    assert said["text"] == (f"subject: {subject}\nbody: {body}" if subject else f"body: {body}")
+    assert said["text"] == (f"subject: {subject}。\nbody: {body}" if subject else f"body: {body}")
 
     predict = ["predict", "--name", "small", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
     code, _, err = lit_ft(*predict, "--data.predict_path", "train.csv")
@@ -118,7 +121,7 @@ def test_columns_from_fit_to_the_card(lit_ft, fit_args, work):
     assert last == "same, ,,,,,,,,"
     first = next(csv.DictReader((run / "predictions.csv").open(newline="")))
     classify = pipeline("text-classification", model=str(run / "model"), top_k=None)
-    [[theirs, *_]] = [classify(f"subject: {first['subject']}\nbody: {first['body']}")]
+    [[theirs, *_]] = [classify(f"subject: {first['subject']}。\nbody: {first['body']}")]
     theirs = theirs[0] if isinstance(theirs, list) else theirs
     assert theirs["score"] == pytest.approx(float(first["confidence"]), abs=1e-5)
     line = one_line(lit_ft(*predict, "--data.predict_path", "train.csv", "--data.text_column", "[body]"))

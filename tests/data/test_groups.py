@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from sklearn.model_selection import StratifiedGroupKFold
 
 from lit_ft.classifier.data import YelpDataModule
-from lit_ft.data.columns import Values, read_values
+from lit_ft.data.columns import GROUPS, SLICES, Values, check_apart, read_values
 from lit_ft.data.groups import grouped_split, line_of, read_groups, shared
 from lit_ft.data.holdout import components
 
@@ -113,6 +113,29 @@ def test_rows_without_a_group_are_groups_of_their_own(capsys):
     assert len(validation) == 10 and words == ["10 of 51 groups of 'author'"]
 
 
+def test_a_column_of_ids_keeps_nothing_together(capsys):
+    table = Dataset.from_dict({"id": [str(i) for i in range(4)]})
+    read_groups(table, "id", np.arange(1, 5), "x.csv")
+    told = "no two rows of x.csv have the same value in column 'id', so it keeps nothing together"
+    assert told in capsys.readouterr().err
+    read_groups(table, "id", np.arange(1, 5), "dev.csv", needed=False)  # each row may be of a train group
+    assert not capsys.readouterr().err
+
+
+def test_one_of_several_texts_may_be_the_group_or_a_slice():
+    """The premise of several hypotheses, or a category that is read before the text."""
+    check_apart("premise", GROUPS, "premise", "hypothesis", "label")
+    check_apart("language", SLICES, ["language", "text"], None, "label")
+    refused(lambda: check_apart("text", GROUPS, "text", None), "found 'text', which is data.text_column")
+    refused(lambda: check_apart("label", SLICES, ["a", "b"], "c", "label"), "which is data.label_column")
+
+
+def test_slices_written_like_a_list_get_one():
+    table = Dataset.from_dict({"language": ["de"], "channel": ["mail"]})
+    read = lambda: read_values(table, "language, channel", np.array([1]), "x.csv", SLICES)  # noqa: E731
+    refused(read, "set --data.slice_columns='[language,channel]'")
+
+
 def test_values_are_read_as_text():
     kinds = Features(
         {"n": Value("int64"), "b": Value("bool"), "c": ClassLabel(names=["de", "en"]), "f": Value("float64")}
@@ -176,6 +199,10 @@ def test_check_counts_shared_groups(lit_ft, fit_args, authors):
     report = json.loads(out)
     assert code == 0 and report["groups"]["shared"][0]["groups"] == 0
     assert report["groups"]["groups"] == {"train": 16, "validation": 4}
+    assert report["groups"]["all_alone"] is False
+    pairs = ["--data.group_column", "text", "--data.pair_column", "author", "--data.test_path", "null"]
+    code, out, _ = lit_ft("check", *fit_args, *pairs)
+    assert code == 0 and "\n  no two train rows have the same value, so the column keeps nothing" in out
     assert "4 of 20 groups of 'author'" in report["splits"]["validation"]["where"]
     assert lit_ft("check", *fit_args, "--data.validation_path", "dev.csv", "--strict")[0] == 0
 

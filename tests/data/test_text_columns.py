@@ -213,6 +213,10 @@ MISTAKES = {
         "expected columns 'label', 'subject' and 'bdy' in t.csv, found 'label', 'subject', 'body', 'more'; "
         "set --data.pair_column=body",
     ),
+    "other case": (
+        {"text_column": "Subject", "pair_column": "BODY"},
+        "set --data.text_column=subject --data.pair_column=body",
+    ),
     "pair of lists": (
         {"text_column": "subject", "pair_column": "more"},
         "expected a text in column 'more' of t.csv, found ['e'] in row 1; set --data.pair_column to a column "
@@ -245,6 +249,21 @@ def test_mistakes_in_columns(settings, message):
     with pytest.raises(UserError) as caught:
         TextSource(label_column="label", **settings).select(Dataset.from_dict(TABLE), "t.csv")
     assert message in str(caught.value)
+
+
+def test_the_columns_of_another_corpus_of_pairs_are_guessed():
+    table = Dataset.from_dict({"id": ["1"], "hypothesis": ["It is a long one."], "premise": ["It is long."]})
+    source = TextSource(text_column="sentence1", pair_column="sentence2")
+    with pytest.raises(UserError, match="set --data.text_column=premise --data.pair_column=hypothesis$"):
+        source.select(table, "t.csv", labelled=False)
+
+
+def test_a_separator_between_nothing_is_said(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("a,b\nx,y\n")
+    paths = {"train": str(tmp_path / "t.csv")}
+    TextSource(text_column="a", pair_column="b", text_separator=" / ", paths=paths).read_texts("train")
+    told = "no effect on one text column, 'a', and not between a text and its pair\n"
+    assert told in capsys.readouterr().err
 
 
 def test_numbers_are_texts_also_in_pairs():

@@ -10,7 +10,13 @@ import pytest
 import yaml
 from conftest import one_line, review, run_cli, with_a_flipped_bit, write_csv
 
-from lit_ft.errors import shorten
+from lit_ft.errors import as_written, shorten
+
+
+def test_a_value_that_would_not_be_seen_is_in_quotes():
+    written = [as_written(value) for value in ("\n", " / ", "", "plain", 3, None)]
+    assert written == ["'\\n'", "' / '", "''", "plain", "3", "None"]
+
 
 ROWS = [(i % 5 + 1, review(i % 5 + 1, i // 5)) for i in range(20)]
 
