@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lit_ft.data.column_names import as_value, listed_columns
-from lit_ft.errors import UserError, one_line, quoted
+from lit_ft.data.reading import Reading
+from lit_ft.errors import UserError, one_line, quoted, shorten
 
 GROUPS, SLICES = "data.group_column", "data.slice_columns"  # the settings that name such columns
 
@@ -61,6 +62,10 @@ def read_values(
             f"{advice}"
         )
     feature = table.features[column]
+    expected = f"expected plain values in column '{column}' of {where} for {flag}"
+    if row := Reading.of(table).nested.get(column):  # a JSON file's, whose columns are strings in the table
+        held = shorten(table[row - 1][column], 40)
+        raise UserError(f"{expected}, found {held} in row {row}; set --{flag} to another column, or to null")
     found = table.with_format("arrow")[column][:]
     found = found.take(pa.array(source_rows - 1)) if len(source_rows) < len(found) else found
     if pa.types.is_floating(found.type):
@@ -69,8 +74,7 @@ def read_values(
         text = found.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise UserError(
-            f"expected plain values in column '{column}' of {where} for {flag}, found {feature!r:.60}; set "
-            f"--{flag} to another column, or to null"
+            f"{expected}, found {feature!r:.60}; set --{flag} to another column, or to null"
         ) from None
     encoded = pc.utf8_trim_whitespace(text).combine_chunks().dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)

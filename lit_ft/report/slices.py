@@ -142,6 +142,26 @@ def of_slices(prefix: str) -> Callable[[str], bool]:
     return lambda tag: tag.startswith(f"{prefix}/slice/")
 
 
+def lines_of_slices(summary: Mapping[str, Any]) -> list[str]:
+    """For a terminal: of each column the slices with the lowest and the highest first figure."""
+    lines = []
+    found = summary.get("slices") or {"columns": {}}
+    for column, entries in found["columns"].items():
+        name = found["headline"][0]
+        ends = sorted((e["scores"][name][0], e["value"]) for e in entries if e["rows"] >= FEW_TEXTS)
+        line = f"  by {shorten(one_line(column), 30)}: "
+        if len(ends) < 2:
+            count = (
+                f"{len(entries):,} slices, {'one' if ends else 'none'} of" if entries[1:] else "one slice, of"
+            )
+            rows = f"{FEW_TEXTS} texts or more" if entries[1:] else f"{entries[0]['rows']:,} texts"
+            lines.append(f"{line}{count} {rows}")
+            continue
+        low, high = (f"{value:.3g} ({shorten(who, 20)})" for value, who in (ends[0], ends[-1]))
+        lines.append(f"{line}{name} {low} to {high}")
+    return lines
+
+
 def told_of_slices(summary: Mapping[str, Any], quoted: Callable[[str], str]) -> tuple[str, str] | None:
     """A sentence on the slices that are clearly below the rest, and what to do; None without any.
 

@@ -10,6 +10,7 @@ from lit_ft.report.findings import Finding
 from lit_ft.report.multi_label_findings import main_figure, tag_findings
 from lit_ft.report.regression_findings import regression_findings, unit_of
 from lit_ft.report.scores import SPLITS
+from lit_ft.report.slices import lines_of_slices
 from lit_ft.report.tables import duration, number, percent
 
 MOST_FINDINGS = 3  # the page has the others
@@ -26,7 +27,7 @@ def verdict(prefix: str, metrics: Mapping[str, Any], facts: Mapping[str, Any], w
     """
     headline, told_by = KINDS[facts["kind"]]
     told = [found for found in told_by(prefix, metrics, facts) if found.level != "good"]
-    lines = headline(prefix, metrics, facts)
+    lines = headline(prefix, metrics, facts) + lines_of_slices(facts["evaluations"][prefix])
     for found in told[:MOST_FINDINGS]:
         lines += _wrapped(found, width)
     if len(told) > MOST_FINDINGS:

@@ -106,9 +106,12 @@ def test_columns_from_fit_to_the_card(lit_ft, fit_args, work):
     run = Path("runs/small/version_0")
     joined = {"columns": ["subject", "body"], "separator": "。\n", "names": True}
     assert json.loads((run / "report.json").read_text())["columns"] == {"joined": joined}
+    page = (run / "report.html").read_text()
+    assert "joined of the columns <bdi>subject</bdi>, <bdi>body</bdi>, each after its name." in page
     card = (run / "model" / "README.md").read_text()
     assert (
-        'a row\'s subject, body, each after its name ("subject: "), joined by "。&#92;n"; empty ones' in card
+        'a row\'s subject, body, each after its name ("subject: "), joined by "&#12290;&#92;n"; empty ones'
+        in card
     )
     said = parquet.read_table(run / "val_predictions.parquet").to_pylist()[0]
     _, subject, body = rows[said["row"] - 1]

@@ -36,8 +36,8 @@ def metrics() -> dict:
 
 
 def test_every_figure_by_slice(lit_ft, slices):
-    code, _, err = lit_ft("fit", *slices)
-    assert code == 0, err
+    code, out, err = lit_ft("fit", *slices)
+    assert code == 0 and "\n  by language: " in out and "\n  by channel: " in out, err
     assert sum(v for t, v in metrics().items() if re.match("val/slice/language=.*/rows", t)) == 50
     assert lit_ft("test", *slices)[0] == 0
     found = metrics()

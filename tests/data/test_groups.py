@@ -14,6 +14,7 @@ from lit_ft.classifier.data import YelpDataModule
 from lit_ft.data.columns import GROUPS, SLICES, Values, check_apart, read_values
 from lit_ft.data.groups import grouped_split, line_of, read_groups, shared
 from lit_ft.data.holdout import components
+from lit_ft.data.source import TextSource
 
 
 def groups_of(names: list[str | None]) -> Values:
@@ -149,6 +150,16 @@ def test_values_are_read_as_text():
     lists = Dataset.from_dict({"author": [["a"], ["b"]]})
     read = lambda: read_groups(lists, "author", np.array([1, 2]), "x.parquet")  # noqa: E731
     refused(read, "expected plain values in column 'author' of x.parquet", "List", "--data.group_column")
+
+
+def test_objects_of_json_are_no_slices(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "a", "meta": "x"}\n{"text": "b", "meta": {"page": 1}}\n')
+    table, where = TextSource(paths={"train": str(path)}).read("train")
+    read = lambda: read_values(table, "meta", np.array([1, 2]), where, SLICES)  # noqa: E731
+    refused(
+        read, "expected plain values in column 'meta'", 'found {"page": 1} in row 2', "--data.slice_columns"
+    )
 
 
 def test_shared_groups():

@@ -8,6 +8,7 @@ import pytest
 from lit_ft.report.scores import CLASSIFIER
 from lit_ft.report.slices import (
     difference,
+    lines_of_slices,
     measure_slices,
     rows_of_slices,
     slice_tables,
@@ -32,6 +33,18 @@ def measured(good: np.ndarray, measure: str = "accuracy", **columns: list) -> di
 def told(summary: dict) -> str | None:
     found = told_of_slices(summary, "<{}>".format)
     return found and found[0]
+
+
+def test_the_lowest_and_the_highest_slice_in_a_line():
+    good = np.r_[np.ones(45, bool), np.zeros(15, bool), np.ones(35, bool)]
+    language = ["de"] * 60 + ["en"] * 35
+    few = [f"v{i % 10}" for i in range(60)] + ["v"] * 35
+    assert lines_of_slices(measured(good, language=language, few=few)) == [
+        "  by language: accuracy 0.75 (de) to 1 (en)",
+        "  by few: 11 slices, one of 30 texts or more",
+    ]
+    assert lines_of_slices(measured(good, same=["v"] * 95)) == ["  by same: one slice, of 95 texts"]
+    assert lines_of_slices({"rows": 9}) == []
 
 
 def test_the_most_frequent_values_others_and_none():
