@@ -57,7 +57,7 @@ def written_run(folder: Path, num_classes: int, rows: int = 2_000) -> Path:
     facts = {
         "kind": "classifier", "labels": names_of(num_classes), "pretrained": "minilm-l6", "from_hub": False,
         "step": 30, "temperature": 1.2, "max_tokens": 64, "truncation": "head", "ordered": False,
-        "copies": 12,
+        "decide": "mode", "copies": 12,
         "splits": {name: {**split, "where": f"{name}.csv"} for name in ("train", "validation", "test")},
         "evaluations": evaluations, "command": "python -m lit_ft fit --config reviews.yaml", "seed": 42,
         "hardware": "2 cores", "finished": "2026-11-29 12:00 UTC", "versions": {"torch": "2.13.0"},
