@@ -17,7 +17,7 @@ from lit_ft.data.reading import Reading
 from lit_ft.errors import UNWRITABLE, UserError, first_line, quoted, unusable
 from lit_ft.hub import hub_errors
 
-READER_VERSION = 2  # part of every cache key: raise it when the same file is read differently
+READER_VERSION = 3  # part of every cache key: raise it when the same file is read differently
 
 
 def read_files(paths: str | list[str], *, flag: str, labelled: bool = False) -> datasets.Dataset:

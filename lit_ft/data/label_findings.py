@@ -34,7 +34,7 @@ MOST_ROWS = 100  # of a finding in JSON
 MOST_LINES = 5  # of look-alikes
 MOST_STEPS = 20  # numeric classes; more are probably a measurement or ids
 MOST_NAMED = 5  # labels in a line
-SEPARATORS = (";", "|", ",", "/", "+", "&", "\n")
+SEPARATORS = (";", "|", ",", "><", "、", "،", "，", "；", "/", "+", "&", "\n", "\t")
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,16 @@ def _alike(column: LabelColumn, mapping: LabelMapping) -> list[LabelFinding]:
     return found
 
 
+def parts_of(text: str, separator: str) -> list[str]:
+    """The labels of a text, if this separator joins them, without brackets, quotes and separators around."""
+    parts = text.strip(f"{separator} ").split(separator)
+    return [part.strip(" '\"[](){}") for part in parts]
+
+
 def _joined(column: LabelColumn) -> list[LabelFinding]:
     """Several labels in one, such as `bug;billing`, whose parts occur again: alone or in another order."""
     for separator in SEPARATORS:
-        parts = [[part.strip(" '\"[](){}") for part in text.split(separator)] for text in column.texts]
+        parts = [parts_of(text, separator) for text in column.texts]
         joined = [i for i, found in enumerate(parts) if len(found) > 1 and all(found)]
         alone = {found[0] for found in parts if len(found) == 1}
         sets = [frozenset(parts[i]) for i in joined]

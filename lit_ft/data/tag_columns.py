@@ -5,6 +5,7 @@ All three become one arrow column: for each row the list of its labels, which ma
 
 import ast
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,10 @@ from lit_ft.tasks import MULTI_LABEL, TASKS
 Form = Literal["lists", "joined", "flags"]
 SEPARATOR = ";"
 TAGS = pa.list_(pa.string())  # a row's labels, whatever form they were written in
+# A list as numpy prints it, such as ['a' 'b'] or [0 1]: without commas, Python would join the texts to one.
+ITEM = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[0-9]+\.?)"""
+PRINTED = re.compile(rf"\[\s*(?:{ITEM}(?:\s+|(?=\])))*\]")
+WRAPS = ("[]", "()", "{}", "<>")  # around a row's joined labels: [a, b], {a,"b c"}, <a><b>
 YES, NO = {"1", "1.0", "true"}, {"0", "0.0", "false"}  # of a column of flags; compared in lower case
 
 
@@ -33,12 +38,14 @@ class TagForm:
         columns: The column; of flags one for each label.
         separator: Between joined labels.
         declared: The names of the labels 0, 1, ... if the column declares them, as some Hub datasets do.
+        wrapped: Whether all joined labels but empty ones stand in brackets, which are not theirs.
     """
 
     form: Form
     columns: tuple[str, ...]
     separator: str = SEPARATOR
     declared: tuple[str, ...] = ()
+    wrapped: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,16 +71,19 @@ class TagForm:
             column = self._named(column.to_pylist(), rows, where)
             return pa.array(column, TAGS)
         read: Callable[[Any], Any] = self._split
+        values = column.to_pylist()
         if self.form == "lists":
             read = lambda value: value if (held := _listed(value)) is None else held  # noqa: E731
-        return pa.array(self._named([read(value) for value in column.to_pylist()], rows, where), TAGS)
+        return pa.array(self._named([read(value) for value in values], rows, where), TAGS)
 
     def _split(self, value: Any) -> list[Any] | None:
         if value is None:
             return None
         if (held := _listed(value)) is not None:  # lists that a program wrote into a column of text
             return held
-        return [part.strip() for part in str(value).split(self.separator) if part.strip()]
+        text = str(value).strip()[1:-1] if self.wrapped else str(value)
+        parts = [part.strip() for part in text.split(self.separator) if part.strip()]
+        return [part.strip("\"'") or part for part in parts] if self.wrapped else parts
 
     def _named(self, values: Sequence[Any], rows: np.ndarray, where: str) -> list[list[str]]:
         """Lists of strings; refuses what is no label."""
@@ -92,6 +102,8 @@ class TagForm:
     def _label(self, label: Any, row: int, where: str) -> str:
         if isinstance(label, str) and label.strip():
             return label.strip()
+        if isinstance(label, float) and label.is_integer():  # of pandas and of loss functions: 1.0
+            label = int(label)
         number = isinstance(label, int) and not isinstance(label, bool)
         if number and not self.declared:
             return str(label)
@@ -100,9 +112,10 @@ class TagForm:
         what = "names or whole numbers in the lists"
         if number:
             what = f"numbers of the {len(self.declared)} labels that the column declares"
-        raise self._error(
-            where, what, shown_label(label), row, "write each row's labels as one list of names"
-        )
+        fix = "write each row's labels as one list of names"
+        if isinstance(label, bool):
+            fix += ", or a column of 0 and 1 for each label (--data.label_columns=[...])"
+        raise self._error(where, what, shown_label(label), row, fix)
 
     def _of_flags(self, table: pa.Table, rows: np.ndarray, where: str) -> pa.Array:
         marks = np.stack([self._marks(table.column(name), name, rows, where) for name in self.columns], 1)
@@ -136,17 +149,41 @@ class TagForm:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """A list written as text, by JSON or by Python; None if it is none."""
+    """A list written as text, by JSON, numpy or Python, there also a tuple or a set; None if it is none."""
+    if isinstance(value, list):
+        return value
     text = str(value).strip()
-    if not (text.startswith("[") and text.endswith("]")):
+    if not (text[:1] + text[-1:] in WRAPS or text == "set()"):
         return None
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, _printed, ast.literal_eval):
         try:
             held = read(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        return held if isinstance(held, list) else None
+        if isinstance(held, (set, tuple)):
+            return sorted(held, key=str)
+        return [] if held == {} else held if isinstance(held, list) else None
     return None
+
+
+def _printed(text: str) -> list[Any]:
+    """A list as numpy prints it."""
+    if not PRINTED.fullmatch(text):
+        raise ValueError(text)
+    return [ast.literal_eval(found[1]) for found in re.finditer(ITEM, text)]
+
+
+def _wrapped(values: Sequence[Any], separator: str) -> bool:
+    """Whether all texts but empty ones stand in the same brackets, some with several labels."""
+    texts = [text for value in values if value is not None and (text := str(value).strip())]
+    wraps = {text[0] + text[-1] for text in texts}
+    several = any(separator in text for text in texts)
+    return several and len(wraps) == 1 and wraps <= {*WRAPS} and min(map(len, texts)) > 1
+
+
+def escaped(separator: str) -> str:
+    r"""A separator as it is set: a line break as `\n`, a tab as `\t`."""
+    return separator.replace("\n", r"\n").replace("\t", r"\t")
 
 
 def holds_lists(table: datasets.Dataset, name: str) -> bool:
@@ -207,6 +244,7 @@ def tag_form(
     lists = holds_lists(table, label_column)
     if kind is None and not lists and not separator:
         return None
+    separator = separator and separator.replace(r"\n", "\n").replace(r"\t", "\t")
     inner = getattr(table.features[label_column], "feature", None)
     if inner is not None and not isinstance(inner, (datasets.Value, datasets.ClassLabel)):
         held: Any = next((value for value in table[label_column][:100] if value), [])
@@ -216,4 +254,6 @@ def tag_form(
             "--data.label_column to another column"
         )
     declared = tuple(inner.names) if isinstance(inner, datasets.ClassLabel) else ()
-    return TagForm("lists" if lists else "joined", (label_column,), separator or SEPARATOR, declared)
+    separator = separator or SEPARATOR
+    wrapped = not lists and _wrapped(table.data.column(label_column).unique().to_pylist(), separator)
+    return TagForm("lists" if lists else "joined", (label_column,), separator, declared, wrapped)

@@ -1,6 +1,7 @@
 """The labels of a multi-label corpus: 0 to C-1, of which a row may have any number. N rows, C labels."""
 
 import functools
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lit_ft.data.label_column import WHOLE, shown_label
-from lit_ft.data.label_findings import MOST_ROWS, MOST_STEPS, SEPARATORS, LabelFinding
+from lit_ft.data.label_column import WHOLE, is_stand_in, shown_label
+from lit_ft.data.label_findings import MOST_ROWS, MOST_STEPS, SEPARATORS, LabelFinding, parts_of
 from lit_ft.data.label_names import GivenNames, look, look_alikes
-from lit_ft.data.tag_columns import TAGS, TagForm
+from lit_ft.data.tag_columns import TAGS, TagForm, escaped
 from lit_ft.errors import UserError, one_line, rows_in_words, shorten
 from lit_ft.tasks import MULTI_LABEL, Task
 
@@ -215,6 +216,16 @@ def tag_findings(column: TagColumn, tags: np.ndarray, mapping: TagMapping) -> li
     if without := int((~tags.any(1)).sum()):
         line += f"; {without:,} of {len(tags):,} texts have none"
     found = [_finding("sets", line, warns=False)]
+    if tags.sum(1).max() < 2:
+        line = "no row has more than one"
+        if column.form.form == "joined":
+            line += f": set --data.label_separator if anything but {column.form.separator!r} joins them"
+        found.append(_finding("joined", line))
+    for place in [place for place, value in enumerate(column.values) if is_stand_in(value, column.values)]:
+        rows = column.rows[np.unique(column.of[column.place == place])]
+        line = f"{column.values[place]!r} in {rows_in_words(rows)} often means no label, but is one here"
+        fix = "leave it out of the row if it does"
+        found.append(_finding("stand-in", f"{line}; {fix}", rows[:MOST_ROWS].tolist(), unsound=True))
     counts = tags.sum(0)
     for count, what in ((0, "no row"), (len(tags), "every row")):
         if len(places := np.flatnonzero(counts == count)):
@@ -291,13 +302,15 @@ def _refuse_unjoined(column: TagColumn, where: str) -> None:
         return
     if any(form.separator in value for value in column.values):
         return
-    for other in SEPARATORS:
-        parts = [[part.strip() for part in value.split(other)] for value in column.values]
+    for other in (*SEPARATORS, " "):
+        parts = [parts_of(value, other) for value in column.values]
         joined = [i for i, found in enumerate(parts) if len(found) > 1 and all(found)]
         times = [part for i in joined for part in parts[i]] + [p[0] for p in parts if len(p) == 1]
-        if joined and len(set(times)) < len(times):
+        # Words of one label may occur in another: science fiction, historical fiction.
+        most = len(parts) if other == " " else len(times)
+        if joined and len(set(times)) < most:
             raise UserError(
                 f"expected labels joined by {form.separator!r} in {column.where} of {where}, found it in no "
                 f"row but {other!r} in {shown_label(column.values[joined[0]])} in row "
-                f"{column.row_of(joined[0])}; set --data.label_separator='{other}'"
+                f"{column.row_of(joined[0])}; set --data.label_separator={shlex.quote(escaped(other))}"
             )

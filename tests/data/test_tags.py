@@ -9,7 +9,7 @@ import pytest
 
 from lit_ft.data.iterative import iterative_split
 from lit_ft.data.tag_columns import TagForm, tag_form
-from lit_ft.data.tags import TagColumn, TagMapping
+from lit_ft.data.tags import TagColumn, TagMapping, tag_findings
 from lit_ft.errors import UserError
 
 
@@ -36,6 +36,12 @@ def fit(table: dict, names=None, **settings) -> tuple[TagMapping, list]:
         ({"label": ["b|a", "", "c|"]}, {"separator": "|"}),
         ({"label": ['["b", "a"]', "[]", '["c"]']}, {}),
         ({"label": ["['b', 'a']", "[]", "['c']"]}, {}),  # as pandas writes lists into a CSV
+        ({"label": ["['b' 'a']", "[]", "['c']"]}, {}),  # numpy: to Python 'ba'
+        ({"label": ["{'b', 'a'}", "set()", "{'c'}"]}, {}),
+        ({"label": ["('b', 'a')", "()", "('c',)"]}, {}),
+        ({"label": ['{b,"a"}', "{}", "{c}"]}, {"separator": ","}),  # PostgreSQL
+        ({"label": ["<b><a>", "", "<c>"]}, {"separator": "><"}),  # Stack Overflow
+        ({"label": ["b\ta", "", "c"]}, {"separator": r"\t"}),
         (
             {"a": ["1", "0", "0"], "b": ["1", "0", "0"], "c": ["0", "0", "1"]},
             {"label_columns": ["a", "b", "c"]},
@@ -85,6 +91,13 @@ def test_order_names_numbers_and_what_a_checkpoint_keeps():
         ({"label": [["a", "b"], ["b", "a"]]}, {}, "'a', 'b' on every row or on none"),
         ({"label": [[0, 1, 1], [1, 0, 0]]}, {}, "lists of 3 zeros and ones"),
         ({"label": ["a|b", "b|c", "a"]}, {}, r"in no row but '\|' in 'a\|b' in row 1.*separator='\|'"),
+        ({"label": ["<a><b>", "<b><c>"]}, {}, "found it in no row but '><' in '<a><b>' in row 1"),
+        ({"label": ["|a|b|", "|b|"]}, {}, "found it in no row but '\\|' in '\\|a\\|b\\|' in row 1"),
+        ({"label": ["a、b", "b"]}, {}, "found it in no row but '、' in 'a、b' in row 1"),
+        ({"label": ["a b", "b c", "c a", "a"]}, {}, "but ' ' in 'a b' in row 1; set .*separator=' '"),
+        ({"label": ["a\nb", "b"]}, {}, r"set --data.label_separator='\\n'"),
+        ({"label": [[1.0, 0.0], [0.0, 1.0]]}, {}, "found lists of 2 zeros and ones in each row"),
+        ({"label": [[True, False], [False, True]]}, {}, "found True in row 1.*--data.label_columns="),
         ({"label": ["a;b", "b;c"]}, {"separator": ","}, "joined by ',' .* but ';' in 'a;b' in row 1"),
         ({"a": ["1", "2"], "b": ["0", "1"]}, {"label_columns": ["a", "b"]}, "'2' in row 2"),
         ({"a": ["1", ""], "b": ["0", "1"]}, {"label_columns": ["a", "b"]}, "found none in row 2"),
@@ -130,3 +143,11 @@ def test_the_hold_out_has_its_share_of_each_label_and_keeps_copies_together():
 def test_a_table_names_its_labels():
     assert TagForm("flags", ("a", "b")).names == ("a", "b")
     assert pa.types.is_list(TagForm("joined", ("l",)).read(pa.table({"l": ["a;b"]}), np.array([1]), "t").type)
+
+
+def test_labels_that_are_not_several_or_mean_none_are_said():
+    films = read({"label": ["science fiction", "historical fiction", "none", "drama"]})
+    mapping = TagMapping.fit(films, names=None, where="t.csv")
+    lines = [found.line for found in tag_findings(films, mapping.encode(films), mapping)]
+    assert any("no row has more than one: set --data.label_separator" in line for line in lines)
+    assert any("'none' in row 3 often means no label" in line for line in lines)
