@@ -13,6 +13,7 @@ from lit_ft import runs
 from lit_ft.report.analysis import per_class
 from lit_ft.report.classifier_findings import class_findings
 from lit_ft.report.findings import Finding
+from lit_ft.report.multi_label import CHOSEN
 from lit_ft.report.multi_label_findings import main_figure, tag_findings
 from lit_ft.report.page import render
 from lit_ft.report.regression_findings import regression_findings, unit_of
@@ -297,18 +298,21 @@ def _metadata(run: Path, metrics: dict[str, Any], facts: dict[str, Any], main: s
     task = "fill-mask" if facts["kind"] == "masked_lm" else "text-classification"
     trained_on = _hub_dataset(facts, "train")
     measured_on = _hub_dataset(facts, SPLITS[main]) if main else None
+    # Figures at thresholds that these very texts chose are too good to publish: those from 0.5 on are not.
+    fitted = facts.get("evaluations", {}).get(main, {}).get("fitted_here")
+    named = {s.name.removesuffix(CHOSEN) if fitted else s.name: s.hub for s in SCORES[facts["kind"]] if s.hub}
     results = [
         EvalResult(
             task_type=task,
             dataset_type=measured_on or "local",
             dataset_name=measured_on or "local files",
             dataset_split=SPLITS[main],
-            metric_type=score.hub,
-            metric_value=metrics[f"{main}/{score.name}"],
-            metric_name=score.name,
+            metric_type=hub,
+            metric_value=metrics[f"{main}/{name}"],
+            metric_name=name,
         )
-        for score in SCORES[facts["kind"]]
-        if main and score.hub and metrics.get(f"{main}/{score.name}") is not None
+        for name, hub in named.items()
+        if main and metrics.get(f"{main}/{name}") is not None
     ]
     return ModelCardData(
         base_model=facts["pretrained"].partition("@")[0] if facts["from_hub"] else None,

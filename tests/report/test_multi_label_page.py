@@ -151,7 +151,10 @@ def test_page_and_card_of_any_names(num_labels, tmp_path):
     write_model_card(tmp_path, **values)
     card = (tmp_path / runs.MODEL / "README.md").read_text()
     assert f"{num_labels} labels" in card and "average precision | threshold" in card
-    assert f"{values['facts']['thresholds'][0]:.3f}" in card
+    assert f"{values['facts']['thresholds'][0]:.3f}" in card and "name: micro_f1_chosen" in card
+    values["facts"]["evaluations"]["test"]["fitted_here"] = True  # too good: not for the Hub's leaderboards
+    write_model_card(tmp_path, **values)
+    assert "name: micro_f1\n" in (tmp_path / runs.MODEL / "README.md").read_text()
     none = copy.deepcopy(values)
     none["facts"]["evaluations"], none["metrics"] = {}, {"train/seconds": 1.0, "fit/seconds": 2.0}
     write_report(tmp_path, **none)
