@@ -21,7 +21,7 @@ from lit_ft.data.corpus import READER_VERSION, disk_error, read_files, read_hub
 from lit_ft.data.formats import BATCH_ROWS
 from lit_ft.data.headers import LIKELY_LABEL, LIKELY_PAIR, LIKELY_TEXT, may_be_a_row
 from lit_ft.data.reading import Reading
-from lit_ft.data.tag_columns import TagForm, holds_lists, tag_form
+from lit_ft.data.tag_columns import TagForm, columns_of_flags, holds_lists, tag_form
 from lit_ft.data.text_columns import (
     PAIR,
     SPANS,
@@ -346,6 +346,8 @@ def check_columns(
                 )  # a list that YAML reads otherwise
             flags.append(f"--data.{kind}_column={as_value(meant)}")
         advice = f"set {' '.join(flags)}"
+        if "label" in kinds and not measured and len(marks := columns_of_flags(table, left)) > 1:
+            advice += f", or --data.label_columns={as_value(marks)} for several labels a text"
         likely = {name.lower() for name in left} & {*LIKELY_LABEL}
         if measured and [kind for kind, _ in missing] == ["label"] and not likely:
             advice = (

@@ -186,6 +186,12 @@ def escaped(separator: str) -> str:
     return separator.replace("\n", r"\n").replace("\t", r"\t")
 
 
+def columns_of_flags(table: datasets.Dataset, names: Sequence[str]) -> list[str]:
+    """Those columns of which the first rows hold nothing but 0 and 1 (or true, false)."""
+    first = table[:100]
+    return [name for name in names if {str(value).strip().casefold() for value in first[name]} <= YES | NO]
+
+
 def holds_lists(table: datasets.Dataset, name: str) -> bool:
     """Whether a column holds lists: by its type, or by what the reader of a JSON file noted."""
     if isinstance(table.features.get(name), (datasets.List, datasets.LargeList)):

@@ -217,6 +217,8 @@ def test_joined_labels_and_flags_train_the_same(lit_ft, fit_args, work):
     write_csv(work / "joined.csv", [("|".join(row["label"]), row["text"]) for row in rows])
     flags = [[*(int(name in row["label"]) for name in LABELS), row["text"]] for row in rows]
     write_csv(work / "flags.csv", flags, (*LABELS, "text"))
+    line = one_line(lit_ft("fit", *fit_args, "--data.train_path", "flags.csv"))
+    assert f"--data.label_columns='[{','.join(LABELS)}]' for several labels a text" in line
     line = one_line(lit_ft("fit", *fit_args, "--data.train_path", "joined.csv"))
     assert "found none in row 8; fix or remove the row" in line
     assert line.endswith(", or --data.task=multi_label if a row may have several")
