@@ -290,8 +290,8 @@ def _refuse_vectors(column: TagColumn, where: str) -> None:
     if lengths.min() == lengths.max() > 1:
         raise UserError(
             f"expected lists of the labels that a row has in {column.where} of {where}, found lists of "
-            f"{lengths[0]} zeros and ones in each row; write the names of those that are 1, or a column of 0 "
-            "and 1 for each label (--data.label_columns=[...])"
+            f"{lengths[0]} zeros and ones in each row, row {column.rows[0]} on; write the names of those that are "
+            "1, or a column of 0 and 1 for each label (--data.label_columns=[...])"
         )
 
 

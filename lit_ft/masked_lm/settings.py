@@ -27,14 +27,16 @@ class DataSettings:
         validation_path: File or glob to evaluate on; by default a part of the training texts is held out.
         text_column: Name of the column that holds the text, or of several, `[subject, body]`, which are
             joined in this order into one text. With `layout: truncate`, the longest one is cut first.
-        text_separator: What stands between the values of several columns; by default a line break, as people
-            write. (`\\n` in a shell is a line break, too.)
-        column_names: Put each text column's name before its value, `subject: ...`.
+        text_separator: What stands between the values of several text columns. By default a line break: it
+            adds no word of its own, and so it is how people write a subject and a body. BERT's tokenizers
+            read it as a space. (`\\n` in a shell is a line break, too.)
+        column_names: Put each text column's name before its value, `subject: ...`. The names are never cut.
         pair_column: Name of the column of second texts, so that the settings of `fit` can be used as they
             are: here it is one more column to join.
         group_column: Name of a column of what texts have in common, such as their author, thread or product.
             Texts of a group are never divided between training and validation, if that is held out; groups
-            that given splits share are counted in a warning.
+            that given splits share are counted in a warning. One of several text columns may be it, as the
+            query of pairs.
         validation_share: Share of the training texts held out for evaluation, if no other texts are given.
             Equal texts stay on one side.
         split_seed: Chooses which texts are held out. It is separate from the run's seed, so that runs with

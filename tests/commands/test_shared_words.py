@@ -7,6 +7,8 @@ DIFFER = {  # setting -> why its help differs
     "data.train_path": "a text file has no labels",
     "data.validation_split": "`sft` evaluates texts, `fit` validates rows",
     "data.validation_path": "`sft` evaluates texts, `fit` validates rows",
+    "data.text_column": "`pack` cuts nothing",
+    "data.pair_column": "a masked LM reads one text a row",
     "data.validation_share": "a fit holds out by label",
     "data.split_seed": "a fit also measures parts of a split",
     "data.max_tokens": "`pack` makes blocks of this length",

@@ -96,7 +96,7 @@ def test_order_names_numbers_and_what_a_checkpoint_keeps():
         ({"label": ["a、b", "b"]}, {}, "found it in no row but '、' in 'a、b' in row 1"),
         ({"label": ["a b", "b c", "c a", "a"]}, {}, "but ' ' in 'a b' in row 1; set .*separator=' '"),
         ({"label": ["a\nb", "b"]}, {}, r"set --data.label_separator='\\n'"),
-        ({"label": [[1.0, 0.0], [0.0, 1.0]]}, {}, "found lists of 2 zeros and ones in each row"),
+        ({"label": [[1.0, 0.0], [0.0, 1.0]]}, {}, "found lists of 2 zeros and ones in each row, row 1 on"),
         ({"label": [[True, False], [False, True]]}, {}, "found True in row 1.*--data.label_columns="),
         ({"label": ["a;b", "b;c"]}, {"separator": ","}, "joined by ',' .* but ';' in 'a;b' in row 1"),
         ({"a": ["1", "2"], "b": ["0", "1"]}, {"label_columns": ["a", "b"]}, "'2' in row 2"),

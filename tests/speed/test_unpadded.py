@@ -244,4 +244,4 @@ def test_token_types_of_a_template_are_refused():
     types = ["input_ids", "token_type_ids", "attention_mask"]
     tokenizer = family_tokenizer(BERT, "[CLS]:0 $A:1 [SEP]:1", names=types)
     with pytest.raises(UserError, match="expects token types of 0.*--model.compile=false"):
-        compiled_steps(network(False), SimpleNamespace(tokenizer=tokenizer))
+        compiled_steps(network(False), SimpleNamespace(tokenizer=tokenizer, hparams={"pair_column": None}))
