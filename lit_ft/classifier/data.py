@@ -229,6 +229,11 @@ class YelpDataModule(LightningDataModule):
                 kept, held_out_rows, words = division
                 say(f"validation: {len(held_out_rows):,} texts held out of train ({words})")
                 train, validation = train.take(kept), train.take(held_out_rows)
+                assert train.labels is not None and validation.labels is not None
+                if self._fingerprint is None:  # else the labels are a checkpoint's
+                    self.labels = self.labels.of_kept(train.labels)
+                    for part in (train, validation):
+                        part.rows.labels = self.labels.targets(part.labels)  # type: ignore[arg-type]
                 held_out = f"{crc32(validation.rows.positions.tobytes()):08x}"
                 if self._fingerprint is not None:  # a checkpoint's
                     splits.check_same_held_out(self._held_out, held_out)

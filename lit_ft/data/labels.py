@@ -247,6 +247,10 @@ class LabelMapping:
         """The classes, (N,), of which the hold-out takes the same share each."""
         return labels
 
+    def of_kept(self, labels: np.ndarray) -> "LabelMapping":
+        """The label object once rows were held out: the same."""
+        return self
+
     def counts(self, labels: np.ndarray) -> np.ndarray:
         """Rows of each class, (C,)."""
         return np.bincount(labels, minlength=self.num_labels)

@@ -5,7 +5,7 @@ N rows, K distinct labels.
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,7 +34,7 @@ class NumberScale:
 
     Attributes:
         name: Of the column, which names the number everywhere.
-        mean: Of the rows read for training, with those that are held out of them.
+        mean: Of the training rows, without those that are held out of them.
         deviation: Their standard deviation.
         low: The lowest of them.
         high: The highest.
@@ -162,6 +162,12 @@ class NumberScale:
         count = int(np.clip(len(numbers) // ROWS_A_STRATUM, 1, MOST_STRATA))
         edges = np.unique(np.quantile(numbers, np.arange(1, count) / count))
         return np.unique(np.searchsorted(edges, numbers, side="right"), return_inverse=True)[1]
+
+    def of_kept(self, numbers: np.ndarray) -> "NumberScale":
+        """The same with the mean and deviation of the rows that training keeps, once others were held out."""
+        mean, deviation = float(numbers.mean()), float(numbers.std())
+        equal = deviation < max(SMALLEST, 1e-12 * abs(mean))  # only a row that is held out differs
+        return self if equal else replace(self, mean=mean, deviation=deviation)
 
     def counts(self, numbers: np.ndarray) -> np.ndarray:
         """All rows, (1,): there are no classes."""

@@ -171,6 +171,10 @@ class TagMapping:
         """The labels, (N, C), of which the hold-out takes the same share each."""
         return tags
 
+    def of_kept(self, tags: np.ndarray) -> "TagMapping":
+        """The label object once rows were held out: the same."""
+        return self
+
     def counts(self, tags: np.ndarray) -> np.ndarray:
         """Rows that have each label, (C,)."""
         return tags.sum(0)
@@ -290,8 +294,8 @@ def _refuse_vectors(column: TagColumn, where: str) -> None:
     if lengths.min() == lengths.max() > 1:
         raise UserError(
             f"expected lists of the labels that a row has in {column.where} of {where}, found lists of "
-            f"{lengths[0]} zeros and ones in each row, row {column.rows[0]} on; write the names of those that are "
-            "1, or a column of 0 and 1 for each label (--data.label_columns=[...])"
+            f"{lengths[0]} zeros and ones in each row, row {column.rows[0]} on; write the names of those "
+            "that are 1, or a column of 0 and 1 for each label (--data.label_columns=[...])"
         )
 
 

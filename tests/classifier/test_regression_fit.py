@@ -15,6 +15,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from tiny_families import FAMILIES, tiny_config
 from transformers import AutoModelForSequenceClassification, pipeline
 
+from lit_ft.classifier.data import YelpDataModule
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.regression import check_outputs, in_own_unit
 from lit_ft.data.numbers import NumberScale
@@ -34,6 +35,24 @@ def args(fit_args, work):
 
 def metrics(run: Path = RUN) -> dict:
     return json.loads((run / "metrics.json").read_text())
+
+
+def test_held_out_rows_do_not_set_the_scale(args, encoder):
+    data = YelpDataModule(
+        train_path="train.csv",
+        label_column="price",
+        task="regression",
+        validation_share=0.07,
+        max_tokens=64,
+        tokenizer=str(encoder),
+    )
+    data.setup("fit")
+    train, validation = data.splits["train"], data.splits["validation"]
+    assert (data.labels.mean, data.labels.deviation) == (train.labels.mean(), train.labels.std())
+    assert data.labels.mean != np.concatenate([train.labels, validation.labels]).mean()
+    assert train.rows.labels.mean() == pytest.approx(0, abs=1e-6)
+    for split in (train, validation):
+        np.testing.assert_allclose(data.labels.numbers(split.rows.labels), split.labels, rtol=1e-6)
 
 
 def test_from_fit_to_the_pipeline(args, lit_ft, work):
