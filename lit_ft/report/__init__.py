@@ -1,8 +1,8 @@
 """Turns the results of a run into figures, pages, model cards and TensorBoard.
 
 Read `scores` (which figures there are), `analysis` (what is computed from predictions; `multi_label` and
-`regression` for other kinds of label), `findings` and `page` with those of each kind, `figures` (the pictures),
-`tables`, `slices`, `model_card`, `results` (all that a run leaves), `pairs` (also `tag_pairs`, `number_pairs`)
-and `comparison` (several runs), `tensorboard`.
+`regression` for other kinds of label), `findings` and `page` with those of each kind, `figures` (the
+pictures), `tables`, `slices`, `model_card`, `results` (all that a run leaves), `pairs` (also `tag_pairs`,
+`number_pairs`) and `comparison` (several runs), `tensorboard`.
 Imports the ground only; no Lightning.
 """
