@@ -122,8 +122,8 @@ def _numbers(
     ):
         if value != usual:
             raise UserError(
-                f"data.{name}={value} is about classes, and there are none with data.task=regression; remove "
-                "one of the two"
+                f"data.{name}={value} is about classes, and there are none with data.task=regression; set "
+                f"--data.{name}={'null' if usual is None else usual}, or another data.task"
             )
     return NumberScale.fit(column, where=where, declared=declared)
 
@@ -156,15 +156,15 @@ def _read_tags(
             warn(f"labels: {where} has no column for {quoted(missing, 5)}: no text counts as having them")
         return labels.encode(column, where), labels, []
     _check_made_of_training(trained_on)
-    for name, given in (
-        ("label_type", rules.label_type),
-        ("label_base", rules.base),
-        ("ordered", rules.ordered),
+    for name, given, usual in (
+        ("label_type", rules.label_type, "auto"),
+        ("label_base", rules.base, "null"),
+        ("ordered", rules.ordered, "auto"),
     ):
         if given not in (None, "auto", False):
             raise UserError(
-                f"data.{name}={given} has no meaning where a text may have several labels; leave it out, or "
-                f"set --data.task={SINGLE_LABEL.name}"
+                f"data.{name}={given} has no meaning where a text may have several labels; set "
+                f"--data.{name}={usual}, or --data.task={SINGLE_LABEL.name}"
             )
     if rules.task not in TASKS:
         what = {"lists": "lists", "joined": "joined labels", "flags": "0 and 1"}[form.form]

@@ -171,14 +171,14 @@ def test_one_number_in_validation(args, lit_ft, work):
     )
 
 
-NO_CLASSES = "is about classes, and there are none with data.task=regression; remove one of the two"
+NO_CLASSES = "is about classes, and there are none with data.task=regression; set --data."
 NO_MEANING = "has no meaning for data.task regression (a number a text); set --model."
 CLIP = "expected model.clip as two numbers, the lower one first, found "
 REFUSED = {
-    "data.ordered=true": f"data.ordered=True {NO_CLASSES}",
+    "data.ordered=true": f"data.ordered=True {NO_CLASSES}ordered=auto, or another data.task",
     'data.label_names=["a", "b"]': f"data.label_names=['a', 'b'] {NO_CLASSES}",
     "data.label_type=names": f"data.label_type=names {NO_CLASSES}",
-    "data.label_base=1": f"data.label_base=1 {NO_CLASSES}",
+    "data.label_base=1": f"data.label_base=1 {NO_CLASSES}label_base=null",
     "model.class_weights=balanced": f"model.class_weights=balanced {NO_MEANING}class_weights=null",
     "model.label_smoothing=0.1": f"model.label_smoothing=0.1 {NO_MEANING}label_smoothing=0",
     "model.loss=mae": "expected model.loss to be one of mse, huber for data.task regression (a number",

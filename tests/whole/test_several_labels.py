@@ -191,7 +191,10 @@ ERRORS = [
     (["--data.task", "single_label"], r"found ..* in row 1; .*--data.task=multi_label"),
     (["--model.label_smoothing", "0.1"], "model.label_smoothing=0.1 has no meaning"),
     (["--data.threshold", "1"], "expected data.threshold above 0 and below 1, found 1.0"),
-    (["--data.ordered", "true"], "data.ordered=True has no meaning where a text may have several"),
+    (
+        ["--data.ordered", "true"],
+        "may have several labels; set --data.ordered=auto, or --data.task=single_label",
+    ),
     (["--monitor", "val/accuracy"], "expected --monitor to be one of .*val/micro_f1.*found 'val/accuracy'"),
 ]
 
