@@ -36,6 +36,7 @@ class Task:
         smooths: Whether label smoothing means something.
         weighted: Whether there are classes that can be weighted.
         keeps_head: Whether the head of a folder can be kept; a number's is on a scale of its own.
+        clips: Whether answers are numbers, which can be kept within bounds.
         balanced: Texts of each class (C,) and of all -> weights (C,) under which all classes count the same.
         row_weights: Targets and weights (C,) -> what each row weighs in a mean, (B,); None if all weigh 1.
         row_losses: Logits (N, K) and targets -> the loss of each row, (N,) float64, without weights.
@@ -53,6 +54,7 @@ class Task:
     smooths: bool
     weighted: bool
     keeps_head: bool
+    clips: bool
     balanced: Callable[[np.ndarray, int], np.ndarray]
     row_weights: Callable[["Tensor", "Tensor"], "Tensor | None"]
     row_losses: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -254,6 +256,7 @@ SINGLE_LABEL = Task(
     smooths=True,
     weighted=True,
     keeps_head=True,
+    clips=False,
     balanced=_equal_shares,
     row_weights=_own_weights,
     row_losses=row_cross_entropies,
@@ -270,6 +273,7 @@ MULTI_LABEL = Task(
     smooths=False,
     weighted=True,
     keeps_head=True,
+    clips=False,
     balanced=_as_many_yes_as_no,
     row_weights=_equal_rows,
     row_losses=_row_binary_cross_entropies,
@@ -286,6 +290,7 @@ REGRESSION = Task(
     smooths=False,
     weighted=False,
     keeps_head=False,
+    clips=True,
     balanced=_no_weights,
     row_weights=_equal_rows,
     row_losses=_row_squared_errors,

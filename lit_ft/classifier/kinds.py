@@ -39,6 +39,8 @@ class Kind:
         answer: Outcomes -> what the model says, beside the rivals.
         fitted: The model's attribute that each validation fits, and a checkpoint keeps.
         holding: The label object, and perhaps what was fitted -> what holds.
+        rule: The model -> what the task's `decide` goes by.
+        settings: The model, and what was fitted -> what the exported config says of the answers.
     """
 
     metrics: Callable[[Any, str], Any]
@@ -58,6 +60,8 @@ class Kind:
     answer: Callable[[Outcomes], np.ndarray] = lambda outcomes: outcomes.predicted
     fitted: str = "temperature"
     holding: Callable[..., Any] = lambda labels, fitted=None: fitted or 1.0
+    rule: Callable[[Any], Any] = lambda model: None
+    settings: Callable[[Any, Any], dict[str, Any]] = lambda model, fitted: {}
 
 
 # To add a kind of label, write its task (tasks.py), its label object (data/targets.py) and a row here.
@@ -72,6 +76,8 @@ KINDS = {
         rivals=single_label.RIVALS,
         read=read_per_text,
         trained=single_label.trained_counts,
+        rule=single_label.decision_of,
+        settings=single_label.class_settings,
     ),
     "regression": Kind(
         metrics=regression.number_metrics,
@@ -104,5 +110,7 @@ KINDS = {
         answer=multi_label.answer_at_half,
         fitted="thresholds",
         holding=multi_label.thresholds_of,
+        rule=multi_label.thresholds_now,
+        settings=multi_label.tag_settings,
     ),
 }

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -208,13 +207,12 @@ class BertClassifier(LightningModule):
         self.class_weights: torch.Tensor  # (C,)
         self.register_buffer("class_weights", class_weights)
         self.labels, self.task = labels, labels.task
-        if self.hparams["clip"] is not None and self.task.keeps_head:
+        if self.hparams["clip"] is not None and not self.task.clips:
             raise UserError(
                 f"model.clip={self.hparams['clip']} is about numbers, and has no meaning for data.task "
                 f"{self.task.name} ({self.task.words}); leave it out"
             )
         self.ordered = labels.ordered
-        self.rule: Any = self.hparams["decide"]  # what the task's `decide` goes by
         self._loss: Loss = self.task.losses[self.hparams["loss"] or next(iter(self.task.losses))]
         self.kind = KINDS[self.task.report]
         self.scores = scores_of_run({"kind": self.task.report, **self.kind.facts(labels)})
@@ -357,10 +355,7 @@ class BertClassifier(LightningModule):
         """
         scale = 1.0 if self.hparams["decide"] == "mode" else self.temperature or 1.0
         probabilities = self.task.probabilities(logits / scale)
-        rule = self.rule
-        if self.kind.fitted == "thresholds":
-            rule = np.array(self.kind.holding(self.labels, self.thresholds))
-        return torch.from_numpy(self.task.decide(probabilities.cpu().numpy(), rule))
+        return torch.from_numpy(self.task.decide(probabilities.cpu().numpy(), self.kind.rule(self)))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """A batch with `index` (B,) -> `index`, what is `predicted`, `probabilities` (B, K) float32."""

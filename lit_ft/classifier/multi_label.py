@@ -16,13 +16,15 @@ from lit_ft.classifier import word_counts
 from lit_ft.classifier.baselines import Rivals
 from lit_ft.classifier.metrics import KeptOutcomes, Outcomes
 from lit_ft.classifier.prediction_files import PREDICTION, PROBABILITY
-from lit_ft.classifier.single_label import MOST_COLUMNS, MOST_CURVES, MOST_NAMED, NUM_LIKELIEST
+from lit_ft.classifier.single_label import MOST_CURVES, NUM_LIKELIEST, columns_of_shares, most_frequent
 from lit_ft.classifier.slices import slices_of
 from lit_ft.classifier.word_counts import WordCounts
 from lit_ft.data.splits import Split
 from lit_ft.data.tags import TagMapping
+from lit_ft.data.text_columns import shown_texts
 from lit_ft.errors import one_line, shorten
 from lit_ft.report import figures
+from lit_ft.report.findings import LABELS
 from lit_ft.report.intervals import ends_of
 from lit_ft.report.multi_label import (
     CHOSEN,
@@ -96,6 +98,16 @@ def thresholds_of(labels: TagMapping, chosen: list[float] | None = None) -> list
     """The threshold of each label: `data.threshold`, else those that validation chose, else 0.5."""
     one = [labels.threshold or HALF] * len(labels.names)
     return one if labels.threshold or chosen is None else chosen
+
+
+def thresholds_now(model: Any) -> np.ndarray:
+    """The threshold of each label with the model's weights of this moment, (C,)."""
+    return np.array(thresholds_of(model.labels, model.thresholds))
+
+
+def tag_settings(model: Any, chosen: list[float] | None) -> dict[str, Any]:
+    """What an exported config says of the answers."""
+    return {"thresholds": thresholds_of(model.labels, chosen)}
 
 
 def trained_tags(model: Any, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, int]:
@@ -175,7 +187,7 @@ def worst_tags(summary: dict[str, Any], split: Split, names: Sequence[str]) -> s
 
     rows = [
         (
-            shorten(split.texts[entry["index"]]["text"], 300),
+            shown_texts(split.texts[entry["index"]], 300),
             ", ".join(names[c] for c in entry["right"]),
             listed(entry["missed"]),
             listed(entry["wrong"]),
@@ -250,17 +262,12 @@ RIVALS = Rivals(
 
 def tag_columns(outcomes: Outcomes, group: np.ndarray, labels: TagMapping) -> dict[str, pa.Array]:
     """What a file of texts holds of the probabilities of some rows, (G,) positions in the outcomes."""
-    shares, names = sigmoid(outcomes.logits[group]).astype(np.float32), labels.names
-    if len(names) <= MOST_COLUMNS:
-        return {f"{PROBABILITY}{name}": pa.array(shares[:, c]) for c, name in enumerate(names)}
-    best = np.argsort(-shares, axis=1, kind="stable")[:, :NUM_LIKELIEST]
-    offsets = pa.array(np.arange(len(group) + 1) * NUM_LIKELIEST, pa.int32())
-    held = pa.array(np.take_along_axis(shares, best, 1).ravel())
-    likeliest = pa.array(names, pa.string()).take(pa.array(best.ravel()))
-    return {
-        "likeliest": pa.ListArray.from_arrays(offsets, likeliest),
-        "likeliest_probabilities": pa.ListArray.from_arrays(offsets, held),
-    }
+    shares = sigmoid(outcomes.logits[group]).astype(np.float32)
+
+    def likeliest(shares: np.ndarray) -> np.ndarray:
+        return np.argsort(-shares, axis=1, kind="stable")[:, :NUM_LIKELIEST]
+
+    return columns_of_shares(shares, labels.names, likeliest)
 
 
 class Joined(list[str]):
@@ -283,7 +290,6 @@ class TagAnswers:
         names: Of the columns.
         types: Of the columns, in a parquet file.
         num_fixed: How many stand before `cut`.
-        num_outputs: C.
         counts: Texts of each label, (C,), those without a label, and all: (C + 2,) int64.
     """
 
@@ -292,7 +298,7 @@ class TagAnswers:
         more = labels.names if everything else ()
         self.names = (*PREDICTION, *(f"{PROBABILITY}{name}" for name in more))
         self.types = (pa.list_(pa.string()), *[pa.float32()] * len(more))
-        self.num_fixed, self.num_outputs = len(PREDICTION), len(labels.names)
+        self.num_fixed = len(PREDICTION)
         self.counts = np.zeros(len(labels.names) + 2, np.int64)
         self.everything = everything
         self._shown = labels.names
@@ -319,14 +325,7 @@ class TagAnswers:
     def summary(self) -> str:
         """One line: how many texts got each label, and how many got none."""
         *counts, without, total = self.counts.tolist()
-        order = sorted(range(len(counts)), key=lambda c: -counts[c])
-        named = [
-            f"{shorten(one_line(self._shown[c]))} {counts[c]:,}" for c in order[:MOST_NAMED] if counts[c]
-        ]
-        if left := sum(1 for c in order[MOST_NAMED:] if counts[c]):
-            named.append(
-                f"{left:,} other label{'s' * (left > 1)} {sum(counts[c] for c in order[MOST_NAMED:]):,}"
-            )
+        named = most_frequent([shorten(one_line(name)) for name in self._shown], counts, LABELS)
         separator = self._separator
         unclear = [name for name in self._shown if separator in name]
         note = (
@@ -334,4 +333,4 @@ class TagAnswers:
             if unclear
             else ""
         )
-        return f"{', '.join(named) or 'no label'}; {without:,} of {total:,} without a label{note}"
+        return f"{named or 'no label'}; {without:,} of {total:,} without a label{note}"

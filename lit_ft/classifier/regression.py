@@ -253,11 +253,10 @@ class NumberAnswers:
         names: Of the columns.
         types: Of the columns, in a parquet file.
         num_fixed: How many stand before `cut`.
-        num_outputs: Of the model.
         counts: Texts, those whose number was clipped, their sum, the lowest, the highest: (5,) float64.
     """
 
-    names, types, num_fixed, num_outputs = ("predicted",), (pa.float64(),), 1, 1
+    names, types, num_fixed = ("predicted",), (pa.float64(),), 1
 
     def __init__(self, model: Any, everything: bool) -> None:
         self.scale: NumberScale = model.labels

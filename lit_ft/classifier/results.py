@@ -111,15 +111,9 @@ def leave_results(
         say("no validation took place: model/ holds the last weights")
     _keep_test(run, facts)
     keep_current(run, step, which)
-    # Not `temperature`: transformers 5.23 (configuration_utils.py, save_pretrained) takes that for a setting
-    # of text generation, and refuses to save the config.
     net = model.net
-    if model.kind.calibrates:
-        net.config.calibration_temperature = checkpoint["temperature"] or 1.0
-    if model.task.decisions:
-        net.config.decide = model.hparams["decide"]  # for the reader: a pipeline gives the likeliest class
-    if model.kind.fitted == "thresholds":
-        net.config.thresholds = model.kind.holding(model.labels, checkpoint["thresholds"])
+    for name, value in model.kind.settings(model, checkpoint.get(model.kind.fitted)).items():
+        setattr(net.config, name, value)
     weights = model.kind.exported(datamodule.labels, net.config, weights_of(checkpoint))
     cut = settings["max_tokens"], settings["truncation"]
     facts = write_results(

@@ -3,7 +3,7 @@
 N rows of an evaluation, G of a group, M of a piece of predictions, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,11 @@ from lit_ft.report.analysis import (
     summarise,
     summary_intervals,
 )
+from lit_ft.report.findings import CLASSES
 from lit_ft.report.intervals import scores_of
 from lit_ft.report.slices import Figures
 from lit_ft.report.tables import table
-from lit_ft.tasks import row_cross_entropies
+from lit_ft.tasks import Decision, row_cross_entropies
 
 MOST_CURVES = 6  # classes that get a PR curve, the weakest
 MOST_COLUMNS = 50  # classes with a column each in a file of texts; beyond, a row has its likeliest ones
@@ -48,7 +49,21 @@ MOST_NAMED = 5  # classes in the line at the end of `predict`
 
 def metrics_of(model: Any, prefix: str) -> ClassifierMetrics:
     """The metrics of a split, whose tags begin with `val/` or `test/`."""
-    return ClassifierMetrics(model.labels.num_labels, prefix, model.labels.ordered, model.rule)
+    return ClassifierMetrics(model.labels.num_labels, prefix, model.labels.ordered, decision_of(model))
+
+
+def decision_of(model: Any) -> Decision:
+    """How a class is chosen: `model.decide`."""
+    return model.hparams["decide"]
+
+
+def class_settings(model: Any, temperature: float | None) -> dict[str, Any]:
+    """What an exported config says of the answers; a pipeline gives the likeliest class, whatever is decided.
+
+    Not `temperature`: transformers 5.23 (configuration_utils.py, save_pretrained) takes that for a setting of
+    text generation, and refuses to save the config.
+    """
+    return {"calibration_temperature": temperature or 1.0, "decide": decision_of(model)}
 
 
 def trained_counts(model: Any, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, int]:
@@ -231,17 +246,46 @@ RIVALS = Rivals(
 
 def probability_columns(outcomes: Outcomes, group: np.ndarray, labels: LabelMapping) -> dict[str, pa.Array]:
     """What a file of texts holds of the probabilities of some rows, (G,) positions in the outcomes."""
-    predicted, probabilities, names = outcomes.predicted[group], softmax(outcomes.logits[group]), labels.names
+    predicted, probabilities = outcomes.predicted[group], softmax(outcomes.logits[group])
+    return columns_of_shares(probabilities, labels.names, lambda shares: _likeliest(shares, predicted))
+
+
+def columns_of_shares(
+    probabilities: np.ndarray, names: Sequence[str], likeliest: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, pa.Array]:
+    """A column for each class or label; beyond `MOST_COLUMNS` those of the likeliest ones of a row, as lists.
+
+    Args:
+        probabilities: (G, C).
+        names: (C,).
+        likeliest: Probabilities -> the classes to show of each row, (G, `NUM_LIKELIEST`).
+    """
     if len(names) <= MOST_COLUMNS:
         shares = probabilities.astype(np.float32)
-        return {f"probability_{name}": pa.array(shares[:, c]) for c, name in enumerate(names)}
-    classes, best = pa.array(names, pa.string()), _likeliest(probabilities, predicted)
-    offsets = pa.array(np.arange(len(group) + 1) * NUM_LIKELIEST, pa.int32())
+        return {f"{PROBABILITY}{name}": pa.array(shares[:, c]) for c, name in enumerate(names)}
+    best = likeliest(probabilities)
+    offsets = pa.array(np.arange(len(best) + 1) * NUM_LIKELIEST, pa.int32())
+    shown = pa.array(names, pa.string()).take(pa.array(best.ravel()))
     shares = np.take_along_axis(probabilities, best, 1).astype(np.float32).ravel()
     return {
-        "likeliest": pa.ListArray.from_arrays(offsets, classes.take(pa.array(best.ravel()))),
+        "likeliest": pa.ListArray.from_arrays(offsets, shown),
         "likeliest_probabilities": pa.ListArray.from_arrays(offsets, pa.array(shares)),
     }
+
+
+def most_frequent(names: Sequence[str], counts: Sequence[int], nouns: tuple[str, str]) -> str:
+    """The names with the most texts, as far as they have any, and how many others there are; "" for none.
+
+    Args:
+        names: As they are shown, (C,).
+        counts: Texts of each, (C,).
+        nouns: What they are: one, and several.
+    """
+    order = sorted(range(len(counts)), key=lambda c: -counts[c])
+    shown = [f"{names[c]} {counts[c]:,}" for c in order[:MOST_NAMED] if counts[c]]
+    if others := [counts[c] for c in order[MOST_NAMED:] if counts[c]]:
+        shown.append(f"{len(others):,} other {nouns[len(others) > 1]} {sum(others):,}")
+    return ", ".join(shown)
 
 
 def _likeliest(probabilities: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -264,7 +308,6 @@ class ClassAnswers:
         names: Of the columns; those before `cut` first.
         types: Of the columns, in a parquet file.
         num_fixed: How many stand before `cut`.
-        num_outputs: C.
         counts: Texts of each class, (C,), and those below `UNSURE`: (C + 1,) int64.
     """
 
@@ -272,7 +315,7 @@ class ClassAnswers:
         labels: LabelMapping = model.labels
         more = labels.names if everything else ()
         self.names = (*PREDICTED, *(f"{PROBABILITY}{name}" for name in more))
-        self.num_fixed, self.num_outputs = len(PREDICTED), len(labels.names)
+        self.num_fixed = len(PREDICTED)
         self.types = (pa.string(), pa.float32(), pa.string(), pa.float32(), *[pa.float32()] * len(more))
         self.counts = np.zeros(len(labels.names) + 1, np.int64)
         self.everything = everything
@@ -302,10 +345,5 @@ class ClassAnswers:
     def summary(self) -> str:
         """One line: how many texts each class got, and of how many the model is unsure."""
         *counts, unsure = self.counts.tolist()
-        total = sum(counts)
-        order = sorted(range(len(counts)), key=lambda c: -counts[c])
-        named = [f"{shorten(self._shown[c])} {counts[c]:,}" for c in order[:MOST_NAMED] if counts[c]]
-        if left := sum(1 for c in order[MOST_NAMED:] if counts[c]):
-            rest = sum(counts[c] for c in order[MOST_NAMED:])
-            named.append(f"{left:,} other class{'es' if left > 1 else ''} {rest:,}")
-        return f"{', '.join(named) or 'no texts'}; {unsure:,} of {total:,} below confidence {UNSURE}"
+        named = most_frequent(list(map(shorten, self._shown)), counts, CLASSES)
+        return f"{named or 'no texts'}; {unsure:,} of {sum(counts):,} below confidence {UNSURE}"

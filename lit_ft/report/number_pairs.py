@@ -12,9 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from lit_ft import runs
-from lit_ft.errors import shorten
-from lit_ft.report.pairs import MOST_LETTERS, MOST_SHOWN, Difference, Pair, mcnemar, note_of, texts_of
+from lit_ft.report.pairs import MOST_SHOWN, Difference, Pair, entries, mcnemar, of_these_figures
 from lit_ft.report.regression import ends_of_draws, of_draws
 from lit_ft.report.scores import REGRESSION, decimals_of
 
@@ -55,21 +53,21 @@ def read_numbers(run: Path, prefix: str, metrics: dict[str, Any]) -> PerNumber |
         prefix: `test` or `val`.
         metrics: The run's `metrics.json`: the file must be that of these figures.
     """
-    path = run / runs.PER_TEXT[prefix]
-    if not path.is_file():
-        return f"there is no {path.name}"
-    try:
-        table = pa.parquet.read_table(path, columns=["row", "text_hash", "label", "predicted"])
-        columns = [table[name].to_numpy() for name in table.column_names]
-        order = np.argsort(columns[0], kind="stable")
-        found = PerNumber(path, *(column[order] for column in columns))
-        mae = float(np.abs(found.predicted - found.labels).mean()) if len(order) else 0.0
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return f"{path.name} cannot be read"
-    measured = metrics.get(f"{prefix}/mae")
-    same = measured is not None and abs(measured - mae) <= 1e-4 * abs(mae) + 1e-6
-    same = same and note_of(path).get("step") == metrics.get(f"{prefix}/step")
-    return found if same else f"{path.name} is not of the figures in {runs.METRICS}"
+
+    def mae(found: PerNumber) -> float:
+        return float(np.abs(found.predicted - found.labels).mean())
+
+    def same(measured: float, reached: float) -> bool:
+        return abs(measured - reached) <= 1e-4 * abs(reached) + 1e-6
+
+    return of_these_figures(run, prefix, metrics, _read, "mae", mae, same)
+
+
+def _read(path: Path) -> PerNumber:
+    table = pa.parquet.read_table(path, columns=["row", "text_hash", "label", "predicted"])
+    columns = [table[name].to_numpy() for name in table.column_names]
+    order = np.argsort(columns[0], kind="stable")
+    return PerNumber(path, *(column[order] for column in columns))
 
 
 def compare_numbers(one: PerNumber, other: PerNumber, ordered: bool = True) -> Pair:
@@ -106,13 +104,9 @@ def furthest_apart(several: Sequence[PerNumber]) -> tuple[int, list[dict[str, An
     digits = decimals_of(float(labels.std()) or 1.0)
     shown = np.argsort(-spread, kind="stable")[:MOST_SHOWN]
     shown = shown[spread[shown] > least]
-    texts = texts_of(several[0].path, several[0].rows[shown])
-    return int((spread > least).sum()), [
-        {
-            "row": int(several[0].rows[i]),
-            "text": shorten(texts[int(several[0].rows[i])], MOST_LETTERS),
-            "label": f"{labels[i]:,.{digits}f}",
-            "said": [(f"{value:,.{digits}f}", False) for value in said[:, i]],
-        }
-        for i in shown
-    ]
+    return int((spread > least).sum()), entries(
+        several[0],
+        shown,
+        lambda i: f"{labels[i]:,.{digits}f}",
+        lambda i: [(f"{value:,.{digits}f}", False) for value in said[:, i]],
+    )

@@ -9,7 +9,7 @@ N texts, C classes, K cells, B draws.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,35 +92,66 @@ def read_per_text(run: Path, prefix: str, metrics: dict[str, Any]) -> PerText | 
         prefix: `test` or `val`.
         metrics: The run's `metrics.json`: the file must be that of these figures.
     """
+
+    def accuracy(found: PerText) -> float:
+        return float((found.labels == found.predicted).mean())
+
+    return of_these_figures(run, prefix, metrics, _read, "accuracy", accuracy)
+
+
+def _read(path: Path) -> PerText:
+    columns = ["row", "text_hash", "label", "predicted", "loss"]
+    table = pa.parquet.read_table(path, columns=columns, read_dictionary=["label", "predicted"])
+    names = tuple(map(str, note_of(path)["labels"]))
+    order = np.argsort(table["row"].to_numpy(), kind="stable")
+    return PerText(
+        path,
+        names,
+        table["row"].to_numpy()[order],
+        table["text_hash"].to_numpy()[order],
+        _positions(table["label"], names)[order],
+        _positions(table["predicted"], names)[order],
+        table["loss"].to_numpy().astype(np.float64)[order],
+    )
+
+
+def nearly(measured: float, reached: float) -> bool:
+    """Whether shares are the same up to the digits of `metrics.json`."""
+    return abs(measured - reached) < 1e-4
+
+
+def of_these_figures(
+    run: Path,
+    prefix: str,
+    metrics: dict[str, Any],
+    read: Callable[[Path], Any],
+    score: str,
+    reached: Callable[[Any], float],
+    same: Callable[[float, float], bool] = nearly,
+) -> Any:
+    """A file of texts as it is read, or in words why it is not that of the run's figures.
+
+    Args:
+        run: The run folder.
+        prefix: `test` or `val`.
+        metrics: The run's `metrics.json`.
+        read: The path -> what the file says, with `rows`.
+        score: The figure that tells whether it is.
+        reached: What the file says -> that figure.
+        same: The figure in `metrics.json`, and that of the file -> whether they are one.
+    """
     path = run / runs.PER_TEXT[prefix]
     if not path.is_file():
         return f"there is no {path.name}"
-    note = note_of(path)
     try:
-        columns = ["row", "text_hash", "label", "predicted", "loss"]
-        table = pa.parquet.read_table(path, columns=columns, read_dictionary=["label", "predicted"])
-        names = tuple(map(str, note["labels"]))
-        rows = table["row"].to_numpy()
-        order = np.argsort(rows, kind="stable")
-        found = PerText(
-            path,
-            names,
-            rows[order],
-            table["text_hash"].to_numpy()[order],
-            _positions(table["label"], names)[order],
-            _positions(table["predicted"], names)[order],
-            table["loss"].to_numpy().astype(np.float64)[order],
-        )
+        found = read(path)
+        value = reached(found) if len(found.rows) else 0.0
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return f"{path.name} cannot be read"
-    accuracy = float((found.labels == found.predicted).mean()) if len(rows) else 0.0
-    measured = metrics.get(f"{prefix}/accuracy")
-    same = (
-        measured is not None
-        and abs(measured - accuracy) < 1e-4
-        and note.get("step") == metrics.get(f"{prefix}/step")
-    )
-    return found if same else f"{path.name} is not of the figures in {runs.METRICS}"
+    measured, step = metrics.get(f"{prefix}/{score}"), metrics.get(f"{prefix}/step")
+    if measured is not None and same(measured, value) and note_of(path).get("step") == step:
+        return found
+    return f"{path.name} is not of the figures in {runs.METRICS}"
 
 
 def _positions(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
@@ -298,13 +329,33 @@ def disagreements(several: Sequence[PerText]) -> tuple[int, list[dict[str, Any]]
     differ = np.flatnonzero((said != said[0]).any(0))
     order = np.lexsort((-np.ptp(losses[:, differ], axis=0), ~right[differ]))
     shown = differ[order[:MOST_SHOWN]]
-    names, texts = several[0].names, texts_of(several[0].path, several[0].rows[shown])
-    return len(differ), [
+    names, labels = several[0].names, several[0].labels
+    return len(differ), entries(
+        several[0],
+        shown,
+        lambda i: names[labels[i]],
+        lambda i: [(names[c], bool(c == labels[i])) for c in said[:, i]],
+    )
+
+
+def entries(
+    one: Any, shown: np.ndarray, label: Callable[[int], str], said: Callable[[int], list[tuple[str, bool]]]
+) -> list[dict[str, Any]]:
+    """Texts on which runs differ: `row`, `text` (shortened), `label`, `said` (one a run, and whether right).
+
+    Args:
+        one: The first run.
+        shown: The places of the texts.
+        label: A place -> its label in words.
+        said: A place -> what each run says of it.
+    """
+    texts = texts_of(one.path, one.rows[shown])
+    return [
         {
-            "row": int(several[0].rows[i]),
-            "text": shorten(texts[int(several[0].rows[i])], MOST_LETTERS),
-            "label": names[several[0].labels[i]],
-            "said": [(names[c], bool(c == several[0].labels[i])) for c in said[:, i]],
+            "row": int(one.rows[i]),
+            "text": shorten(texts[int(one.rows[i])], MOST_LETTERS),
+            "label": label(i),
+            "said": said(i),
         }
         for i in shown
     ]

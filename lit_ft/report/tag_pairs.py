@@ -16,19 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from lit_ft import runs
-from lit_ft.errors import shorten
 from lit_ft.report.intervals import ends_of
 from lit_ft.report.multi_label import CHOSEN, HALF, scores_of_tags, tag_differences
 from lit_ft.report.pairs import (
-    MOST_LETTERS,
     MOST_SHOWN,
     NUM_DRAWS,
     Difference,
     Pair,
+    entries,
     mcnemar,
     note_of,
-    texts_of,
+    of_these_figures,
 )
 from lit_ft.report.scores import MULTI_LABEL
 
@@ -78,31 +76,26 @@ def read_tags(run: Path, prefix: str, metrics: dict[str, Any]) -> PerTags | str:
         prefix: `test` or `val`.
         metrics: The run's `metrics.json`: the file must be that of these figures.
     """
-    path = run / runs.PER_TEXT[prefix]
-    if not path.is_file():
-        return f"there is no {path.name}"
-    try:
-        note = note_of(path)
-        table = pa.parquet.read_table(path, columns=["row", "text_hash", "label", "predicted", "loss"])
-        names = tuple(map(str, note["labels"]))
-        rows = table["row"].to_numpy()
-        order = np.argsort(rows, kind="stable")
-        found = PerTags(
-            path,
-            names,
-            rows[order],
-            table["text_hash"].to_numpy()[order],
-            _tags(table["label"], names)[order],
-            _tags(table["predicted"], names)[order],
-            table["loss"].to_numpy().astype(np.float64)[order],
-        )
-        reached = scores_of_tags(found.labels, found.predicted)["micro_f1"] if len(rows) else 0.0
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return f"{path.name} cannot be read"
-    measured = metrics.get(f"{prefix}/micro_f1{CHOSEN}")
-    same = measured is not None and abs(measured - reached) < 1e-4
-    same = same and note.get("step") == metrics.get(f"{prefix}/step")
-    return found if same else f"{path.name} is not of the figures in {runs.METRICS}"
+
+    def micro_f1(found: PerTags) -> float:
+        return scores_of_tags(found.labels, found.predicted)["micro_f1"]
+
+    return of_these_figures(run, prefix, metrics, _read, f"micro_f1{CHOSEN}", micro_f1)
+
+
+def _read(path: Path) -> PerTags:
+    table = pa.parquet.read_table(path, columns=["row", "text_hash", "label", "predicted", "loss"])
+    names = tuple(map(str, note_of(path)["labels"]))
+    order = np.argsort(table["row"].to_numpy(), kind="stable")
+    return PerTags(
+        path,
+        names,
+        table["row"].to_numpy()[order],
+        table["text_hash"].to_numpy()[order],
+        _tags(table["label"], names)[order],
+        _tags(table["predicted"], names)[order],
+        table["loss"].to_numpy().astype(np.float64)[order],
+    )
 
 
 def read_at_half(run: Path, prefix: str, metrics: dict[str, Any]) -> PerTags | str:
@@ -164,17 +157,13 @@ def tags_apart(several: Sequence[PerTags]) -> tuple[int, list[dict[str, Any]]]:
     differ = np.flatnonzero((said != said[0]).any((0, 2)))
     order = np.lexsort((-np.ptp(losses[:, differ], axis=0), ~exact.any(0)[differ]))
     shown = differ[order[:MOST_SHOWN]]
-    texts = texts_of(several[0].path, several[0].rows[shown])
 
     def named(tags: np.ndarray) -> str:
         return ", ".join(several[0].names[c] for c in np.flatnonzero(tags)) or "none"
 
-    return len(differ), [
-        {
-            "row": int(several[0].rows[i]),
-            "text": shorten(texts[int(several[0].rows[i])], MOST_LETTERS),
-            "label": named(several[0].labels[i]),
-            "said": [(named(said[r, i]), bool(exact[r, i])) for r in range(len(several))],
-        }
-        for i in shown
-    ]
+    return len(differ), entries(
+        several[0],
+        shown,
+        lambda i: named(several[0].labels[i]),
+        lambda i: [(named(said[r, i]), bool(exact[r, i])) for r in range(len(several))],
+    )
