@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -15,6 +16,8 @@ from test_parity import SEEN
 from test_resume import Killed, curves, history, state
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from lit_ft.classifier.multi_label import worst_tags
 
 RUN = Path("runs/small/version_0")
 TAGS = ["--data.train_path", "train.jsonl", "--data.test_path", "test.jsonl"]
@@ -244,3 +247,10 @@ def test_joined_labels_and_flags_train_the_same(lit_ft, fit_args, work):
     write_csv(work / "other.csv", [("good;film", "the film was great"), ("", "the plot was fine")])
     code, out, err = lit_ft("test", *fit_args, "--name", "lists", "--data.test_path", "other.csv")
     assert code == 0, err
+
+
+def test_mistakes_show_both_texts_of_a_pair():
+    split = SimpleNamespace(texts=[{"text": "Is it warm?", "pair": "No, it is cold."}])
+    entry = {"index": 0, "right": [], "missed": [[0, 0.25]], "wrong": []}
+    shown = worst_tags({"mistakes": [entry]}, split, ["cold"])
+    assert "Is it warm?" in shown and "No, it is cold." in shown and "cold 0.25" in shown
