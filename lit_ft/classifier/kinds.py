@@ -33,7 +33,7 @@ class Kind:
         trained: The model, logits and targets -> what is counted of a sample of the training texts.
         facts: The label object -> what `report.json` holds of it beside its names.
         exported: Label object, config and weights -> the weights in `model/`.
-        calibrates: Whether its probabilities have a temperature.
+        uncalibrated: Why there is no `--calibrate`; "" if there is.
         undefined: The labels of an evaluation, (N, ...) -> names of figures that they leave undefined.
         check: Config and name of a model -> raises if it cannot be used. Loads no weights.
         answer: Outcomes -> what the model says, beside the rivals.
@@ -54,7 +54,7 @@ class Kind:
     trained: Callable[..., dict[str, Any]]
     facts: Callable[[Any], dict[str, Any]] = lambda labels: {}
     exported: Callable[..., dict[str, torch.Tensor]] = lambda labels, config, weights: weights
-    calibrates: bool = True
+    uncalibrated: str = ""
     undefined: Callable[[np.ndarray], tuple[str, ...]] = lambda labels: ()
     check: Callable[[Any, str], None] = lambda config, name: None
     answer: Callable[[Outcomes], np.ndarray] = lambda outcomes: outcomes.predicted
@@ -91,7 +91,7 @@ KINDS = {
         trained=regression.trained_errors,
         facts=regression.run_facts,
         exported=regression.in_own_unit,
-        calibrates=False,
+        uncalibrated="is about probabilities, and there are none",
         undefined=regression.undefined_figures,
         check=regression.check_outputs,
     ),
@@ -106,7 +106,7 @@ KINDS = {
         read=read_at_half,
         trained=multi_label.trained_tags,
         facts=lambda labels: {"threshold": labels.threshold},
-        calibrates=False,
+        uncalibrated="needs a temperature, and there is none",
         answer=multi_label.answer_at_half,
         fitted="thresholds",
         holding=multi_label.thresholds_of,

@@ -230,10 +230,9 @@ def prediction_writer(
         raise UserError(
             f"{checkpoint} is not in a run folder: set --data.predict_output to a .csv, .parquet or .jsonl"
         )
-    if model.calibrate and not model.kind.calibrates:
+    if model.calibrate and (why := model.kind.uncalibrated):
         raise UserError(
-            f"--calibrate is about probabilities, and there are none with data.task={model.task.name} "
-            f"({model.task.words}): remove --calibrate"
+            f"--calibrate {why} with data.task={model.task.name} ({model.task.words}): remove --calibrate"
         )
     if model.calibrate and model.temperature is None:
         raise UserError(

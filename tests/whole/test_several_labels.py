@@ -127,6 +127,8 @@ def test_what_a_run_leaves_is_what_it_measured(lit_ft, tags_args, work):
     for row, answers in zip(rows[:8], classify([row["text"] for row in rows[:8]]), strict=True):
         found = {answer["label"]: answer["score"] for answer in answers}
         assert {name: row[f"probability_{name}"] for name in LABELS} == pytest.approx(found, abs=1e-5)
+    line = one_line(lit_ft("predict", "--data.predict_path", "test.jsonl", "--name", "small", "--calibrate"))
+    assert line.startswith("--calibrate needs a temperature, and there is none with data.task=multi_label")
     predict = [
         "predict",
         "--data.predict_path",
