@@ -15,7 +15,11 @@ from lit_ft.errors import UserError, unusable
 RUNS = Path("runs")
 CHECKPOINTS, MODEL, METRICS, CONFIG = "checkpoints", "model", "metrics.json", "config.yaml"
 LOSS_CURVE, FACTS, REPORT, BASELINE = "loss.png", "report.json", "report.html", "baseline"
-PER_TEXT = {"test": "test_predictions.parquet", "val": "val_predictions.parquet"}  # by the prefix of the tags
+PER_TEXT = {  # by the prefix of the tags
+    "test": "test_predictions.parquet",
+    "fold": "fold_predictions.parquet",
+    "val": "val_predictions.parquet",
+}
 NAME = re.compile(r"[\w][\w.+-]*")
 
 

@@ -111,7 +111,8 @@ SCORES = {
     "masked_lm": MASKED_LM,
 }
 OF_FIT = tuple(score for kind, scores in SCORES.items() if kind != "masked_lm" for score in scores)
-SPLITS = {"test": "test", "val": "validation"}  # tag -> split, the test first: it is the result
+# Tag -> split, the test first: it is the result.
+SPLITS = {"test": "test", "fold": "fold", "val": "validation"}
 # What else a comparison shows: the cost of the run, and its training loss.
 RUN_TAGS = (
     "train/epoch_loss train/loss train/seconds fit/seconds sft/seconds train/tokens train/tokens_seen "

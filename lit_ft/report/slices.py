@@ -84,7 +84,7 @@ def measure_slices(
     def entry(value: str, rows: np.ndarray) -> dict[str, Any]:
         inside = np.zeros(len(good), bool)
         inside[rows] = True
-        compared = difference(good[inside], good[~inside], quantile) if _comparable(rows, good) else None
+        compared = part_and_rest(good[inside], good[~inside], quantile) if _comparable(rows, good) else None
         scores = {name: list(map(float, ends)) for name, ends in figures(rows).items()}
         return {"value": value, "rows": len(rows), "scores": scores, "difference": compared}
 
@@ -103,7 +103,7 @@ def _comparable(rows: np.ndarray, good: np.ndarray) -> bool:
     return min(len(rows), len(good) - len(rows)) >= FEW_TEXTS
 
 
-def difference(part: np.ndarray, rest: np.ndarray, quantile: float) -> list[float]:
+def part_and_rest(part: np.ndarray, rest: np.ndarray, quantile: float) -> list[float]:
     """The mean of some rows minus that of others, and the ends of its interval (normal approximation).
 
     Of answers that are right or not, each side gets one more of both, so that no interval is empty (Agresti

@@ -7,9 +7,9 @@ import pytest
 
 from lit_ft.report.scores import CLASSIFIER
 from lit_ft.report.slices import (
-    difference,
     lines_of_slices,
     measure_slices,
+    part_and_rest,
     rows_of_slices,
     slice_tables,
     slice_tags,
@@ -64,14 +64,16 @@ def test_the_most_frequent_values_others_and_none():
 def test_a_difference_and_its_interval():
     """By hand: 12 of 40 against 48 of 60, with one more of both answers on each side."""
     part, rest = np.arange(40) < 12, np.arange(60) < 48
-    value, low, high = difference(part, rest, 1.96)
+    value, low, high = part_and_rest(part, rest, 1.96)
     p, q = 13 / 42, 49 / 62
     half = 1.96 * (p * (1 - p) / 42 + q * (1 - q) / 62) ** 0.5
     assert (value, low, high) == pytest.approx((0.3 - 0.8, p - q - half, p - q + half))
-    assert difference(np.ones(5, bool), np.ones(5, bool), 1.96)[1] < 0  # five texts say little
+    assert part_and_rest(np.ones(5, bool), np.ones(5, bool), 1.96)[1] < 0  # five texts say little
     part, rest = np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0])
     half = 2 * (part.var(ddof=1) / 3 + rest.var(ddof=1) / 2) ** 0.5
-    assert difference(part, rest, 2) == pytest.approx([7 / 3 - 0.5, 7 / 3 - 0.5 - half, 7 / 3 - 0.5 + half])
+    assert part_and_rest(part, rest, 2) == pytest.approx(
+        [7 / 3 - 0.5, 7 / 3 - 0.5 - half, 7 / 3 - 0.5 + half]
+    )
 
 
 def test_each_interval_is_wider_the_more_slices_are_compared():
