@@ -4,8 +4,7 @@ N rows of a split, B rows a batch, T tokens after padding, C classes.
 """
 
 from dataclasses import replace
-from typing import Any, Literal, cast
-from zlib import crc32
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,19 +17,33 @@ from lit_ft.console import say, warn
 from lit_ft.data import splits
 from lit_ft.data.batching import ChosenBatches, GroupedBatchSampler, ResumableLoader
 from lit_ft.data.columns import GROUPS, SLICES, Values, check_apart, columns_named
+from lit_ft.data.division import (
+    MARKS,
+    check_division,
+    check_same_parts,
+    divide,
+    divides,
+    fold_in_words,
+    groups_of,
+    tell_division,
+    warn_of_rare,
+)
+from lit_ft.data.duplicates import normalised_keys
 from lit_ft.data.formats import columns_of, find_files
 from lit_ft.data.groups import line_of, read_groups, shared
 from lit_ft.data.label_column import LabelType
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.splits import Split
 from lit_ft.data.targets import LabelRules, Labels, labels_from_dict
+from lit_ft.data.text_columns import pairs_of
 from lit_ft.data.tokens import EncodedRows, Truncation
 from lit_ft.errors import NoRows
 from lit_ft.models.checks import check_max_tokens
 from lit_ft.models.inputs import fit_pairs_to_model
 from lit_ft.models.load import Pretrained, tokenizer_files, tokenizer_from_files
 
-KINDS: dict[SplitName, str] = {"validation": "val", "test": "test"}  # names in the Trainer's limits
+# Names in the Trainer's limits
+KINDS: dict[SplitName, str] = {"validation": "val", "test": "test", "fold": "test"}
 
 
 class YelpDataModule(LightningDataModule):
@@ -97,7 +110,14 @@ class YelpDataModule(LightningDataModule):
             validation data is given. Equal texts stay on one side.
         split_seed: Chooses the rows that are held out, and those that are measured if a limit of the trainer
             selects a part. It is separate from the run's seed, so that runs with different seeds are
-            validated on the same rows.
+            validated on the same rows. It makes the folds and the share of `train_share`, too.
+        folds: Into how many folds the training split is divided, to leave one out: stratified by label;
+            equal texts, and groups, stay together. The same `split_seed` makes the same folds.
+        fold: Which of them is left out, from 1. It is not trained on, and it chooses nothing: `test` measures
+            it. Validation, which chooses the checkpoint, is held out of the other folds, or given.
+        train_share: Share of the rows that are left to train on, above 0 and at most 1, to see what more
+            texts would bring. Stratified by label; a smaller share is contained in a larger one; fold,
+            validation and test stay the same.
         unescape: Undo the escapes of `yelp_review_full`: a backslash and an n become a line break, a
             backslash and a quote become a quote.
         strip_html_breaks: Turn `<br />` into a line break.
@@ -150,6 +170,9 @@ class YelpDataModule(LightningDataModule):
         ordered: bool | Literal["auto"] = "auto",
         validation_share: float = 0.05,
         split_seed: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
+        train_share: float = 1.0,
         unescape: bool = False,
         strip_html_breaks: bool = False,
         on_empty: Literal["drop", "stop"] = "drop",
@@ -168,6 +191,7 @@ class YelpDataModule(LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         batch_settings.check_batch_settings(self.hparams)
+        check_division(self.hparams)
         columns = text_column, pair_column, label_column
         if group_column is not None:
             check_apart(group_column, GROUPS, *columns)
@@ -183,7 +207,8 @@ class YelpDataModule(LightningDataModule):
         self.splits: dict[SplitName, Split] = {}
         self._tokenizer_files: dict[str, str] = {}
         self._fingerprint: str | None = None  # of the training data
-        self._held_out: str | None = None  # of its held-out rows
+        self._marks: dict[str, str | None] = dict.fromkeys(MARKS)  # of its parts
+        self.tested: SplitName = "fold" if fold is not None else "test"  # what test_dataloader gives
         self.chosen: dict[SplitName, list[np.ndarray]] = {}  # batches in place of a split's plan
         self._parts_said: set[SplitName] = set()
         self._train_loader: ResumableLoader | None = None
@@ -207,46 +232,61 @@ class YelpDataModule(LightningDataModule):
             if self.hparams["pair_column"] is not None:
                 fit_pairs_to_model(tokenizer, pretrained.config, pretrained.name)
             self.set_tokenizer(tokenizer)
+        own_validation = self.text_source.origin("validation") is not None
         if stage == "fit" and "train" not in self.splits:
-            self._setup_train_and_validation(keep_train=True)
-        elif stage == "validate" and "validation" not in self.splits:
-            self._setup_train_and_validation(keep_train=False)
-        elif stage in ("test", "predict") and stage not in self.splits:
-            split = cast(SplitName, stage)
-            self.splits[split] = self._prepare(split)
-
-    def _setup_train_and_validation(self, keep_train: bool) -> None:
-        h, own_validation = self.hparams, self.text_source.origin("validation") is not None
-        if keep_train or not own_validation:
-            train = self._prepare("train")
-            where, groups = h["train_path"] or h["source"], self._groups
-            splits.check_same_train(self._fingerprint, train.fingerprint, keep_train, where)
-            if not own_validation:
-                assert train.labels is not None and self.labels is not None
-                share, seed = h["validation_share"], h["split_seed"]
-                strata = self.labels.strata(train.labels)
-                division = splits.hold_out(train.texts, strata, share, seed, groups, where)
-                kept, held_out_rows, words = division
-                say(f"validation: {len(held_out_rows):,} texts held out of train ({words})")
-                train, validation = train.take(kept), train.take(held_out_rows)
-                assert train.labels is not None and validation.labels is not None
-                if self._fingerprint is None:  # else the labels are a checkpoint's
-                    self.labels = self.labels.of_kept(train.labels)
-                    for part in (train, validation):
-                        part.rows.labels = self.labels.targets(part.labels)  # type: ignore[arg-type]
-                held_out = f"{crc32(validation.rows.positions.tobytes()):08x}"
-                if self._fingerprint is not None:  # a checkpoint's
-                    splits.check_same_held_out(self._held_out, held_out)
-                self.splits["validation"], self._held_out = validation, held_out
-            self._fingerprint = train.fingerprint
-            if keep_train:
-                self.splits["train"] = train
-        if own_validation:
-            self.splits["validation"] = self._prepare("validation")
-        if keep_train:
+            self._setup_train(["train", "validation", "fold"], not own_validation)
+            if own_validation:
+                self.splits["validation"] = self._prepare("validation")
             splits.warn_of_copies(self.splits["train"], self.splits["validation"])
-            if own_validation and groups is not None:
-                self._warn_of_groups(groups)
+            if own_validation and self._groups is not None:
+                self._warn_of_groups(self._groups)
+        for split in {"validate": ["validation"], "test": self.tested_splits()}.get(stage, []):
+            if split in self.splits:
+                continue
+            if split == "fold" or split == "validation" and not own_validation:
+                self._setup_train([split], not own_validation)
+            else:
+                self.splits[split] = self._prepare(split)
+        if stage == "predict" and "predict" not in self.splits:
+            self.splits["predict"] = self._prepare("predict")
+
+    def tested_splits(self) -> list[SplitName]:
+        """What `test` measures: the fold that was left out, if any, and the test data, if there is any."""
+        if self.hparams["fold"] is None:
+            return ["test"]
+        return ["fold", "test"] if self.text_source.origin("test") is not None else ["fold"]
+
+    def _setup_train(self, parts: list[SplitName], holds_out: bool) -> None:
+        """Read the training data, and divide it into what is trained on and what is measured.
+
+        Args:
+            parts: Those to keep; with `train`, what the others were held out of.
+            holds_out: Whether validation is held out.
+        """
+        h, new = self.hparams, self._fingerprint is None  # else the labels and the rows are a checkpoint's
+        read, where, trains = self._prepare("train"), h["train_path"] or h["source"], "train" in parts
+        splits.check_same_train(self._fingerprint, read.fingerprint, trains, where)
+        self._fingerprint = read.fingerprint
+        if not holds_out and not divides(h):
+            self.splits["train"] = read
+            return
+        assert read.labels is not None and self.labels is not None
+        keys = normalised_keys(read.texts.data.column("text"), "comparing texts", pairs_of(read.texts))
+        division = divide(self.labels.strata(read.labels), keys, h, self._groups, holds_out, where)
+        tell_division(division, h, parts)
+        if h["folds"] is not None and trains:
+            warn_of_rare(self.labels.balance(read.labels), h["folds"])
+        self._groups = groups_of(self._groups, division.train)
+        if new:
+            self.labels = self.labels.of_kept(read.labels[division.train])
+            read.rows.labels = self.labels.targets(read.labels)  # type: ignore[arg-type]
+        else:
+            check_same_parts(self._marks, division.marks(), trains)
+        self._marks = division.marks()
+        for part, rows in division.parts().items():
+            if part in parts and rows is not None:
+                name = fold_in_words(h) if part == "fold" else ""
+                self.splits[part] = replace(read.take(rows), part=name)
 
     def _warn_of_groups(self, groups: Values) -> None:
         """Warn if validation rows of their own are of groups that train has."""
@@ -270,7 +310,8 @@ class YelpDataModule(LightningDataModule):
             return splits.without_rows(columns_of(files[0]))
         if split == "train" and h["group_column"] is not None:
             self._groups = read_groups(texts.table, h["group_column"], texts.source_rows, texts.where)
-        measured = split in KINDS or split == "train" and self.text_source.origin("validation") is None
+        held_out = self.text_source.origin("validation") is None or h["fold"] is not None
+        measured = split in KINDS or split == "train" and held_out
         slices = self.slice_columns if measured else ()
         check_slices(texts, slices)
         read = splits.encode_texts(texts, self.tokenizer, h["max_tokens"], h["truncation"])
@@ -278,8 +319,8 @@ class YelpDataModule(LightningDataModule):
 
     def reads_hub(self, stage: str) -> bool:
         """Whether `setup` of this stage accesses the Hub."""
-        split = "train" if stage in ("fit", "validate") else stage
-        return self.text_source.asks_hub(cast(SplitName, split))
+        named = {"fit": ["train"], "validate": ["train"], "test": self.tested_splits()}.get(stage, [stage])
+        return any(self.text_source.asks_hub("train" if split == "fold" else split) for split in named)
 
     def class_counts(self) -> list[int]:
         """Training rows of each class, (C,)."""
@@ -373,8 +414,8 @@ class YelpDataModule(LightningDataModule):
         return self._loader("validation", train=False)
 
     def test_dataloader(self) -> ResumableLoader:
-        """As `val_dataloader`."""
-        return self._loader("test", train=False)
+        """As `val_dataloader`, of the split that is `tested`: `test`, or `fold`."""
+        return self._loader(self.tested, train=False)
 
     def predict_dataloader(self) -> ResumableLoader:
         """As `val_dataloader`, without `labels`."""
@@ -393,14 +434,15 @@ class YelpDataModule(LightningDataModule):
             "labels": self.labels.as_dict() if self.labels else None,
             "tokenizer": self._tokenizer_files,
             "train": self._fingerprint,
-            "held_out": self._held_out,
+            **self._marks,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore `state_dict` before any loader is built; texts and labels are then read as in that run."""
         self._loader_state = state_dict["loader"]
         if self._fingerprint is None:
-            self._fingerprint, self._held_out = state_dict["train"], state_dict.get("held_out")
+            self._fingerprint = state_dict["train"]
+            self._marks = {name: state_dict.get(name) for name in MARKS}
         if self.labels is None and state_dict["labels"]:
             self.labels = labels_from_dict(state_dict["labels"])
         if self.tokenizer is None:

@@ -102,7 +102,7 @@ class BertClassifier(LightningModule):
         self.net: PreTrainedModel | None = None
         self.task: Task = SINGLE_LABEL  # until the labels are known
         self.confusion: dict[str, list[list[int]] | None] = {}
-        self.outcomes: dict[str, Outcomes] = {}  # "val", "test" -> the newest evaluation
+        self.outcomes: dict[str, Outcomes] = {}  # "val", "fold", "test" -> the newest evaluation
         self.calibrate = False  # whether predict_step divides the logits by the temperature
         self._logits_to_train: Logits = self.logits_of
         self.step_tokens: int | None = None  # computed per training step, if padding does not decide it
@@ -327,6 +327,10 @@ class BertClassifier(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the test metrics."""
         self._measure(batch, self.test_metrics)
+
+    def measure(self, prefix: str) -> None:
+        """Make the tags of the next test start with `test` or `fold`."""
+        self.test_metrics = self.kind.metrics(self, f"{prefix}/")
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics; the temperature, or the thresholds, are fitted during `fit` only."""

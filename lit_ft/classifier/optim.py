@@ -144,8 +144,9 @@ def check_schedule(trainer: Any, datamodule: Any) -> None:
 
 def check_evaluation(trainer: Any, datamodule: Any, command: str) -> None:
     """Refuse a `validate` or `test` (the `command`) that would measure nothing."""
-    split, kind = ("validation", "val") if command == "validate" else ("test", "test")
-    _check_limit(trainer, kind, datamodule.num_evaluation_batches(split, trainer.world_size))
+    kind = "val" if command == "validate" else "test"
+    for split in ["validation"] if kind == "val" else datamodule.tested_splits():
+        _check_limit(trainer, kind, datamodule.num_evaluation_batches(split, trainer.world_size))
 
 
 def limit_in_words(trainer: Any, kind: str) -> str:

@@ -1,4 +1,4 @@
-"""`test_predictions.parquet` and `val_predictions.parquet`: what the model said of each text of a split.
+"""`test_predictions.parquet`, `fold_...` and `val_...`: what the model said of each text of a split.
 
 `report` pairs runs by them (report/pairs.py has their columns), and people read them. N rows, C classes.
 """
@@ -29,7 +29,8 @@ from lit_ft.report.pairs import note_of, with_note
 
 GROUP_ROWS, GROUP_VALUES = 10_000, 4_000_000  # of a row group, which is what is held in memory at a time
 HASH_OF_PAIR = "xxh3_64 of the xxh3_64 of both texts in UTF-8, 8 bytes each in native order"
-SPLIT: dict[str, SplitName] = {"test": "test", "val": "validation"}  # prefix of the tags -> split
+# Prefix of the tags -> split
+SPLIT: dict[str, SplitName] = {"test": "test", "fold": "fold", "val": "validation"}
 
 
 def write_per_text(
@@ -46,7 +47,7 @@ def write_per_text(
 
     Args:
         run: The run folder.
-        prefix: `val` or `test`.
+        prefix: `val`, `fold` or `test`.
         outcomes: The logits and labels of the texts that were measured.
         datamodule: The texts.
         step: The step of the weights.

@@ -31,7 +31,7 @@ from lit_ft.report.slices import of_slices, slice_tags
 from lit_ft.report.tables import aligned, decision_rows
 from lit_ft.report.verdict import verdict
 
-OF_TEST = re.compile(r"(baseline/\w+/)?test/")
+OF_TESTS = re.compile(r"(?:baseline/\w+/)?(test|fold)/")
 MOST_LETTERS = 600  # of a text in a report: one screen of a phone
 
 
@@ -109,7 +109,7 @@ def leave_results(
         print_decisions(summary)
     else:
         say("no validation took place: model/ holds the last weights")
-    _keep_test(run, facts)
+    _keep_tests(run, facts)
     keep_current(run, step, which)
     net = model.net
     for name, value in model.kind.settings(model, checkpoint.get(model.kind.fitted)).items():
@@ -124,7 +124,7 @@ def leave_results(
         history.train,
         history.validation,
         without=lambda tag: (
-            of_slices("val")(tag) or (OF_TEST.match(tag) is not None and _test_step(run) != step)
+            of_slices("val")(tag) or ((of := OF_TESTS.match(tag)) and _step_of(run, of[1]) != step)
         ),
     )
     if which == "best":
@@ -156,27 +156,32 @@ def _tell_verdict(prefix: str, metrics: dict[str, Any], facts: dict[str, Any]) -
 
 
 def _next_command(run: Path, step: int, datamodule: YelpDataModule) -> str:
-    """What to run after a fit: `test`, if there is a test split that was not measured yet; else `predict`."""
+    """What to run after a fit: `test`, if it measures what was not measured yet; else `predict`."""
     command = f"python -m lit_ft {{}} --name {run.parent.name}"
-    if datamodule.text_source.origin("test") is not None and _test_step(run) != step:
+    has_test = datamodule.text_source.origin("test") is not None
+    measured = [split for split in datamodule.tested_splits() if split == "fold" or has_test]
+    if any(_step_of(run, prefix) != step for prefix in measured):
         return command.format("test")
     return f"{command.format('predict')} --data.predict_path FILE"
 
 
-def _test_step(run: Path) -> int | None:
-    return runs.read_metrics(run).get("test/step")
+def _step_of(run: Path, prefix: str) -> int | None:
+    """The step of the weights that were measured on the test split, or the fold."""
+    return runs.read_metrics(run).get(f"{prefix}/step")
 
 
-def _keep_test(run: Path, facts: dict[str, Any]) -> None:
-    """Keep the test made before the fit was resumed, if it measured these same weights."""
-    if _test_step(run) != facts["step"]:
-        return
+def _keep_tests(run: Path, facts: dict[str, Any]) -> None:
+    """Keep what `test` measured before the fit was resumed, if these are the same weights."""
     before = runs.read_facts(run)
-    for key, name in (("evaluations", "test"), ("splits", "test")):
-        if name in before.get(key, {}):
-            facts[key][name] = before[key][name]
-    if (measured := before.get("baselines", {}).get("evaluations", {}).get("test")) and "baselines" in facts:
-        facts["baselines"]["evaluations"]["test"] = measured
+    for prefix in ("test", "fold"):
+        if _step_of(run, prefix) != facts["step"]:
+            continue
+        for key in ("evaluations", "splits"):
+            if prefix in before.get(key, {}):
+                facts[key][prefix] = before[key][prefix]
+        measured = before.get("baselines", {}).get("evaluations", {}).get(prefix)
+        if measured and "baselines" in facts:
+            facts["baselines"]["evaluations"][prefix] = measured
 
 
 def record_evaluation(
@@ -191,14 +196,14 @@ def record_evaluation(
 ) -> None:
     """Print what `validate` or `test` measured, and add it to the run of the checkpoint.
 
-    The card, the report and the tags `val/...` and `test/...` belong to the weights in `model/`, on texts
-    read and decided as in training. Metrics of other weights or settings get tags of their own. TensorBoard
-    gets the test's metrics at the checkpoint's step; those of validation it has from `fit`. The Trainer would
-    log both at step 0, as a second point in the validation curves.
+    The card, the report and the tags `val/...`, `fold/...` and `test/...` belong to the weights in `model/`,
+    on texts read and decided as in training. Metrics of other weights or settings get tags of their own.
+    TensorBoard gets the metrics of test and fold at the checkpoint's step; those of validation it has from
+    `fit`. The Trainer would log both at step 0, as a second point in the validation curves.
 
     Args:
         run: The run folder of the checkpoint, or None.
-        prefix: `val` or `test`.
+        prefix: `val`, `fold` or `test`.
         model: The evaluated model.
         datamodule: The evaluated split.
         metrics: Tag -> value, including the confusion matrix, which goes to `report.json`, and the step.
@@ -244,9 +249,9 @@ def record_evaluation(
     names = datamodule.labels.names
     say(f"metrics: {run / runs.METRICS}")
     say(f"texts:   {run / runs.PER_TEXT[prefix]}")
-    if prefix == "test":
+    if prefix != "val":
         logger = RunLogger(run)
-        tags = [f"test/{score.name}" for score in console(scores)]
+        tags = [f"{prefix}/{score.name}" for score in console(scores)]
         logger.log_metrics({tag: metrics[tag] for tag in tags if tag in metrics}, step)
         model.kind.draw(logger.experiment, prefix, outcomes, summary, confusion, names, step)
         logger.finalize("success")

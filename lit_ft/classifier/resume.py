@@ -34,8 +34,8 @@ LOCATION = (
     "source subset train_split validation_split test_split train_path validation_path test_path "
     "text_column pair_column label_column label_columns label_separator slice_columns"
 ).split()
-# Which rows were held out: always those of training.
-HELD_OUT = ("validation_share", "split_seed", "group_column")
+# Which rows were held out, and which trained on: always those of training.
+HELD_OUT = ("validation_share", "split_seed", "group_column", "folds", "fold", "train_share")
 TRAINING = {"compile"}  # of the model's settings: evaluation ignores it
 AFTERWARDS = {"decide", "clip"}  # come after the model: as in training, unless a flag says otherwise
 

@@ -376,8 +376,11 @@ class ReviewCLI(LightningCLI):
         self._evaluate("val")
 
     def test(self, model: LightningModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
-        """Measure the checkpoint on the test split."""
-        self._evaluate("test")
+        """Measure the checkpoint on the fold that its run left out, if any, and on the test split."""
+        for split in self.datamodule.tested_splits():
+            self.datamodule.tested = split
+            self.model.measure(split)
+            self._evaluate(split)
 
     def _evaluate(self, prefix: str) -> None:
         evaluate = self.trainer.validate if prefix == "val" else self.trainer.test
@@ -388,7 +391,8 @@ class ReviewCLI(LightningCLI):
             return
         assert self.checkpoint is not None and self.checkpoint_path is not None
         metrics: dict[str, Any] = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
-        metrics |= {tag: matrix for tag, matrix in self.model.confusion.items() if matrix is not None}
+        if (matrix := self.model.confusion.get(tag := f"{prefix}/confusion_matrix")) is not None:
+            metrics[tag] = matrix
         metrics[f"{prefix}/step"] = self.checkpoint["global_step"]
         if not self.trainer.is_global_zero:
             return

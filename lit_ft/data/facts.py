@@ -19,7 +19,7 @@ from lit_ft.data.tokens import content_hash, row_lengths, template_of, tokenise
 from lit_ft.progress import bar_settings
 
 MOST_BARS = 50
-ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
+ORDER: tuple[SplitName, ...] = ("train", "validation", "fold", "test")
 
 
 def length_facts(full: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
@@ -55,6 +55,8 @@ def corpus_facts(splits: Mapping[SplitName, Split], source: TextSource, labels: 
         split = splits[name]
         full = split.rows.encoded.data.column("full_length").to_numpy().astype(np.int64)[split.rows.positions]
         facts = {**length_facts(full, split.rows.lengths), **source.facts(name)}
+        if split.part:
+            facts |= {"part": split.part, "where": f"{split.part}, held out of train"}
         facts |= {"fingerprint": split.fingerprint, "empty_rows": len(split.table) - len(split.texts)}
         if split.labels is not None:
             facts |= labels.facts(split.labels)

@@ -52,9 +52,28 @@ def iterative_split(
     texts_with = np.bincount(np.unique(np.stack([columns, text_of[rows]]), axis=1)[0], minlength=len(counts))
     if (texts_with >= 2).sum() <= MOST_OVER * asked:
         wanted = np.where(texts_with >= 2, np.maximum(wanted, 1), wanted)
-    held_out = _given_away(columns, text_of[rows], sizes, order, wanted, counts - wanted, asked)
-    found = held_out[text_of]
+    sides = np.stack([counts - wanted, wanted]), np.array([len(tags) - asked, asked], float)
+    side = give_away(columns, text_of[rows], sizes, order, *sides)
+    of_text = _labels_of_texts(columns, text_of[rows], len(sizes))
+    _fill_up(side, order.tolist(), of_text, sizes.tolist(), asked)
+    if not (side == 1).any() or (side == 1).all():  # a handful of texts
+        side[order] = np.arange(len(sizes)) == 0
+    found = (side == 1)[text_of]
     return np.flatnonzero(~found), np.flatnonzero(found)
+
+
+def _labels_of_texts(labels: np.ndarray, texts: np.ndarray, num_texts: int) -> list[list[tuple[int, int]]]:
+    """The labels of each text with the number of its rows that have them, from (M,) each.
+
+    They are plain lists: the loops look at one text at a time, where numpy would be slower.
+    """
+    num_labels = int(labels.max(initial=0)) + 1
+    pairs, times = np.unique(texts * num_labels + labels, return_counts=True)
+    found: list[list[tuple[int, int]]] = [[] for _ in range(num_texts)]
+    for pair, count in zip(pairs.tolist(), times.tolist(), strict=True):
+        text, label = divmod(pair, num_labels)
+        found[text].append((label, count))
+    return found
 
 
 def _fill_up(
@@ -77,60 +96,52 @@ def _fill_up(
                     left[label] -= 1
 
 
-def _given_away(
+def give_away(
     labels: np.ndarray,
     texts: np.ndarray,
     sizes: np.ndarray,
     order: np.ndarray,
     wanted: np.ndarray,
-    kept: np.ndarray,
-    asked: int,
+    room: np.ndarray,
 ) -> np.ndarray:
-    """Which texts are held out, (G,) bool.
+    """The side to which each text is given, (G,) int64 in [0, S). S sides.
 
     Args:
         labels: Of each label of each row, (M,).
         texts: The text of it, (M,).
         sizes: Rows of each text, (G,).
-        order: A random order of the texts, (G,).
-        wanted: Rows with each label that are to be held out, (C,).
-        kept: Those to train on, (C,).
-        asked: Rows to hold out.
+        order: An order of the texts, (G,), such as a random one.
+        wanted: Rows with each label that each side wants, (S, C).
+        room: Rows that it wants at all, (S,).
     """
-    num_texts, num_labels = len(sizes), len(wanted)
+    num_texts, num_labels = len(sizes), wanted.shape[1]
     place = np.empty(num_texts, np.int64)
     place[order] = np.arange(num_texts)
-    # The labels of each text with the number of its rows that have them, as plain lists: the loop below looks
-    # at one text at a time, where numpy would be slower.
-    pairs, times = np.unique(texts * num_labels + labels, return_counts=True)
-    of_text: list[list[tuple[int, int]]] = [[] for _ in range(num_texts)]
+    of_text = _labels_of_texts(labels, texts, num_texts)
     of_label: list[list[int]] = [[] for _ in range(num_labels)]
-    for pair, count in zip(pairs.tolist(), times.tolist(), strict=True):
-        text, label = divmod(pair, num_labels)
-        of_text[text].append((label, count))
-        of_label[label].append(text)
-    desire = [kept.tolist(), wanted.tolist()]  # of each side for each label
-    room = [float(sizes.sum() - asked), float(asked)]  # of each side for any row
+    for text, own in enumerate(of_text):
+        for label, _ in own:
+            of_label[label].append(text)
+    desire = wanted.T.tolist()  # of each label by each side
+    rooms = room.tolist()
+    sides = range(len(rooms))
     left = [len(found) for found in of_label]  # texts not given away
     side = np.full(num_texts, -1)
     rows_of = sizes.tolist()
 
     def give(text: int, to: int) -> None:
         side[text] = to
-        room[to] -= rows_of[text]
+        rooms[to] -= rows_of[text]
         for label, count in of_text[text]:
-            desire[to][label] -= count
+            desire[label][to] -= count
             left[label] -= 1
 
     open_labels = {label for label in range(num_labels) if left[label]}
     while open_labels:
         rarest = min(open_labels, key=lambda label: (left[label], label))
+        wants = desire[rarest]
         for text in sorted(of_label[rarest], key=place.__getitem__):
-            if side[text] < 0:
-                here, there = desire[0][rarest], desire[1][rarest]
-                give(text, int(there > here or (there == here and room[1] > room[0])))
+            if side[text] < 0:  # the side that wants the label most; of equal ones that with the most room
+                give(text, max(sides, key=lambda to: (wants[to], rooms[to])))
         open_labels = {label for label in open_labels if left[label]}
-    _fill_up(side, order.tolist(), of_text, rows_of, asked)
-    if not (side == 1).any() or (side == 1).all():  # a handful of texts
-        side[order] = np.arange(num_texts) == 0
-    return side == 1
+    return side

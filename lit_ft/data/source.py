@@ -34,7 +34,7 @@ from lit_ft.errors import UserError, first_line, quoted, shorten
 from lit_ft.progress import bar_settings
 from lit_ft.sample.reviews import sample_dataset
 
-SplitName = Literal["train", "validation", "test", "predict"]
+SplitName = Literal["train", "validation", "fold", "test", "predict"]  # fold: of train, left out of it
 VERBS: dict[SplitName, str] = {
     "train": "train on",
     "validation": "validate on",
@@ -105,7 +105,7 @@ class TextSource:
         if split == "predict" or self.paths.get("train") or self.source is None:
             return None
         if self.source == "sample":
-            return None if split == "validation" else "sample"
+            return None if split in ("validation", "fold") else "sample"
         return "source" if self.splits.get(split) else None
 
     def asks_hub(self, split: SplitName) -> bool:

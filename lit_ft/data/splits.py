@@ -59,6 +59,7 @@ class Split:
     keys: np.ndarray  # (N,) uint64: a hash of each text
     special: dict[int, str]  # special token -> the texts that contain it, in words; before any `take`
     slices: tuple[str, ...] = ()  # columns of `table` whose values are measured each for itself
+    part: str = ""  # which part of the training data it is, such as `fold 2 of 5`
 
     def labels_of(self, index: np.ndarray) -> np.ndarray:
         """The labels of rows by their positions in `texts`, (M,) int64, as a batch's `index` has them."""
@@ -216,18 +217,3 @@ def check_same_train(then: str | None, now: str, resumes: bool, where: str) -> N
         f"labels or clean-ups in {where}: rows held out now may have been trained on; set --data.train_path "
         "or --data.source to that data, or --data.validation_path to rows to evaluate on"
     )
-
-
-def check_same_held_out(then: str | None, now: str) -> None:
-    """Refuse to evaluate a checkpoint on rows that it was trained on.
-
-    Args:
-        then: The fingerprint of the rows that its run held out, None if it held out none.
-        now: The fingerprint of the rows held out now.
-    """
-    if then != now:
-        found = "other rows" if then else "none: its run had validation data of its own"
-        raise UserError(
-            f"expected the rows that the checkpoint's run held out of its training data, found {found}; set "
-            "--data.validation_path to rows to evaluate on, or --data.validation_split"
-        )

@@ -162,7 +162,7 @@ def calibration(case: Case) -> Finding | None:
     off = f"{points(before)} points"
     if before < 0.03:
         return Finding("good", f"Its confidence can be taken at its word: it is off by {off} on average.")
-    if case.prefix == "test" and before - after > 0.01:
+    if case.prefix != "val" and before - after > 0.01:
         return Finding(
             "note",
             f"Its confidence is {way}, by {off} on average; calibrated it is off by {points(after)}.",
@@ -219,7 +219,7 @@ def few_texts(case: Case) -> Finding | None:
 
 def not_tested(case: Case) -> Finding | None:
     """The figures are from texts that chose the epoch."""
-    if case.prefix == "test":
+    if case.prefix != "val":
         return None
     chose = len(case.facts.get("history", {}).get("validation", [])) > 1
     return Finding(

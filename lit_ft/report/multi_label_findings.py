@@ -231,7 +231,7 @@ def cut_tagged_texts(case: Case) -> Finding | None:
 
 def labels_not_tested(case: Case) -> Finding | None:
     """The figures are from texts that chose the epoch and the thresholds."""
-    if case.prefix == "test":
+    if case.prefix != "val":
         return None
     chosen = ["the best epoch"] if len(case.facts.get("history", {}).get("validation", [])) > 1 else []
     chosen += ["the thresholds"] if case.summary["fitted_here"] else []

@@ -16,7 +16,7 @@ class Score:
     """One figure of an evaluation. Every score is shown in the report and the model card, in this order.
 
     Attributes:
-        name: Its tags are `val/NAME` and `test/NAME`.
+        name: Its tags are `val/NAME`, `fold/NAME` and `test/NAME`.
         words: Its name for a person.
         note: What it means, in a few words.
         digits: Decimal places.
@@ -41,7 +41,7 @@ class Score:
     hub: str = ""
     console: int = 0
     hparams: bool = False
-    compared: tuple[str, ...] = ("test", "val")
+    compared: tuple[str, ...] = ("test", "fold", "val")
     in_unit: bool = False
 
 
@@ -111,7 +111,7 @@ SCORES = {
     "masked_lm": MASKED_LM,
 }
 OF_FIT = tuple(score for kind, scores in SCORES.items() if kind != "masked_lm" for score in scores)
-# Tag -> split, the test first: it is the result.
+# Tag -> split. First the test, which is the result, then the fold, which chose nothing either.
 SPLITS = {"test": "test", "fold": "fold", "val": "validation"}
 # What else a comparison shows: the cost of the run, and its training loss.
 RUN_TAGS = (
