@@ -7,11 +7,10 @@ mistake of the user ends here as one line on stderr and exit code 2.
 import difflib
 import importlib
 import io
-import os
 import sys
 
 from lit_ft import __version__
-from lit_ft.errors import UserError, one_line, unwritable
+from lit_ft.errors import UserError, exit_code_of, one_line
 from lit_ft.launcher import ignore_strays
 from lit_ft.machine import set_environment
 from lit_ft.settings.arguments import DEFAULT_CONFIGS, packaged_configs, resolve_configs
@@ -22,6 +21,7 @@ COMMANDS = {  # command -> (module with main(command, args) -> int, what it does
     "test": ("fit", "measure a checkpoint on the test split"),
     "predict": ("fit", "write predictions.csv for a file of texts"),
     "check": ("check", "check the data before any training: duplicates, leakage, labels, lengths"),
+    "repeat": ("repeat", "fit with several seeds, on several folds: how far a figure can be trusted"),
     "sft": ("sft", "adapt an encoder to your texts by masked-word prediction"),
     "fill-mask": ("fill_mask", "show what a masked language model puts in place of [MASK]"),
     "verify-resume": (
@@ -32,7 +32,7 @@ COMMANDS = {  # command -> (module with main(command, args) -> int, what it does
 }
 
 
-EARLY = ("fit", "validate", "test", "predict", "check")  # checked before their modules import torch
+EARLY = ("fit", "validate", "test", "predict", "check", "repeat")  # checked before their modules import torch
 
 
 def usage() -> str:
@@ -87,36 +87,12 @@ def run(args: list[str]) -> int:
     return module.main(command, rest)
 
 
-def fail(message: str, code: int = 2) -> int:
-    """Prints `message` as one line on stderr and returns `code`."""
-    sys.stderr.write(f"lit_ft: error: {one_line(message)}\n")
-    return code
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's own) and returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # escapes what the console's encoding lacks, such as \u597d
             stream.reconfigure(errors="backslashreplace")
-    try:
-        code = run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()  # here, where a closed pipe is handled, not while Python exits
-        return code
-    except UserError as ex:
-        return fail(str(ex))
-    except KeyboardInterrupt:
-        sys.stderr.write("\nlit_ft: interrupted\n")
-        return 130
-    except BrokenPipeError:  # `lit_ft ... | head`: nobody reads what Python would flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except MemoryError as ex:
-        return fail(f"the machine's memory ran out ({ex or 'in Python'}); use less data or a smaller model")
-    except Exception as ex:
-        problem = unwritable(ex)
-        if problem is None:
-            raise
-        return fail(problem)
+    return exit_code_of(lambda: run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def console() -> None:

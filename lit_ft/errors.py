@@ -3,8 +3,9 @@
 import contextlib
 import errno
 import os
+import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,36 @@ def unusable(what: str, advice: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be used ({reason}); {advice}") from error
 
 
+def exit_code_of(call: Callable[[], int]) -> int:
+    """Run a command, and end what the user can mend, and an interruption, in one line and an exit code."""
+    try:
+        code = call()
+        sys.stdout.flush()  # here, where a closed pipe is handled, not while Python exits
+        return code
+    except UserError as ex:
+        return _fail(str(ex))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nlit_ft: interrupted\n")
+        return 130
+    except BrokenPipeError:  # `lit_ft ... | head`: nobody reads what Python would flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except MemoryError as ex:
+        return _fail(f"the machine's memory ran out ({ex or 'in Python'}); use less data or a smaller model")
+    except Exception as ex:
+        problem = unwritable(ex)
+        if problem is None:
+            raise
+        return _fail(problem)
+
+
+def _fail(message: str) -> int:
+    """One line on stderr, and the exit code of a mistake."""
+    sys.stderr.write(f"{MISTAKE}{one_line(message)}\n")
+    return 2
+
+
+MISTAKE = "lit_ft: error: "  # how the line of a mistake begins
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 UNWRITABLE |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 

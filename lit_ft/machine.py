@@ -61,6 +61,23 @@ def memory_gb(device: str | None = None) -> float:
     return min(found) / 1e9
 
 
+def free_memory_gb() -> float:
+    """What is left of the host's memory for this process and new ones, in 10^9 bytes."""
+    found = [memory_gb("cpu")]
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) * 1024 / 1e9)
+    used = [int(line) for line in _lines(Path("/sys/fs/cgroup/memory.current")) if line.isdigit()]
+    cached = [
+        int(line.split()[1])
+        for line in _lines(Path("/sys/fs/cgroup/memory.stat"))
+        if line.startswith("inactive_file ")
+    ]  # pages of files, which the system gives back when they are needed
+    if used:
+        found.append(memory_gb("cpu") - (used[0] - sum(cached)) / 1e9)
+    return max(min(found), 0.0)
+
+
 def peak_host_memory_gb() -> float:
     """The peak of this process's host memory so far, in 10^9 bytes."""
     # On Linux ru_maxrss starts from the memory of the parent process, so it is only the fallback.

@@ -30,24 +30,38 @@ def check_name(name: str) -> str:
     return name
 
 
-def versions(name: str) -> list[Path]:
-    """The run folders of a name, newest first."""
-    found = [(int(p.name[8:]), p) for p in (RUNS / name).glob("version_*") if p.name[8:].isdigit()]
+def folders(name: str, kind: str) -> list[Path]:
+    """The folders `<kind>_<n>` of a name, newest first."""
+    found = [(int(p.name[len(kind) + 1 :]), p) for p in (RUNS / name).glob(f"{kind}_*") if _numbered(p, kind)]
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def new_run(name: str) -> Path:
-    """Make the next free `runs/<name>/version_<n>/`; two processes that ask at once get different ones."""
+def _numbered(path: Path, kind: str) -> bool:
+    return path.name[len(kind) + 1 :].isdigit()
+
+
+def versions(name: str) -> list[Path]:
+    """The run folders of a name, newest first."""
+    return folders(name, "version")
+
+
+def new_folder(name: str, kind: str) -> Path:
+    """Make the next free `runs/<name>/<kind>_<n>/`; two processes that ask at once get different ones."""
     (RUNS / check_name(name)).mkdir(parents=True, exist_ok=True)
-    newest = versions(name)
-    number = int(newest[0].name[8:]) + 1 if newest else 0
+    newest = folders(name, kind)
+    number = int(newest[0].name[len(kind) + 1 :]) + 1 if newest else 0
     while True:
-        path = RUNS / name / f"version_{number}"
+        path = RUNS / name / f"{kind}_{number}"
         try:
             path.mkdir()  # atomic: fails if another process was faster
             return path
         except FileExistsError:
             number += 1
+
+
+def new_run(name: str) -> Path:
+    """Make the next free run folder of a name."""
+    return new_folder(name, "version")
 
 
 def discard_if_empty(run: Path) -> None:

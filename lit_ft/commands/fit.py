@@ -4,14 +4,14 @@ import argparse
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.callbacks import Callback, ProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_ft import hub, runs
@@ -63,13 +63,18 @@ class ReviewCLI(LightningCLI):
     Args:
         command: `fit`, `validate`, `test` or `predict`.
         args: The command line after it, with every config resolved to a file.
+        into: The run folder of a fit, in place of the next `version_<n>`.
+        more: Callbacks beside those of the settings, which `config.yaml` does not have.
     """
 
-    def __init__(self, command: str, args: list[str]) -> None:
+    def __init__(
+        self, command: str, args: list[str], into: Path | None = None, more: Sequence[Callback] = ()
+    ) -> None:
         self.command = command
         self.command_args = args
         self.begun = time.monotonic()
         self.run: Path | None = None
+        self.into, self.more = into, more
         self.checkpoint: dict[str, Any] | None = None
         self.checkpoint_path: Path | None = None
         self.memory = MemoryGuard()
@@ -138,7 +143,7 @@ class ReviewCLI(LightningCLI):
         ckpt_path, path = config.ckpt_path or (None if self.command == "fit" else "best"), None
         if self.command == "fit":
             self.fingerprint = run_owner.fingerprint(lasting(self._settings()))
-            if run_owner.is_requeued() and ckpt_path in (None, "last"):
+            if run_owner.is_requeued() and ckpt_path in (None, "last") and self.into is None:
                 own = run_owner.runs_of_job(self.name, self.fingerprint)
                 path = locate(self.name, "last", self.command, among=own)
                 if path is None and ckpt_path is None:
@@ -249,7 +254,9 @@ class ReviewCLI(LightningCLI):
         """The folder of this run: made by process 0, which tells the processes that Lightning starts."""
         if global_rank() != 0:  # with torchrun, Lightning broadcasts the path from process 0
             return Path(os.environ.get(RUN_VARIABLE, runs.RUNS / self.name))
-        run = runs.new_run(self.name)
+        if self.into is not None:
+            self.into.mkdir(parents=True)
+        run = self.into or runs.new_run(self.name)
         run_owner.own(run)
         os.environ[RUN_VARIABLE] = str(run)
         return run
@@ -276,6 +283,7 @@ class ReviewCLI(LightningCLI):
             names = settings.monitor, kept, given, settings.on_nonfinite, self.datamodule.labels
             self.tracking = Tracking(self.run, *names, callbacks[1:], self.checkpoint)
             callbacks += [StepSeed(settings.seed_everything)]
+            callbacks += self.more
             callbacks += [RunSettings(kept, self._dump(), self.run / runs.CONFIG), *self.tracking.callbacks()]
         elif self.command == "predict":
             self.model.calibrate = settings.calibrate
@@ -421,11 +429,13 @@ class ReviewCLI(LightningCLI):
             say(f"predicted:   {self.writer.answers.summary()}")
 
 
-def main(command: str, args: list[str]) -> int:
-    """Run one of the four commands."""
+def main(
+    command: str, args: list[str], into: Path | None = None, more: Sequence[Callback] = ()
+) -> int:
+    """Run one of the four commands; `into` and `more` as in `ReviewCLI`."""
     silence_libraries()
     try:
-        ReviewCLI(command, args)
+        ReviewCLI(command, args, into, more)
     finally:
         run_owner.release()
     return 0

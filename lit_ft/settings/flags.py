@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NonFinitePolicy = Literal["stop", "skip"]
 FullDiskPolicy = Literal["stop", "go_on"]
+Kept = Literal["all", "model", "figures"]  # of a run that is one of many
 DEFAULT_SEED = 42
 OWN_FLAGS = {  # command -> its own switches, with their help
     "fit": {
@@ -23,6 +24,15 @@ OWN_FLAGS = {  # command -> its own switches, with their help
         "the probabilities say how often the model is right. The predicted classes stay the same.",
         "overwrite": "Replace any file at data.predict_output, except the one that is read. By default only "
         "an earlier prediction of the same input is replaced.",
+    },
+    "repeat": {
+        "seeds": "Runs of each fold, with the seeds seed_everything, seed_everything + 1, ...",
+        "folds": "Folds of the training texts: each is left out of training once, chooses nothing, and is "
+        "measured by the runs that never saw it. 1 for none: then only the seeds differ.",
+        "shares": "Shares of the training texts to train on, such as 0.25,0.5,1: the learning curve.",
+        "jobs": "Runs at a time. GPUs, or the threads of a CPU, are divided among them.",
+        "keep": "What stays of a run that has ended and was measured: the model folder; all, checkpoints "
+        "too; or figures, the files of figures and texts alone.",
     },
     "check": {
         "json": "Print one JSON document instead of the tables.",

@@ -1,0 +1,213 @@
+"""`repeat`: the same fit with several seeds, on several folds, with several shares of the training texts."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lit_ft import runs
+from lit_ft.commands.repetition import fit_and_test, missing
+from lit_ft.commands.several import Machine, Start, start
+from lit_ft.console import say, silence_libraries, warn
+from lit_ft.errors import UserError
+from lit_ft.machine import command_line
+from lit_ft.progress import clock
+from lit_ft.reliability import run_owner
+from lit_ft.reliability.jobs import Ended, Job, Stopped
+from lit_ft.report.pooled import Repetition
+from lit_ft.report.scores import SPLITS, scores_of_run
+from lit_ft.report.tables import number
+from lit_ft.settings.arguments import configs_dir
+from lit_ft.settings.flags import Kept
+from lit_ft.settings.shares import shares_of
+
+PLAN, LOGS = "plan.json", "logs"
+MOST_SEED = 2**32 - 1
+OWN: dict[str, tuple[Any, Any]] = {
+    "seeds": (int, 3),
+    "folds": (int, 5),
+    "shares": (str, "1"),
+    "jobs": (int, 1),
+    "keep": (Kept, "model"),
+}
+
+
+@dataclass
+class Repeat:
+    """The runs of one command.
+
+    Attributes:
+        start: The settings that they start from.
+        folder: `runs/<name>/repeat_<n>`.
+        repetitions: All of them, in the order in which they take place.
+        folds: How many; 1 for none.
+        keep: What stays of a run that has ended.
+        failed: Those that failed now, and why.
+    """
+
+    start: Start
+    folder: Path
+    repetitions: list[Repetition]
+    folds: int
+    keep: Kept
+    failed: dict[Path, str] = field(default_factory=dict)
+
+    def undone(self) -> list[Repetition]:
+        """Those that have not ended."""
+        return [one for one in self.repetitions if missing(one.folder, self.start.measured)]
+
+    def jobs(self) -> Iterator[Job]:
+        """Those that have not ended, each in a process of its own."""
+        for one in self.undone():
+            flags = [f"--seed_everything={one.seed}", f"--data.train_share={one.share:g}"]
+            if one.fold is not None:
+                flags += [f"--data.folds={self.folds}", f"--data.fold={one.fold}"]
+            call = [*self.start.args, *flags], one.folder, self.start.measured
+            yield Job(one.told(), fit_and_test, call, self.folder / LOGS / f"{one.folder.name}.txt")
+
+
+def main(command: str, args: list[str]) -> int:
+    """Run `repeat` and return the exit code: 1 if a run failed."""
+    silence_libraries()
+    begun = start(command, args, OWN, _of_data)
+    config = begun.config
+    shares = shares_of(config.shares)
+    repeat = _planned(begun, shares)
+    run_owner.own(repeat.folder)
+    try:
+        _note_plan(repeat, args)
+        _tell_plan(repeat, shares)
+        try:
+            _run(repeat, Machine(config.jobs, config.trainer.accelerator))
+        except Stopped as stop:
+            warn(
+                f"{len(repeat.undone())} of {len(repeat.repetitions)} runs are left: the same command does them"
+            )
+            raise SystemExit(128 + stop.number) from None
+        from lit_ft.commands.repeat_results import leave_repeat
+
+        leave_repeat(repeat.folder, begun, repeat.repetitions, repeat.folds, repeat.failed)
+    finally:
+        run_owner.release()
+    return 1 if repeat.failed else 0
+
+
+def _of_data(config: Any) -> dict[str, Any]:
+    """The data of the first run, which shows what is wrong with that of all."""
+    for name in ("seeds", "folds", "jobs"):
+        if config[name] < 1:
+            raise UserError(
+                f"expected --{name} of at least 1, found {config[name]}; set --{name}={OWN[name][1]}"
+            )
+    if config.seed_everything + config.seeds - 1 > MOST_SEED:
+        raise UserError(
+            f"expected {config.seeds} seeds below {MOST_SEED + 1}, found --seed_everything="
+            f"{config.seed_everything}; set a lower one"
+        )
+    share = min(shares_of(config.shares))
+    if config.folds == 1:
+        return {"train_share": share}
+    return {"folds": config.folds, "fold": 1, "train_share": share}
+
+
+def _planned(begun: Start, shares: tuple[float, ...]) -> Repeat:
+    """The runs, in the folder of the newest repeat with the same settings and data, or in a new one."""
+    config = begun.config
+    settings = begun.fingerprint({"folds": config.folds})
+    folder = newest_with(begun.name, "repeat", settings)
+    if folder is None:
+        folder = runs.new_folder(begun.name, "repeat")
+        runs.write(folder / PLAN, json.dumps({"settings": settings}) + "\n")
+    folds = range(1, config.folds + 1) if config.folds > 1 else [None]
+    repetitions = [
+        Repetition(seed, fold, share, folder / _folder_name(seed, fold, share))
+        for share in sorted(shares, reverse=True)
+        for seed in range(config.seed_everything, config.seed_everything + config.seeds)
+        for fold in folds
+    ]
+    return Repeat(begun, folder, repetitions, config.folds, config.keep)
+
+
+def newest_with(name: str, kind: str, settings: str) -> Path | None:
+    """The newest `runs/<name>/<kind>_<n>` whose plan is of these settings."""
+    for folder in runs.folders(name, kind):
+        try:
+            if json.loads((folder / PLAN).read_text(encoding="utf-8")).get("settings") == settings:
+                return folder
+        except (OSError, ValueError, AttributeError):
+            continue
+    return None
+
+
+def _folder_name(seed: int, fold: int | None, share: float) -> str:
+    parts = (
+        [f"seed_{seed}"] + ([f"fold_{fold}"] if fold else []) + ([f"share_{share:g}"] if share < 1 else [])
+    )
+    return "_".join(parts)
+
+
+def _note_plan(repeat: Repeat, args: list[str]) -> None:
+    """What the folder is of, for people and for the next time."""
+    before = json.loads((repeat.folder / PLAN).read_text(encoding="utf-8"))
+    plan = before | {"command": command_line(["repeat", *args], configs_dir())}
+    runs.write(repeat.folder / PLAN, json.dumps(plan, indent=2) + "\n")
+
+
+def _tell_plan(repeat: Repeat, shares: tuple[float, ...]) -> None:
+    seeds = sorted({one.seed for one in repeat.repetitions})
+    parts = [f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))})"]
+    parts += [f"{repeat.folds} folds"] if repeat.folds > 1 else []
+    parts += (
+        [f"{len(shares)} shares ({', '.join(f'{share:g}' for share in shares)})"] if len(shares) > 1 else []
+    )
+    done = len(repeat.repetitions) - len(repeat.undone())
+    ended = f", {done} of them done before" if done else ""
+    say(f"repeat: {repeat.folder}: {' x '.join(parts)} = {len(repeat.repetitions)} runs{ended}")
+    if not done and len(repeat.repetitions) > 3:
+        say("the time it takes is known after the first run; --seeds, --folds and --jobs change it")
+
+
+def _run(repeat: Repeat, machine: Machine) -> None:
+    """Run what has not ended, and say of each run what it reached."""
+    left = {one.told(): one for one in repeat.undone()}
+    num, took, tokens = len(left), 0.0, 0.0
+    for count, ended in enumerate(machine.run(repeat.jobs()), 1):
+        one = left.pop(ended.job.name)
+        if ended.code:
+            repeat.failed[one.folder] = ended.error
+            _tell_failure(repeat, ended)
+            continue
+        machine.ended(one.folder)
+        took, tokens = took + ended.seconds, tokens + one.share
+        rest = took / tokens * sum(other.share for other in left.values()) / machine.jobs
+        after = f"; {count} of {num}, about {clock(rest)} left" if left else ""
+        say(f"{one.told()}: {reached(one.folder, repeat.start.measured)} ({clock(ended.seconds)}){after}")
+        forget(one.folder, repeat.keep)
+
+
+def _tell_failure(repeat: Repeat, ended: Ended) -> None:
+    """Stop if nothing has worked so far; else go on with the others."""
+    if len(repeat.undone()) == len(repeat.repetitions):
+        raise UserError(f"{ended.job.name}: {ended.error} (its output: {ended.job.log})")
+    warn(f"{ended.job.name} failed: {ended.error} (its output: {ended.job.log}); the others go on")
+
+
+def reached(run: Path, measured: tuple[str, ...]) -> str:
+    """The first figure of a run on each split that it was measured on, such as `accuracy 0.671 (fold)`."""
+    metrics, facts = runs.read_metrics(run), runs.read_facts(run)
+    score = scores_of_run(facts)[0]
+    prefixes = measured or ("val",)
+    return f"{score.words} " + ", ".join(
+        f"{number(metrics.get(f'{prefix}/{score.name}'), min(score.digits, 3))} ({SPLITS[prefix]})"
+        for prefix in prefixes
+    )
+
+
+def forget(run: Path, keep: Kept) -> None:
+    """Remove what is not kept of a run that has ended: its `config.yaml` makes it again."""
+    if keep != "all":
+        shutil.rmtree(run / runs.CHECKPOINTS, ignore_errors=True)
+    if keep == "figures":
+        shutil.rmtree(run / runs.MODEL, ignore_errors=True)

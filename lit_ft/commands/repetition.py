@@ -1,0 +1,72 @@
+"""One run of `repeat` or `search`, in a process of its own: `fit` into a given folder, then `test`."""
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning import Callback
+
+from lit_ft import runs
+from lit_ft.commands import fit
+from lit_ft.console import say, warn
+from lit_ft.errors import UserError
+from lit_ft.reliability import run_owner
+
+PATIENCE_SECONDS = 300.0  # for a process that was asked to stop, and is still saving
+
+
+def fit_and_test(
+    args: list[str], run: Path, measured: Sequence[str], callbacks: Sequence[Callback] = ()
+) -> int:
+    """Train a run in this folder, from its last checkpoint if it has one, and measure it.
+
+    What was done before is not done again.
+
+    Args:
+        args: Flags of `fit`, with every config resolved to a file.
+        run: The run folder.
+        measured: Prefixes that `test` measures, such as `fold` and `test`; none for no `test`.
+        callbacks: Beside those of the settings.
+    """
+    _wait_for_owner(run)
+    if "val" in missing(run, measured):
+        checkpoint, damaged = runs.find_checkpoint(run.name, "last", among=[run])
+        for path in damaged:
+            warn(f"{path} is damaged or cut off, and skipped")
+        if checkpoint is None and run.is_dir():
+            shutil.rmtree(run)  # stopped before its first checkpoint, with the beginning of its curves there
+        given = args if checkpoint is None else [*args, f"--ckpt_path={checkpoint}"]
+        sys.argv[1:] = ["fit", *given]  # what Lightning starts the processes of further devices with
+        fit.main("fit", given, run, callbacks)
+    if missing(run, measured):
+        found = [path for which in ("best", "last") for path in runs.checkpoints_of(run, which)]
+        given = [*args, f"--ckpt_path={(found or [run / runs.CHECKPOINTS / 'best.ckpt'])[0]}"]
+        sys.argv[1:] = ["test", *given]
+        say("")
+        fit.main("test", given)
+    return 0
+
+
+def missing(run: Path, measured: Sequence[str]) -> list[str]:
+    """The prefixes that a run was not measured on yet; `val` first if its fit has not ended.
+
+    Args:
+        run: The run folder.
+        measured: Prefixes, such as `fold` and `test`.
+    """
+    if not (run / runs.REPORT).is_file():
+        return ["val", *measured]
+    evaluations = runs.read_facts(run).get("evaluations", {})
+    return [prefix for prefix in measured if prefix not in evaluations]
+
+
+def _wait_for_owner(run: Path) -> None:
+    """Wait until a process that was stopped a moment ago has let go of the folder."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while run.is_dir() and (other := run_owner.owner(run)) is not None:
+        if time.monotonic() > until:
+            raise UserError(f"{run} is being written by {other}; wait until it ends or stop it")
+        say(f"waiting for {other}, which is writing {run}")
+        time.sleep(1.0)
