@@ -3,10 +3,10 @@
 K shares of the training texts, S seeds, D draws of the texts that were measured: the same for all shares.
 
 A learning curve is nearly a power law that levels off, error(n) = c + a n^-b (Hestness et al. 2017, "Deep
-Learning Scaling is Predictable, Empirically", arXiv 1712.00409; Viering and Loog 2022, "The Shape of Learning
-Curves: a Review", arXiv 2103.10948). So each doubling brings r = 2^-b of what the one before it brought. Three
-shares or so do not say how large r is, so all of `RATIOS` count, each by how well the points fit it: the range
-covers a curve that nearly levels off, and one that goes on as before.
+Learning Scaling is Predictable, Empirically", arXiv 1712.00409; Viering and Loog 2022, "The Shape of
+Learning Curves: a Review", arXiv 2103.10948). So each doubling brings r = 2^-b of what the one before it
+brought. Three shares or so do not say how large r is, so all of `RATIOS` count, each by how well the points
+fit it: the range covers a curve that nearly levels off, and one that goes on as before.
 
 How often such ranges hold is measured in `bench/learning_curve.md`.
 """
@@ -33,7 +33,10 @@ LIKELY, WIDE = 0.8, 0.95  # of the two ranges: the first is told, both are kept
 # Training again on other texts of the same number changes the error by about so much of itself (0.3 to 2 % of
 # word counts), and seeds on the same texts do not show it.
 LUCK = 0.02
-WIDEST = 0.5  # of the error: a range as wide says nothing
+WIDEST, NOISY = (
+    0.5,
+    0.1,
+)  # of the error: a range as wide says nothing; the second if no share is surely better
 MISFIT = 9.0  # a chi-squared as large has a probability of 0.3 %: the points lie on no such curve
 FEWEST = 3  # shares
 NEAR = 0.05  # doublings: 1.93 times as many texts are told as a doubling
@@ -72,9 +75,10 @@ def learning_curve(points: Sequence[CurvePoint], score: Score) -> dict[str, Any]
 
     Returns:
         Plain values: `score`, `words`, `digits`, `percent`; `rows` with `share`, `texts`, `figure`, `low`,
-        `high`, `by_seed` and `baseline`; `step` with `before`, `texts`, `doubling`, `value`, `low`, `high` and `certain`
-        (None of one share); `next` with `texts`, and `low` and `high` of the change of the score in about
-        80 % of cases, `lowest` and `highest` in about 95 % (None if it cannot be said); `sentences`.
+        `high`, `by_seed` and `baseline`; `step` with `before`, `texts`, `doubling`, `value`, `low`, `high`
+        and `certain` (None of one share); `next` with `texts`, and `low` and `high` of the change of the
+        score in about 80 % of cases, `lowest` and `highest` in about 95 % (None if it cannot be said);
+        `sentences`.
     """
     sign = -1.0 if score.higher_is_better else 1.0  # of the error in the score
     kept = {round(one.texts): one for one in sorted(points, key=lambda one: (one.texts, one.share))}
@@ -117,8 +121,8 @@ def next_gain(
     """By how much twice the texts might lower the error: four ends, of the wide and the likely range.
 
     With x = log2(n / last n), error(x) = e - g (1 - r^x) / (1 - r): g is the gain of the next doubling. For
-    each r the points give e and g by generalised least squares, whose errors are those of drawing texts and of
-    training. The gains of all r are one mixture, weighed by exp(-chi^2 / 2).
+    each r the points give e and g by generalised least squares, whose errors are those of drawing texts and
+    of training. The gains of all r are one mixture, weighed by exp(-chi^2 / 2).
 
     Args:
         sizes: Training texts of each share, ascending, (K,).
@@ -152,7 +156,13 @@ def next_gain(
         gains.append(fitted[1] + math.sqrt(spread[1, 1]) * NORMAL_POINTS)
         misfits.append(float(rest @ weight @ rest))
     least = min(misfits)
-    if least > MISFIT:
+    best = misfits.index(least)
+    if least > MISFIT and best == len(RATIOS) - 1:
+        return (
+            "the last texts brought far more than those before them: the curve has not begun to level off, "
+            "and more labels are likely to help"
+        )
+    if least > MISFIT and best > 0:
         return "the points lie on no curve that levels off"
     shares = np.repeat(np.exp((least - np.array(misfits)) / 2), len(NORMAL_POINTS))
     values = np.minimum(np.concatenate(gains), errors[-1])  # not below an error of 0
@@ -160,7 +170,10 @@ def next_gain(
     places = np.cumsum(shares[order]) / shares.sum()
     wanted = [(1 - WIDE) / 2, (1 - LIKELY) / 2, (1 + LIKELY) / 2, (1 + WIDE) / 2]
     lowest, low, high, highest = np.interp(wanted, places, values[order]).tolist()
-    if highest - lowest > WIDEST * errors[-1]:
+    if least > MISFIT:  # it has levelled off faster than the smallest ratio
+        lowest, low = min(lowest, 0.0), min(low, 0.0)
+    certain = ends_of(drawn[:, 0] - drawn[:, -1]).low > 0
+    if highest - lowest > (WIDEST if certain else NOISY) * errors[-1]:
         return "the shares differ by too little beside chance; more seeds or more measured texts would tell"
     return lowest, low, high, highest
 
@@ -223,14 +236,15 @@ def _step(points: Sequence[CurvePoint], drawn: np.ndarray, sign: float) -> dict[
 
 
 def _told_step(facts: Mapping[str, Any], score: Score) -> str:
-    step, amount = facts["step"], _amount(facts)
+    step, (amount, unit) = facts["step"], _amount(facts)
     what = "doubling" if step["doubling"] else "step"
     line = f"The last {what}, from {step['before']:,} to {step['texts']:,} training texts: {facts['words']}"
     if step["value"] is None or step["low"] is None:
         return f"{line}, unknown on so few texts."
-    line += (
-        f" {amount(step['value'], True)} (95 %: {amount(step['low'], True)} to {amount(step['high'], True)})"
-    )
+    value, low, high = (amount(step[name], True) for name in ("value", "low", "high"))
+    line += f" {value}{unit} (95 %: {low} to {high})"
+    if step["value"] == step["low"] == step["high"] == 0:
+        return f"{line}, no difference."
     if not step["certain"]:
         return f"{line}, which may be chance."
     better = (step["value"] > 0) == bool(score.higher_is_better)
@@ -239,32 +253,31 @@ def _told_step(facts: Mapping[str, Any], score: Score) -> str:
 
 def _told_next(facts: Mapping[str, Any], score: Score) -> str:
     """Without a sign, as a gain: a change for the worse in the range is told as nothing."""
-    coming, amount = facts["next"], _amount(facts)
+    coming, (amount, unit) = facts["next"], _amount(facts)
     ends = [coming[end] if score.higher_is_better else -coming[end] for end in ("low", "high")]
-    least, most = (max(end, 0.0) for end in sorted(ends))
+    least, most = (amount(max(end, 0.0)) for end in sorted(ends))
+    line = f"Twice the labelled training texts, {coming['texts']:,} instead of {facts['step']['texts']:,},"
+    sure = "(an extrapolation, about 80 % sure)"
+    if most == amount(0.0):
+        return f"{line} would hardly change {facts['words']} {sure}."
     verb = "raise" if score.higher_is_better else "lower"
-    line = f"Twice the labelled training texts, {coming['texts']:,} instead of {facts['step']['texts']:,}, "
-    none = amount(0.0)
-    if amount(most) == none:
-        return f"{line}would hardly change {facts['words']} (an extrapolation, about 80 % sure)."
-    span = f"by up to {amount(most)}" if amount(least) == none else f"by {amount(least)} to {amount(most)}"
-    return f"{line}might {verb} {facts['words']} {span} (an extrapolation, about 80 % sure)."
+    span = f"up to {most}" if least == amount(0.0) else f"{least} to {most}"
+    return f"{line} might {verb} {facts['words']} by {span}{unit} {sure}."
 
 
-def _amount(facts: Mapping[str, Any]) -> Callable[..., str]:
-    """How a change is written: 0.012 of accuracy as 1.2 points."""
+def _amount(facts: Mapping[str, Any]) -> tuple[Callable[..., str], str]:
+    """How a change is written, and its unit: 0.012 of accuracy as 1.2 points."""
+    scale, digits, unit = (POINTS, 1, " points") if facts["percent"] else (1, facts["digits"], "")
 
     def shown(value: float, signed: bool = False) -> str:
-        digits = 1 if facts["percent"] else facts["digits"]
-        scaled = round(value * (POINTS if facts["percent"] else 1), digits) + 0.0  # no -0
-        text = f"{scaled:+,.{digits}f}" if signed else f"{scaled:,.{digits}f}"
-        return text if not facts["percent"] or signed else f"{text} points"
+        scaled = round(value * scale, digits) + 0.0  # no -0
+        return f"{scaled:+,.{digits}f}" if signed else f"{scaled:,.{digits}f}"
 
-    return shown
+    return shown, unit
 
 
 def curve_chart(facts: Mapping[str, Any]) -> str:
-    """The facts of `learning_curve` as `<figure>`: points with 95 % intervals, and what might come as a band."""
+    """The facts of `learning_curve` as `<figure>`: points with 95 % intervals, what might come as a band."""
     rows, coming = facts["rows"], facts["next"]
     points = [
         (row["texts"], row["figure"], row["low"], row["high"]) for row in rows if row["figure"] is not None

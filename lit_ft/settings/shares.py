@@ -48,5 +48,6 @@ def _share(item: str, text: str) -> float:
     if not percent and 1 < value <= 100:
         advice = f"write {value / 100:g} or {item}% if percent are meant"
     raise UserError(
-        f"expected shares of the training texts above 0 and at most 1, found {as_written(item)}{where}; {advice}"
+        "expected shares of the training texts above 0 and at most 1, "
+        f"found {as_written(item)}{where}; {advice}"
     )
