@@ -9,6 +9,7 @@ WIDTH, HEIGHT = 320, 170
 SIDE = 300  # the height of a chart whose axes are the same
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 34  # margins, for the letters of the axes
 MOST_TICKS = 5
+ROOM = 40  # between the letters below a chart
 MARKED = 25  # points of a line that get a dot each; more would run together
 
 Points = Sequence[tuple[float, float]]
@@ -187,6 +188,77 @@ def scatter(data: Mapping[str, Any], title: str, xlabel: str, ylabel: str) -> st
     parts.append(f"<text {turned}>{escape(ylabel)}</text>")
     told = f"{title}: both from {_short(data['low'])} to {_short(data['high'])}"
     return _figure(title, told, parts, height=SIDE)
+
+
+def growth(
+    points: Sequence[tuple[float, float, float | None, float | None]],
+    beside: Points,
+    band: tuple[tuple[float, float], tuple[float, float, float]] | None,
+    names: tuple[str, str, str],
+    title: str,
+    xlabel: str,
+) -> str:
+    """A figure over a number of texts, whose axis is logarithmic, as `<figure>`.
+
+    Args:
+        points: Number of texts, figure, and the ends of its interval, which may be unknown; one at least.
+        beside: Number of texts and figure of something else, if there is any.
+        band: The last point, and number of texts, low and high of what may come after it.
+        names: Of the points, of what is beside them, and of the band.
+        title: Above the chart.
+        xlabel: Below it.
+    """
+    ends = [end for *_, low, high in points for end in (low, high) if end is not None]
+    ys = [*(y for _, y, *_ in points), *ends, *(y for _, y in beside), *(band[1][1:] if band else ())]
+    sizes = [x for x, *_ in points] + ([band[1][0]] if band else [])
+    low_x, high_x, low_y, high_y = math.log(min(sizes)), math.log(max(sizes)), min(ys), max(ys)
+    pad = (high_y - low_y) * 0.06 or abs(high_y) * 0.1 or 1.0
+    low_y, high_y = low_y - pad, high_y + pad
+
+    def x_of(x: float) -> float:  # room at both sides for the letters of the first and the last size
+        return LEFT + 14 + (WIDTH - LEFT - RIGHT - 28) * (math.log(x) - low_x) / ((high_x - low_x) or 1.0)
+
+    def y_of(y: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (y - low_y) / (high_y - low_y))
+
+    parts = []
+    for y in ticks(low_y, high_y):
+        at = f"{y_of(y):.1f}"
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{y_of(y) + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>')
+    left = math.inf
+    for x in sorted(set(sizes), reverse=True):  # the largest matter most where there is no room for all
+        if left - x_of(x) < ROOM:
+            continue
+        left = x_of(x)
+        parts.append(f'<text x="{left:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{x:,.0f}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    shown, told = [0], [f"{names[0]} from {_short(points[0][1])} to {_short(points[-1][1])}"]
+    if band:
+        (x, y), (next_x, low, high) = band
+        edge = f"{x_of(next_x):.1f},{y_of(low):.1f} {x_of(next_x):.1f},{y_of(high):.1f}"
+        parts.append(f'<polygon class="p4" opacity=".3" points="{x_of(x):.1f},{y_of(y):.1f} {edge}"/>')
+        told.append(f"{names[2]}: {_short(low)} to {_short(high)} with {next_x:,.0f} {xlabel}")
+        shown.append(4)
+    lines_of = {0: [(x, y) for x, y, *_ in points], 1: list(beside)}
+    for number, of in lines_of.items():
+        where = [(f"{x_of(x):.1f}", f"{y_of(y):.1f}") for x, y in of]
+        if len(of) > 1:
+            parts.append(f'<polyline class="l{number}" points="{" ".join(map(",".join, where))}"/>')
+        parts += [f'<circle class="p{number}" cx="{x}" cy="{y}" r="2.6"/>' for x, y in where]
+    for x, _, start, end in points:
+        if start is not None and end is not None:
+            at = f"{x_of(x):.1f}"
+            parts.append(
+                f'<line class="l0" x1="{at}" x2="{at}" y1="{y_of(start):.1f}" y2="{y_of(end):.1f}"/>'
+            )
+    if beside:
+        told.append(f"{names[1]} from {_short(beside[0][1])} to {_short(beside[-1][1])}")
+        shown.append(1)
+    name_of = {0: names[0], 1: names[1], 4: names[2]}
+    keys = "".join(f'<span class="key k{i}">{escape(name_of[i])}</span>' for i in shown)
+    return _figure(title, f"{title}: {'; '.join(told)}", parts, f"<p>{keys}</p>" if len(shown) > 1 else "")
 
 
 def _figure(title: str, told: str, parts: Sequence[str], below: str = "", height: int = HEIGHT) -> str:
