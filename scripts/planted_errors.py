@@ -37,10 +37,11 @@ def plant(path: Path, folder: Path, column: str, share: float, seed: int) -> int
     if column not in header:
         raise SystemExit(f"expected a column {column!r} in {path}, found {header}; set --label_column")
     place, random = header.index(column), Random(seed)
-    labels = sorted({row[place] for row in rows})
+    labelled = [i for i, row in enumerate(rows) if len(row) > place and row[place].strip()]
+    labels = sorted({rows[i][place] for i in labelled})
     if len(labels) < 2:
         raise SystemExit(f"expected two labels or more in {path}, found {labels}; there is no other to plant")
-    chosen = sorted(random.sample(range(len(rows)), round(share * len(rows))))
+    chosen = sorted(random.sample(labelled, round(share * len(labelled))))
     key = []
     for at in chosen:
         was = rows[at][place]

@@ -220,14 +220,11 @@ def tags_to_check(path: Path, note: dict[str, Any]) -> Flagged:
     words += _on_counts(counts[1], "label", "labels")
     if "likeliest" in columns:
         words.append("Only the likeliest labels of a text are known; the others count as probability 0.")
-    places, own, suggestions = (
-        (list(values) for values in zip(*found, strict=True)) if found else ([], [], [])
-    )
-    scores = np.array(own, float)
+    scores = np.array([score for _, score, _ in found], float)
     return Flagged(
-        np.array(places, np.int64),
+        np.array([place for place, _, _ in found], np.int64),
         scores,
-        np.array(suggestions, object),
+        np.array([signs for _, _, signs in found], object),
         1 - scores,
         scores,
         estimated,
@@ -269,7 +266,7 @@ def _on_estimate(estimated: float, of: int, what: str, agreeing: float, labels: 
         f"Confident learning estimates {estimated:,.0f} {what} of {of:,} ({share:.1%}), taking the models "
         f"for right wherever they are sure; they agree with {agreeing:.1%} of the {labels}. "
     )
-    return [f"{line}What they confuse is counted as wrong, so it is usually far too high."]
+    return [f"{line}What they confuse is counted as wrong too: the worse they are, the more it is too high."]
 
 
 def _on_counts(counts: np.ndarray, one: str, several: str) -> list[str]:

@@ -108,7 +108,7 @@ def contradicted(hashes: np.ndarray, labels: Sequence[Any], fits: np.ndarray) ->
     groups: dict[int, set[int]] = {}
     for k in same.tolist():
         groups.setdefault(int(hashes[order[k]]), set()).update((int(order[k]), int(order[k + 1])))
-    found = {}
+    found: dict[int, int] = {}
     for group in groups.values():
         best = min(group, key=lambda place: (-fits[place], place))
         found |= {place: best for place in group if labels[place] != labels[best]}
@@ -156,7 +156,7 @@ def find_label_issues(out_of_fold: Path) -> LabelIssues:
         UserError: It is not such a file.
     """
     note = note_of(out_of_fold)
-    if note.get("kind") not in CHECKED or note.get("split") != "fold":
+    if note.get("kind") not in CHECKED or "seeds" not in note:
         raise UserError(
             f"expected out-of-fold predictions in {out_of_fold}, found none; make them by `repeat --folds=5`"
         )

@@ -25,6 +25,7 @@ import pyarrow.parquet
 from lit_ft import runs
 from lit_ft.errors import UserError, unusable
 from lit_ft.report.pairs import note_of, with_note
+from lit_ft.report.pooled import HELD_OUT, Repetition
 from lit_ft.report.tag_pairs import tags_of_names
 from lit_ft.tasks import TASKS, decided
 
@@ -35,35 +36,20 @@ TEXTS = ("text", "pair")
 MEND = "what was trained on has changed: repeat it under another --name"
 
 
-@dataclass(frozen=True)
-class Repetition:
-    """One run of a repeat.
-
-    Attributes:
-        seed: Its `seed_everything`.
-        fold: The fold that was left out of its training data, from 1; None without folds.
-        share: Of the training rows; 1.0 for all.
-        folder: Its run folder.
-    """
-
-    seed: int
-    fold: int | None
-    share: float
-    folder: Path
-
-
 class Rows:
     """The rows of a file of texts, as many at a time as are asked for.
 
     Args:
         path: The file.
+        texts: Whether to read the texts; one of a fold's files is enough.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, texts: bool) -> None:
         self.path = path
         self.file = pa.parquet.ParquetFile(path)
         self.note = note_of(path)
-        wanted = [name for name in self.file.schema_arrow.names if not name.startswith("slice_")]
+        names = self.file.schema_arrow.names
+        wanted = [n for n in names if not n.startswith("slice_") and (texts or n not in TEXTS)]
         self._batches = self.file.iter_batches(GROUP_ROWS, columns=wanted)
         self._rest = self.file.schema_arrow.empty_table().select(wanted)
 
@@ -241,26 +227,26 @@ def write_out_of_fold(repetitions: Sequence[Repetition], path: Path) -> Path:
         UserError: No run has a file, or they did not have the same texts and labels.
     """
     of_folds = [one for one in repetitions if one.fold is not None and one.share == 1]
-    there = [one for one in of_folds if (one.folder / runs.PER_TEXT["fold"]).is_file()]
+    there = [one for one in of_folds if (one.folder / runs.PER_TEXT[HELD_OUT]).is_file()]
     if not there:
         where = of_folds[0].folder if of_folds else path.parent
         raise UserError(
-            f"expected {runs.PER_TEXT['fold']} of a run that left a fold out, found none in {where}; "
+            f"expected {runs.PER_TEXT[HELD_OUT]} of a run that left a fold out, found none in {where}; "
             "repeat with --folds=5"
         )
     with contextlib.ExitStack() as opened:
-        files = []
-        for one in there:
-            file = one.folder / runs.PER_TEXT["fold"]
+        files: list[Rows] = []
+        for i, one in enumerate(there):
+            file = one.folder / runs.PER_TEXT[HELD_OUT]
             with unusable(str(file), f"repeat the run: delete {one.folder} and give the same `repeat` again"):
-                files.append(Rows(file))
+                files.append(Rows(file, one.fold not in {other.fold for other in there[:i]}))
             opened.callback(files[-1].file.close)
         folds = _folds_of(there, files)
         seeds = tuple(dict.fromkeys(one.seed for one in there))
         first = files[0].note
         note = {
             **{key: first.get(key) for key in ("kind", "file", "max_tokens", "text_hash")},
-            "split": "fold",
+            "split": HELD_OUT,
             "labels": list(folds[0].names),
             "ordered": bool(runs.read_facts(there[0].folder).get("ordered")),
             "decide": folds[0].decide,

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from lit_ft import runs
-from lit_ft.report.out_of_fold import Repetition
 from lit_ft.report.pairs import with_note
+from lit_ft.report.pooled import Repetition
 
 
 def repetition(folder: Path, seed: int, fold: int, columns: dict[str, Any], **note: Any) -> Repetition:
