@@ -92,8 +92,8 @@ def _read(path: Path) -> PerTags:
         names,
         table["row"].to_numpy()[order],
         table["text_hash"].to_numpy()[order],
-        _tags(table["label"], names)[order],
-        _tags(table["predicted"], names)[order],
+        tags_of_names(table["label"], names)[order],
+        tags_of_names(table["predicted"], names)[order],
         table["loss"].to_numpy().astype(np.float64)[order],
     )
 
@@ -113,7 +113,7 @@ def read_at_half(run: Path, prefix: str, metrics: dict[str, Any]) -> PerTags | s
     return replace(found, predicted=said)
 
 
-def _tags(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
+def tags_of_names(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
     """A column of lists of names -> (N, C) bool."""
     flat = column.combine_chunks()
     flat = flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
