@@ -4,10 +4,12 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lit_ft import runs
+from lit_ft.commands.repeat_results import leave_repeat
 from lit_ft.commands.repetition import fit_and_test, missing
 from lit_ft.commands.several import Machine, Start, start
 from lit_ft.console import say, silence_libraries, warn
@@ -18,7 +20,7 @@ from lit_ft.reliability import run_owner
 from lit_ft.reliability.jobs import Ended, Job, Stopped
 from lit_ft.report.pooled import Repetition
 from lit_ft.report.scores import SPLITS, scores_of_run
-from lit_ft.report.tables import number
+from lit_ft.report.tables import flat, number
 from lit_ft.settings.arguments import configs_dir
 from lit_ft.settings.flags import Kept
 from lit_ft.settings.shares import shares_of
@@ -77,18 +79,14 @@ def main(command: str, args: list[str]) -> int:
     repeat = _planned(begun, shares)
     run_owner.own(repeat.folder)
     try:
-        _note_plan(repeat, args)
         _tell_plan(repeat, shares)
         try:
             _run(repeat, Machine(config.jobs, config.trainer.accelerator))
         except Stopped as stop:
-            warn(
-                f"{len(repeat.undone())} of {len(repeat.repetitions)} runs are left: the same command does them"
-            )
+            left = f"{len(repeat.undone())} of {len(repeat.repetitions)} runs are left"
+            warn(f"stopped: {left}; the same command does them")
             raise SystemExit(128 + stop.number) from None
-        from lit_ft.commands.repeat_results import leave_repeat
-
-        leave_repeat(repeat.folder, begun, repeat.repetitions, repeat.folds, repeat.failed)
+        leave_repeat(repeat.folder, repeat.repetitions, _plan_of(repeat, args, shares))
     finally:
         run_owner.release()
     return 1 if repeat.failed else 0
@@ -148,11 +146,18 @@ def _folder_name(seed: int, fold: int | None, share: float) -> str:
     return "_".join(parts)
 
 
-def _note_plan(repeat: Repeat, args: list[str]) -> None:
-    """What the folder is of, for people and for the next time."""
-    before = json.loads((repeat.folder / PLAN).read_text(encoding="utf-8"))
-    plan = before | {"command": command_line(["repeat", *args], configs_dir())}
-    runs.write(repeat.folder / PLAN, json.dumps(plan, indent=2) + "\n")
+def _plan_of(repeat: Repeat, args: list[str], shares: tuple[float, ...]) -> dict[str, Any]:
+    """What the page shows of the plan."""
+    return {
+        "command": command_line(["repeat", *args], configs_dir()),
+        "name": repeat.start.name,
+        "seeds": sorted({one.seed for one in repeat.repetitions}),
+        "folds": repeat.folds if repeat.folds > 1 else None,
+        "shares": list(shares),
+        "settings": flat(repeat.start.settings),
+        "failed": {path.name: error for path, error in repeat.failed.items()},
+        "finished": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    }
 
 
 def _tell_plan(repeat: Repeat, shares: tuple[float, ...]) -> None:

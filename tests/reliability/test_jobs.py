@@ -60,7 +60,8 @@ def test_each_runs_in_a_process_of_its_own():
 
 
 def test_a_failure_is_told_in_its_own_words():
-    ended = {one.job.name: one for one in run_jobs([job("a", work, 1), job("b"), job("c", killed)], at_once=2)}
+    jobs = [job("a", work, 1), job("b"), job("c", killed)]
+    ended = {one.job.name: one for one in run_jobs(jobs, at_once=2)}
     assert {name: one.code for name, one in ended.items()} == {"a": 2, "b": 0, "c": -signal.SIGKILL}
     assert ended["a"].error == "expected a text, found none; set --data.text_column"
     assert ended["b"].error == "" and "memory" in ended["c"].error
