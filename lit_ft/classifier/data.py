@@ -289,7 +289,7 @@ class YelpDataModule(LightningDataModule):
             self.labels = self.labels.of_kept(read.labels[division.train])
             read.rows.labels = self.labels.targets(read.labels)  # type: ignore[arg-type]
         else:
-            check_same_parts(self._marks, division.marks(), trains)
+            check_same_parts(self._marks, division.marks(), parts)
         self._marks = division.marks()
         for part, rows in division.parts().items():
             if part in parts and rows is not None:

@@ -138,27 +138,29 @@ def _check_parts(num_folds: int, num_parts: int, groups: Values | None, where: s
     )
 
 
-def check_same_parts(then: Mapping[str, str | None], now: Mapping[str, str | None], resumes: bool) -> None:
+def check_same_parts(
+    then: Mapping[str, str | None], now: Mapping[str, str | None], parts: Sequence[SplitName]
+) -> None:
     """Refuse to evaluate a checkpoint on rows that it was trained on, and to resume on other rows.
 
     Args:
         then: The fingerprints of the parts of the checkpoint's run, `Division.marks`.
         now: Those of the parts now.
-        resumes: Whether training resumes.
+        parts: Which of them are used.
     """
-    if now["held_out"] is not None and then["held_out"] != now["held_out"]:
+    if "validation" in parts and now["held_out"] is not None and then["held_out"] != now["held_out"]:
         found = "other rows" if then["held_out"] else "none: its run had validation data of its own"
         raise UserError(
             f"expected the rows that the checkpoint's run held out of its training data, found {found}; set "
             "--data.validation_path to rows to evaluate on, or --data.validation_split"
         )
-    if now["fold"] is not None and then["fold"] != now["fold"]:
+    if "fold" in parts and then["fold"] != now["fold"]:
         raise UserError(
             "expected the rows of the fold that the checkpoint's run left out of its training data, found "
-            f"{'other rows' if then['fold'] else 'none'}: they may have been trained on; use the data and "
-            "the groups of that run"
+            "others, which may have been trained on: the groups in the training data are not the same; "
+            "restore them"
         )
-    if resumes and then["trained"] != now["trained"]:
+    if "train" in parts and then["trained"] != now["trained"]:
         raise UserError(
             "expected the rows that the checkpoint was trained on, found others: the groups in the training "
             "data are not the same; leave out --ckpt_path to start a new run"
