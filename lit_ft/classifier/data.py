@@ -26,11 +26,12 @@ from lit_ft.data.division import (
     fold_in_words,
     groups_of,
     tell_division,
+    warn_of_choosing,
     warn_of_rare,
 )
 from lit_ft.data.duplicates import normalised_keys
 from lit_ft.data.formats import columns_of, find_files
-from lit_ft.data.groups import line_of, read_groups, shared
+from lit_ft.data.groups import read_groups, warn_of_groups
 from lit_ft.data.label_column import LabelType
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.splits import Split
@@ -237,9 +238,15 @@ class YelpDataModule(LightningDataModule):
             self._setup_train(["train", "validation", "fold"], not own_validation)
             if own_validation:
                 self.splits["validation"] = self._prepare("validation")
-            splits.warn_of_copies(self.splits["train"], self.splits["validation"])
+            train, validation = self.splits["train"], self.splits["validation"]
+            splits.warn_of_copies(train, validation)
+            if own_validation and "fold" in self.splits:
+                warn_of_choosing(self.splits["fold"], validation)
             if own_validation and self._groups is not None:
-                self._warn_of_groups(self._groups)
+                where = self.hparams["validation_path"] or "validation"
+                warn_of_groups(
+                    self._groups, train.source_rows, validation.table, validation.source_rows, where
+                )
         for split in {"validate": ["validation"], "test": self.tested_splits()}.get(stage, []):
             if split in self.splits:
                 continue
@@ -275,28 +282,19 @@ class YelpDataModule(LightningDataModule):
         division = divide(self.labels.strata(read.labels), keys, h, self._groups, holds_out, where)
         tell_division(division, h, parts)
         if h["folds"] is not None and trains:
-            warn_of_rare(self.labels.balance(read.labels), h["folds"])
+            noun = "label" if read.labels.ndim == 2 else "class"
+            warn_of_rare(self.labels.balance(read.labels), h["folds"], noun)
         self._groups = groups_of(self._groups, division.train)
         if new:
             self.labels = self.labels.of_kept(read.labels[division.train])
             read.rows.labels = self.labels.targets(read.labels)  # type: ignore[arg-type]
         else:
-            check_same_parts(self._marks, division.marks(), trains)
+            check_same_parts(self._marks, division.marks(), parts)
         self._marks = division.marks()
         for part, rows in division.parts().items():
             if part in parts and rows is not None:
                 name = fold_in_words(h) if part == "fold" else ""
                 self.splits[part] = replace(read.take(rows), part=name)
-
-    def _warn_of_groups(self, groups: Values) -> None:
-        """Warn if validation rows of their own are of groups that train has."""
-        validation, where = self.splits["validation"], self.hparams["validation_path"] or "validation"
-        theirs = read_groups(validation.table, groups.column, validation.source_rows, where, needed=False)
-        if theirs is not None:
-            rows = self.splits["train"].source_rows, validation.source_rows
-            (leak,) = shared([("train", groups, rows[0]), ("validation", theirs, rows[1])])
-            if line := line_of(leak, groups.column):
-                warn(f"{line}; python -m lit_ft check with these settings shows them")
 
     def _prepare(self, split: SplitName) -> Split:
         h = self.hparams

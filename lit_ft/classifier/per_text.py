@@ -61,6 +61,7 @@ def write_per_text(
         "kind": labels.task.report,
         "split": SPLIT[prefix],
         **_origin(datamodule, SPLIT[prefix]),
+        **({"part": split.part} if split.part else {}),
         "fingerprint": split.fingerprint,
         "step": step,
         "labels": names,

@@ -14,6 +14,7 @@ from lit_ft.classifier.slices import check_slices
 from lit_ft.commands.check_report import GroupReport, Report, SplitReport, table
 from lit_ft.console import quiet, silence_libraries, width
 from lit_ft.data.columns import Values
+from lit_ft.data.division import divide, divides, part_in_words
 from lit_ft.data.duplicates import (
     AuditSplit,
     conflicts,
@@ -25,7 +26,7 @@ from lit_ft.data.duplicates import (
 from lit_ft.data.facts import LIMITS, measure_lengths
 from lit_ft.data.groups import keys_of_groups, read_groups, shared
 from lit_ft.data.source import SplitName
-from lit_ft.data.splits import Texts, hold_out_rows, read_texts
+from lit_ft.data.splits import Texts, read_texts
 from lit_ft.data.targets import Labels
 from lit_ft.data.text_columns import pairs_of
 from lit_ft.machine import command_line
@@ -72,6 +73,7 @@ def main(command: str, args: list[str]) -> int:
 
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test", "predict")
+ORDER = ("train", "validation", "fold", "test", "predict")  # a text in an earlier one is a leak into a later
 
 
 def inspect(data: YelpDataModule, model: BertClassifier) -> Report:
@@ -97,8 +99,9 @@ def inspect(data: YelpDataModule, model: BertClassifier) -> Report:
     reports: dict[str, SplitReport] = {}
     for split in found:
         own = read.get(split.name)  # None for rows that are held out of train
+        where = own.where if own else f"held out of {read['train'].where}"
         reports[split.name] = SplitReport(
-            where=own.where if own else f"held out of {read['train'].where} ({apart})",
+            where=f"{where} ({apart[split.name]})" if split.name in apart else where,
             rows=len(split.exact),
             empty_rows=len(own.table) - len(own.texts) if own else 0,
             classes=None if split.labels is None else labels.balance(split.labels),
@@ -159,21 +162,22 @@ def _groups(data: YelpDataModule, read: dict[str, Texts], found: list[AuditSplit
 
 def _read(
     data: YelpDataModule, named: list[SplitName]
-) -> tuple[dict[str, Texts], list[AuditSplit], Labels, str]:
-    """The texts of the named splits, their hashes with validation held out as in `fit`, and the labels.
+) -> tuple[dict[str, Texts], list[AuditSplit], Labels, dict[SplitName, str]]:
+    """The texts of the named splits, their hashes with train divided as in `fit`, and the labels.
 
-    The last is what is held out, in words.
+    The last is what the parts of train are, in words.
     """
     read: dict[str, Texts] = {}
-    apart = ""
+    apart: dict[SplitName, str] = {}
     found: list[AuditSplit] = []
     labels: Labels | None = None
+    holds_out = "validation" not in named
     for name in SPLITS:
         if name != "train" and name not in named:  # reading train tells what to set if it is not named
             continue
         texts, labels = read_texts(data.text_source, name, labels, data.label_rules)
         read[name] = texts
-        if name != "predict" and (name != "train" or "validation" not in named):
+        if name != "predict" and (name != "train" or holds_out or data.hparams["fold"] is not None):
             check_slices(texts, data.slice_columns)
         column, pairs = texts.texts.data.column("text"), pairs_of(texts.texts)
         split = AuditSplit(
@@ -186,18 +190,18 @@ def _read(
             texts.labels,
             pairs,
         )
-        if name == "train" and "validation" not in named:
+        if name == "train" and (holds_out or divides(data.hparams)):
             assert texts.labels is not None and labels is not None
-            share, seed = data.hparams["validation_share"], data.hparams["split_seed"]
             column, groups = data.hparams["group_column"], None
             if column is not None:
                 groups = read_groups(texts.table, column, texts.source_rows, texts.where)
-            division = hold_out_rows(
-                labels.strata(texts.labels), split.normalised, share, seed, groups, texts.where
-            )
-            kept, held_out, apart = division
-            found += [split.take(kept, "train"), split.take(held_out, "validation")]
+            strata = labels.strata(texts.labels)
+            division = divide(strata, split.normalised, data.hparams, groups, holds_out, texts.where)
+            apart = part_in_words(division, data.hparams)
+            parts = division.parts().items()
+            found += [split.take(rows, part) for part, rows in parts if rows is not None]
         else:
             found.append(split)
+    found.sort(key=lambda split: ORDER.index(split.name))
     assert labels is not None
     return read, found, labels, apart

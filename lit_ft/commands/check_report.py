@@ -56,13 +56,15 @@ class Report:
 
     @property
     def leaks(self) -> list[Leak]:
-        """The leaks that inflate a metric; texts shared with predict are not among them."""
-        return [leak for leak in self.leakage if leak.normalised_rows and leak.second != "predict"]
+        """The leaks that inflate a metric; texts shared with predict, or of a fold in test, are not."""
+        shared = [leak for leak in self.leakage if leak.normalised_rows and leak.second != "predict"]
+        return [leak for leak in shared if leak.first != "fold"]
 
     @property
     def shared_groups(self) -> list[GroupLeak]:
-        """The pairs of splits that share groups."""
-        return [leak for leak in self.groups.shared if leak.groups] if self.groups else []
+        """The pairs of splits that share groups; a fold is not trained on."""
+        shared = self.groups.shared if self.groups else []
+        return [leak for leak in shared if leak.groups and leak.first != "fold"]
 
     @property
     def num_classes(self) -> int:

@@ -16,7 +16,7 @@ from lit_ft.data.columns import Values
 from lit_ft.data.folds import fold_of_rows, nested_share, undivided_parts
 from lit_ft.data.groups import keys_of_groups
 from lit_ft.data.source import SplitName
-from lit_ft.data.splits import hold_out_rows
+from lit_ft.data.splits import Split, copies_of, hold_out_rows
 from lit_ft.errors import UserError, quoted
 
 MARKS = ("held_out", "fold", "trained")  # keys of `Division.marks`
@@ -32,6 +32,7 @@ class Division:
         fold: Left out to be measured; None without folds.
         left: Rows to train on before a share of them was taken.
         apart: The share that validation is, in words.
+        sizes: Rows of each fold, (K,).
     """
 
     train: np.ndarray
@@ -39,6 +40,7 @@ class Division:
     fold: np.ndarray | None
     left: int
     apart: str = ""
+    sizes: tuple[int, ...] = ()
 
     def parts(self) -> dict[SplitName, np.ndarray | None]:
         """The rows of each split."""
@@ -101,11 +103,12 @@ def divide(
         where: The data, in messages.
     """
     seed = settings["split_seed"]
-    rest, fold, validation, apart = np.arange(len(keys)), None, None, ""
+    rest, fold, validation, apart, sizes = np.arange(len(keys)), None, None, "", np.zeros(0, np.int64)
     if (num_folds := settings["folds"]) is not None:
         own = None if groups is None else keys_of_groups(groups)
         _check_parts(num_folds, len(np.unique(undivided_parts(len(keys), keys, own))), groups, where)
         of_rows = fold_of_rows(strata, num_folds, seed, keys, own)
+        sizes = np.bincount(of_rows)
         fold = np.flatnonzero(of_rows == settings["fold"] - 1)
         rest = np.flatnonzero(of_rows != settings["fold"] - 1)
     if holds_out:
@@ -116,7 +119,7 @@ def divide(
     if (share := settings["train_share"]) < 1:
         own = None if groups is None else keys_of_groups(groups)[rest]
         train = rest[nested_share(strata[rest], share, seed, keys[rest], own)]
-    return Division(train, validation, fold, len(rest), apart)
+    return Division(train, validation, fold, len(rest), apart, tuple(sizes.tolist()))
 
 
 def groups_of(groups: Values | None, rows: np.ndarray) -> Values | None:
@@ -135,31 +138,47 @@ def _check_parts(num_folds: int, num_parts: int, groups: Values | None, where: s
     )
 
 
-def check_same_parts(then: Mapping[str, str | None], now: Mapping[str, str | None], resumes: bool) -> None:
+def check_same_parts(
+    then: Mapping[str, str | None], now: Mapping[str, str | None], parts: Sequence[SplitName]
+) -> None:
     """Refuse to evaluate a checkpoint on rows that it was trained on, and to resume on other rows.
 
     Args:
         then: The fingerprints of the parts of the checkpoint's run, `Division.marks`.
         now: Those of the parts now.
-        resumes: Whether training resumes.
+        parts: Which of them are used.
     """
-    if now["held_out"] is not None and then["held_out"] != now["held_out"]:
+    if "validation" in parts and now["held_out"] is not None and then["held_out"] != now["held_out"]:
         found = "other rows" if then["held_out"] else "none: its run had validation data of its own"
         raise UserError(
             f"expected the rows that the checkpoint's run held out of its training data, found {found}; set "
             "--data.validation_path to rows to evaluate on, or --data.validation_split"
         )
-    if now["fold"] is not None and then["fold"] != now["fold"]:
+    if "fold" in parts and then["fold"] != now["fold"]:
         raise UserError(
             "expected the rows of the fold that the checkpoint's run left out of its training data, found "
-            f"{'other rows' if then['fold'] else 'none'}: they may have been trained on; use the data and "
-            "the groups of that run"
+            "others, which may have been trained on: the groups in the training data are not the same; "
+            "restore them"
         )
-    if resumes and then["trained"] != now["trained"]:
+    if "train" in parts and then["trained"] != now["trained"]:
         raise UserError(
             "expected the rows that the checkpoint was trained on, found others: the groups in the training "
             "data are not the same; leave out --ckpt_path to start a new run"
         )
+
+
+def part_in_words(division: Division, settings: Mapping[str, Any]) -> dict[SplitName, str]:
+    """What each part is of the training data; nothing of one that is all of it, or has data of its own."""
+    found: dict[SplitName, str] = {}
+    if division.fold is not None:
+        least, most = min(division.sizes), max(division.sizes)
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        found["fold"] = f"{fold_in_words(settings)}, of {each} texts each"
+    if division.validation is not None:
+        found["validation"] = division.apart
+    if (share := settings["train_share"]) < 1:
+        found["train"] = f"data.train_share={share} of {division.left:,} texts"
+    return found
 
 
 def tell_division(division: Division, settings: Mapping[str, Any], parts: Sequence[SplitName]) -> None:
@@ -180,16 +199,29 @@ def fold_in_words(settings: Mapping[str, Any]) -> str:
     return f"fold {settings['fold']} of {settings['folds']}"
 
 
-def warn_of_rare(counts: Mapping[str, int] | None, num_folds: int) -> None:
+def warn_of_rare(counts: Mapping[str, int] | None, num_folds: int, noun: str) -> None:
     """Warn if classes have fewer rows than there are folds: not each fold has them.
 
     Args:
         counts: Name of a class -> its rows; None if there are no classes.
+        num_folds: K.
+        noun: What the names are: `class` or `label`.
     """
     rare = [name for name, count in (counts or {}).items() if 0 < count < num_folds]
     if rare:
-        what = "class has" if len(rare) == 1 else "classes have"
+        what = {"class": "classes have", "label": "labels have"}[noun] if len(rare) > 1 else f"{noun} has"
+        alone = any((counts or {})[name] == 1 for name in rare)
         warn(
-            f"{len(rare):,} {what} fewer than {num_folds} rows ({quoted(rare, 5)}): not every one of "
-            f"{num_folds} folds has any"
+            f"{len(rare):,} {what} fewer rows than there are folds, {num_folds} ({quoted(rare, 5)}): some "
+            f"folds have none to measure{', and one leaves none to train on' * alone}"
+        )
+
+
+def warn_of_choosing(fold: Split, validation: Split) -> None:
+    """Warn if validation data of its own has texts of the fold: they would choose what the fold measures."""
+    if found := copies_of(fold, validation):
+        verb = "is a copy" if found == 1 else "are copies"
+        warn(
+            f"{found:,} of {len(validation.keys):,} validation texts {verb} of texts of the fold, which is "
+            "to choose nothing; python -m lit_ft check with these settings shows them"
         )

@@ -39,9 +39,22 @@ def fold_of_rows(
     sizes = np.bincount(parts)
     assert 2 <= num_folds <= len(sizes)
     order = np.random.default_rng((seed, FOLDS)).permutation(len(sizes))
-    order = order[np.argsort(-sizes[order], kind="stable")]  # the largest first, which have the least choice
-    divide = _folds_of_labels if strata.ndim == 2 else _folds_of_classes
-    return divide(strata, num_folds, parts, order)[parts]
+    rows, labels = _labels_of_rows(strata)
+    fold_of = _whole_parts(parts[rows], labels, sizes, order, num_folds)
+    fill = _fill_with_labels if strata.ndim == 2 else _fill_with_classes
+    fill(fold_of, parts[rows], labels, sizes, order[sizes[order] == 1], num_folds)
+    for fold in np.flatnonzero(np.bincount(fold_of, minlength=num_folds) == 0):  # of a handful of texts
+        fullest = int(np.bincount(fold_of, minlength=num_folds).argmax())
+        fold_of[order[fold_of[order] == fullest][-1]] = fold
+    return fold_of[parts]
+
+
+def _labels_of_rows(strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each label of each row: the row and the label, (M,) each. To have none of several is one more."""
+    if strata.ndim == 2:
+        rows, labels = np.nonzero(np.column_stack([strata, ~strata.any(1)]))
+        return rows, labels
+    return np.arange(len(strata)), strata
 
 
 def undivided_parts(num_rows: int, keys: np.ndarray | None, groups: np.ndarray | None) -> np.ndarray:
@@ -50,36 +63,93 @@ def undivided_parts(num_rows: int, keys: np.ndarray | None, groups: np.ndarray |
     return components(*given) if given else np.arange(num_rows)
 
 
-def _folds_of_classes(
-    classes: np.ndarray, num_folds: int, parts: np.ndarray, order: np.ndarray
+def _whole_parts(
+    owners: np.ndarray, labels: np.ndarray, sizes: np.ndarray, order: np.ndarray, num_folds: int
 ) -> np.ndarray:
-    """The fold of each component, (G,), given an order of them, (G,).
+    """The fold of each component of several rows, -1 of single rows, (G,).
 
-    Components of several rows go one by one to the fold in which their classes, and rows at all, are rarest:
-    the sum of squares grows least there, which is the least variance. Single rows fill up what is missing.
+    They go one by one, the largest first, as these have the least choice, to the fold in which their classes,
+    and rows at all, are rarest: there the sum of squares, and so the variance between folds, grows least.
+
+    Args:
+        owners: The component of each label of each row, (M,).
+        labels: That label, (M,).
+        sizes: Rows of each component, (G,).
+        order: A random order of the components, (G,).
+        num_folds: K.
     """
-    sizes = np.bincount(parts)
-    counts = np.bincount(classes)
+    counts, num_rows = np.bincount(labels), int(sizes.sum())
     has = np.zeros((num_folds, len(counts)))  # rows of each class in each fold
     rows_in = np.zeros(num_folds)
     fold_of = np.full(len(sizes), -1)
-    by_part = np.argsort(parts, kind="stable")
-    ends = np.cumsum(sizes)
-    for part in order[sizes[order] > 1]:
-        own, rows = np.unique(classes[by_part[ends[part] - sizes[part] : ends[part]]], return_counts=True)
-        cost = has[:, own] @ (rows / counts[own]) + rows_in * (sizes[part] / len(classes))
+    many = sizes[owners] > 1
+    cells, rows = np.unique(owners[many] * len(counts) + labels[many], return_counts=True)
+    part, own = np.divmod(cells, len(counts))
+    starts, ends = (np.searchsorted(part, np.arange(len(sizes)), side) for side in ("left", "right"))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    for each in order[sizes[order] > 1].tolist():
+        here = slice(starts[each], ends[each])
+        cost = has[:, own[here]] @ (rows[here] / counts[own[here]]) + rows_in * (sizes[each] / num_rows)
         fold = int(cost.argmin())
-        fold_of[part] = fold
-        has[fold, own] += rows
-        rows_in[fold] += sizes[part]
-    alone = order[sizes[order] == 1]
-    class_of = classes[by_part[ends[alone] - 1]]
-    for c in np.unique(class_of):
-        singles = alone[class_of == c]
+        fold_of[each] = fold
+        has[fold, own[here]] += rows[here]
+        rows_in[fold] += sizes[each]
+    return fold_of
+
+
+def _in_folds(fold_of: np.ndarray, owners: np.ndarray, labels: np.ndarray, num_folds: int) -> np.ndarray:
+    """How many rows of each class each fold has so far, (K, C) float64."""
+    given = fold_of[owners] >= 0
+    cells = fold_of[owners][given] * (labels.max() + 1) + labels[given]
+    return np.bincount(cells, minlength=num_folds * (labels.max() + 1)).reshape(num_folds, -1).astype(float)
+
+
+def _fill_with_classes(
+    fold_of: np.ndarray,
+    owners: np.ndarray,
+    labels: np.ndarray,
+    sizes: np.ndarray,
+    alone: np.ndarray,
+    num_folds: int,
+) -> None:
+    """Give single rows to the folds that lack rows of their class.
+
+    Args:
+        fold_of: The fold of each component, -1 of single rows, (G,); changed in place.
+        owners: The component of each row, (N,).
+        labels: Its class, (N,).
+        sizes: Rows of each component, (G,).
+        alone: The components of one row in random order, (A,).
+        num_folds: K.
+    """
+    has = _in_folds(fold_of, owners, labels, num_folds)
+    rows_in = has.sum(1)
+    class_of = np.empty(len(fold_of), np.int64)
+    class_of[owners] = labels
+    for c in np.unique(class_of[alone]):
+        singles = alone[class_of[alone] == c]
         more = _filled(has[:, c], rows_in, len(singles))
         fold_of[singles] = np.repeat(np.arange(num_folds), more)
         rows_in += more
-    return fold_of
+
+
+def _fill_with_labels(
+    fold_of: np.ndarray,
+    owners: np.ndarray,
+    labels: np.ndarray,
+    sizes: np.ndarray,
+    alone: np.ndarray,
+    num_folds: int,
+) -> None:
+    """As `_fill_with_classes`, by iterative stratification: each label of each row has an owner, (M,)."""
+    wanted = np.bincount(labels) / num_folds - _in_folds(fold_of, owners, labels, num_folds)
+    given = fold_of >= 0
+    room = sizes.sum() / num_folds - np.bincount(fold_of[given], sizes[given], minlength=num_folds)
+    place = np.full(len(fold_of), -1)
+    place[alone] = np.arange(len(alone))
+    own = place[owners] >= 0
+    texts = place[owners[own]], np.ones(len(alone), np.int64), np.arange(len(alone))
+    fold_of[alone] = give_away(labels[own], *texts, wanted, room)
 
 
 def _filled(has: np.ndarray, rows_in: np.ndarray, rows: int) -> np.ndarray:
@@ -98,20 +168,6 @@ def _filled(has: np.ndarray, rows_in: np.ndarray, rows: int) -> np.ndarray:
     ranked = np.lexsort((rows_in + more, np.maximum(has, level)))
     more[ranked[: rows - int(more.sum())]] += 1
     return more.astype(np.int64)
-
-
-def _folds_of_labels(tags: np.ndarray, num_folds: int, parts: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The fold of each component, (G,), by iterative stratification; rows without a label are one more."""
-    tags = np.column_stack([tags, ~tags.any(1)])
-    rows, columns = np.nonzero(tags)
-    wanted = np.tile(tags.sum(0) / num_folds, (num_folds, 1))
-    room = np.full(num_folds, len(tags) / num_folds)
-    sizes = np.bincount(parts)
-    fold_of = give_away(columns, parts[rows], sizes, order, wanted, room)
-    for fold in np.flatnonzero(np.bincount(fold_of, minlength=num_folds) == 0):  # of a handful of texts
-        fullest = int(np.bincount(fold_of, minlength=num_folds).argmax())
-        fold_of[order[fold_of[order] == fullest][-1]] = fold
-    return fold_of
 
 
 def nested_share(
@@ -138,10 +194,7 @@ def nested_share(
         The positions of the rows, ascending, int64.
     """
     parts = undivided_parts(len(strata), keys, groups)
-    if strata.ndim == 2:
-        rows, classes = np.nonzero(np.column_stack([strata, ~strata.any(1)]))
-    else:
-        rows, classes = np.arange(len(strata)), strata
+    rows, classes = _labels_of_rows(strata)
     order, first = _order_of_shares(parts, parts[rows], classes, seed)
     sizes = np.bincount(parts)[order]
     ends = np.cumsum(sizes)

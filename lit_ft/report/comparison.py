@@ -250,11 +250,13 @@ def _paired(found: Sequence[Run]) -> dict[str, Any]:
 
 
 def _read_texts(measured: Sequence[Run], how: Paired) -> tuple[str, dict[str, Any], list[str]]:
-    """The tests if all runs have them, else the validations: prefix, letter -> texts, and what is missing."""
+    """The first of test, fold and validation that all runs have: prefix, letter -> texts, what is missing."""
     wanted, *instead = [p for p in SPLITS if all(run.measured(p) for run in measured)] or ["test"]
     notes = []
-    if wanted == "val" and any(run.measured("test") for run in measured):
-        notes.append("not all of the runs were tested, so the validation texts are compared")
+    better = [p for p in [*SPLITS][: [*SPLITS].index(wanted)] if any(run.measured(p) for run in measured)]
+    if better:
+        what = "were tested" if "test" in better else "have a fold that was measured"
+        notes.append(f"not all of the runs {what}, so the {SPLITS[wanted]} texts are compared")
     read = {run.letter: how.read(run.folder, wanted, run.metrics) for run in measured}
     missing = [
         _unpaired(run, wanted, str(read[run.letter])) for run in measured if isinstance(read[run.letter], str)

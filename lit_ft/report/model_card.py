@@ -306,7 +306,7 @@ def _metadata(run: Path, metrics: dict[str, Any], facts: dict[str, Any], main: s
             task_type=task,
             dataset_type=measured_on or "local",
             dataset_name=measured_on or "local files",
-            dataset_split=SPLITS[main],
+            dataset_split=facts["splits"][SPLITS[main]].get("part", SPLITS[main]),
             metric_type=hub,
             metric_value=metrics[f"{main}/{name}"],
             metric_name=name,
@@ -330,7 +330,7 @@ def _hub_dataset(facts: dict[str, Any], split: str) -> str | None:
     found = facts["splits"][split]
     if not found["from_hub"]:
         return None
-    where = facts["splits"]["train"]["where"] if found["where"] == "held out of train" else found["where"]
+    where = facts["splits"]["train" if found["where"].endswith("held out of train") else split]["where"]
     return where.partition("@")[0]
 
 
