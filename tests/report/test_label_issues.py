@@ -1,10 +1,12 @@
 """Labels to check: confident learning by hand, planted errors, odd data, and the files."""
 
 import csv
+import importlib.util
 import json
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY, write_csv
 from fold_files import of_classes, repetition
 
 from lit_ft.errors import UserError
@@ -215,3 +217,21 @@ def test_another_file_is_refused(tmp_path):
     run = repetition(tmp_path, 42, 1, of_classes([1], [0], [[0.5, 0.5]], "ab"), labels=["a", "b"]).folder
     with pytest.raises(UserError, match="found none; make them by `repeat --folds=5`"):
         find_label_issues(run / "fold_predictions.parquet")
+
+
+def test_planted_labels_are_scored(tmp_path):
+    """Average precision by hand: the first and the third listed are planted, and one that is not listed."""
+    spec = importlib.util.spec_from_file_location("planted_errors", REPOSITORY / "scripts/planted_errors.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    found = script.score_list([7, 1, 9], {7, 9, 12})
+    assert found["precision"] == found["recall"] == found["precision_at_planted"] == pytest.approx(2 / 3)
+    assert found["average_precision"] == pytest.approx((1 + 2 / 3) / 3) and found["precision_at_50"] == 0.04
+    rows = [(i % 3, f"line\n{i}") for i in range(40)]
+    source = write_csv(tmp_path / "train.csv", rows)
+    assert script.plant(source, tmp_path / "to", "label", 0.25, seed=1) == 10
+    with (tmp_path / "to/train.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["text"] for row in written] == [text for _, text in rows]
+    changed = [i + 1 for i, row in enumerate(written) if row["label"] != str(rows[i][0])]
+    assert changed == script.rows_of(tmp_path / "to/key.csv") and len(changed) == 10
