@@ -112,7 +112,9 @@ class Pooled:
     def scores(self) -> list[Score]:
         """The scores that it has, in their order and with the digits that numbers need."""
         sums = next(self.sums())
-        found = list(sums.scores(sums.matrix.sum(1)[:, None])) + (["loss"] if self.losses is not None else [])
+        found = list(sums.scores(sums.of(np.ones((len(self.rows), 1))))) + (
+            ["loss"] if self.losses is not None else []
+        )
         scores = [score for score in SCORES[self.kind] if score.name in found]
         if sums.each is not None:
             return scores
@@ -256,7 +258,7 @@ def _under(pooled: Pooled, weights: np.ndarray, sums: Iterable[Sums] | None = No
     """Every score of each row of answers under weights of the texts (N, W): name -> (R, W)."""
     found: dict[str, list[np.ndarray]] = {}
     for r, of in enumerate(pooled.sums() if sums is None else sums):
-        scores = of.scores(of.matrix @ weights)
+        scores = of.scores(of.of(weights))
         if pooled.losses is not None:
             scores["loss"] = pooled.losses[r] @ weights / weights.sum(0)
         for name, values in scores.items():
@@ -427,7 +429,7 @@ def f1_of_each(pooled: Pooled) -> list[dict[str, Any]]:
     weights = pooled.weights()
 
     def each(drawn: np.ndarray) -> np.ndarray:
-        found = [of.each(of.matrix @ drawn)[shown] for of in sums if of.each is not None]
+        found = [of.each(of.of(drawn))[shown] for of in sums if of.each is not None]
         return np.einsum("r,rcw->cw", weights, np.stack(found))
 
     parts = [each(np.ones((len(pooled.rows), 1))), *map(each, drawn_texts(len(pooled.rows)))]

@@ -22,7 +22,7 @@ from lit_ft.report.scores import SPLITS
 from lit_ft.report.tables import number, percent
 from lit_ft.report.weighted import WEIGHED
 
-FINISHED = "fit/seconds"  # a run whose metrics have it is done
+SECONDS = "fit/seconds"  # of a fit, from reading the data to its report
 BASELINES = {  # in the order in which they are shown
     "commonest": "always the commonest answer",
     "mean": "always the mean",
@@ -162,8 +162,8 @@ def _run(folder: Path, one: Repetition, prefix: str) -> dict[str, Any]:
         "fold": one.fold,
         "share": one.share,
         "folder": str(one.folder.relative_to(folder) if inside else one.folder),
-        "done": FINISHED in metrics,
-        "seconds": metrics.get(FINISHED),
+        "done": f"{prefix}/rows" in metrics,
+        "seconds": metrics.get(SECONDS),
         "figure": metrics.get(f"{prefix}/{headline.score}") if headline else None,
     }
 

@@ -119,7 +119,9 @@ def _curve_values(facts: Mapping[str, Any], name: str, score: Mapping[str, Any])
         ]
         for row in curve.get("rows", ())
     ]
-    return {"curve_rows": rows, "chart_of_curve": Markup(curve["chart"]) if curve.get("chart") else None}
+    told = curve.get("sentences") or curve.get("words") or []
+    drawn = Markup(curve["chart"]) if curve.get("chart") else None
+    return {"told_of_curve": told, "curve_rows": rows, "chart_of_curve": drawn}
 
 
 def _sentence(facts: Mapping[str, Any], prefix: str) -> str:
