@@ -282,11 +282,12 @@ def told_gain(facts: Mapping[str, Any], prefix: str) -> str | None:
     scale, digits = (100, 1) if headline.points else (1, score["digits"])
     value, low, high = (round(gain[key] * scale, digits) + 0.0 for key in ("value", "low", "high"))
     unit = " points" if headline.points else ""
-    ends = f"(95 %: {low:+.{digits}f} to {high:+.{digits}f})"
     if low <= 0 <= high:
+        ends = f"(95 %: {low:+.{digits}f} to {high:+.{digits}f})"
         return f"beside counting words {value:+.{digits}f}{unit} {ends}: not certain"
-    which = "better" if low > 0 else "worse"
-    return f"{which} than counting words by {abs(value):.{digits}f}{unit} {ends}"
+    which, ends = ("better", (low, high)) if low > 0 else ("worse", (-high, -low))
+    least, most = (f"{end:.{digits}f}" for end in ends)
+    return f"{which} than counting words by {abs(value):.{digits}f}{unit} (95 %: {least} to {most})"
 
 
 def told_luck(facts: Mapping[str, Any], prefix: str) -> list[str]:
@@ -302,12 +303,14 @@ def told_luck(facts: Mapping[str, Any], prefix: str) -> list[str]:
         if seeds["sd"] < score["deviation"]:
             lines.append("another seed moves the figure by less than other texts would")
         else:
-            lines.append("another seed moves the figure by as much as other texts would: train several")
+            sd = spread(name, score, seeds["sd"])
+            lines.append(f"seeds differ by {sd}, as much as other texts would: the interval leaves that out")
     if prefix == HELD_OUT and folds and folds["sd"] is not None and score["deviation"]:
         chance = score["deviation"] * len(found["folds"]) ** 0.5
-        told = f"so few texts make folds differ by {spread(name, score, chance)} by chance"
+        size = found["texts"] // len(found["folds"])
+        told = f"folds of {size:,} texts differ by {spread(name, score, chance)} by chance"
         more = folds["sd"] > chance * _unlikely_ratio(len(found["folds"]) - 1)
-        lines.append(f"{told}: these differ by {'more' if more else 'no more than that'}")
+        lines.append(f"{told}; these differ by {'more' if more else 'no more'} than that")
     return [*lines, *found["unknown"]]
 
 

@@ -41,7 +41,7 @@ def test_the_page_answers_in_order():
     assert "each said by a model that never saw it, as a mean of 2 seeds" in page
     order = [page.index(f'id="{name}"') for name in ("result", "luck", "classes", "runs")]
     assert order == sorted(order)
-    assert "This model is better than counting words by 30.0 points (95 %: +" in page
+    assert "This model is better than counting words by 30.0 points (95 %: " in page
     assert page.count('href="seed_') == 6 and 'href="seed_42_fold_1/report.html"' in page
     assert "<script" not in page and "<i>" not in page and "&lt;b&gt;" in page
     assert page.count("<circle") == 1 + 2 + 3 + 6
@@ -58,6 +58,7 @@ def test_the_lines():
     assert all(len(line) <= 80 for line in lines) and len(lines) <= 20
     text = "\n".join(lines)
     assert re.search(r"^\d\d\.\d.% of the 120 texts are right \(95 %: \d\d\.\d to \d\d\.\d\), each", text)
+    assert "better than counting words by 30.0 points (95 %: 18.5 to 41.5)" in text.replace("\n  ", " ")
     assert "counting words 50.0\u2009%" in text and "2 seeds, mean \u00b1 sd" in text
     assert "a single run of these 6 would have said" in text
     # One seed, and a fold that is missing.
