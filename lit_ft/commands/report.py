@@ -19,8 +19,8 @@ def _parse(args: Sequence[str]) -> Namespace:
         description="Write the report.html of a run again; of several runs, one table that compares them.",
     )
     help_runs = (
-        "a run folder such as runs/sample/version_0, a name for the newest run of that name, or the folder of "
-        "a repeat"
+        "a run folder such as runs/sample/version_0, a name for the newest run of that name, or the folder "
+        "of a repeat"
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help=help_runs)
     parser.add_argument("--output", help="the file of the comparison (default: runs/comparison.html)")

@@ -285,8 +285,8 @@ def told_gain(facts: Mapping[str, Any], prefix: str) -> str | None:
     if low <= 0 <= high:
         ends = f"(95 %: {low:+.{digits}f} to {high:+.{digits}f})"
         return f"beside counting words {value:+.{digits}f}{unit} {ends}: not certain"
-    which, ends = ("better", (low, high)) if low > 0 else ("worse", (-high, -low))
-    least, most = (f"{end:.{digits}f}" for end in ends)
+    which = "better" if low > 0 else "worse"
+    least, most = (f"{end:.{digits}f}" for end in sorted((abs(low), abs(high))))
     return f"{which} than counting words by {abs(value):.{digits}f}{unit} (95 %: {least} to {most})"
 
 
