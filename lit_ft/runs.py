@@ -15,6 +15,7 @@ from lit_ft.errors import UserError, unusable
 RUNS = Path("runs")
 CHECKPOINTS, MODEL, METRICS, CONFIG = "checkpoints", "model", "metrics.json", "config.yaml"
 LOSS_CURVE, FACTS, REPORT, BASELINE = "loss.png", "report.json", "report.html", "baseline"
+REPEAT, REPEAT_REPORT = "repeat.json", "repeat.html"  # in the folder of a `repeat`
 PER_TEXT = {  # by the prefix of the tags
     "test": "test_predictions.parquet",
     "fold": "fold_predictions.parquet",
@@ -135,7 +136,7 @@ def shown(path: Path) -> Path:
 
 def read_metrics(run: Path) -> dict[str, Any]:
     """The run's `metrics.json`; {} if there is none."""
-    return _read(run / METRICS)
+    return read_values(run / METRICS)
 
 
 def add_metrics(
@@ -161,7 +162,7 @@ def rounded(value: Any) -> Any:
 
 def read_facts(run: Path) -> dict[str, Any]:
     """The run's `report.json`; {} if there is none."""
-    return _read(run / FACTS)
+    return read_values(run / FACTS)
 
 
 def add_facts(run: Path, facts: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +192,8 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_values(path: Path) -> dict[str, Any]:
+    """The plain values in a file; {} if there is none."""
     if not path.is_file():
         return {}
     with unusable(str(path), "replace it by an intact copy, or delete it"):
@@ -204,13 +206,18 @@ def _read(path: Path) -> dict[str, Any]:
 def _merge(
     path: Path, values: dict[str, Any], without: Callable[[str], bool] = lambda tag: False
 ) -> dict[str, Any]:
-    kept = {tag: value for tag, value in _read(path).items() if not without(tag)}
-    merged: dict[str, Any] = _sound(dict(sorted({**kept, **values}.items())))
+    kept = {tag: value for tag, value in read_values(path).items() if not without(tag)}
+    return write_values(path, dict(sorted({**kept, **values}.items())))
+
+
+def write_values(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Write a file of plain values; returns them as they are read back, without NaN and infinity."""
+    written: dict[str, Any] = _sound(values)
     # A list of plain values is one line, a matrix one line per row. Only a list begins with `[` and a line
     # break: in a string the break would be escaped.
-    text = re.sub(r"\[\n[^][{}]*\]", _in_one_line, json.dumps(merged, indent=2))
+    text = re.sub(r"\[\n[^][{}]*\]", _in_one_line, json.dumps(written, indent=2))
     write(path, text + "\n")
-    return merged
+    return written
 
 
 def _in_one_line(found: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ from lit_ft.report.label_issues import (
     label_issue_line,
     write_label_issues,
 )
-from lit_ft.report.learning_curve import CurvePoint, learning_curve
+from lit_ft.report.learning_curve import CurvePoint, curve_chart, learning_curve
 from lit_ft.report.out_of_fold import write_out_of_fold
 from lit_ft.report.pooled import HELD_OUT, Repetition, bootstrap, ends_of_score, figures, pool
 from lit_ft.report.repeat_facts import HEADLINES, main_of, repeat_facts
@@ -34,10 +34,10 @@ def leave_repeat(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[
     """
     facts = repeat_facts(folder, repetitions, plan)
     largest = max(one.share for one in repetitions)
-    whole = [one for one in repetitions if one.share == largest]
     to_check = None
     if HELD_OUT in facts["results"]:
-        path = write_out_of_fold(whole, folder / OUT_OF_FOLD)
+        used = pool([one for one in repetitions if one.share == largest], HELD_OUT).used
+        path = write_out_of_fold(used, folder / OUT_OF_FOLD)
         issues = find_label_issues(path)
         write_label_issues(issues, folder / TO_CHECK)
         facts["labels"] = label_issue_facts(issues)
@@ -64,7 +64,7 @@ def _curve(repetitions: Sequence[Repetition], prefix: str) -> dict[str, Any]:
         draws = bootstrap(pooled)[score.name]
         trained = [runs.read_facts(one.folder)["splits"]["train"]["rows"] for one in pooled.used]
         tag = f"baseline/words/{prefix}/{headline.beside}"
-        words = [runs.read_metrics(one.folder).get(tag) for one in pooled.used]
+        words: list[Any] = [runs.read_metrics(one.folder).get(tag) for one in pooled.used]
         points.append(
             CurvePoint(
                 share,
@@ -75,4 +75,5 @@ def _curve(repetitions: Sequence[Repetition], prefix: str) -> dict[str, Any]:
                 ends_of_score(pooled, score.name, draws),
             )
         )
-    return learning_curve(points, score)
+    found = learning_curve(points, score)
+    return {**found, "chart": curve_chart(found)}

@@ -18,7 +18,10 @@ def _parse(args: Sequence[str]) -> Namespace:
         usage="python -m lit_ft report RUN [RUN ...] [--output FILE]",
         description="Write the report.html of a run again; of several runs, one table that compares them.",
     )
-    help_runs = "a run folder such as runs/sample/version_0, or a name for the newest run of that name"
+    help_runs = (
+        "a run folder such as runs/sample/version_0, a name for the newest run of that name, or the folder "
+        "of a repeat"
+    )
     parser.add_argument("runs", nargs="+", metavar="RUN", help=help_runs)
     parser.add_argument("--output", help="the file of the comparison (default: runs/comparison.html)")
     return parser.parse_args(args)
@@ -57,9 +60,31 @@ def _output(name: str) -> Path:
     return path.resolve()  # writes the target of a link, not the link
 
 
+def _repeat_in(name: str) -> Path | None:
+    """The folder of a `repeat`, if that is what is named."""
+    folder = Path(os.path.expanduser(name))
+    return folder if (folder / runs.REPEAT).is_file() else None
+
+
+def _of_repeat(folder: Path, output: str | None) -> int:
+    """Write the page of a repeat again."""
+    from lit_ft.report.repeat_page import read_repeat, write_repeat
+
+    if output:
+        raise UserError(
+            "report: --output is for a comparison of several runs; a repeat's page is in its folder"
+        )
+    with unusable(str(folder), "give the same `repeat` again, which writes it"):
+        path = write_repeat(folder, read_repeat(folder))
+    say(f"report: {path}")
+    return 0
+
+
 def main(command: str, args: list[str]) -> int:
     """Run `report` and return the exit code."""
     options = _parse(args)
+    if len(options.runs) == 1 and (repeat := _repeat_in(options.runs[0])) is not None:
+        return _of_repeat(repeat, options.output)
     folders = [find_run(name) for name in options.runs]
     if len(folders) == 1:
         if options.output:

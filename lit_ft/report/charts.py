@@ -142,6 +142,62 @@ def bars(
     return _figure(title, f"{title}: from {low:.0f} to {high:.0f}; {marked}", parts)
 
 
+ROW, NAMES = 30, 84  # height of a row of dots; room for its name
+
+
+def dots(
+    rows: Mapping[str, Sequence[float]],
+    title: str,
+    xlabel: str,
+    interval: tuple[float, float] | None = None,
+    mark: float | None = None,
+    marked: str = "",
+) -> str:
+    """Rows of dots over a common axis as `<figure>`: how far the same figure differs.
+
+    Args:
+        rows: Name of a row -> its values, of which one at least is finite.
+        title: Above the chart.
+        xlabel: Below it.
+        interval: A bar through the first row.
+        mark: Where a thin line stands, such as a baseline's figure.
+        marked: What the line says.
+    """
+    known = {name: [x for x in values if math.isfinite(x)] for name, values in rows.items()}
+    known = {name: values for name, values in known.items() if values}
+    every = [x for values in known.values() for x in values] + list(interval or ())
+    every += [] if mark is None else [mark]
+    pad = (max(every) - min(every)) * 0.06 or abs(every[0]) * 0.05 or 1.0
+    low, high, height = min(every) - pad, max(every) + pad, TOP + 10 + ROW * len(known) + BOTTOM
+
+    def x_of(x: float) -> float:
+        return NAMES + (WIDTH - NAMES - RIGHT) * (x - low) / (high - low)
+
+    parts = []
+    for x in ticks(low, high):
+        at = f"{x_of(x):.1f}"
+        parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{TOP + 10}" y2="{height - BOTTOM}"/>')
+        parts.append(f'<text x="{at}" y="{height - BOTTOM + 14}" text-anchor="middle">{tick_text(x)}</text>')
+    if mark is not None:
+        at, end = f"{x_of(mark):.1f}", "end" if mark > (low + high) / 2 else "start"
+        parts.append(f'<line class="best" x1="{at}" x2="{at}" y1="{TOP + 10}" y2="{height - BOTTOM}"/>')
+        parts.append(f'<text x="{at}" y="{TOP + 5}" text-anchor="{end}">{escape(marked)}</text>')
+    for number, (name, values) in enumerate(known.items()):
+        y = TOP + 10 + ROW * (number + 0.5)
+        parts.append(f'<text x="{NAMES - 6}" y="{y + 3.5:.1f}" text-anchor="end">{escape(name)}</text>')
+        if interval is not None and number == 0:
+            ends = f'x1="{x_of(interval[0]):.1f}" x2="{x_of(interval[1]):.1f}" y1="{y}" y2="{y}"'
+            parts.append(f'<line class="l0" stroke-width="3" {ends}/>')
+        look = f'class="p{min(number, 5)}" r="{4 if number == 0 else 3}" opacity=".7"'
+        parts += [f'<circle {look} cx="{x_of(x):.1f}" cy="{y:.1f}"/>' for x in values]
+    middle = (NAMES + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle}" y="{height - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    told = "; ".join(
+        f"{name} from {_short(min(values))} to {_short(max(values))}" for name, values in known.items()
+    )
+    return _figure(title, f"{title}: {told}", parts, height=height)
+
+
 def scatter(data: Mapping[str, Any], title: str, xlabel: str, ylabel: str) -> str:
     """Points beside the diagonal as `<figure>`; many are squares, the darker the more rows they hold.
 

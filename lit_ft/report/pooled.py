@@ -22,6 +22,7 @@ from lit_ft.report.pairs import Difference
 from lit_ft.report.scores import SCORES, Score, decimals_of
 from lit_ft.report.weighted import WEIGHED, Sums, drawn_texts, num_draws
 
+MOST_DIGITS = 3  # of a figure between 0 and 1: the intervals of some thousand texts are as wide
 HELD_OUT = "fold"  # the prefix of what was held out, each text once a seed
 AGAIN = "give the same `repeat` again: it does what is missing"
 
@@ -111,7 +112,9 @@ class Pooled:
     def scores(self) -> list[Score]:
         """The scores that it has, in their order and with the digits that numbers need."""
         sums = next(self.sums())
-        found = list(sums.scores(sums.matrix.sum(1)[:, None])) + (["loss"] if self.losses is not None else [])
+        found = list(sums.scores(sums.of(np.ones((len(self.rows), 1))))) + (
+            ["loss"] if self.losses is not None else []
+        )
         scores = [score for score in SCORES[self.kind] if score.name in found]
         if sums.each is not None:
             return scores
@@ -138,7 +141,7 @@ def pool(repetitions: Sequence[Repetition], prefix: str) -> Pooled:
     for one in repetitions:
         metrics, facts = runs.read_metrics(one.folder), runs.read_facts(one.folder)
         found: Any = "it is not finished"
-        if facts.get("kind") in WEIGHED:
+        if metrics and facts.get("kind") in WEIGHED:
             kind = facts["kind"]
             found = WEIGHED[kind].read(one.folder, prefix, metrics)
         if isinstance(found, str):
@@ -255,7 +258,7 @@ def _under(pooled: Pooled, weights: np.ndarray, sums: Iterable[Sums] | None = No
     """Every score of each row of answers under weights of the texts (N, W): name -> (R, W)."""
     found: dict[str, list[np.ndarray]] = {}
     for r, of in enumerate(pooled.sums() if sums is None else sums):
-        scores = of.scores(of.matrix @ weights)
+        scores = of.scores(of.of(weights))
         if pooled.losses is not None:
             scores["loss"] = pooled.losses[r] @ weights / weights.sum(0)
         for name, values in scores.items():
@@ -322,9 +325,10 @@ def figures(pooled: Pooled) -> dict[str, Any]:
 
     Returns:
         `kind`, `prefix`, `ordered`, `texts` (N), `seeds`, `folds` (their numbers, or None), `draws`, `notes`;
-        `runs`: the `seed` and `fold` of each single run; `scores`: name -> `value` (mean over seeds), `low`,
-        `high`, `seeds` and `folds` (each `values`, `mean`, `sd`, `low` and `high`; `folds` may be None) and
-        `runs` (the value of each single run); `unknown`: in words, what cannot be said.
+        `runs`: the `seed` and `fold` of each single run; `scores`: name -> `words`, `note`, `digits`,
+        `higher_is_better`, `value` (mean over seeds), `low`, `high`, `deviation` (of the draws), `seeds` and
+        `folds` (each `values`, `mean`, `sd`, `low`, `high`; `folds` may be None) and `runs` (the value of
+        each single run); `unknown`: in words, what cannot be said.
     """
     held = pooled.folds
     numbers = sorted({fold for _, fold in pooled.members if fold is not None})
@@ -352,9 +356,14 @@ def figures(pooled: Pooled) -> dict[str, Any]:
             for fold in numbers
         ]
         scores[score.name] = {
+            "words": score.words,
+            "note": score.note,
+            "digits": score.digits if score.in_unit else MOST_DIGITS,
+            "higher_is_better": score.higher_is_better,
             "value": _plain(drawn[score.name][0]),
             "low": _plain(low),
             "high": _plain(high),
+            "deviation": _plain(np.nanstd(drawn[score.name][1:])),
             "seeds": _spread(by_seed),
             "folds": _spread(by_fold) if numbers else None,
             "runs": [_plain(value) for value in of_single],
@@ -420,7 +429,7 @@ def f1_of_each(pooled: Pooled) -> list[dict[str, Any]]:
     weights = pooled.weights()
 
     def each(drawn: np.ndarray) -> np.ndarray:
-        found = [of.each(of.matrix @ drawn)[shown] for of in sums if of.each is not None]
+        found = [of.each(of.of(drawn))[shown] for of in sums if of.each is not None]
         return np.einsum("r,rcw->cw", weights, np.stack(found))
 
     parts = [each(np.ones((len(pooled.rows), 1))), *map(each, drawn_texts(len(pooled.rows)))]

@@ -29,14 +29,21 @@ class Sums(NamedTuple):
     """What the scores of one run need of each text.
 
     Attributes:
-        matrix: (F, N) float64.
+        texts: (F', N) float64. Texts that are alike, with the same label and answer, are one row.
+        matrix: (F, F') float64, of these; None if they are the sums themselves.
         scores: Sums (F, W) -> name of a score -> (W,).
         each: Sums (F, W) -> F1 of each class or label, (C, W); None if there are none.
     """
 
-    matrix: csr_array
+    texts: csr_array
+    matrix: csr_array | None
     scores: Callable[[np.ndarray], dict[str, np.ndarray]]
     each: Callable[[np.ndarray], np.ndarray] | None
+
+    def of(self, weights: np.ndarray) -> np.ndarray:
+        """The sums under weights of the texts, (N, W) -> (F, W)."""
+        sums = self.texts @ weights
+        return sums if self.matrix is None else self.matrix @ sums
 
 
 def sums_of_classes(labels: np.ndarray, predicted: np.ndarray, num_classes: int, ordered: bool) -> Sums:
@@ -48,14 +55,17 @@ def sums_of_classes(labels: np.ndarray, predicted: np.ndarray, num_classes: int,
         num_classes: C.
         ordered: Whether the classes are steps of a scale.
     """
-    right = labels == predicted
-    away = np.abs(labels - predicted).astype(np.float64)
+    cells, cell_of = np.unique(labels * num_classes + predicted, return_inverse=True)
+    given, said = np.divmod(cells, num_classes)
+    away = np.abs(given - said).astype(np.float64)
+    every = np.ones(len(cells), bool)
     parts = [
-        _counted(labels, np.ones(len(labels), bool), num_classes),
-        _counted(predicted, np.ones(len(labels), bool), num_classes),
-        _counted(labels, right, num_classes),
+        _counted(given, every, num_classes),
+        _counted(said, every, num_classes),
+        _counted(given, given == said, num_classes),
         csr_array(np.stack([away, away**2])),
     ]
+    texts = _counted(cell_of, np.ones(len(labels), bool), len(cells))
     places = np.arange(num_classes, dtype=np.float64)
 
     def counts(sums: np.ndarray) -> list[np.ndarray]:
@@ -74,7 +84,7 @@ def sums_of_classes(labels: np.ndarray, predicted: np.ndarray, num_classes: int,
             found["kappa"] = kappa.round(12) + 0.0  # 0 but for rounding, and not -0
         return found
 
-    return Sums(_stacked(parts), scores, lambda sums: f1_of_counts(*counts(sums))[0].T)
+    return Sums(texts, _stacked(parts), scores, lambda sums: f1_of_counts(*counts(sums))[0].T)
 
 
 def sums_of_labels(labels: np.ndarray, predicted: np.ndarray, num_labels: int, ordered: bool = False) -> Sums:
@@ -101,7 +111,7 @@ def sums_of_labels(labels: np.ndarray, predicted: np.ndarray, num_labels: int, o
         found = {"micro_f1": micro, "macro_f1": each.mean(-1), "subset_accuracy": sums[-1] / sums[-2]}
         return {f"{name}{CHOSEN}": values for name, values in found.items()}
 
-    return Sums(_stacked(parts), scores, lambda sums: f1(sums)[0].T)
+    return Sums(_stacked(parts), None, scores, lambda sums: f1(sums)[0].T)
 
 
 def sums_of_numbers(
@@ -128,7 +138,7 @@ def sums_of_numbers(
         mse = square / total
         return {"mae": away / total * unit, "rmse": np.sqrt(mse) * unit, "r2": 1 - mse / spread}
 
-    return Sums(csr_array(rows), scores, None)
+    return Sums(csr_array(rows), None, scores, None)
 
 
 def _counted(classes: np.ndarray, counts: np.ndarray, num_classes: int) -> csr_array:

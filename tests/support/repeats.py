@@ -17,6 +17,7 @@ from lit_ft.report.pooled import Repetition
 from lit_ft.report.regression import number_scores
 
 NAMES = ("bad", "so so", "good")
+NASTY_NAMES = ("<script>x</script>", "الدفع", "&")
 
 
 def written(
@@ -92,3 +93,13 @@ def repeat(
             one = Repetition(seed, fold, share, folder / f"seed_{seed}_fold_{fold}")
             found.append(written(one, "fold", rows + 1, labels[rows], said[rows], ordered=ordered, **metrics))
     return found
+
+
+def beside(one: Repetition, prefix: str, words: float, ours: int, theirs: int) -> None:
+    """Give a run word counts: their accuracy, and on how many texts only one of both is right."""
+    runs.add_metrics(
+        one.folder,
+        {f"baseline/words/{prefix}/accuracy": words, f"baseline/commonest/{prefix}/accuracy": 0.4},
+    )
+    found = {"accuracy": words, "only_model_right": ours, "only_baseline_right": theirs}
+    runs.add_facts(one.folder, {"baselines": {"evaluations": {prefix: {"words": found}}}})

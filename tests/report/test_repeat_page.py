@@ -1,0 +1,127 @@
+"""`repeat.json`, its page and its lines, of runs whose files were written by hand."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.repeats import NASTY_NAMES, answers, beside, repeat, written
+
+from lit_ft import runs
+from lit_ft.commands.report import main
+from lit_ft.errors import UserError
+from lit_ft.report.pooled import Repetition
+from lit_ft.report.repeat_facts import repeat_facts
+from lit_ft.report.repeat_page import read_repeat, repeat_lines, write_repeat
+
+PLAN = {
+    "command": "python -m lit_ft repeat --config <b>",
+    "seeds": [42, 43],
+    "folds": 3,
+    "settings": {"a.b": "<i>"},
+}
+
+
+def written_repeat(folder: Path, rate: float = 0.8, **more) -> tuple[list[Repetition], dict]:
+    found = repeat(folder, 120, rate=rate, **more)
+    for one in found:
+        beside(one, "fold", 0.5, ours=16, theirs=4)
+    return found, repeat_facts(folder, found, PLAN)
+
+
+def test_the_page_answers_in_order():
+    folder = Path("runs/x/repeat_0")
+    found, facts = written_repeat(folder, ordered=True)
+    path = write_repeat(folder, facts)
+    page = path.read_text()
+    labels, said = answers(120, 0.8, 42)[0], [answers(120, 0.8, seed)[1] for seed in (42, 43)]
+    mean = np.mean([one == labels for one in said])
+    assert f"<h1>{mean:.1%}".replace("%", "\u2009%") + " of the 120 texts are right" in page
+    assert "each said by a model that never saw it, as a mean of 2 seeds" in page
+    order = [page.index(f'id="{name}"') for name in ("result", "luck", "classes", "runs")]
+    assert order == sorted(order)
+    assert "This model is better than counting words by 30.0 points (95 %: " in page
+    assert page.count('href="seed_') == 6 and 'href="seed_42_fold_1/report.html"' in page
+    assert "<script" not in page and "<i>" not in page and "&lt;b&gt;" in page
+    assert page.count("<circle") == 1 + 2 + 3 + 6
+    # It is made of the file alone.
+    path.unlink()
+    assert main("report", [str(folder)]) == 0 and path.read_text() == page
+    with pytest.raises(UserError, match="--output is for a comparison"):
+        main("report", [str(folder), "--output", "x.html"])
+
+
+def test_the_lines():
+    _, facts = written_repeat(Path("runs/x/repeat_0"))
+    lines = repeat_lines(facts, 80)
+    assert all(len(line) <= 80 for line in lines) and len(lines) <= 20
+    text = "\n".join(lines)
+    assert re.search(r"^\d\d\.\d.% of the 120 texts are right \(95 %: \d\d\.\d to \d\d\.\d\), each", text)
+    assert "better than counting words by 30.0 points (95 %: 18.5 to 41.5)" in text.replace("\n  ", " ")
+    assert "counting words 50.0\u2009%" in text and "2 seeds, mean \u00b1 sd" in text
+    assert "a single run of these 6 would have said" in text
+    # One seed, and a fold that is missing.
+    found = repeat(Path("runs/y/repeat_0"), 60, seeds=(42,))
+    (found[0].folder / runs.METRICS).unlink()
+    text = "\n".join(repeat_lines(repeat_facts(Path("runs/y/repeat_0"), found, PLAN)))
+    assert "one seed: how far seeds differ is unknown; --seeds=3 says" in text
+    assert "  ! seed 42, fold 1 is left out: it is not finished" in text and "of the 40 texts" in text
+
+
+def test_numbers_and_several_labels():
+    rng = np.random.default_rng(0)
+    folder = Path("runs/n/repeat_0")
+    labels = rng.normal(3, 1.0, 60)
+    found = [
+        written(Repetition(seed, None, 1.0, folder / f"seed_{seed}"), "test", range(1, 61), labels,
+                labels + rng.normal(0, 0.5, 60), "regression", ["stars"])
+        for seed in (1, 2)
+    ]  # fmt: skip
+    facts = repeat_facts(folder, found, {**PLAN, "folds": None})
+    page = write_repeat(folder, facts).read_text()
+    assert "stars: off by 0." in page and "of the 60 test texts" not in page and 'id="levels"' in page
+    assert "as a mean of 2 models" in "\n".join(repeat_lines(facts))
+    assert [len(facts["results"]["test"]["levels"]), facts["plan"]["runs"][0]["folder"]] == [5, "seed_1"]
+    tags, said = rng.random((60, 3)) < 0.4, rng.random((60, 3)) < 0.4
+    folder = Path("runs/t/repeat_0")
+    one = Repetition(1, None, 1.0, folder / "seed_1")
+    written(one, "test", range(1, 61), tags, said, "multi_label", NASTY_NAMES)
+    page = write_repeat(folder, repeat_facts(folder, [one], PLAN)).read_text()
+    assert "micro F1 0." in page and "F1 of each label" in page and "<script" not in page
+
+
+def test_a_curve_and_labels_to_check_are_shown():
+    folder = Path("runs/x/repeat_0")
+    _, facts = written_repeat(folder)
+    row = {
+        "share": 0.5,
+        "texts": 40,
+        "figure": 0.7,
+        "low": 0.6,
+        "high": 0.8,
+        "by_seed": [0.69],
+        "baseline": None,
+    }
+    facts["curve"] = {
+        "words": ["Twice the labels <b> bring"],
+        "chart": "<figure>drawn</figure>",
+        "rows": [row],
+    }
+    entry = {"row": 3, "text": "<i>x", "label": "good", "suggestion": "bad", "probability": 0.97}
+    facts["labels"] = {"count": 1, "of": 120, "file": "labels_to_check.csv", "words": ["A person decides."],
+                       "entries": [entry]}  # fmt: skip
+    page = write_repeat(folder, facts).read_text()
+    assert "Twice the labels &lt;b&gt; bring" in page and "<figure>drawn</figure>" in page
+    assert '<a href="labels_to_check.csv">' in page and "&lt;i&gt;x" in page and ">0.97<" in page
+
+
+def test_a_file_without_results_is_told():
+    folder = Path("runs/x/repeat_0")
+    folder.mkdir(parents=True)
+    (folder / runs.REPEAT).write_text(json.dumps({"plan": {}}))
+    with pytest.raises(UserError, match="has no results yet; give the same `repeat` again"):
+        read_repeat(folder)
+    (folder / runs.REPEAT).write_text("{")
+    with pytest.raises(UserError, match="repeat.json"):
+        main("report", [str(folder)])
