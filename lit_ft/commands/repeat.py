@@ -26,6 +26,7 @@ from lit_ft.settings.flags import Kept
 from lit_ft.settings.shares import shares_of
 
 PLAN, LOGS = "plan.json", "logs"
+KEEPS = {"model": "all but the checkpoints", "figures": "all but checkpoints and model"}
 MOST_SEED = 2**32 - 1
 OWN: dict[str, tuple[Any, Any]] = {
     "seeds": (int, 3),
@@ -172,6 +173,8 @@ def _tell_plan(repeat: Repeat, shares: tuple[float, ...]) -> None:
     say(f"repeat: {repeat.folder}: {' x '.join(parts)} = {len(repeat.repetitions)} runs{ended}")
     if not done and len(repeat.repetitions) > 3:
         say("the time it takes is known after the first run; --seeds, --folds and --jobs change it")
+    if repeat.keep != "all" and done < len(repeat.repetitions):
+        say(f"of a run that has ended {KEEPS[repeat.keep]} stays (--keep=all keeps checkpoints, too)")
 
 
 def _run(repeat: Repeat, machine: Machine) -> None:

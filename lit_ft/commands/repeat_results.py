@@ -48,6 +48,8 @@ def leave_repeat(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[
     say("")
     for line in repeat_lines(facts, width() or 80):
         say(line)
+    for told in (facts["curve"] or {}).get("sentences", ()):
+        say(told)
     if to_check is not None:
         say(f"out of fold: {runs.shown(folder / OUT_OF_FOLD)}")
         say(to_check)
