@@ -26,12 +26,12 @@ from lit_ft.data.division import (
     fold_in_words,
     groups_of,
     tell_division,
-    warn_of_choosing,
     warn_of_rare,
+    warn_of_shared,
 )
 from lit_ft.data.duplicates import normalised_keys
 from lit_ft.data.formats import columns_of, find_files
-from lit_ft.data.groups import read_groups, warn_of_groups
+from lit_ft.data.groups import read_groups
 from lit_ft.data.label_column import LabelType
 from lit_ft.data.source import SplitName, TextSource
 from lit_ft.data.splits import Split
@@ -238,30 +238,27 @@ class YelpDataModule(LightningDataModule):
             self._setup_train(["train", "validation", "fold"], not own_validation)
             if own_validation:
                 self.splits["validation"] = self._prepare("validation")
-            train, validation = self.splits["train"], self.splits["validation"]
-            splits.warn_of_copies(train, validation)
-            if own_validation and "fold" in self.splits:
-                warn_of_choosing(self.splits["fold"], validation)
-            if own_validation and self._groups is not None:
-                where = self.hparams["validation_path"] or "validation"
-                warn_of_groups(
-                    self._groups, train.source_rows, validation.table, validation.source_rows, where
-                )
-        for split in {"validate": ["validation"], "test": self.tested_splits()}.get(stage, []):
+            splits.warn_of_copies(self.splits["train"], self.splits["validation"])
+            if own_validation:
+                warn_of_shared(self.splits, self._groups, self.hparams["validation_path"] or "validation")
+        for split in self._read_by(stage):
             if split in self.splits:
                 continue
             if split == "fold" or split == "validation" and not own_validation:
                 self._setup_train([split], not own_validation)
             else:
                 self.splits[split] = self._prepare(split)
-        if stage == "predict" and "predict" not in self.splits:
-            self.splits["predict"] = self._prepare("predict")
 
     def tested_splits(self) -> list[SplitName]:
         """What `test` measures: the fold that was left out, if any, and the test data, if there is any."""
         if self.hparams["fold"] is None:
             return ["test"]
         return ["fold", "test"] if self.text_source.origin("test") is not None else ["fold"]
+
+    def _read_by(self, stage: str) -> list[SplitName]:
+        """What a stage reads; `train`, which has the others beside it, for `fit`."""
+        measured: list[SplitName] = ["validation"] if stage == "validate" else self.tested_splits()
+        return {"fit": ["train"], "predict": ["predict"]}.get(stage, measured)  # type: ignore[return-value]
 
     def _setup_train(self, parts: list[SplitName], holds_out: bool) -> None:
         """Read the training data, and divide it into what is trained on and what is measured.
@@ -317,8 +314,8 @@ class YelpDataModule(LightningDataModule):
 
     def reads_hub(self, stage: str) -> bool:
         """Whether `setup` of this stage accesses the Hub."""
-        named = {"fit": ["train"], "validate": ["train"], "test": self.tested_splits()}.get(stage, [stage])
-        return any(self.text_source.asks_hub("train" if split == "fold" else split) for split in named)
+        parts = ("validation", "fold")  # of train
+        return any(self.text_source.asks_hub(s if s not in parts else "train") for s in self._read_by(stage))
 
     def class_counts(self) -> list[int]:
         """Training rows of each class, (C,)."""

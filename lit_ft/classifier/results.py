@@ -124,9 +124,7 @@ def leave_results(
         lambda: export_model(run, net, weights, datamodule.tokenizer, *cut),
         history.train,
         history.validation,
-        without=lambda tag: (
-            of_slices("val")(tag) or ((of := OF_TESTS.match(tag)) and _step_of(run, of[1]) != step)
-        ),
+        without=lambda tag: of_slices("val")(tag) or _of_other_weights(run, tag, step),
     )
     if which == "best":
         _tell_verdict("val", metrics, facts)
@@ -166,6 +164,12 @@ def _next_command(run: Path, step: int, datamodule: YelpDataModule) -> str:
     if any(_step_of(run, prefix) != step for prefix in measured):
         return command.format("test")
     return f"{command.format('predict')} --data.predict_path FILE"
+
+
+def _of_other_weights(run: Path, tag: str, step: int) -> bool:
+    """Whether a tag is of an earlier `test`, of the weights of another step."""
+    found = OF_TESTS.match(tag)
+    return found is not None and _step_of(run, found[1]) != step
 
 
 def _step_of(run: Path, prefix: str) -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 from lit_ft.console import say, warn
 from lit_ft.data.columns import Values
 from lit_ft.data.folds import fold_of_rows, nested_share, undivided_parts
-from lit_ft.data.groups import keys_of_groups
+from lit_ft.data.groups import keys_of_groups, line_of, read_groups, shared
 from lit_ft.data.source import SplitName
 from lit_ft.data.splits import Split, copies_of, hold_out_rows
 from lit_ft.errors import UserError, quoted
@@ -217,11 +217,26 @@ def warn_of_rare(counts: Mapping[str, int] | None, num_folds: int, noun: str) ->
         )
 
 
-def warn_of_choosing(fold: Split, validation: Split) -> None:
-    """Warn if validation data of its own has texts of the fold: they would choose what the fold measures."""
-    if found := copies_of(fold, validation):
-        verb = "is a copy" if found == 1 else "are copies"
+def warn_of_shared(splits: Mapping[SplitName, Split], groups: Values | None, where: str) -> None:
+    """Warn of what validation data of its own shares with the fold or, of groups, with training.
+
+    Args:
+        splits: `train`, `validation` and perhaps `fold`.
+        groups: Of the training rows.
+        where: The validation data, in messages.
+    """
+    validation = splits["validation"]
+    if "fold" in splits and (found := copies_of(splits["fold"], validation)):
+        verb = "is a copy of a text" if found == 1 else "are copies of texts"
         warn(
-            f"{found:,} of {len(validation.keys):,} validation texts {verb} of texts of the fold, which is "
-            "to choose nothing; python -m lit_ft check with these settings shows them"
+            f"{found:,} of {len(validation.keys):,} validation texts {verb} of the fold, which is to choose "
+            "nothing; python -m lit_ft check with these settings shows them"
         )
+    if groups is None:
+        return
+    theirs = read_groups(validation.table, groups.column, validation.source_rows, where, needed=False)
+    if theirs is not None:
+        rows = splits["train"].source_rows, validation.source_rows
+        (leak,) = shared([("train", groups, rows[0]), ("validation", theirs, rows[1])])
+        if line := line_of(leak, groups.column):
+            warn(f"{line}; python -m lit_ft check with these settings shows them")

@@ -180,23 +180,3 @@ def line_of(leak: GroupLeak, column: str) -> str | None:
         f"{leak.rows:,} of {whole:,} {leak.second} rows {which} {whose} of '{column}' "
         f"that {has} {leak.first} rows, too, such as '{leak.examples[0].group}'"
     )
-
-
-def warn_of_groups(
-    groups: Values, rows: np.ndarray, table: datasets.Dataset, validation_rows: np.ndarray, where: str
-) -> None:
-    """Warn if validation rows of their own are of groups that train has.
-
-    Args:
-        groups: Of the training rows.
-        rows: Their source rows, (N,).
-        table: The validation data as read.
-        validation_rows: Its source rows, (M,).
-        where: Its name in messages.
-    """
-    theirs = read_groups(table, groups.column, validation_rows, where, needed=False)
-    if theirs is None:
-        return
-    (leak,) = shared([("train", groups, rows), ("validation", theirs, validation_rows)])
-    if line := line_of(leak, groups.column):
-        warn(f"{line}; python -m lit_ft check with these settings shows them")

@@ -33,7 +33,7 @@ def make(
     for prefix in prefixes:
         accuracy = sum(right) / len(right)
         metrics |= {f"{prefix}/accuracy": accuracy, f"{prefix}/step": 5, f"{prefix}/rows": len(right)}
-        split = {"test": "test", "val": "validation"}[prefix]
+        split = {"test": "test", "fold": "fold", "val": "validation"}[prefix]
         splits[split] = {"where": f"{hashed}{prefix}.csv", "fingerprint": hashed + prefix}
         texts = [f"{hashed}<i>text</i> {i}" for i in range(len(right))]
         labels = [NAMES[i % 2] for i in range(len(right))]
@@ -122,6 +122,11 @@ def test_runs_without_the_files():
     compared = compare([folders[0], make("g", GOOD, ("val",))])
     assert compared["texts"] == "validation"
     assert compared["notes"][0] == "not all of the runs were tested, so the validation texts are compared"
+    # Runs that left out the same fold, of which one was tested.
+    folds = [make("h", GOOD, ("fold", "val")), make("i", WORSE, ("test", "fold", "val"))]
+    compared = compare(folds)
+    assert compared["texts"] == "fold" and compared["pairs"][0]["rows"] == 40
+    assert compared["notes"] == ["not all of the runs were tested, so the fold texts are compared"]
     # Known to be others, even without the files.
     folders = [make("e", GOOD, files=False), make("f", GOOD, files=False, hashed="y")]
     assert "B and A are not comparable" in compare(folders)["notes"][-1]
