@@ -158,7 +158,8 @@ def _next_command(run: Path, step: int, datamodule: YelpDataModule) -> str:
     """What to run after a fit: `test`, if it measures what was not measured yet; else `predict`."""
     command = f"python -m lit_ft {{}} --name {run.parent.name}"
     if run not in runs.versions(run.parent.name):  # it is one of several, and has no name of its own
-        command = f"python -m lit_ft {{}} --ckpt_path {shlex.quote(str(run / runs.CHECKPOINTS / 'best.ckpt'))}"
+        best = shlex.quote(str(run / runs.CHECKPOINTS / "best.ckpt"))
+        command = f"python -m lit_ft {{}} --ckpt_path {best}"
     has_test = datamodule.text_source.origin("test") is not None
     measured = [split for split in datamodule.tested_splits() if split == "fold" or has_test]
     if any(_step_of(run, prefix) != step for prefix in measured):

@@ -31,11 +31,11 @@ BEST = {  # scores that end somewhere -> where; R2 and correlations have errors 
 RATIOS = np.linspace(0.3, 1.0, 15)  # r: measured from 0.43 to 1.26, of 18 mean curves' most 0.6 to 0.95
 NORMAL_POINTS = np.array([NormalDist().inv_cdf((i + 0.5) / 200) for i in range(200)])
 LIKELY, WIDE = 0.8, 0.95  # of the two ranges: the first is told, both are kept
-# Training again on other texts of the same number changes the error by about so much of itself (0.3 to 2 % of
-# word counts), and seeds on the same texts do not show it.
-LUCK = 0.02
-# Of the error: a range as wide says nothing; the second if no share is surely better.
-WIDEST, NOISY = 0.5, 0.1
+# Training again on as many other texts changes the error by about so much of itself (0.3 to 2 % if words are
+# counted); seeds on the same texts do not show it. The second is for one seed alone.
+LUCK, LUCK_ALONE = 0.01, 0.02
+# Of the error: a range as wide says nothing. The second if all of the curve may be chance.
+WIDEST, NOISY = 0.5, 0.2
 MISFIT = 9.0  # a chi-squared as large has a probability of 0.3 %: the points lie on no such curve
 FEWEST = 3  # shares
 NEAR = 0.05  # doublings: 1.93 times as many texts are told as a doubling
@@ -119,9 +119,11 @@ def next_gain(
 ) -> tuple[float, float, float, float] | str:
     """By how much twice the texts might lower the error: four ends, of the wide and the likely range.
 
-    With x = log2(n / last n), error(x) = e - g (1 - r^x) / (1 - r): g is the gain of the next doubling. For
-    each r the points give e and g by generalised least squares, whose errors are those of drawing texts and
-    of training. The gains of all r are one mixture, weighed by exp(-chi^2 / 2).
+    With x = log2(n / last n), error(x) = e - g (1 - r^x) / (1 - r) + luck: g is the mean gain of the next
+    doubling. For each r the points give e and g by generalised least squares, whose errors are those of
+    drawing texts and of training. The gain over the last point as it was trained, which may have been lucky,
+    is predicted from them as in universal kriging (Cressie 1993, "Statistics for Spatial Data", section 3.4).
+    The gains of all r are one mixture, weighed by exp(-chi^2 / 2).
 
     Args:
         sizes: Training texts of each share, ascending, (K,).
@@ -145,6 +147,7 @@ def next_gain(
     if ends_of(step).high < 0:
         return "with more texts it became worse, and no rule says how that goes on"
     weight = np.linalg.inv(np.cov(drawn.T) + np.eye(len(sizes)) * luck**2)
+    last = np.eye(len(sizes))[-1] * luck**2  # how the luck of the last point goes along with the errors
     gains, misfits = [], []
     for ratio in RATIOS:
         shape = doublings if ratio == 1 else (1 - ratio**doublings) / (1 - ratio)
@@ -152,7 +155,9 @@ def next_gain(
         spread = np.linalg.inv(design.T @ weight @ design)
         fitted = spread @ design.T @ weight @ errors
         rest = errors - design @ fitted
-        gains.append(fitted[1] + math.sqrt(spread[1, 1]) * NORMAL_POINTS)
+        apart = np.array([0.0, 1.0]) - design.T @ weight @ last
+        variance = 2 * luck**2 - last @ weight @ last + apart @ spread @ apart
+        gains.append(fitted[1] + last @ weight @ rest + math.sqrt(variance) * NORMAL_POINTS)
         misfits.append(float(rest @ weight @ rest))
     least = min(misfits)
     best = misfits.index(least)
@@ -161,7 +166,7 @@ def next_gain(
             "the last texts brought far more than those before them: the curve has not begun to level off, "
             "and more labels are likely to help"
         )
-    if least > MISFIT and best > 0:
+    if least > MISFIT and (best > 0 or np.diff(errors).max() > 0):
         return "the points lie on no curve that levels off"
     shares = np.repeat(np.exp((least - np.array(misfits)) / 2), len(NORMAL_POINTS))
     values = np.minimum(np.concatenate(gains), errors[-1])  # not below an error of 0
@@ -179,15 +184,14 @@ def next_gain(
 
 def _luck(points: Sequence[CurvePoint], errors: np.ndarray) -> float:
     """The standard deviation of a mean over seeds if it were trained again; all shares say it together."""
-    least = LUCK * float(errors[-1])
     seeds = [np.array([v for v in one.by_seed if math.isfinite(v)]) for one in points]
     free = sum(len(values) - 1 for values in seeds if len(values))
     if free < FEWEST:
-        return least
+        return LUCK_ALONE * float(errors[-1])
     squares = sum(float(((values - values.mean()) ** 2).sum()) for values in seeds if len(values))
     # Of so few seeds: the variance of Student's t.
     of_one = squares / free * free / (free - 2)
-    return max(least, math.sqrt(of_one / (sum(map(len, seeds)) / len(seeds))))
+    return max(LUCK * float(errors[-1]), math.sqrt(of_one / (sum(map(len, seeds)) / len(seeds))))
 
 
 def _row(one: CurvePoint) -> dict[str, Any]:
