@@ -4,6 +4,7 @@ They may go in any release. Where one is gone this fails; where a run would go o
 """
 
 import argparse
+import atexit
 import ast
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def owners() -> dict[str, Any]:
         "_load_best_model": SFTTrainer,
         "_logger_connector": trainer,
         "_name_parser_map": parser.add_subcommands(required=False),
+        "_run_exitfuncs": atexit,
         "_save_checkpoint": SFTTrainer,
         "_should_accumulate": trainer.fit_loop,
         "_should_check_val_fx": epoch,
