@@ -4,8 +4,8 @@ They may go in any release. Where one is gone this fails; where a run would go o
 """
 
 import argparse
-import atexit
 import ast
+import atexit
 from pathlib import Path
 from typing import Any
 
