@@ -55,6 +55,7 @@ class CurvePoint:
         by_seed: The score of each seed, (S,).
         baseline: What counting words reached with these texts, if it was measured.
         ends: Of the 95 % interval; by default the draws' percentiles.
+        measured: N, the number of texts that it was measured on, if known: shares with others are not paired.
     """
 
     share: float
@@ -63,6 +64,7 @@ class CurvePoint:
     by_seed: Sequence[float]
     baseline: float | None = None
     ends: tuple[float | None, float | None] | None = None
+    measured: int | None = None
 
 
 def learning_curve(points: Sequence[CurvePoint], score: Score) -> dict[str, Any]:
@@ -76,9 +78,8 @@ def learning_curve(points: Sequence[CurvePoint], score: Score) -> dict[str, Any]
     Returns:
         Plain values: `score`, `words`, `digits`, `percent`; `rows` with `share`, `texts`, `figure`, `low`,
         `high`, `by_seed` and `baseline`; `step` with `before`, `texts`, `doubling`, `value`, `low`, `high`
-        and `certain` (None of one share); `next` with `texts`, and `low` and `high` of the change of the
-        score in about 80 % of cases, `lowest` and `highest` in about 95 % (None if it cannot be said);
-        `sentences`.
+        and `certain`; `next` with `texts`, and `low` and `high` of the change of the score in about 80 % of
+        cases, `lowest` and `highest` in about 95 %; both are None if they cannot be said; `sentences`.
     """
     sign = -1.0 if score.higher_is_better else 1.0  # of the error in the score
     kept = {round(one.texts): one for one in sorted(points, key=lambda one: (one.texts, one.share))}
@@ -95,6 +96,12 @@ def learning_curve(points: Sequence[CurvePoint], score: Score) -> dict[str, Any]
     }
     if len(ordered) < 2:
         facts["sentences"] = [f"What more labels bring cannot be said from one share; {MORE}."]
+        return facts
+    if len({(one.measured, len(one.draws)) for one in ordered}) > 1:
+        facts["sentences"] = [
+            "What more labels bring cannot be said: not all shares were measured on the same texts; "
+            "finish the runs that are missing."
+        ]
         return facts
     errors = np.stack([abs(BEST[score.name] - one.draws) for one in ordered], axis=1)  # (1 + D, K)
     drawn = errors[1:][np.isfinite(errors[1:]).all(1)]

@@ -113,6 +113,13 @@ def test_steps_in_words():
     assert [row["share"] for row in facts["rows"]] == [0.5, 1.0], "shares of the same texts count once"
 
 
+def test_shares_that_were_measured_on_other_texts_are_not_paired():
+    given = points([0.5, 0.42, 0.37])
+    facts = learning_curve([*given[:2], replace(given[2], measured=900)], ACCURACY)
+    assert "not all shares were measured on the same texts" in told(facts)
+    assert facts["step"] is None and len(facts["rows"]) == 3 and "polyline" in curve_chart(facts)
+
+
 def test_about_so_many_ranges_hold():
     """Curves with all kinds of powers and floors, measured on 1,000 texts and trained once."""
     rng = np.random.default_rng(5)
