@@ -75,6 +75,7 @@ def _curve(repetitions: Sequence[Repetition], prefix: str) -> dict[str, Any]:
                 figures(pooled)["scores"][score.name]["seeds"]["values"],
                 None if None in words else float(np.mean(words)),
                 ends_of_score(pooled, score.name, draws),
+                len(pooled.rows),
             )
         )
     found = learning_curve(points, score)

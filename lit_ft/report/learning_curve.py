@@ -8,7 +8,7 @@ Learning Curves: a Review", arXiv 2103.10948). So each doubling brings r = 2^-b 
 brought. Three shares or so do not say how large r is, so all of `RATIOS` count, each by how well the points
 fit it: the range covers a curve that nearly levels off, and one that goes on as before.
 
-How often such ranges hold is measured in `bench/learning_curve.md`.
+How often such ranges hold is measured in `bench/learning_curve.md`; with another rule, measure again.
 """
 
 import math
@@ -28,12 +28,13 @@ BEST = {  # scores that end somewhere -> where; R2 and correlations have errors 
     "accuracy": 1.0, "micro_f1": 1.0, "macro_f1": 1.0, "subset_accuracy": 1.0, "mae": 0.0, "rmse": 0.0,
     "micro_f1_chosen": 1.0, "macro_f1_chosen": 1.0, "subset_accuracy_chosen": 1.0,
 }  # fmt: skip
-RATIOS = np.linspace(0.3, 1.0, 15)  # r: measured from 0.43 to 1.26, of 18 mean curves' most 0.6 to 0.95
+RATIOS = np.linspace(0.3, 1.0, 15)  # r: measured from 0.39 to 0.96, from 300 texts on
 NORMAL_POINTS = np.array([NormalDist().inv_cdf((i + 0.5) / 200) for i in range(200)])
 LIKELY, WIDE = 0.8, 0.95  # of the two ranges: the first is told, both are kept
-# Training again on as many other texts changes the error by about so much of itself (0.3 to 2 % if words are
-# counted); seeds on the same texts do not show it. The second is for one seed alone.
+# Training again on 1,000 other texts changes the error by about so much of itself, as measured; with n texts
+# by sqrt(1000 / n) times that. Seeds on the same texts do not show it. The second is for one seed alone.
 LUCK, LUCK_ALONE = 0.01, 0.02
+LEAST_LUCK, MOST_LUCK = 0.005, 0.05
 # Of the error: a range as wide says nothing. The second if all of the curve may be chance.
 WIDEST, NOISY = 0.5, 0.2
 MISFIT = 9.0  # a chi-squared as large has a probability of 0.3 %: the points lie on no such curve
@@ -54,6 +55,7 @@ class CurvePoint:
         by_seed: The score of each seed, (S,).
         baseline: What counting words reached with these texts, if it was measured.
         ends: Of the 95 % interval; by default the draws' percentiles.
+        measured: N, the number of texts that it was measured on, if known: shares with others are not paired.
     """
 
     share: float
@@ -62,6 +64,7 @@ class CurvePoint:
     by_seed: Sequence[float]
     baseline: float | None = None
     ends: tuple[float | None, float | None] | None = None
+    measured: int | None = None
 
 
 def learning_curve(points: Sequence[CurvePoint], score: Score) -> dict[str, Any]:
@@ -75,9 +78,8 @@ def learning_curve(points: Sequence[CurvePoint], score: Score) -> dict[str, Any]
     Returns:
         Plain values: `score`, `words`, `digits`, `percent`; `rows` with `share`, `texts`, `figure`, `low`,
         `high`, `by_seed` and `baseline`; `step` with `before`, `texts`, `doubling`, `value`, `low`, `high`
-        and `certain` (None of one share); `next` with `texts`, and `low` and `high` of the change of the
-        score in about 80 % of cases, `lowest` and `highest` in about 95 % (None if it cannot be said);
-        `sentences`.
+        and `certain`; `next` with `texts`, and `low` and `high` of the change of the score in about 80 % of
+        cases, `lowest` and `highest` in about 95 %; both are None if they cannot be said; `sentences`.
     """
     sign = -1.0 if score.higher_is_better else 1.0  # of the error in the score
     kept = {round(one.texts): one for one in sorted(points, key=lambda one: (one.texts, one.share))}
@@ -94,6 +96,12 @@ def learning_curve(points: Sequence[CurvePoint], score: Score) -> dict[str, Any]
     }
     if len(ordered) < 2:
         facts["sentences"] = [f"What more labels bring cannot be said from one share; {MORE}."]
+        return facts
+    if len({(one.measured, len(one.draws)) for one in ordered}) > 1:
+        facts["sentences"] = [
+            "What more labels bring cannot be said: not all shares were measured on the same texts; "
+            "finish the runs that are missing."
+        ]
         return facts
     errors = np.stack([abs(BEST[score.name] - one.draws) for one in ordered], axis=1)  # (1 + D, K)
     drawn = errors[1:][np.isfinite(errors[1:]).all(1)]
@@ -115,7 +123,7 @@ ENDS = ("lowest", "low", "high", "highest")
 
 
 def next_gain(
-    sizes: np.ndarray, errors: np.ndarray, drawn: np.ndarray, luck: float
+    sizes: np.ndarray, errors: np.ndarray, drawn: np.ndarray, luck: np.ndarray
 ) -> tuple[float, float, float, float] | str:
     """By how much twice the texts might lower the error: four ends, of the wide and the likely range.
 
@@ -129,7 +137,7 @@ def next_gain(
         sizes: Training texts of each share, ascending, (K,).
         errors: Of each share, (K,).
         drawn: The same in each draw, (D, K).
-        luck: Standard deviation of an error if it were trained again.
+        luck: Standard deviation of each error if it were trained again, (K,).
 
     Returns:
         The ends in ascending order, or in words why they cannot be said.
@@ -146,8 +154,8 @@ def next_gain(
         return "the measured texts are too few"
     if ends_of(step).high < 0:
         return "with more texts it became worse, and no rule says how that goes on"
-    weight = np.linalg.inv(np.cov(drawn.T) + np.eye(len(sizes)) * luck**2)
-    last = np.eye(len(sizes))[-1] * luck**2  # how the luck of the last point goes along with the errors
+    weight = np.linalg.inv(np.cov(drawn.T) + np.diag(luck**2))
+    last = np.eye(len(sizes))[-1] * luck[-1] ** 2  # how the luck of the last point goes along with the errors
     gains, misfits = [], []
     for ratio in RATIOS:
         shape = doublings if ratio == 1 else (1 - ratio**doublings) / (1 - ratio)
@@ -156,12 +164,13 @@ def next_gain(
         fitted = spread @ design.T @ weight @ errors
         rest = errors - design @ fitted
         apart = np.array([0.0, 1.0]) - design.T @ weight @ last
-        variance = 2 * luck**2 - last @ weight @ last + apart @ spread @ apart
+        variance = 2 * luck[-1] ** 2 - last @ weight @ last + apart @ spread @ apart
         gains.append(fitted[1] + last @ weight @ rest + math.sqrt(variance) * NORMAL_POINTS)
         misfits.append(float(rest @ weight @ rest))
     least = min(misfits)
     best = misfits.index(least)
-    if least > MISFIT and best == len(RATIOS) - 1:
+    slopes = np.diff(errors) / np.diff(doublings)
+    if least > MISFIT and slopes[-1] < (errors[-1] - errors[0]) / -doublings[0]:
         return (
             "the last texts brought far more than those before them: the curve has not begun to level off, "
             "and more labels are likely to help"
@@ -182,16 +191,17 @@ def next_gain(
     return lowest, low, high, highest
 
 
-def _luck(points: Sequence[CurvePoint], errors: np.ndarray) -> float:
-    """The standard deviation of a mean over seeds if it were trained again; all shares say it together."""
+def _luck(points: Sequence[CurvePoint], errors: np.ndarray) -> np.ndarray:
+    """The standard deviation of each mean over seeds if it were trained again, (K,)."""
     seeds = [np.array([v for v in one.by_seed if math.isfinite(v)]) for one in points]
     free = sum(len(values) - 1 for values in seeds if len(values))
+    share = (LUCK if free else LUCK_ALONE) * np.sqrt([1000 / one.texts for one in points])
+    least = np.clip(share, LEAST_LUCK, MOST_LUCK) * np.maximum(errors, errors[-1])  # none is 0
     if free < FEWEST:
-        return LUCK_ALONE * float(errors[-1])
+        return least
     squares = sum(float(((values - values.mean()) ** 2).sum()) for values in seeds if len(values))
-    # Of so few seeds: the variance of Student's t.
-    of_one = squares / free * free / (free - 2)
-    return max(LUCK * float(errors[-1]), math.sqrt(of_one / (sum(map(len, seeds)) / len(seeds))))
+    of_one = squares / (free - 2)  # all shares together; of so few seeds: the variance of Student's t
+    return np.maximum(least, math.sqrt(of_one / (sum(map(len, seeds)) / len(seeds))))
 
 
 def _row(one: CurvePoint) -> dict[str, Any]:

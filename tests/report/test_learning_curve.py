@@ -113,18 +113,25 @@ def test_steps_in_words():
     assert [row["share"] for row in facts["rows"]] == [0.5, 1.0], "shares of the same texts count once"
 
 
+def test_shares_that_were_measured_on_other_texts_are_not_paired():
+    given = points([0.5, 0.42, 0.37])
+    facts = learning_curve([*given[:2], replace(given[2], measured=900)], ACCURACY)
+    assert "not all shares were measured on the same texts" in told(facts)
+    assert facts["step"] is None and len(facts["rows"]) == 3 and "polyline" in curve_chart(facts)
+
+
 def test_about_so_many_ranges_hold():
     """Curves with all kinds of powers and floors, measured on 1,000 texts and trained once."""
     rng = np.random.default_rng(5)
     held = []
     for _ in range(120):
-        power, scale, floor = rng.uniform(0.15, 1.2), rng.uniform(0.05, 0.2), rng.uniform(0, 0.15)
+        power, scale, floor = rng.uniform(0.15, 1.2), rng.uniform(0.05, 0.12), rng.uniform(0, 0.15)
         sizes = np.array([0.25, 0.5, 1.0])
         true = floor + scale * np.array([0.25, 0.5, 1.0, 2.0]) ** -power
         trained = true * (1 + rng.normal(0, 0.02, 4))
         noise = 0.3 * np.sqrt(trained[:3] * (1 - trained[:3]) / 1000)  # what texts do not have in common
         errors = trained[:3] + rng.normal(0, noise)
-        found = next_gain(sizes, errors, errors + rng.normal(0, noise, (200, 3)), 0.02 * errors[-1])
+        found = next_gain(sizes, errors, errors + rng.normal(0, noise, (200, 3)), 0.02 * errors)
         assert not isinstance(found, str), found
         gain = trained[2] - trained[3]
         held.append((found[1] < gain < found[2], found[0] < gain < found[3]))
