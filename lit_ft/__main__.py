@@ -28,6 +28,7 @@ COMMANDS = {  # command -> (module with main(command, args) -> int, what it does
         "verify_resume",
         "prove on your config that a killed run resumes exactly",
     ),
+    "search": ("search", "try other settings, and say what the best ones are worth"),
     "report": ("report", "write a run's report.html again, or compare several runs"),
 }
 

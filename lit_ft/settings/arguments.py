@@ -9,7 +9,7 @@ from lit_ft.errors import UserError
 
 DEFAULT_CONFIGS = {
     **dict.fromkeys(
-        ("fit", "validate", "test", "predict", "check", "verify-resume", "repeat"),
+        ("fit", "validate", "test", "predict", "check", "verify-resume", "repeat", "search"),
         ("sample.yaml", "embedded reviews and a tiny BERT, no network"),
     ),
     "sft": ("imdb.yaml", "stanfordnlp/imdb and bert-base-cased; sample_sft.yaml needs no network"),
@@ -25,6 +25,7 @@ TRAINING = (
     "sft",
     "verify-resume",
     "repeat",
+    "search",
 )  # they need data; the other commands take it from a checkpoint
 
 

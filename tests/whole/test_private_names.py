@@ -9,6 +9,7 @@ import atexit
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from datasets import Dataset
@@ -68,6 +69,8 @@ def owners() -> dict[str, Any]:
         "_file": None,  # our own writer's
         "_experts_implementation": None,  # perhaps in a config
         "_exit": None,  # Python's os
+        "_storage": optuna.create_study(),
+        "_trial_id": optuna.trial.create_trial(value=1.0),
         "_parser": LightningCLI,
     }
 

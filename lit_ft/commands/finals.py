@@ -1,0 +1,190 @@
+"""The end of a search: the best settings and those it started from, each with seeds that no trial had.
+
+Trials are chosen by their figures, and the chosen figure is too good. These runs are of other seeds, and are
+measured on texts that chose nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lit_ft import runs
+from lit_ft.commands.study import Study
+from lit_ft.commands.trials import INTERRUPTED, Plan
+from lit_ft.console import say, warn
+from lit_ft.errors import UserError
+from lit_ft.reliability.jobs import Job, run_jobs
+from lit_ft.report.pairs import POINTS, Difference
+from lit_ft.report.pooled import Pooled, Repetition, difference, figures, pool
+from lit_ft.report.scores import SPLITS
+from lit_ft.report.tables import duration
+from lit_ft.settings.space import as_flag
+
+START = "start"  # the folder of the runs with the settings that the search started from
+LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Final:
+    """What runs again.
+
+    Attributes:
+        plan: Of the search.
+        own: The start's own values if they lie in the space, else empty.
+        study: The journal.
+        fold: The fold that measures, which no run of the search trains on; None for the test texts.
+        seeds: How many new seeds.
+    """
+
+    plan: Plan
+    own: Mapping[str, Any]
+    study: Study
+    fold: int | None
+    seeds: int
+
+    @property
+    def measured(self) -> str:
+        """The prefix of what they are measured on."""
+        return "test" if self.fold is None else "fold"
+
+    @property
+    def new_seeds(self) -> list[int]:
+        """Those after the one of the trials."""
+        return [self.plan.seed + i for i in range(1, self.seeds + 1)]
+
+
+def run_measured(args: list[str], run: Path, measured: Sequence[str]) -> int:
+    """Train and measure one run, in its own process."""
+    from lit_ft.commands.repetition import fit_and_test
+
+    return fit_and_test(args, run, measured)
+
+
+def run_finals(final: Final) -> dict[str, Any] | None:
+    """Run what is missing, and compare; None if too little of it ended well."""
+    best = final.study.best()
+    assert best is not None
+    same = bool(final.own) and best.params == final.own
+    parts = {START: {}} if same else {START: {}, f"winner_{best.number:03d}": dict(best.params)}
+    repetitions = {
+        part: [
+            Repetition(seed, final.fold, 1.0, final.plan.folder / part / f"seed_{seed}")
+            for seed in final.new_seeds
+        ]
+        for part in parts
+    }
+    listed = ", ".join(map(str, final.new_seeds))
+    who = "your own settings, which no trial beat," if same else f"trial {best.number} and your own settings"
+    say(f"finals: {who} again with the seeds {listed}, measured on {_texts(final.measured)}")
+    for ended in run_jobs(_jobs(final, parts, repetitions), final.plan.jobs):
+        if ended.code in INTERRUPTED:
+            warn(f"{ended.job.name} was stopped; the same command resumes it")
+        elif ended.code:
+            reason = ended.error or f"exit code {ended.code}, see {runs.shown(ended.job.log)}"
+            warn(f"{ended.job.name} failed: {reason}")
+        else:
+            say(f"{ended.job.name}: done, {duration(ended.seconds)}")
+    try:
+        pooled = {part: pool(runs_of, final.measured) for part, runs_of in repetitions.items()}
+        return compared(final, best.number, list(pooled.values()))
+    except UserError as error:
+        warn(f"what the best settings are worth is not known: {error}")
+        return None
+
+
+def _texts(measured: str) -> str:
+    return f"the {SPLITS[measured]} texts"
+
+
+def _jobs(
+    final: Final, parts: Mapping[str, Mapping[str, Any]], repetitions: Mapping[str, Sequence[Repetition]]
+) -> Iterator[Job]:
+    """A job for each run that is not done; both settings of a seed, then those of the next."""
+    for i, seed in enumerate(final.new_seeds):
+        for part, values in parts.items():
+            run = repetitions[part][i].folder
+            if (run / runs.PER_TEXT[final.measured]).is_file():
+                continue
+            flags = [f"--{key}={as_flag(value)}" for key, value in values.items()]
+            args = [*final.plan.args, *flags, f"--seed_everything={seed}"]
+            who = "your settings" if part == START else "winner"
+            log = final.plan.folder / "logs" / f"{part}_seed_{seed}.log"
+            yield Job(f"{who}, seed {seed}", run_measured, (args, run, (final.measured,)), log)
+
+
+# ---- what it says ------------------------------------------------------------------------------------
+
+
+def compared(final: Final, number: int, pooled: Sequence[Pooled]) -> dict[str, Any]:
+    """The finals as plain values.
+
+    Args:
+        final: What ran.
+        number: Of the best trial.
+        pooled: What the start's runs said, and those of the winner if that is another.
+    """
+    found = [figures(one) for one in pooled]
+    main = main_score(final.plan.monitor, list(found[0]["scores"]))
+    texts = f"{found[0]['texts']:,} {SPLITS[final.measured]} texts"
+    seeds = f"{len(found[0]['seeds'])} new seed{'s' * (len(found[0]['seeds']) > 1)}"
+    facts: dict[str, Any] = {
+        "winner": number,
+        "kind": pooled[0].kind,
+        "measured": final.measured,
+        "texts": found[0]["texts"],
+        "seeds": list(found[-1]["seeds"]),
+        "main": main,
+        "start": found[0]["scores"],
+        "notes": [note for one in found for note in one["notes"]],
+    }
+    if len(pooled) == 1:
+        of = found[0]["scores"][main]
+        words = next(score.words for score in pooled[0].scores() if score.name == main)
+        sentence = f"no trial beat your own settings; with {seeds}: {words} {of['value']:.3f}"
+        if of["low"] is not None:
+            sentence += f" (95 %: {of['low']:.3f} to {of['high']:.3f})"
+        return facts | {"sentence": f"{sentence} on {texts}", "best": None, "differences": []}
+    differences = difference(pooled[0], pooled[1])
+    told = next(one for one in differences if one.score.name == main)
+    return facts | {
+        "best": found[1]["scores"],
+        "sentence": f"with {seeds}, on the same {texts}: {worth(told)}",
+        "differences": [
+            {
+                "name": one.score.name,
+                "words": one.score.words,
+                "told": one.told("winner", "your settings", verdict=False).partition(": ")[2],
+                "verdict": one.verdict("the winner", "your settings"),
+                "value": one.value,
+                "low": one.low,
+                "high": one.high,
+            }
+            for one in differences
+        ],
+    }
+
+
+def main_score(monitor: str, names: Sequence[str]) -> str:
+    """The figure that the answer is about: the one that was searched for, unless it is the loss."""
+    wanted = monitor.partition("/")[2]
+    others = [name for name in names if name != LOSS] or list(names)
+    return wanted if wanted in others else others[0]
+
+
+def worth(one: Difference) -> str:
+    """`the winner is 0.8 points better than your settings in accuracy (95 %: -0.2 to +1.8): not certain`."""
+    points = one.score.name == "accuracy"
+    scale, digits = (POINTS, 1) if points else (1, one.score.digits if one.score.in_unit else 3)
+    value, low, high = (round(v * scale, digits) + 0.0 for v in (one.value, one.low, one.high))
+    better = (value > 0) == bool(one.score.higher_is_better)
+    if value == 0:
+        how = "the winner is as good as your settings"
+    else:
+        unit = " points" if points else ""
+        amount = f"{abs(value):.{digits}f}{unit} {'better' if better else 'worse'}"
+        how = f"the winner is {amount} than your settings"
+    if not one.score.higher_is_better:  # of an error a lower value is better: gains are shown as gains
+        low, high = -high + 0.0, -low + 0.0
+    certain = "certain" if one.certain else "not certain"
+    return f"{how} in {one.score.words} (95 %: {low:+.{digits}f} to {high:+.{digits}f}): {certain}"
