@@ -22,18 +22,19 @@ COMMANDS = {  # command -> (module with main(command, args) -> int, what it does
     "predict": ("fit", "write predictions.csv for a file of texts"),
     "check": ("check", "check the data before any training: duplicates, leakage, labels, lengths"),
     "repeat": ("repeat", "fit with several seeds, on several folds: how far a figure can be trusted"),
+    "search": ("search", "try other settings, and say what the best ones are worth"),
     "sft": ("sft", "adapt an encoder to your texts by masked-word prediction"),
     "fill-mask": ("fill_mask", "show what a masked language model puts in place of [MASK]"),
     "verify-resume": (
         "verify_resume",
         "prove on your config that a killed run resumes exactly",
     ),
-    "search": ("search", "try other settings, and say what the best ones are worth"),
     "report": ("report", "write a run's report.html again, or compare several runs"),
 }
 
 
-EARLY = ("fit", "validate", "test", "predict", "check", "repeat")  # checked before their modules import torch
+# Checked before their modules import torch
+EARLY = ("fit", "validate", "test", "predict", "check", "repeat", "search")
 
 
 def usage() -> str:

@@ -31,11 +31,13 @@ NO_SETTINGS = ("config", "print_config", "print_shtab")  # flags that set nothin
 READ = {  # command -> the splits that it reads
     "fit": ("train", "validation"),
     "repeat": ("train", "validation", "test"),
+    "search": ("train", "validation", "test"),
     "check": ("train", "validation", "test", "predict"),
     "validate": ("validation",),
     "test": ("test",),
     "predict": ("predict",),
 }
+NEW = ("fit", "repeat", "search")  # these start runs
 MOST_BYTES = 16 << 20  # of files whose columns are checked here: more would be read in silence for seconds
 MEASURED = ("--data.validation_path", "--data.test_path")
 LIST = "data.text_column[]"  # key of `known_settings`: a config has a list of columns, which is not kept
@@ -45,7 +47,7 @@ def check(command: str, args: list[str]) -> None:
     """Refuse what needs no library to be seen, then say that the libraries are being loaded.
 
     Args:
-        command: `fit`, `validate`, `test`, `predict`, `check` or `repeat`.
+        command: `fit`, `validate`, `test`, `predict`, `check`, `repeat` or `search`.
         args: The command line after it, with every config resolved to a file.
 
     Raises:
@@ -58,7 +60,7 @@ def check(command: str, args: list[str]) -> None:
         check_keys(command, args, configs)
         if (settings := known_settings(args, configs)) is not None:
             check_settings(command, settings)
-        if command in ("fit", "repeat"):
+        if command in NEW:
             given = [flag_value(args, "--name"), *(config.values.get("name") for config in configs[::-1])]
             name = run_name(next(filter(None, given), None), args)
     tell_loading(command, args, name)
@@ -67,7 +69,7 @@ def check(command: str, args: list[str]) -> None:
 def check_settings(command: str, settings: Mapping[str, str | None]) -> None:
     """Refuse missing files and columns and, for a new run, what only an unreachable Hub has."""
     paths = {f"--data.{split}_path": settings.get(f"data.{split}_path") for split in READ[command]}
-    new = command in ("fit", "check", "repeat")  # the others have their columns from a checkpoint
+    new = command in (*NEW, "check")  # the others have their columns from a checkpoint
     texts = columns_in(settings) if new else []
     label: str | None = settings.get("data.label_column") or "label"
     pair = settings.get("data.pair_column")
@@ -77,7 +79,7 @@ def check_settings(command: str, settings: Mapping[str, str | None]) -> None:
         check_names(texts, pair, label)
     for flag, path in paths.items():
         check_files(flag, path, texts, None if "predict" in flag else label, pair)
-    if command in ("fit", "repeat") and not settings.get("ckpt_path"):
+    if command in NEW and not settings.get("ckpt_path"):
         source = None if settings.get("data.train_path") else settings.get("data.source")
         wanted = {"model": settings.get("model.pretrained"), "dataset": source}
         hub.check_cached({kind: name for kind, name in wanted.items() if name}, SAMPLE_CONFIG)

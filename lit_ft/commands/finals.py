@@ -6,20 +6,21 @@ measured on texts that chose nothing.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lit_ft import runs
+from lit_ft.commands.repeat import LOGS, forget, reached
+from lit_ft.commands.repetition import fit_and_test, missing
+from lit_ft.commands.search_settings import flags_of
 from lit_ft.commands.study import Study
 from lit_ft.commands.trials import INTERRUPTED, Plan
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError
-from lit_ft.reliability.jobs import Job, run_jobs
+from lit_ft.progress import clock
+from lit_ft.reliability.jobs import Job
 from lit_ft.report.pairs import POINTS, Difference
 from lit_ft.report.pooled import Pooled, Repetition, difference, figures, pool
 from lit_ft.report.scores import SPLITS
-from lit_ft.report.tables import duration
-from lit_ft.settings.space import as_flag
 
 START = "start"  # the folder of the runs with the settings that the search started from
 LOSS = "loss"
@@ -31,14 +32,12 @@ class Final:
 
     Attributes:
         plan: Of the search.
-        own: The start's own values if they lie in the space, else empty.
         study: The journal.
         fold: The fold that measures, which no run of the search trains on; None for the test texts.
         seeds: How many new seeds.
     """
 
     plan: Plan
-    own: Mapping[str, Any]
     study: Study
     fold: int | None
     seeds: int
@@ -54,18 +53,11 @@ class Final:
         return [self.plan.seed + i for i in range(1, self.seeds + 1)]
 
 
-def run_measured(args: list[str], run: Path, measured: Sequence[str]) -> int:
-    """Train and measure one run, in its own process."""
-    from lit_ft.commands.repetition import fit_and_test
-
-    return fit_and_test(args, run, measured)
-
-
 def run_finals(final: Final) -> dict[str, Any] | None:
     """Run what is missing, and compare; None if too little of it ended well."""
     best = final.study.best()
     assert best is not None
-    same = bool(final.own) and best.params == final.own
+    same = bool(final.plan.own) and best.params == final.plan.own
     parts = {START: {}} if same else {START: {}, f"winner_{best.number:03d}": dict(best.params)}
     repetitions = {
         part: [
@@ -77,14 +69,17 @@ def run_finals(final: Final) -> dict[str, Any] | None:
     listed = ", ".join(map(str, final.new_seeds))
     who = "your own settings, which no trial beat," if same else f"trial {best.number} and your own settings"
     say(f"finals: {who} again with the seeds {listed}, measured on {_texts(final.measured)}")
-    for ended in run_jobs(_jobs(final, parts, repetitions), final.plan.jobs):
+    for ended in final.plan.machine.run(_jobs(final, parts, repetitions)):
         if ended.code in INTERRUPTED:
             warn(f"{ended.job.name} was stopped; the same command resumes it")
         elif ended.code:
             reason = ended.error or f"exit code {ended.code}, see {runs.shown(ended.job.log)}"
             warn(f"{ended.job.name} failed: {reason}")
         else:
-            say(f"{ended.job.name}: done, {duration(ended.seconds)}")
+            run = ended.job.args[1]
+            final.plan.machine.ended(run)
+            forget(run, "model")
+            say(f"{ended.job.name}: {reached(run, (final.measured,))} ({clock(ended.seconds)})")
     try:
         pooled = {part: pool(runs_of, final.measured) for part, runs_of in repetitions.items()}
         return compared(final, best.number, list(pooled.values()))
@@ -104,13 +99,12 @@ def _jobs(
     for i, seed in enumerate(final.new_seeds):
         for part, values in parts.items():
             run = repetitions[part][i].folder
-            if (run / runs.PER_TEXT[final.measured]).is_file():
+            if not missing(run, (final.measured,)):
                 continue
-            flags = [f"--{key}={as_flag(value)}" for key, value in values.items()]
-            args = [*final.plan.args, *flags, f"--seed_everything={seed}"]
+            args = [*final.plan.args, *flags_of(values), f"--seed_everything={seed}"]
             who = "your settings" if part == START else "winner"
-            log = final.plan.folder / "logs" / f"{part}_seed_{seed}.log"
-            yield Job(f"{who}, seed {seed}", run_measured, (args, run, (final.measured,)), log)
+            log = final.plan.folder / LOGS / f"{part}_seed_{seed}.txt"
+            yield Job(f"{who}, seed {seed}", fit_and_test, (args, run, (final.measured,)), log)
 
 
 # ---- what it says ------------------------------------------------------------------------------------

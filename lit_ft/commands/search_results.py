@@ -1,14 +1,14 @@
 """What a search leaves: `search.json`, its page, and the best settings as a config for `fit`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lit_ft import runs
-from lit_ft.commands.search_settings import Start, settings_of
+from lit_ft.commands.search_settings import GROUPS, settings_of, value_of
 from lit_ft.commands.study import LEAST_FOR_IMPORTANCE, PRUNED_AT, REASON, SECONDS, Study
 from lit_ft.commands.trials import Plan, trial_folder
 from lit_ft.errors import unusable
@@ -19,7 +19,6 @@ from lit_ft.settings.config_file import read_config
 from lit_ft.settings.space import Choices, Entry, as_flag
 
 RESULTS, PAGE, BEST = "search.json", "search.html", "best.yaml"
-GROUPS = ("data", "model", "trainer")
 STATES = {
     "COMPLETE": "finished",
     "PRUNED": "pruned",
@@ -42,22 +41,17 @@ class Results:
 
     Args:
         plan: What the search does.
-        start: The settings that it started from.
         study: Its journal.
+        args: Flags of `fit` that the search started from.
+        settings: The same as nested plain values.
         command: The command line.
-        fingerprint: Of the settings and the space.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        start: Start,
-        study: Study,
-        command: str,
-        fingerprint: str,
+        self, plan: Plan, study: Study, args: Sequence[str], settings: Mapping[str, Any], command: str
     ) -> None:
-        self.plan, self.start, self.study, self.command = plan, start, study, command
-        self.fingerprint = fingerprint
+        self.plan, self.study = plan, study
+        self.args, self.settings, self.command = args, settings, command
         self.finals: dict[str, Any] | None = read_results(plan.folder).get("finals")
         self._written: int | None = None  # the trial that best.yaml has
 
@@ -71,7 +65,6 @@ class Results:
         return {
             "name": f"{plan.folder.parent.name}/{plan.folder.name}",
             "command": self.command,
-            "fingerprint": self.fingerprint,
             "monitor": plan.monitor,
             "maximise": plan.maximise,
             "seed": plan.seed,
@@ -86,7 +79,11 @@ class Results:
         }
 
     def _entry(self, entry: Entry) -> dict[str, Any]:
-        what: dict[str, Any] = {"key": entry.key, "text": str(entry.what), "own": self.start.value(entry.key)}
+        what: dict[str, Any] = {
+            "key": entry.key,
+            "text": str(entry.what),
+            "own": value_of(self.settings, entry.key),
+        }
         if isinstance(entry.what, Choices):
             return what | {"values": list(entry.what.values)}
         return what | {"low": entry.what.low, "high": entry.what.high, "log": entry.what.log}
@@ -129,7 +126,7 @@ class Results:
         ]
         keys = self._keys()
         nested: dict[str, Any] = {"name": self.plan.folder.parent.name}
-        for group, value in settings_of(self.start, trial["values"]).items():
+        for group, value in settings_of(self.args, trial["values"]).items():
             if group in GROUPS and group not in keys:
                 value = {name: inner for name, inner in value.items() if f"{group}.{name}" in keys}
             if group != "name" and (value if group in GROUPS else group in keys):
@@ -139,7 +136,7 @@ class Results:
 
     def _keys(self) -> set[str]:
         """What the start's configs and flags set, and what was searched, as `group.name`."""
-        args = list(self.start.args)
+        args = list(self.args)
         given = {arg.partition("=")[0].removeprefix("--").rstrip("+") for arg in args if arg.startswith("--")}
         for _, _, path in config_values(args):
             config = read_config(path)

@@ -5,19 +5,22 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from optuna.trial import FrozenTrial
 
 from lit_ft import runs
+from lit_ft.classifier.pruning import Pruning
+from lit_ft.commands.repeat import LOGS, forget
+from lit_ft.commands.repetition import fit_and_test
+from lit_ft.commands.search_settings import flags_of
+from lit_ft.commands.several import Machine
+from lit_ft.commands.study import PRUNED_AT, SECONDS, Judge, Study, propose
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError
-from lit_ft.reliability.jobs import Ended, Job, run_jobs
+from lit_ft.reliability.jobs import Ended, Job
 from lit_ft.report.tables import duration, number
 from lit_ft.settings.space import Entry, as_flag
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-    from lit_ft.commands.study import Study
 
 FAILURES = 3  # from the first trial on: then the settings are wrong, not the trials
 ATTEMPTS = 20  # to find values that were not tried yet
@@ -38,7 +41,7 @@ class Plan:
         monitor: The validation figure by which trials are compared.
         maximise: Whether it is better when it is high.
         trials: How many trials there are to be, with those that failed or were pruned.
-        jobs: How many run at once.
+        machine: Runs them, some at a time.
     """
 
     folder: Path
@@ -49,7 +52,7 @@ class Plan:
     monitor: str
     maximise: bool
     trials: int
-    jobs: int = 1
+    machine: Machine
 
 
 def run_trial(args: list[str], run: Path, search: Path, number: int, monitor: str, maximise: bool) -> int:
@@ -63,10 +66,6 @@ def run_trial(args: list[str], run: Path, search: Path, number: int, monitor: st
         monitor: The validation figure.
         maximise: Whether it is better when it is high.
     """
-    from lit_ft.classifier.pruning import Pruning
-    from lit_ft.commands.repetition import fit_and_test
-    from lit_ft.commands.study import Judge
-
     judge = Judge(search, number, maximise)
     return fit_and_test(args, run, (), [Pruning(monitor, judge.report)])
 
@@ -85,7 +84,7 @@ class Trials:
         noted: Called after each trial, to write what is known.
     """
 
-    def __init__(self, plan: Plan, study: "Study", noted: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, plan: Plan, study: Study, noted: Callable[[], None] = lambda: None) -> None:
         self.plan, self.study, self.noted = plan, study, noted
         self._numbers: dict[str, int] = {}  # name of a job -> number of its trial
         self._said = False
@@ -97,7 +96,8 @@ class Trials:
         Raises:
             UserError: The first trials fail: the settings are wrong for all.
         """
-        jobs = run_jobs(self._jobs(), self.plan.jobs)
+        self.noted()
+        jobs = self.plan.machine.run(self._jobs())
         try:
             for ended in jobs:
                 self._end(self._numbers[ended.job.name], ended)
@@ -122,8 +122,6 @@ class Trials:
 
     def _next_values(self) -> dict[str, Any] | None:
         """Values that no trial had; None if the sampler finds none. The first trial has the start's own."""
-        from lit_ft.commands.study import propose
-
         history = self.study.trials()
         if not history and self.plan.own:
             return self.plan.own
@@ -135,16 +133,14 @@ class Trials:
         say(f"no values are left that were not tried: the search ends after {len(history)} trials")
         return None
 
-    def _job(self, trial: "FrozenTrial") -> Job:
+    def _job(self, trial: FrozenTrial) -> Job:
         plan, run = self.plan, trial_folder(self.plan.folder, trial.number)
-        # Flags as in `search_settings.flags_of`, which imports the libraries.
-        flags = [f"--{key}={as_flag(value)}" for key, value in trial.params.items()]
-        args = [*plan.args, WITHOUT_BASELINES, *flags]
+        args = [*plan.args, WITHOUT_BASELINES, *flags_of(trial.params)]
         job = Job(
             f"trial {trial.number}",
             run_trial,
             (args, run, plan.folder, trial.number, plan.monitor, plan.maximise),
-            plan.folder / "logs" / f"{run.name}.log",
+            plan.folder / LOGS / f"{run.name}.txt",
         )
         self._numbers[job.name] = trial.number
         return job
@@ -160,23 +156,11 @@ class Trials:
         if value is None or not math.isfinite(value):
             self._fail(number, ended, run)
             return
-        self._check_texts(run)
+        self.plan.machine.ended(run)
         trial = self.study.end(number, value, ended.seconds)
         figure = f"{self._figure(trial)}, {duration(ended.seconds)}"
         say(f"trial {number}: {figure}; {self._shown(trial)}{self._left()}")
         self._make_room()
-
-    def _check_texts(self, run: Path) -> None:
-        """Refuse to compare trials that were trained or validated on other texts than the others."""
-        here = _texts_of(run)
-        for other in sorted(self.plan.folder.glob("trial_*")):
-            there = _texts_of(other)
-            for split, print_of in here.items():
-                if there.get(split, print_of) != print_of:
-                    raise UserError(
-                        f"expected the same {split} texts in all trials, found others in {runs.shown(run)} "
-                        f"than in {other.name}: the data changed; search with another --name"
-                    )
 
     def _fail(self, number: int, ended: Ended, run: Path) -> None:
         """Note a failed trial; a mistake that all would make ends the search."""
@@ -196,10 +180,8 @@ class Trials:
             self.noted()
             raise UserError(f"the first {len(states) + 1} trials failed, the last one with: {reason}")
 
-    def _figure(self, trial: "FrozenTrial") -> str:
+    def _figure(self, trial: FrozenTrial) -> str:
         """`val/loss 0.912 (best 0.874 of trial 3)`."""
-        from lit_ft.commands.study import PRUNED_AT
-
         text = f"{self.plan.monitor} {number(trial.value)}"
         if PRUNED_AT in trial.user_attrs:
             text += f", pruned after {trial.user_attrs[PRUNED_AT]:.0f} % of the run"
@@ -210,19 +192,17 @@ class Trials:
             return f"{text} (the best so far)"
         return f"{text} (best {number(best.value)} of trial {best.number})"
 
-    def _shown(self, trial: "FrozenTrial") -> str:
+    def _shown(self, trial: FrozenTrial) -> str:
         return " ".join(f"{key}={as_flag(value)}" for key, value in trial.params.items())
 
     def _left(self) -> str:
         """`; about 12 min left`, by the mean of the trials so far."""
-        from lit_ft.commands.study import SECONDS
-
         trials = self.study.trials()
         took = [t.user_attrs[SECONDS] for t in trials if SECONDS in t.user_attrs]
         left = self.plan.trials - len([t for t in trials if t.state.is_finished()])
         if not took or left <= 0:
             return ""
-        rounds = math.ceil(left / self.plan.jobs)
+        rounds = math.ceil(left / self.plan.machine.jobs)
         return f"; about {duration(rounds * sum(took) / len(took))} left"
 
     def _make_room(self) -> None:
@@ -233,20 +213,11 @@ class Trials:
                 self._remove_weights(trial_folder(self.plan.folder, trial.number))
 
     def _remove_weights(self, run: Path) -> None:
-        gone = False
-        for name in (runs.CHECKPOINTS, runs.MODEL):
-            if (run / name).is_dir():
-                shutil.rmtree(run / name)
-                gone = True
+        gone = any((run / name).is_dir() for name in (runs.CHECKPOINTS, runs.MODEL))
+        forget(run, "figures")
         if gone and not self._said:
             self._said = True
             say(
                 "the weights of trials that are not the best are removed; their figures and reports stay, "
                 f"and `fit --config {runs.shown(run / runs.CONFIG)}` repeats one"
             )
-
-
-def _texts_of(run: Path) -> dict[str, str]:
-    """Split -> the fingerprint of its texts; {} of a run that is not finished."""
-    splits = runs.read_facts(run).get("splits", {})
-    return {name: splits[name]["fingerprint"] for name in ("train", "validation") if name in splits}

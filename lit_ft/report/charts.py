@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from lit_ft.errors import shorten
-
 WIDTH, HEIGHT = 320, 170
 SIDE = 300  # the height of a chart whose axes are the same
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 34  # margins, for the letters of the axes
@@ -100,7 +98,7 @@ def lines(
             parts += [f'<circle class="p{number}" cx="{x}" cy="{y}" r="2.6"/>' for x, y in where]
     told = "; ".join(f"{name} from {_short(of[0][1])} to {_short(of[-1][1])}" for name, of in points.items())
     keys = "".join(f'<span class="key k{i}">{escape(name)}</span>' for i, name in enumerate(points))
-    return _figure(title, f"{title}: {told}", parts, f"<p>{keys}</p>" if len(points) > 1 else "")
+    return framed(title, f"{title}: {told}", parts, f"<p>{keys}</p>" if len(points) > 1 else "")
 
 
 def bars(
@@ -141,7 +139,7 @@ def bars(
         place = f"{LEFT + wide * (mark - low):.1f}"
         parts.append(f'<line class="best" x1="{place}" x2="{place}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
         parts.append(f'<text x="{place}" y="{TOP + 9}" dx="-4" text-anchor="end">{escape(marked)}</text>')
-    return _figure(title, f"{title}: from {low:.0f} to {high:.0f}; {marked}", parts)
+    return framed(title, f"{title}: from {low:.0f} to {high:.0f}; {marked}", parts)
 
 
 ROW, NAMES = 30, 84  # height of a row of dots; room for its name
@@ -197,7 +195,7 @@ def dots(
     told = "; ".join(
         f"{name} from {_short(min(values))} to {_short(max(values))}" for name, values in known.items()
     )
-    return _figure(title, f"{title}: {told}", parts, height=height)
+    return framed(title, f"{title}: {told}", parts, height=height)
 
 
 def scatter(data: Mapping[str, Any], title: str, xlabel: str, ylabel: str) -> str:
@@ -245,7 +243,7 @@ def scatter(data: Mapping[str, Any], title: str, xlabel: str, ylabel: str) -> st
     turned = f'transform="rotate(-90)" x="{-(TOP + bottom) / 2}" y="10" text-anchor="middle"'
     parts.append(f"<text {turned}>{escape(ylabel)}</text>")
     told = f"{title}: both from {_short(data['low'])} to {_short(data['high'])}"
-    return _figure(title, told, parts, height=SIDE)
+    return framed(title, told, parts, height=SIDE)
 
 
 def growth(
@@ -316,105 +314,11 @@ def growth(
         shown.append(1)
     name_of = {0: names[0], 1: names[1], 4: names[2]}
     keys = "".join(f'<span class="key k{i}">{escape(name_of[i])}</span>' for i in shown)
-    return _figure(title, f"{title}: {'; '.join(told)}", parts, f"<p>{keys}</p>" if len(shown) > 1 else "")
+    return framed(title, f"{title}: {'; '.join(told)}", parts, f"<p>{keys}</p>" if len(shown) > 1 else "")
 
 
-MOST_NAMES = 8  # on an axis of names; more would run into each other
-LETTERS_OF_NAME = 9
-# How single points look: class of the colour, and the shape as SVG around (0, 0).
-SHAPES = {
-    "dot": '<circle class="p0" r="3" transform="translate({x},{y})"/>',
-    "triangle": '<path class="p1" d="M0 -3.6L3.4 2.6H-3.4Z" transform="translate({x},{y})"/>',
-    "cross": '<path class="l3" d="M-3 -3L3 3M-3 3L3 -3" stroke-width="1.6" transform="translate({x},{y})"/>',
-    "ring": '<circle class="best" r="6" fill="none" transform="translate({x},{y})"/>',
-}
-
-
-def dots(
-    points: Sequence[tuple[float, float | None, str]],
-    title: str,
-    xlabel: str,
-    names: Sequence[str] = (),
-    log: bool = False,
-    higher_is_better: bool = True,
-) -> str:
-    """Single points as `<figure>`; every word is escaped.
-
-    Points that are far worse than the others stand at the edge, or they would press those into one line.
-
-    Args:
-        points: x, y and a shape of `SHAPES`; y is None for what has no figure, which stands at the edge.
-        title: Above the chart.
-        xlabel: Below it.
-        names: If x is a choice: its names, and x is a place among them.
-        log: Whether x is shown on a logarithmic axis.
-        higher_is_better: Which edge is the worse one.
-    """
-    ys = [y for _, y, _ in points if y is not None and math.isfinite(y)]
-    if not ys:
-        return ""
-    low_y, high_y = _without_outliers(ys, higher_is_better)
-    pad = (high_y - low_y) * 0.08 or abs(high_y) * 0.1 or 1.0
-    low_y, high_y = low_y - pad, high_y + pad
-    xs = [math.log10(x) if log else float(x) for x, _, _ in points]
-    low_x, high_x = (-0.5, len(names) - 0.5) if names else (min(xs), max(xs))
-    room = 0 if names else (high_x - low_x) * 0.04 or 0.5
-    low_x, high_x = low_x - room, high_x + room
-
-    def x_of(x: float) -> str:
-        return f"{LEFT + (WIDTH - LEFT - RIGHT) * (x - low_x) / (high_x - low_x):.1f}"
-
-    def y_of(y: float) -> str:
-        share = min(max((y - low_y) / (high_y - low_y), 0.0), 1.0)
-        return f"{TOP + (HEIGHT - TOP - BOTTOM) * (1 - share):.1f}"
-
-    parts = []
-    for y in ticks(low_y, high_y):
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(y)}" y2="{y_of(y)}"/>')
-        text = f'y="{float(y_of(y)) + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>'
-        parts.append(f'<text x="{LEFT - 5}" {text}')
-    for x, text in _marks(low_x, high_x, names, log):
-        last = not names and x > high_x - (high_x - low_x) / 12  # its letters would be cut off
-        below = f'y="{HEIGHT - BOTTOM + 14}" text-anchor="{"end" if last else "middle"}"'
-        parts.append(f'<text x="{x_of(x)}" {below}>{escape(text)}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(xlabel)}</text>')
-    worst = low_y if higher_is_better else high_y
-    for x, (_, value, shape) in zip(xs, points, strict=True):
-        at = worst if value is None or not math.isfinite(value) else value
-        parts.append(SHAPES[shape].format(x=x_of(x), y=y_of(at)))
-    told = f"{title}: {len(points)} points, from {_short(min(ys))} to {_short(max(ys))}"
-    return _figure(title, told, parts)
-
-
-def _without_outliers(ys: Sequence[float], higher_is_better: bool) -> tuple[float, float]:
-    """The lowest and highest value, without those that are far worse than the rest (Tukey's outer fence)."""
-    ordered = sorted(ys)
-    if len(ordered) < 5:
-        return ordered[0], ordered[-1]
-    first, third = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
-    fence = 3 * (third - first)
-    if higher_is_better:
-        return min(y for y in ordered if y >= first - fence), ordered[-1]
-    return ordered[0], max(y for y in ordered if y <= third + fence)
-
-
-def _marks(low: float, high: float, names: Sequence[str], log: bool) -> list[tuple[float, str]]:
-    """Where an axis has its texts, and these."""
-    if names:
-        every = -(-len(names) // MOST_NAMES)
-        return [(i, shorten(name, LETTERS_OF_NAME)) for i, name in enumerate(names) if i % every == 0]
-    if not log:
-        return [(x, tick_text(x)) for x in ticks(low, high)]
-    for factors in ((1,), (1, 3), (1, 2, 5)):
-        powers = range(math.floor(low), math.ceil(high) + 1)
-        found = [math.log10(f) + p for p in powers for f in factors if low <= math.log10(f) + p <= high]
-        if len(found) >= 3:
-            break
-    return [(x, tick_text(float(f"{10**x:.3g}"))) for x in found]
-
-
-def _figure(title: str, told: str, parts: Sequence[str], below: str = "", height: int = HEIGHT) -> str:
+def framed(title: str, told: str, parts: Sequence[str], below: str = "", height: int = HEIGHT) -> str:
+    """The parts of a chart as `<figure>`, under a title; `told` says in words what they show."""
     svg = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
     return f"<figure><figcaption>{escape(title)}</figcaption>{svg}{below}</figure>"
 

@@ -7,10 +7,10 @@ from typing import Any
 from markupsafe import Markup
 
 from lit_ft import runs
-from lit_ft.report import charts
 from lit_ft.report.page import render
 from lit_ft.report.scores import SCORES, SPLITS
 from lit_ft.report.tables import duration, number
+from lit_ft.report.trial_charts import trial_chart
 
 SHAPES = {"finished": "dot", "pruned": "triangle", "failed": "cross", "running": "cross"}
 SMALL = 1e-3  # a number below is written with a power of ten
@@ -59,10 +59,15 @@ def lead(facts: Mapping[str, Any]) -> str:
 
 def _row(entry: Mapping[str, Any], best: Mapping[str, Any] | None) -> dict[str, Any]:
     value = None if best is None else best["values"][entry["key"]]
-    return {"key": entry["key"], "text": entry["text"], "own": shown(entry["own"]), "best": shown(value)}
+    return {
+        "key": entry["key"],
+        "text": entry["text"],
+        "own": setting_shown(entry["own"]),
+        "best": setting_shown(value),
+    }
 
 
-def shown(value: Any) -> str:
+def setting_shown(value: Any) -> str:
     """A value of a setting as a config has it."""
     if value is None:
         return "null"
@@ -126,7 +131,7 @@ def _over_time(facts: Mapping[str, Any]) -> str:
     places = [float(trial["number"]) for trial in facts["trials"]]
     points = _points(facts, places)
     better = facts["maximise"]
-    return charts.dots(points, f"{facts['monitor']} of each trial", "trial", higher_is_better=better)
+    return trial_chart(points, f"{facts['monitor']} of each trial", "trial", higher_is_better=better)
 
 
 def _chart(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -135,7 +140,7 @@ def _chart(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     names = entry.get("values", [])
     places = [None if v is None else float(names.index(v)) if names else float(v) for v in values]
     points = _points(facts, places)
-    return charts.dots(
+    return trial_chart(
         points,
         entry["key"],
         "value",
@@ -156,10 +161,10 @@ def _trial_row(trial: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, 
         state = f"pruned after {trial['pruned_at']:.0f} %"
     return {
         **trial,
-        "shown": [shown(trial["values"].get(entry["key"])) for entry in facts["space"]],
+        "shown": [setting_shown(trial["values"].get(entry["key"])) for entry in facts["space"]],
         "figure": number(trial["value"], 4),
         "said": state,
         "took": duration(trial["seconds"]),
-        "link": f"{trial['folder']}/report.html" if has_report else f"logs/{trial['folder']}.log",
+        "link": f"{trial['folder']}/report.html" if has_report else f"logs/{trial['folder']}.txt",
         "best": trial["number"] == facts["best"],
     }

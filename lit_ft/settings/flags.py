@@ -34,6 +34,14 @@ OWN_FLAGS = {  # command -> its own switches, with their help
         "keep": "What stays of a run that has ended and was measured: the model folder; all, checkpoints "
         "too; or figures, the files of figures and texts alone.",
     },
+    "search": {
+        "space": "What is searched: a YAML of ranges, {low: 1e-5, high: 3e-4, log: true}, and lists under "
+        "the keys of fit; `default` makes one for the task and the model.",
+        "trials": "Runs with other settings; the first has your own. More lengthen a search that has ended.",
+        "seeds": "New seeds with which the best settings and your own run again, to see what the best ones "
+        "are worth; 0 for none.",
+        "jobs": "Runs at a time. GPUs, or the threads of a CPU, are divided among them.",
+    },
     "check": {
         "json": "Print one JSON document instead of the tables.",
         "strict": "Exit with code 1 if splits share texts, equal texts have different labels, or classes are "

@@ -6,13 +6,14 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from conftest import one_line, write_csv
 
-from lit_ft.commands import finals, trials
-from lit_ft.commands.search_options import search_options
+from lit_ft.commands import several
+from lit_ft.commands.several import Machine
 from lit_ft.commands.study import Judge, Study, mend_journal
 from lit_ft.commands.trials import Plan, Trials
 from lit_ft.errors import UserError
@@ -29,7 +30,17 @@ OWN = {"model.learning_rate": 5e-5, "data.batch_size": "32", "trainer.max_epochs
 
 def plan(folder: str, count: int, own: dict = OWN) -> Plan:
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return Plan(Path(folder), (), SPACE, own, seed=42, monitor="val/loss", maximise=False, trials=count)
+    return Plan(
+        Path(folder),
+        (),
+        SPACE,
+        own,
+        seed=42,
+        monitor="val/loss",
+        maximise=False,
+        trials=count,
+        machine=Machine(1, "cpu"),
+    )
 
 
 class Fast:
@@ -43,7 +54,7 @@ class Fast:
     def __init__(self, dies_at: int | None = None, failing: dict[int, int] | None = None) -> None:
         self.dies_at, self.failing = dies_at, failing or {}
 
-    def __call__(self, jobs: Iterable[Job], at_once: int) -> Iterator[Ended]:
+    def __call__(self, jobs: Iterable[Job], *machine: Any) -> Iterator[Ended]:
         for job in jobs:
             args, run, search, number, *_ = job.args
             if number == self.dies_at:
@@ -61,7 +72,7 @@ class Fast:
 
 
 def searched(monkeypatch: pytest.MonkeyPatch, folder: str, count: int, fast: Fast, own: dict = OWN) -> Study:
-    monkeypatch.setattr(trials, "run_jobs", fast)
+    monkeypatch.setattr(several, "run_jobs", fast)
     made = plan(folder, count, own)
     mend_journal(made.folder)
     study = Study(made.folder, made.maximise)
@@ -111,11 +122,11 @@ def test_a_search_that_cannot_succeed_stops(monkeypatch):
 
 
 def test_a_small_space_is_searched_to_its_end(monkeypatch, capfd):
-    monkeypatch.setattr(trials, "run_jobs", Fast())
+    monkeypatch.setattr(several, "run_jobs", Fast())
     values = (("1e-3",), ("8", "9"), ("1", "2"))
     small = [Entry(entry.key, Choices(of), "") for entry, of in zip(SPACE, values, strict=True)]
     Path("small").mkdir()
-    made = Plan(Path("small"), (), tuple(small), {}, 1, "val/loss", False, 20)
+    made = Plan(Path("small"), (), tuple(small), {}, 1, "val/loss", False, 20, Machine(1, "cpu"))
     study = Study(made.folder, False)
     Trials(made, study).run()
     assert len(study.trials()) == 4
@@ -144,30 +155,22 @@ def test_pruning_compares_the_same_share_of_the_run():
 
 
 def test_flags(lit_ft, work, monkeypatch):
-    assert search_options(
-        ["--config", "a.yaml", "--space=s.yaml", "--trials", "7", "--data.batch_size", "8"]
-    ).rest == (*("--config", "a.yaml", "--data.batch_size", "8"),)
-    assert lit_ft("search", "--help")[1].startswith("usage: python -m lit_ft search --space SPACE")
     for args, line in (
-        ([], "expected --space, the file of what is searched, found none; set --space default"),
-        (["--space"], "expected a value after --space, found none"),
+        (["--space="], "expected a YAML file for --space, found a folder: "),
+        (["--trials", "0"], "expected --trials of at least 1, found 0; set --trials=20"),
+        (["--ckpt_path", "last"], "search resumes its own runs; leave out --ckpt_path=last"),
+        (["--trails", "3"], "unknown flag --trails"),
         (
-            ["--space", "s.yaml", "--trials", "0"],
-            "expected a whole number of at least 1 for --trials, found '0'",
+            ["--data.fold", "2", "--data.folds", "3"],
+            "search sets data.folds of each run itself, found 3; leave it out",
         ),
-        (
-            ["--space", "s.yaml", "--ckpt_path", "last"],
-            "search starts runs of its own; leave out --ckpt_path",
-        ),
-        (["--space", "default", "--trails", "3"], "unknown flag --trails"),
         (["--space", "none.yaml"], "expected a YAML file for --space, found no such file: none.yaml"),
+        (["--monitor=val/los"], "expected --monitor to be one of val/loss, "),
     ):
         assert line in one_line(lit_ft("search", "--config", "sample.yaml", *args))
-    refused = one_line(lit_ft("search", "--config", "sample.yaml", "--space=default", "--monitor=val/los"))
-    assert refused.startswith("expected --monitor to be one of val/loss, ") and refused.endswith("'val/los'")
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "optuna" else find(name))
-    refused = one_line(lit_ft("search", "--config", "sample.yaml", "--space=default"))
+    refused = one_line(lit_ft("search", "--config", "sample.yaml"))
     assert refused == "search needs the library optuna, which is not installed; run: pip install -c " + (
         "constraints.txt -e '.[search]'"
     )
@@ -177,12 +180,11 @@ def test_flags(lit_ft, work, monkeypatch):
 def in_process(monkeypatch):
     """The jobs in this process."""
 
-    def run(jobs: Iterable[Job], at_once: int) -> Iterator[Ended]:
+    def run(jobs: Iterable[Job], *machine: Any) -> Iterator[Ended]:
         for job in jobs:
             yield Ended(job, job.function(*job.args), 1.0, "")
 
-    monkeypatch.setattr(trials, "run_jobs", run)
-    monkeypatch.setattr(finals, "run_jobs", run)
+    monkeypatch.setattr(several, "run_jobs", run)
 
 
 def test_a_search_from_its_command_to_its_page(lit_ft, fit_args, in_process):

@@ -3,8 +3,8 @@
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from lit_ft.report import charts
-from lit_ft.report.search_page import shown, write_search
+from lit_ft.report.search_page import setting_shown, write_search
+from lit_ft.report.trial_charts import trial_chart
 
 
 def trial(number: int, state: str, value: float | None, rate: float, size: str) -> dict:
@@ -50,7 +50,7 @@ def test_the_page_says_what_is_not_known():
     assert "What it is worth is not known" in page and "optimistic" in page
     assert "that needs 8 finished trials" in page
     assert "&lt;b&gt;NaN&lt;/b&gt;" in page and "pruned after 40 %" in page
-    assert 'href="trial_003/report.html"' in page and 'href="logs/trial_002.log"' in page
+    assert 'href="trial_003/report.html"' in page and 'href="logs/trial_002.txt"' in page
     assert "fit --config runs/reviews/search_0/best.yaml" in page and "1.234e-04" in page
     write_search(
         {**FACTS, "best": None, "trials": [trial(0, "running", None, 1e-4, "16")]}, Path("search.html")
@@ -58,25 +58,25 @@ def test_the_page_says_what_is_not_known():
     assert "No trial has ended with a figure yet" in Path("search.html").read_text()
 
 
-def test_dots():
+def test_charts_of_trials():
     points = [(10.0**-i, 1.0 + i / 10, "dot") for i in range(1, 6)] + [
         (1e-3, 50.0, "triangle"),
         (1e-4, None, "cross"),
     ]
-    figure = ElementTree.fromstring(charts.dots(points, "<b>", "value", log=True, higher_is_better=False))
+    figure = ElementTree.fromstring(trial_chart(points, "<b>", "value", log=True, higher_is_better=False))
     assert {"1e-05", "0.001", "0.1"} <= {e.text for e in figure.iter("text")}
     heights = [e.get("transform") for e in figure.iter() if e.get("transform")]
     assert len(heights) == 7
     # The diverged trial does not press the others into a line: it stands at the edge, with the failed one.
     assert heights[5].rpartition(",")[2] == heights[6].rpartition(",")[2] == "8.0)"
     named = ElementTree.fromstring(
-        charts.dots([(0, 1.0, "dot"), (1, 2.0, "ring")], "size", "value", ["16", "32"])
+        trial_chart([(0, 1.0, "dot"), (1, 2.0, "ring")], "size", "value", ["16", "32"])
     )
     assert {"16", "32"} <= {e.text for e in named.iter("text")}
-    assert charts.dots([(0, None, "cross")], "none", "value") == ""
+    assert trial_chart([(0, None, "cross")], "none", "value") == ""
 
 
 def test_values_as_a_config_has_them():
-    assert [shown(v) for v in (None, True, 2.22e-5, 0.25, 16, "balanced")] == [
+    assert [setting_shown(v) for v in (None, True, 2.22e-5, 0.25, 16, "balanced")] == [
         *("null", "true", "2.220e-05", "0.25", "16", "balanced"),
     ]
