@@ -139,24 +139,43 @@ def compared(final: Final, number: int, pooled: Sequence[Pooled]) -> dict[str, A
         if of["low"] is not None:
             sentence += f" (95 %: {of['low']:.3f} to {of['high']:.3f})"
         return facts | {"sentence": f"{sentence} on {texts}", "best": None, "differences": []}
-    differences = difference(pooled[0], pooled[1])
-    told = next(one for one in differences if one.score.name == main)
-    return facts | {
-        "best": found[1]["scores"],
-        "sentence": f"with {seeds}, on the same {texts}: {worth(told)}",
-        "differences": [
+    rows = []
+    for one in difference(pooled[0], pooled[1]):
+        of = [part["scores"][one.score.name]["seeds"]["values"] for part in found]
+        rows.append(
             {
                 "name": one.score.name,
                 "words": one.score.words,
                 "told": one.told("winner", "your settings", verdict=False).partition(": ")[2],
-                "verdict": one.verdict("the winner", "your settings"),
-                "value": one.value,
-                "low": one.low,
-                "high": one.high,
+                "verdict": certainty(one, of[0], of[1]),
+                "sentence": worth(one),
+                **{"value": one.value, "low": one.low, "high": one.high},
             }
-            for one in differences
-        ],
+        )
+    told = next(row for row in rows if row["name"] == main)
+    return facts | {
+        "best": found[1]["scores"],
+        "sentence": f"with {seeds}, on the same {texts}: {told['sentence']}: {told['verdict']}",
+        "differences": rows,
     }
+
+
+def certainty(one: Difference, own: Sequence[float], best: Sequence[float]) -> str:
+    """Whether a difference is certain: of other texts, and of other seeds.
+
+    The interval averages the seeds, and is that of drawing texts alone. So the seeds' figures must be apart.
+
+    Args:
+        one: The difference.
+        own: The figure of each seed with the start's settings.
+        best: That of each seed with the best ones.
+    """
+    if not one.certain:
+        return "not certain"
+    if min(len(own), len(best)) < 2:
+        return "not certain, as another seed may say otherwise"
+    apart = max(own) < min(best) or max(best) < min(own)
+    return "certain" if apart else "not certain, as the seeds of the two overlap"
 
 
 def main_score(monitor: str, names: Sequence[str]) -> str:
@@ -167,7 +186,7 @@ def main_score(monitor: str, names: Sequence[str]) -> str:
 
 
 def worth(one: Difference) -> str:
-    """`the winner is 0.8 points better than your settings in accuracy (95 %: -0.2 to +1.8): not certain`."""
+    """`the winner is 0.8 points better than your settings in accuracy (95 %: -0.2 to +1.8)`."""
     points = one.score.name == "accuracy"
     scale, digits = (POINTS, 1) if points else (1, one.score.digits if one.score.in_unit else 3)
     value, low, high = (round(v * scale, digits) + 0.0 for v in (one.value, one.low, one.high))
@@ -180,5 +199,4 @@ def worth(one: Difference) -> str:
         how = f"the winner is {amount} than your settings"
     if not one.score.higher_is_better:  # of an error a lower value is better: gains are shown as gains
         low, high = -high + 0.0, -low + 0.0
-    certain = "certain" if one.certain else "not certain"
-    return f"{how} in {one.score.words} (95 %: {low:+.{digits}f} to {high:+.{digits}f}): {certain}"
+    return f"{how} in {one.score.words} (95 %: {low:+.{digits}f} to {high:+.{digits}f})"

@@ -53,7 +53,6 @@ class Results:
         self.plan, self.study = plan, study
         self.args, self.settings, self.command = args, settings, command
         self.finals: dict[str, Any] | None = read_results(plan.folder).get("finals")
-        self._written: int | None = None  # the trial that best.yaml has
 
     def facts(self) -> dict[str, Any]:
         """The contents of `search.json`."""
@@ -106,9 +105,8 @@ class Results:
         facts = self.facts()
         runs.write(self.plan.folder / RESULTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
         write_search(facts, self.plan.folder / PAGE)
-        if facts["best"] is not None and facts["best"] != self._written:
+        if facts["best"] is not None:
             runs.write(self.plan.folder / BEST, self.best_config(facts))
-            self._written = facts["best"]
 
     # ---- best.yaml -------------------------------------------------------------------------------
 

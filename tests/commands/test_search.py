@@ -13,11 +13,14 @@ import yaml
 from conftest import one_line, write_csv
 
 from lit_ft.commands import several
+from lit_ft.commands.finals import certainty, main_score, worth
 from lit_ft.commands.several import Machine
 from lit_ft.commands.study import Judge, Study, mend_journal
 from lit_ft.commands.trials import Plan, Trials
 from lit_ft.errors import UserError
 from lit_ft.reliability.jobs import Ended, Job
+from lit_ft.report.pairs import Difference
+from lit_ft.report.scores import CLASSIFIER
 from lit_ft.settings.space import Choices, Entry, Range
 
 SPACE = (
@@ -234,3 +237,21 @@ def test_without_test_data_a_fold_is_kept_apart(lit_ft, fit_args, in_process, wo
     assert "model.learning_rate: {low: 3.0e-4, high: 1.0e-2, log: true}" in space
     assert "trainer.max_epochs: [1, 2]" in space
     shutil.rmtree("runs")
+
+
+def test_a_difference_is_certain_of_texts_and_of_seeds():
+    accuracy, loss = (
+        next(score for score in CLASSIFIER if score.name == name) for name in ("accuracy", "loss")
+    )
+    better = Difference(accuracy, 0.02, 0.01, 0.03, True)
+    assert (
+        worth(better) == "the winner is 2.0 points better than your settings in accuracy (95 %: +1.0 to +3.0)"
+    )
+    assert certainty(better, [0.8, 0.81], [0.82, 0.83]) == "certain"
+    assert certainty(better, [0.8, 0.825], [0.82, 0.85]) == "not certain, as the seeds of the two overlap"
+    assert certainty(better, [0.8], [0.82]) == "not certain, as another seed may say otherwise"
+    lower = Difference(loss, -0.1, -0.3, 0.1, False)  # a lower loss is a gain
+    assert worth(lower) == "the winner is 0.100 better than your settings in loss (95 %: -0.100 to +0.300)"
+    assert certainty(lower, [1.0, 1.1], [0.9, 1.0]) == "not certain"
+    assert main_score("val/loss", ["accuracy", "macro_f1", "loss"]) == "accuracy"
+    assert main_score("val/macro_f1", ["accuracy", "macro_f1", "loss"]) == "macro_f1"
