@@ -16,6 +16,7 @@ RUNS = Path("runs")
 CHECKPOINTS, MODEL, METRICS, CONFIG = "checkpoints", "model", "metrics.json", "config.yaml"
 LOSS_CURVE, FACTS, REPORT, BASELINE = "loss.png", "report.json", "report.html", "baseline"
 REPEAT, REPEAT_REPORT = "repeat.json", "repeat.html"  # in the folder of a `repeat`
+SEARCH, SEARCH_REPORT = "search.json", "search.html"  # in the folder of a `search`
 PER_TEXT = {  # by the prefix of the tags
     "test": "test_predictions.parquet",
     "fold": "fold_predictions.parquet",

@@ -66,9 +66,9 @@ def run_finals(final: Final) -> dict[str, Any] | None:
         ]
         for part in parts
     }
-    listed = ", ".join(map(str, final.new_seeds))
+    listed = f"seed{'s' * (final.seeds > 1)} {', '.join(map(str, final.new_seeds))}"
     who = "your own settings, which no trial beat," if same else f"trial {best.number} and your own settings"
-    say(f"finals: {who} again with the seeds {listed}, measured on {_texts(final.measured)}")
+    say(f"finals: {who} again with {listed}, measured on the {SPLITS[final.measured]} texts")
     for ended in final.plan.machine.run(_jobs(final, parts, repetitions)):
         if ended.code in INTERRUPTED:
             warn(f"{ended.job.name} was stopped; the same command resumes it")
@@ -86,10 +86,6 @@ def run_finals(final: Final) -> dict[str, Any] | None:
     except UserError as error:
         warn(f"what the best settings are worth is not known: {error}")
         return None
-
-
-def _texts(measured: str) -> str:
-    return f"the {SPLITS[measured]} texts"
 
 
 def _jobs(

@@ -20,7 +20,7 @@ def _parse(args: Sequence[str]) -> Namespace:
     )
     help_runs = (
         "a run folder such as runs/sample/version_0, a name for the newest run of that name, or the folder "
-        "of a repeat"
+        "of a repeat or a search"
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help=help_runs)
     parser.add_argument("--output", help="the file of the comparison (default: runs/comparison.html)")
@@ -80,11 +80,28 @@ def _of_repeat(folder: Path, output: str | None) -> int:
     return 0
 
 
+def _of_search(folder: Path, output: str | None) -> int:
+    """Write the page of a search again."""
+    from lit_ft.report.search_page import write_search
+
+    if output:
+        raise UserError(
+            "report: --output is for a comparison of several runs; a search's page is in its folder"
+        )
+    with unusable(str(folder), "give the same `search` again, which writes it"):
+        path = write_search(folder, runs.read_values(folder / runs.SEARCH))
+    say(f"report: {path}")
+    return 0
+
+
 def main(command: str, args: list[str]) -> int:
     """Run `report` and return the exit code."""
     options = _parse(args)
     if len(options.runs) == 1 and (repeat := _repeat_in(options.runs[0])) is not None:
         return _of_repeat(repeat, options.output)
+    search = Path(os.path.expanduser(options.runs[0]))
+    if len(options.runs) == 1 and (search / runs.SEARCH).is_file():
+        return _of_search(search, options.output)
     folders = [find_run(name) for name in options.runs]
     if len(folders) == 1:
         if options.output:

@@ -1,8 +1,6 @@
 """What a search leaves: `search.json`, its page, and the best settings as a config for `fit`."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,29 +9,15 @@ from lit_ft import runs
 from lit_ft.commands.search_settings import GROUPS, settings_of, value_of
 from lit_ft.commands.study import LEAST_FOR_IMPORTANCE, PRUNED_AT, REASON, SECONDS, Study
 from lit_ft.commands.trials import Plan, trial_folder
-from lit_ft.errors import unusable
 from lit_ft.report.search_page import write_search
 from lit_ft.report.tables import number
 from lit_ft.settings.arguments import config_values
 from lit_ft.settings.config_file import read_config
 from lit_ft.settings.space import Choices, Entry, as_flag
 
-RESULTS, PAGE, BEST = "search.json", "search.html", "best.yaml"
-STATES = {
-    "COMPLETE": "finished",
-    "PRUNED": "pruned",
-    "FAIL": "failed",
-    "RUNNING": "running",
-}  # Optuna's -> ours
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """The `search.json` of a folder; {} if there is none."""
-    path = folder / RESULTS
-    if not path.is_file():
-        return {}
-    with unusable(str(path), "delete it, with its folder, to search anew"):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+BEST = "best.yaml"
+# Optuna's -> ours
+STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 
 
 class Results:
@@ -52,7 +36,7 @@ class Results:
     ) -> None:
         self.plan, self.study = plan, study
         self.args, self.settings, self.command = args, settings, command
-        self.finals: dict[str, Any] | None = read_results(plan.folder).get("finals")
+        self.finals: dict[str, Any] | None = runs.read_values(plan.folder / runs.SEARCH).get("finals")
 
     def facts(self) -> dict[str, Any]:
         """The contents of `search.json`."""
@@ -103,8 +87,8 @@ class Results:
     def write(self) -> None:
         """Write all three files."""
         facts = self.facts()
-        runs.write(self.plan.folder / RESULTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-        write_search(facts, self.plan.folder / PAGE)
+        facts = runs.write_values(self.plan.folder / runs.SEARCH, facts)
+        write_search(self.plan.folder, facts)
         if facts["best"] is not None:
             runs.write(self.plan.folder / BEST, self.best_config(facts))
 
@@ -120,8 +104,10 @@ class Results:
             f"  python -m lit_ft fit --config {path}",
             f"There: {facts['monitor']} {number(trial['value'])}, which is too good: the best of {tried} is "
             "also the luckiest.",
-            f"{PAGE} beside this file says what it is worth. The search: {facts['command']}",
+            f"The search: {facts['command']}",
         ]
+        worth = facts["finals"]["sentence"] if facts["finals"] else f"{runs.SEARCH_REPORT} says it when known"
+        lines.insert(3, f"What it is worth: {worth}.")
         keys = self._keys()
         nested: dict[str, Any] = {"name": self.plan.folder.parent.name}
         for group, value in settings_of(self.args, trial["values"]).items():
@@ -154,4 +140,4 @@ class Results:
         if facts["finals"] is not None:
             lines.append(facts["finals"]["sentence"])
         folder = self.plan.folder
-        return [*lines, f"config: {folder / BEST}", f"report: {folder / PAGE}"]
+        return [*lines, f"config: {folder / BEST}", f"report: {folder / runs.SEARCH_REPORT}"]

@@ -87,7 +87,8 @@ class Trials:
     def __init__(self, plan: Plan, study: Study, noted: Callable[[], None] = lambda: None) -> None:
         self.plan, self.study, self.noted = plan, study, noted
         self._numbers: dict[str, int] = {}  # name of a job -> number of its trial
-        self._said = False
+        self._said = False  # that weights are removed
+        self._exhausted = False  # no values are left
         self._mistake = False  # one that all trials would make
 
     def run(self) -> None:
@@ -130,6 +131,7 @@ class Trials:
             values = propose(history, self.plan.space, self.plan.seed, self.plan.maximise, attempt)
             if values not in tried:
                 return values
+        self._exhausted = True
         say(f"no values are left that were not tried: the search ends after {len(history)} trials")
         return None
 
@@ -199,7 +201,8 @@ class Trials:
         """`; about 12 min left`, by the mean of the trials so far."""
         trials = self.study.trials()
         took = [t.user_attrs[SECONDS] for t in trials if SECONDS in t.user_attrs]
-        left = self.plan.trials - len([t for t in trials if t.state.is_finished()])
+        planned = len(trials) if self._exhausted else self.plan.trials
+        left = planned - len([t for t in trials if t.state.is_finished()])
         if not took or left <= 0:
             return ""
         rounds = math.ceil(left / self.plan.machine.jobs)

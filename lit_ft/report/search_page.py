@@ -1,5 +1,6 @@
 """`search.html`: made of `search.json` alone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ SHAPES = {"finished": "dot", "pruned": "triangle", "failed": "cross", "running":
 SMALL = 1e-3  # a number below is written with a power of ten
 
 
-def write_search(facts: Mapping[str, Any], path: Path) -> None:
-    """Write the page of a search from the contents of its `search.json`."""
+def write_search(folder: Path, facts: Mapping[str, Any]) -> Path:
+    """Write the page of a search from the contents of its `search.json`; returns its path."""
+    path = folder / runs.SEARCH_REPORT
     runs.write(path, render("search.html.j2", metrics={}, **search_values(facts)))
+    return path
 
 
 def search_values(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +71,13 @@ def _row(entry: Mapping[str, Any], best: Mapping[str, Any] | None) -> dict[str, 
 
 
 def setting_shown(value: Any) -> str:
-    """A value of a setting as a config has it."""
+    """A value of a setting as a config has it; 3e-3, which was chosen from a list, as 0.003."""
+    if (
+        isinstance(value, str)
+        and re.fullmatch(r"[-+]?\d*(\.\d*)?([eE][-+]?\d+)?", value)
+        and not value.isdecimal()
+    ):
+        value = float(value) if any(map(str.isdecimal, value)) else value
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -8,7 +8,7 @@ import pytest
 from conftest import REPOSITORY
 
 from lit_ft import hub
-from lit_ft.commands import check, early, sft
+from lit_ft.commands import check, early, repeat, search, several, sft
 from lit_ft.commands.fit import ReviewCLI
 from lit_ft.errors import UserError
 from lit_ft.settings.keys import OTHERS, nearest, valid_keys
@@ -95,8 +95,11 @@ class Parsers(ReviewCLI):
 
 @pytest.mark.parametrize("command", early.READ)
 def test_the_known_keys_are_those_of_the_parser(command):
+    own = {"repeat": repeat.OWN, "search": search.OWN}
     if command == "check":
         parser = check.make_parser()
+    elif command in own:
+        parser = several.make_parser(command, own[command])
     else:
         with pytest.raises(StopIteration) as stop:
             Parsers(command, [])

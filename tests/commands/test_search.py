@@ -215,6 +215,9 @@ def test_a_search_from_its_command_to_its_page(lit_ft, fit_args, in_process):
     code, out, err = lit_ft("search", *short, "--space", "space.yaml", "--trials", "3", "--seeds", "0")
     assert code == 0, err[-3000:]
     assert "continued: 2 of 3 trials are done" in out and "trial 2: " in out
+    (folder / "search.html").unlink()
+    assert lit_ft("report", str(folder))[1] == f"report: {folder}/search.html\n"
+    assert "3 of 3 trials" in (folder / "search.html").read_text()
     # best.yaml is a config of fit, which names its run.
     assert lit_ft("fit", "--config", str(folder / "best.yaml"))[0] == 0
     assert Path("runs/small/version_0/metrics.json").is_file()

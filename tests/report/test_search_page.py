@@ -44,7 +44,7 @@ FACTS = {
 
 
 def test_the_page_says_what_is_not_known():
-    write_search(FACTS, Path("search.html"))
+    write_search(Path(), FACTS)
     page = Path("search.html").read_text()
     assert "Best: trial 3" in page and "5 of 5 trials: 2 finished, 1 pruned, 1 failed, 1 running" in page
     assert "What it is worth is not known" in page and "optimistic" in page
@@ -52,9 +52,7 @@ def test_the_page_says_what_is_not_known():
     assert "&lt;b&gt;NaN&lt;/b&gt;" in page and "pruned after 40 %" in page
     assert 'href="trial_003/report.html"' in page and 'href="logs/trial_002.txt"' in page
     assert "fit --config runs/reviews/search_0/best.yaml" in page and "1.234e-04" in page
-    write_search(
-        {**FACTS, "best": None, "trials": [trial(0, "running", None, 1e-4, "16")]}, Path("search.html")
-    )
+    write_search(Path(), {**FACTS, "best": None, "trials": [trial(0, "running", None, 1e-4, "16")]})
     assert "No trial has ended with a figure yet" in Path("search.html").read_text()
 
 
@@ -77,6 +75,6 @@ def test_charts_of_trials():
 
 
 def test_values_as_a_config_has_them():
-    assert [setting_shown(v) for v in (None, True, 2.22e-5, 0.25, 16, "balanced")] == [
-        *("null", "true", "2.220e-05", "0.25", "16", "balanced"),
+    assert [setting_shown(v) for v in (None, True, 2.22e-5, 0.25, 16, "balanced", "3e-3", "32", "-")] == [
+        *("null", "true", "2.220e-05", "0.25", "16", "balanced", "0.003", "32", "-"),
     ]
