@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 
@@ -78,22 +77,9 @@ def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Draw only where pictures are looked at: they cost half a second per validation, more per report."""
     if request.module.__name__ in PICTURED or "lit_ft" not in request.fixturenames:
         return
-    from matplotlib.figure import Figure
+    from pictures import draw_nothing
 
-    class Blank(Figure):
-        """Takes whatever is drawn, and is saved as an empty picture."""
-
-        def subplots(self, *args: Any, **kwargs: Any) -> Any:
-            return [MagicMock() for _ in range(args[0])] if args else MagicMock()
-
-        def colorbar(self, *args: Any, **kwargs: Any) -> Any:
-            return MagicMock()
-
-        def legend(self, *args: Any, **kwargs: Any) -> Any:
-            return MagicMock()
-
-    monkeypatch.setattr("lit_ft.report.figures.Figure", Blank)
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_figure", lambda *args, **kwargs: None)
+    draw_nothing(monkeypatch)
 
 
 def run_cli(*args: str, cwd: Path, timeout: float = 240, **env: str) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ from lit_ft.reliability.jobs import Ended, Job, Stopped
 from lit_ft.report.pooled import Repetition
 from lit_ft.report.scores import SPLITS, scores_of_run
 from lit_ft.report.tables import flat, number
-from lit_ft.settings.arguments import configs_dir
+from lit_ft.settings.arguments import configs_dir, flag_value
 from lit_ft.settings.flags import Kept
 from lit_ft.settings.shares import shares_of
 
@@ -64,7 +64,7 @@ class Repeat:
     def jobs(self) -> Iterator[Job]:
         """Those that have not ended, each in a process of its own."""
         for one in self.undone():
-            flags = [f"--seed_everything={one.seed}", f"--data.train_share={one.share:g}"]
+            flags = [f"--seed_everything={one.seed}", f"--data.train_share={one.share:.15g}"]
             if one.fold is not None:
                 flags += [f"--data.folds={self.folds}", f"--data.fold={one.fold}"]
             call = [*self.start.args, *flags], one.folder, self.start.measured
@@ -78,9 +78,13 @@ def main(command: str, args: list[str]) -> int:
     config = begun.config
     shares = shares_of(config.shares)
     repeat = _planned(begun, shares)
-    run_owner.own(repeat.folder)
+    run_owner.own(repeat.folder, else_="")
     try:
         _tell_plan(repeat, shares)
+        if flag_value(args, "--keep") is not None:  # also of those that were done before
+            for one in repeat.repetitions:
+                if not missing(one.folder, begun.measured):
+                    forget(one.folder, repeat.keep)
         try:
             _run(repeat, Machine(config.jobs, config.trainer.accelerator))
         except Stopped as stop:
@@ -141,10 +145,8 @@ def newest_with(name: str, kind: str, settings: str) -> Path | None:
 
 
 def _folder_name(seed: int, fold: int | None, share: float) -> str:
-    parts = (
-        [f"seed_{seed}"] + ([f"fold_{fold}"] if fold else []) + ([f"share_{share:g}"] if share < 1 else [])
-    )
-    return "_".join(parts)
+    parts = [f"seed_{seed}", *([f"fold_{fold}"] if fold else [])]
+    return "_".join([*parts, *([f"share_{share:.15g}"] if share < 1 else [])])
 
 
 def _plan_of(repeat: Repeat, args: list[str], shares: tuple[float, ...]) -> dict[str, Any]:

@@ -58,9 +58,20 @@ def leave_repeat(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[
 
 def _curve(repetitions: Sequence[Repetition], prefix: str) -> dict[str, Any]:
     """The learning curve of the headline, over the shares that were trained on."""
-    points = []
-    for share in sorted({one.share for one in repetitions}):
-        pooled = pool([one for one in repetitions if one.share == share], prefix)
+    points: list[CurvePoint] = []
+    notes: list[str] = []
+    rows = None  # that were measured: draws of others would be draws of other texts
+    for share in sorted({one.share for one in repetitions}, reverse=True):
+        some = [one for one in repetitions if one.share == share]
+        if not any(f"{prefix}/rows" in runs.read_metrics(one.folder) for one in some):
+            notes.append(f"Share {share:.15g} is left out: none of its runs is finished.")
+            continue
+        pooled = pool(some, prefix)
+        notes += [f"Of share {share:.15g}: {note}." for note in pooled.notes if rows is not None]
+        rows = pooled.rows if rows is None else rows
+        if not np.array_equal(pooled.rows, rows):
+            notes.append(f"Share {share:.15g} is left out: it was not measured on the same texts.")
+            continue
         headline = HEADLINES[pooled.kind]
         score = next(score for score in pooled.scores() if score.name == headline.score)
         draws = bootstrap(pooled)[score.name]
@@ -79,4 +90,5 @@ def _curve(repetitions: Sequence[Repetition], prefix: str) -> dict[str, Any]:
             )
         )
     found = learning_curve(points, score)
+    found["sentences"] += notes
     return {**found, "chart": curve_chart(found)}

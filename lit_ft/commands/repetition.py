@@ -64,9 +64,10 @@ def missing(run: Path, measured: Sequence[str]) -> list[str]:
 
 def _wait_for_owner(run: Path) -> None:
     """Wait until a process that was stopped a moment ago has let go of the folder."""
-    until = time.monotonic() + PATIENCE_SECONDS
+    until, told = time.monotonic() + PATIENCE_SECONDS, ""
     while run.is_dir() and (other := run_owner.owner(run)) is not None:
         if time.monotonic() > until:
             raise UserError(f"{run} is being written by {other}; wait until it ends or stop it")
-        say(f"waiting for {other}, which is writing {run}")
+        if told != (told := f"waiting for {other}, which is writing {run}"):
+            say(told)
         time.sleep(1.0)

@@ -1,7 +1,8 @@
 """What `repeat` and `search` share: settings parsed once, texts read once, the machine divided."""
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.parser import SHOWN, Parser, add_groups, link_groups
 from lit_ft.console import warn
 from lit_ft.errors import UserError
-from lit_ft.launcher import started_by
+from lit_ft.launcher import number_of, started_by
 from lit_ft.machine import device_type, free_memory_gb, memory_gb
 from lit_ft.models.load import pin
 from lit_ft.models.names import needs_hub
@@ -91,28 +92,31 @@ def start(
     Raises:
         UserError: A mistake at which each run would stop.
     """
-    if (by := started_by()) is not None:
+    by = started_by()
+    if by is not None and not (by[0] == "srun" and number_of("SLURM_NTASKS") == 1):
         raise UserError(
             f"{command} starts the processes of its runs itself, found one started by {by[0]}; start it "
             "without, with --jobs or --trainer.devices"
         )
     parser = make_parser(command, own)
     config = parser.parse_args(args)
-    _refuse_settings_of_a_run(command, config, args)
+    _refuse_settings_of_a_run(command, config, own)
     trainer_settings.as_plain_values(config.trainer)  # the settings are written as YAML below
     trainer_settings.check_trainer_settings(config.trainer, args, "fit")
     name, given = run_name(config.name, args), without_flags(args, *(f"--{flag}" for flag in own))
     config.model.pretrained = config.data.tokenizer = pin(config.model.pretrained)
     BertClassifier(**config.model.as_dict())  # loads no weights, but makes the checks of fit
     data = YelpDataModule(**{**config.data.as_dict(), **of_data(config)})
+    Machine(config.jobs, config.trainer.accelerator).divided()
     check_unpadded(data.hparams, config.model.compile)
     warn_of_sample_encoder(config, args)
     has_test = data.text_source.origin("test") is not None
     stages = ["fit", "test"] if has_test else ["fit"]
     if needs_hub(config.model.pretrained) or any(map(data.reads_hub, stages)):
         hub.go_offline_if_unreachable()
-    for stage in stages:
-        data.setup(stage)
+    with _own_flags(own):
+        for stage in stages:
+            data.setup(stage)
     values = yaml.safe_load(parser.dump(config, skip_none=False, format="yaml"))
     kept = lasting({key: values[key] for key in ("monitor", "data", "model", "trainer")})
     for key in OF_EACH_RUN:
@@ -122,7 +126,21 @@ def start(
     return Start(given, config, kept, name, data, measured)
 
 
-def _refuse_settings_of_a_run(command: str, config: Namespace, args: Sequence[str]) -> None:
+@contextlib.contextmanager
+def _own_flags(own: Mapping[str, Any]) -> Iterator[None]:
+    """Let an error name the command's own flags in place of settings that it refuses."""
+    try:
+        yield
+    except UserError as error:
+        told = str(error)
+        for setting, flag in {"--data.folds=null": "--folds=1", "--data.folds": "--folds"}.items():
+            told = told.replace(setting, flag) if "folds" in own else told
+        if told == str(error):
+            raise
+        raise UserError(told) from error
+
+
+def _refuse_settings_of_a_run(command: str, config: Namespace, own: Mapping[str, Any]) -> None:
     """Refuse what such a command sets itself, and what leaves texts unmeasured."""
     check_bounds({"seed_everything": config.seed_everything})
     if config.ckpt_path is not None:
@@ -130,16 +148,21 @@ def _refuse_settings_of_a_run(command: str, config: Namespace, args: Sequence[st
     for key in OF_EACH_RUN:
         name = key.removeprefix("data.")
         if config.data[name] not in (None, 1.0):
-            mend = {"data.folds": "--folds", "data.train_share": "--shares"}.get(key)
-            advice = f"set {mend} instead" if mend in args else "leave it out"
+            mend = {"data.folds": "folds", "data.train_share": "shares"}.get(key)
+            advice = f"set --{mend} instead" if mend in own else "leave it out"
             raise UserError(f"{command} sets {key} of each run itself, found {config.data[name]}; {advice}")
-    for name, whole in (("fast_dev_run", False), ("limit_test_batches", None), ("overfit_batches", 0.0)):
-        found = config.trainer[name]
-        if found not in (whole, None, 1.0 if whole is None else whole):
-            raise UserError(
-                f"{command} measures every text of the runs that it compares, found trainer.{name}={found}; "
-                "leave it out"
-            )
+    limit = config.trainer.limit_test_batches
+    in_part = {
+        "fast_dev_run": bool(config.trainer.fast_dev_run),
+        "overfit_batches": bool(config.trainer.overfit_batches),
+        "limit_test_batches": limit is not None
+        and not (isinstance(limit, float) and limit == 1),  # 1: one batch
+    }
+    for name in filter(in_part.get, in_part):
+        raise UserError(
+            f"{command} measures every text of the runs that it compares, found trainer.{name}="
+            f"{config.trainer[name]}; leave it out"
+        )
 
 
 @dataclass
@@ -157,24 +180,30 @@ class Machine:
     largest_gb: float = 0.0
     _told: bool = False
 
+    def divided(self) -> tuple[int, list[list[str]]]:
+        """The threads of each run, and the GPUs of each place, as CUDA_VISIBLE_DEVICES names them.
+
+        Raises:
+            UserError: There are fewer GPUs or cores than `jobs`.
+        """
+        cores = len(os.sched_getaffinity(0)) if LINUX else os.cpu_count()
+        gpus = visible_gpus() if device_type(self.accelerator) == "cuda" else []
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        threads, seen = places(self.jobs, len(gpus), cores or 1, int(asked) if asked.isdecimal() else None)
+        return threads, [[gpus[i] for i in of] for of in seen]
+
     def run(self, jobs: Iterable[Job]) -> Iterator[Ended]:
         """Run jobs, as many at a time as asked for and as there is memory for.
 
         Raises:
             Stopped: By a signal, when the runs have saved and ended.
         """
-        device, cores = (
-            device_type(self.accelerator),
-            len(os.sched_getaffinity(0)) if LINUX else os.cpu_count(),
-        )
-        gpus = visible_gpus() if device == "cuda" else []
-        asked = os.environ.get("OMP_NUM_THREADS", "")
-        threads, seen = places(self.jobs, len(gpus), cores or 1, int(asked) if asked.isdecimal() else None)
+        threads, gpus = self.divided()
 
         def environment(place: int) -> dict[str, str]:
-            if self.jobs == 1 or not gpus:
+            if self.jobs == 1 or not gpus[place]:
                 return {}
-            return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[i] for i in seen[place])}
+            return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[place])}
 
         yield from run_jobs(jobs, self.jobs, threads if self.jobs > 1 else None, environment, self._may_start)
 

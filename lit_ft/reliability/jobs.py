@@ -68,6 +68,7 @@ class _Running:
     slot: int
     process: Any
     begun: float
+    logged: int  # bytes of an earlier attempt in its log
 
 
 class Stopped(Exception):
@@ -147,8 +148,9 @@ def _start(job: Job, slot: int, threads: int | None, environment: dict[str, str]
         context.set_forkserver_preload(list(PRELOADED))
     call = job.function, job.args, os.getcwd(), {**os.environ, **environment}, job.log, threads
     process = context.Process(target=_enter, args=call, daemon=False)
+    logged = job.log.stat().st_size if job.log.is_file() else 0
     process.start()
-    return _Running(job, slot, process, time.monotonic())
+    return _Running(job, slot, process, time.monotonic(), logged)
 
 
 def _enter(
@@ -195,17 +197,18 @@ def _end_with_parent() -> None:
 def _ended(one: _Running) -> Ended:
     code = one.process.exitcode
     took = time.monotonic() - one.begun
-    return Ended(one.job, code, took, "" if code == 0 else error_in(one.job.log, code))
+    return Ended(one.job, code, took, "" if code == 0 else error_in(one.job.log, code, one.logged))
 
 
-def error_in(log: Path, code: int) -> str:
+def error_in(log: Path, code: int, start: int = 0) -> str:
     """The last error of a job in one line.
 
     Args:
         log: Its output.
         code: Its exit code.
+        start: The byte at which this attempt's output begins.
     """
-    lines = _tail(log)
+    lines = _tail(log, start)
     mistakes = [line.removeprefix(MISTAKE) for line in lines if line.startswith(MISTAKE)]
     if code < 0:
         name = signal.Signals(-code).name
@@ -213,10 +216,10 @@ def error_in(log: Path, code: int) -> str:
     return one_line(mistakes[-1] if mistakes else lines[-1] if lines else f"exit code {code}")
 
 
-def _tail(log: Path) -> list[str]:
-    """The last lines of a log that are not empty."""
+def _tail(log: Path, start: int = 0) -> list[str]:
+    """The last lines of a log that are not empty, from a byte on."""
     with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_TAIL))
+        file.seek(max(start, os.fstat(file.fileno()).st_size - MOST_TAIL))
         lines = file.read().decode("utf-8", "replace").splitlines()
         return [line.strip() for line in lines if line.strip()]
     return []
@@ -258,7 +261,7 @@ def _show_status(running: Sequence[_Running]) -> None:
 
     shown = []
     for one in running:
-        lines = _tail(one.job.log)
+        lines = _tail(one.job.log, one.logged)
         shown.append(f"{one.job.name}: {one_line(lines[-1]) if lines else 'starting'}")
     line = " | ".join(shown)[: max(get_terminal_size().columns - 1, SHOWN_LETTERS)]
     sys.stderr.write(f"\r\x1b[K{line}")

@@ -20,13 +20,14 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK, JOB = ".lock", "slurm_job.json"
+OF_A_FIT = ", or leave out --ckpt_path to start a new run"
 PATIENCE_SECONDS = 2.0  # a process that was killed a moment ago may still be ending
 _held: dict[int, Path] = {}  # this process's open lock files -> their paths
 
 # ---- the process -----------------------------------------------------------------------------------------
 
 
-def own(run: Path) -> None:
+def own(run: Path, else_: str = OF_A_FIT) -> None:
     """Lock a run folder for this process, until `release` or the process's end, however it ends.
 
     `flock`, not POSIX's `lockf`: the latter is lost as soon as anything in the process closes the file, and
@@ -34,16 +35,17 @@ def own(run: Path) -> None:
     turns both into locks of the server, which all machines see. A forked child, such as a DataLoader worker,
     shares a flock: it closes the file at once (`_close_in_child`), so that the lock cannot outlive the run.
 
+    Args:
+        run: The folder.
+        else_: What there is to do beside waiting for the other process, at the end of the error.
+
     Raises:
         UserError: Another process has locked it.
     """
     path, until = run / LOCK, time.monotonic() + PATIENCE_SECONDS
     while (file := _try(path)) is None:
         if time.monotonic() > until:
-            raise UserError(
-                f"{run} is being written by {_who(path)}; wait until it ends or stop it, or leave out "
-                "--ckpt_path to start a new run"
-            )
+            raise UserError(f"{run} is being written by {_who(path)}; wait until it ends or stop it{else_}")
         time.sleep(0.1)
     _held[file] = path.absolute()
     since = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -220,13 +220,14 @@ def write_out_of_fold(repetitions: Sequence[Repetition], path: Path) -> Path:
     note has the `missing` runs.
 
     Args:
-        repetitions: The runs; those without a fold, or on a share of the rows, are left out.
+        repetitions: The runs; those without a fold, or on less than the largest share, are left out.
         path: The file to write.
 
     Raises:
         UserError: No run has a file, or they did not have the same texts and labels.
     """
-    of_folds = [one for one in repetitions if one.fold is not None and one.share == 1]
+    largest = max((one.share for one in repetitions), default=1.0)
+    of_folds = [one for one in repetitions if one.fold is not None and one.share == largest]
     there = [one for one in of_folds if (one.folder / runs.PER_TEXT[HELD_OUT]).is_file()]
     if not there:
         where = of_folds[0].folder if of_folds else path.parent

@@ -47,7 +47,7 @@ class Repetition:
         """`seed 42, fold 2`."""
         parts = [f"seed {self.seed}"]
         parts += [f"fold {self.fold}"] if self.fold is not None else []
-        parts += [f"share {self.share:g}"] if self.share < 1 else []
+        parts += [f"share {self.share:.15g}"] if self.share < 1 else []
         return ", ".join(parts)
 
 

@@ -30,6 +30,7 @@ NOUNS = ("movie", "film", "plot", "acting", "ending")
 WORDS = {"bad": "terrible", "fine": "fine", "good": "great"}
 ROWS, FOLDER = 48, Path("runs/small/repeat_0")
 DIVIDED = ["--seeds=2", "--folds=2", "--shares=0.5,1"]
+DIVIDED_ONCE = ["--seeds=1", "--folds=2", "--baselines=false", "--data.test_path=null"]
 RUNS = [
     f"seed_{seed}_fold_{fold}{share}" for share in ("", "_share_0.5") for seed in (42, 43) for fold in (1, 2)
 ]
@@ -39,7 +40,7 @@ data:
   test_path: test.csv
   validation_share: 0.25
   max_tokens: 32
-  batch_size: 4
+  batch_size: 6
 model:
   pretrained: {encoder}
   learning_rate: 3.0e-3
@@ -231,7 +232,8 @@ def test_labels_to_check(done: Done):
     assert first["reason"] == "equal text" and int(first["row"]) in (7, 8)
     for row in listed:
         place = int(row["row"]) - 1
-        assert row["text"] == found["text"][place] and row["label"] == found["label"][place] != row["suggestion"]
+        assert row["text"] == found["text"][place]
+        assert row["label"] == found["label"][place] != row["suggestion"]
     labels = read(done.folder / FOLDER / "repeat.json")["labels"]
     assert (labels["count"], labels["of"], labels["file"]) == (len(listed), ROWS, "labels_to_check.csv")
 
@@ -244,10 +246,10 @@ def test_the_lines_of_the_console(done: Done):
         *(f"seed {seed}, fold {fold}" for seed in (42, 43) for fold in (1, 2)),
         *(f"seed {seed}, fold {fold}, share 0.5" for seed in (42, 43) for fold in (1, 2)),
     ]
-    form = r"accuracy 0\.\d+ \(fold\), 0\.\d+ \(test\) \([\d.]+ s\); 1 of 8, about [\d.]+ (s|min) left"
+    form = r"accuracy 0\.\d+ \(fold\), 0\.\d+ \(test\) \(\d+:\d\d\); 1 of 8, about \d+:\d\d left"
     assert re.fullmatch(f"seed 42, fold 1: {form}", told[0])
     assert "left" not in told[-1]
-    assert any(re.search(rf"% of the {ROWS} texts are right \(95 %: .* to .*\), each said by", line) for line in lines)
+    assert re.search(rf"% of the {ROWS} texts are right \(95 %: .* to .*\), each said by", done.out)
     assert f"out of fold: {FOLDER}/out_of_fold.parquet" in lines
     assert any(line.startswith("labels to check: ") and "the first: row " in line for line in lines)
     assert lines[-1] == f"report:  {FOLDER}/repeat.html"
@@ -326,60 +328,158 @@ def same(run: Path, other: Path) -> None:
     assert (run / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_a_killed_run_is_told_and_resumed(lit_ft, here: Path, done: Done):
-    killed, other = RUNS[2:4]
-    for run in (killed, other):
+def test_runs_that_fail_are_told_and_resumed(lit_ft, here: Path, done: Done):
+    """One is killed, one fails in its own words, and another goes on; then the same command does both."""
+    killed, other, failing = RUNS[2], RUNS[3], RUNS[7]
+    for run in (killed, other, failing):
         shutil.rmtree(here / run)
-    plan_trouble(**{killed: "kill"})
+    plan_trouble(**{killed: ("kill", 4), failing: ("fail", 3)})
     code, out, err = lit_ft("repeat", "--config", "small.yaml", *DIVIDED)
     assert code == 1
-    log = f"{FOLDER}/logs/{killed}.txt"
-    told = f"seed 43, fold 1 failed: ended by SIGKILL, as when memory runs out (its output: {log}); the others go on"
-    assert f"warning: {told}" in err
-    assert re.search("^seed 43, fold 2: .* s\\)$", out, re.MULTILINE)
+    log, reason = f"{FOLDER}/logs/{killed}.txt", "ended by SIGKILL, as when memory runs out"
+    assert f"warning: seed 43, fold 1 failed: {reason} (its output: {log}); the others go on" in err
+    assert re.search("^seed 43, fold 2: accuracy .*\\)", out, re.MULTILINE)
+    assert "warning: seed 43, fold 2, share 0.5 failed: " in err and "no such column" in err
     facts, page = read(here / "repeat.json"), (here / "repeat.html").read_text()
-    assert [one["folder"] for one in facts["plan"]["runs"] if not one["done"]] == [killed]
-    assert facts["plan"]["failed"] == {killed: "ended by SIGKILL, as when memory runs out"}
-    assert "7 of 8 runs done" in page and f"{killed} <span" in page
+    assert [one["folder"] for one in facts["plan"]["runs"] if not one["done"]] == [killed, failing]
+    assert facts["plan"]["failed"].keys() == {killed, failing} and facts["plan"]["failed"][killed] == reason
+    assert "6 of 8 runs done" in page and f"{killed} <span" in page and f"{failing} <span" in page
     assert "seed 43, fold 1 is left out: it is not finished" in page
     assert facts["results"]["fold"]["seeds"] == [42] and "! seed 43, fold 1 is left out" in out
+    assert "Of share 0.5: seed 43, fold 2, share 0.5 is left out: it is not finished." in out
     assert not (here / killed / "report.html").exists()
 
     Path("trouble.json").unlink()
     code, out, err = lit_ft("repeat", "--config", "small.yaml", *DIVIDED)
-    assert code == 0 and "= 8 runs, 7 of them done before" in out, err
+    assert code == 0 and "= 8 runs, 6 of them done before" in out, err
     assert f"resuming at step 3 of 6 from {FOLDER}/{killed}/checkpoints/last" in Path(log).read_text()
-    same(here / killed, done.folder / FOLDER / killed)
-    same(here / other, done.folder / FOLDER / other)
+    for run in (killed, other, failing):
+        same(here / run, done.folder / FOLDER / run)
     whole, again = (read(folder / "repeat.json") for folder in (done.folder / FOLDER, here))
     assert whole["results"] == again["results"] and whole["labels"] == again["labels"]
 
 
 def test_a_stopped_command_goes_on(lit_ft, here: Path, done: Done):
-    stopped, left = RUNS[1], RUNS[0]
-    for run in (stopped, left):
-        shutil.rmtree(here / run)
-    plan_trouble(**{left: "stop"})
+    stopped = RUNS[6]
+    shutil.rmtree(here / stopped)
+    plan_trouble(**{stopped: ("stop", 2)})
     code, out, err = lit_ft("repeat", "--config", "small.yaml", *DIVIDED)
-    assert code == 143 and "warning: stopped: 2 of 8 runs are left; the same command does them" in err
-    assert not (here / stopped).exists() and not (here / ".lock").exists()
+    assert code == 143 and "warning: stopped: 1 of 8 runs are left; the same command does them" in err
+    assert not (here / stopped / "report.html").exists() and not (here / ".lock").exists()
     Path("trouble.json").unlink()
     code, out, err = lit_ft("repeat", "--config", "small.yaml", *DIVIDED)
-    assert code == 0 and "= 8 runs, 6 of them done before" in out, err
-    assert "resuming at step 5 of 6" in (here / "logs" / f"{left}.txt").read_text()
-    same(here / left, done.folder / FOLDER / left)
+    assert code == 0 and "= 8 runs, 7 of them done before" in out, err
+    assert "resuming at step 3 of 4" in (here / "logs" / f"{stopped}.txt").read_text()
+    same(here / stopped, done.folder / FOLDER / stopped)
 
 
-def test_a_run_that_fails_after_another_is_told(lit_ft, here: Path):
-    """In its own words, also when an earlier attempt left others in its log."""
-    failing = RUNS[5]
-    shutil.rmtree(here / failing)
-    log = here / "logs" / f"{failing}.txt"
-    log.write_text("lit_ft: error: an earlier one\n")
-    plan_trouble(**{failing: "fail"})
-    # The second step of the half is its last but one: the trouble of step 4 is that of another epoch.
-    code, out, err = lit_ft("repeat", "--config", "small.yaml", *DIVIDED, "--seeds=1")
-    assert code == 1 and "an earlier one" not in err, err
-    assert "seed 42, fold 2, share 0.5 failed: " in err and "no such column" in err
-    facts = read(here / "repeat.json")
-    assert len(facts["curve"]["rows"]) == 1 and facts["results"]["fold"]["seeds"] == [42]
+def test_the_first_mistake_ends_it(repeat):
+    plan_trouble(seed_42=("fail", 0))
+    message = one_line(repeat("--seeds=2", "--folds=1", "--baselines=false"))
+    assert message.startswith("seed 42: ") and "no such column" in message
+    assert message.endswith(f"(its output: {FOLDER}/logs/seed_42.txt)")
+    assert not (FOLDER / "repeat.json").exists() and not (FOLDER / ".lock").exists()
+
+
+def test_two_at_a_time(repeat):
+    """Each waits for the other; without a test and without folds, validation is what is measured."""
+    plan_trouble(seed_42=("meet", 1), seed_43=("meet", 1))
+    code, out, err = repeat(
+        "--seeds=2", "--folds=1", "--jobs=2", "--baselines=false", "--data.test_path=null", "--keep=all"
+    )
+    assert code == 0, err
+    assert re.search(r"^seed 4[23]: accuracy 0\.\d+ \(validation\) \(", out, re.MULTILINE)
+    assert re.search("% of the 12 validation texts are right", out)
+    told = "which chose the checkpoints: new texts will fare a little worse, as a mean of 2 seeds"
+    assert told in " ".join(out.split())
+    facts = read(FOLDER / "repeat.json")
+    assert [*facts["results"]] == ["val"] and all(one["done"] for one in facts["plan"]["runs"])
+    assert (FOLDER / "seed_43/checkpoints/best.ckpt").is_file()
+
+
+# ---- other kinds of label ------------------------------------------------------------------------------
+
+
+def test_several_labels(repeat, work: Path):
+    write_tagged(work / "train.jsonl", range(60))
+    code, out, err = repeat(*DIVIDED_ONCE, "--data.train_path=train.jsonl")
+    assert code == 0, err
+    facts, found = read(FOLDER / "repeat.json"), columns(FOLDER / "out_of_fold.parquet")
+    assert facts["kind"] == "multi_label" and found["row"] == [*range(1, 61)]
+    names = facts["names"]
+    given, said = (
+        np.array([[name in row for name in names] for row in found[column]])
+        for column in ("label", "predicted_42")
+    )
+    figure = facts["results"]["fold"]["scores"]["micro_f1_chosen"]["value"]
+    assert figure == pytest.approx(f1_score(given, said, average="micro"), abs=1e-6)
+    assert "micro F1 0." in out and (FOLDER / "labels_to_check.csv").is_file()
+
+
+def test_numbers(repeat, work: Path):
+    write_csv(work / "train.csv", [(number % 10 / 2, review(number)[1]) for number in range(40)])
+    code, out, err = repeat(*DIVIDED_ONCE, "--data.task=regression", "--shares=0.5")
+    assert code == 0, err
+    facts, found = read(FOLDER / "repeat.json"), columns(FOLDER / "out_of_fold.parquet")
+    errors = np.abs(np.array(found["predicted_42"]) - found["label"])
+    assert facts["results"]["fold"]["scores"]["mae"]["value"] == pytest.approx(errors.mean(), abs=1e-5)
+    assert found["row"] == [*range(1, 41)] and "label: off by " in out
+    with (FOLDER / "labels_to_check.csv").open(newline="") as file:
+        assert next(csv.reader(file))[-2:] == ["robust_z", "fold"]
+    assert 'id="labels"' in (FOLDER / "repeat.html").read_text()
+
+
+# ---- what is refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--seeds=0"], "expected --seeds of at least 1, found 0; set --seeds=3"),
+        (["--folds=0"], "expected --folds of at least 1, found 0; set --folds=5"),
+        (["--folds=49"], "one for each of data.folds=49, found 47 in train.csv; set --folds=47"),
+        (["--jobs=0"], "expected --jobs of at least 1, found 0; set --jobs=1"),
+        (["--jobs=999"], "cores here, found 999; set --jobs="),
+        (["--shares=0.5,2"], "expected shares of the training texts above 0 and at most 1, found 2"),
+        (["--seed_everything=4294967295"], "expected 3 seeds below 4294967296"),
+        (["--ckpt_path=last"], "repeat resumes its own runs; leave out --ckpt_path=last"),
+        (["--data.fold=2"], "repeat sets data.fold of each run itself, found 2; leave it out"),
+        (["--data.folds=3", "--data.fold=1"], "data.folds of each run itself, found 3; set --folds instead"),
+        (["--data.train_share=0.5"], "data.train_share of each run itself, found 0.5; set --shares instead"),
+        (["--trainer.limit_test_batches=1"], "found trainer.limit_test_batches=1; leave it out"),
+        (["--trainer.limit_test_batches=0.5"], "found trainer.limit_test_batches=0.5; leave it out"),
+        (["--trainer.limit_test_batches=0"], "found trainer.limit_test_batches=0; leave it out"),
+        (["--trainer.fast_dev_run=true"], "found trainer.fast_dev_run=True; leave it out"),
+        (["--trainer.overfit_batches=1"], "found trainer.overfit_batches=1; leave it out"),
+        (["--keep=none"], "keep"),
+        (["--estimate"], "unknown flag --estimate of repeat: it is one of fit"),
+        (["--data.train_path=nowhere.csv"], "nowhere.csv"),
+        (["--model.pretrained=nowhere"], "nowhere"),
+    ],
+)
+def test_refused(repeat, flags, message):
+    assert message in one_line(repeat(*flags))
+    assert not Path("runs").exists()
+
+
+def test_who_started_it(repeat, monkeypatch):
+    """Each run is a command of its own; a batch job of one task is no obstacle."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    message = one_line(repeat("--seeds=0"))
+    assert "repeat starts the processes of its runs itself, found one started by hand" in message
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for tasks, told in {"2": "found one started by srun", "1": "expected --seeds of at least 1"}.items():
+        monkeypatch.setenv("SLURM_NTASKS", tasks)
+        assert told in one_line(repeat("--seeds=0"))
+
+
+def test_two_at_the_same_folder(lit_ft, here: Path):
+    run_owner.own(here)
+    try:
+        message = one_line(lit_ft("repeat", "--config", "small.yaml", *DIVIDED))
+    finally:
+        run_owner.release()
+    assert message.startswith(f"{FOLDER} is being written by process {os.getpid()} on ")
+    assert message.endswith("; wait until it ends or stop it")

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from fresh import Fresh
 
 from lit_ft.errors import UserError
+from lit_ft.reliability import jobs
 from lit_ft.reliability.jobs import Job, Stopped, error_in, places, run_jobs
 
 
@@ -35,6 +37,10 @@ def wait_for_sigterm(path: str) -> int:
 def killed(path: str) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
+
+
+def broken(path: str) -> int:
+    raise RuntimeError("broken")
 
 
 def job(name: str, function=work, *more) -> Job:
@@ -94,6 +100,26 @@ def test_who_stops_asking_stops_the_jobs():
     assert Path("b").read_text() == "saved"
 
 
+def wait_beside(path: str) -> int:
+    """A process that starts a job and waits for it, without the imports of the real ones."""
+    jobs.PRELOADED = ()
+    list(run_jobs([job(path, wait_for_sigterm)]))
+    return 0
+
+
+def test_a_job_saves_when_its_parent_is_killed():
+    with_log = Path("logs/a.txt")
+    parent = Fresh(wait_beside, "a")
+    until = time.monotonic() + 60
+    while not (with_log.is_file() and with_log.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    parent.process.kill()
+    parent.process.join()
+    while not Path("a").is_file() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert Path("a").read_text() == "saved"
+
+
 def test_a_job_waits_for_memory():
     asked = []
     list(run_jobs([job("a"), job("b")], at_once=2, may_start=lambda running: bool(asked.append(running))))
@@ -105,8 +131,18 @@ def test_the_last_error_of_a_log(tmp_path):
     assert error_in(log, 1) == "exit code 1"
     log.write_text("lit_ft: error: first\nlit_ft: error: second\nbye\n")
     assert error_in(log, 2) == "second"
-    log.write_text("Traceback\nValueError: \x1b[31mno\n")
-    assert error_in(log, 1) == "ValueError: \\x1b[31mno"
+    start = log.stat().st_size
+    with log.open("a") as file:
+        file.write("Traceback\nValueError: \x1b[31mno\n")
+    assert error_in(log, 1, start) == "ValueError: \\x1b[31mno"  # not the error of an earlier attempt
+
+
+def test_an_earlier_error_is_not_told_again():
+    Path("logs").mkdir()
+    Path("logs/a.txt").write_text("lit_ft: error: earlier\n")
+    (ended,) = run_jobs([job("a", broken)])
+    assert ended.code == 1 and ended.error == "RuntimeError: broken"
+    assert Path("logs/a.txt").read_text().startswith("lit_ft: error: earlier\n")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lightning import Callback, LightningModule, Trainer
+from pictures import draw_nothing
 
 TROUBLE, SEEN = Path("trouble.json"), "seen.json"
-AT_STEP = 4
 MOST_SECONDS = 60.0
 
 
@@ -45,8 +46,8 @@ def meet() -> None:
 MISHAPS = {"fail": fail, "kill": kill, "stop": stop, "meet": meet}
 
 
-def plan_trouble(**mishaps: str) -> None:
-    """What happens in step `AT_STEP`: name of the run's folder -> one of `MISHAPS`."""
+def plan_trouble(**mishaps: tuple[str, int]) -> None:
+    """What happens: name of the run's folder -> one of `MISHAPS`, and before which step."""
     TROUBLE.write_text(json.dumps(mishaps))
 
 
@@ -54,6 +55,8 @@ class Watched(Callback):
     """Leaves the texts that were trained on in `seen.json`, as token ids; meets what `trouble.json` plans."""
 
     def __init__(self) -> None:
+        if multiprocessing.parent_process() is not None:  # where no fixture reaches
+            draw_nothing(pytest.MonkeyPatch())
         self.seen: set[tuple[int, ...]] = set()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, _: int) -> None:
@@ -61,9 +64,9 @@ class Watched(Callback):
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
             self.seen.add(tuple(ids[mask == 1].tolist()))
         run = Path(trainer.default_root_dir).name
-        if trainer.global_step == AT_STEP and TROUBLE.is_file():
-            if (mishap := json.loads(TROUBLE.read_text()).get(run)) is not None:
-                MISHAPS[mishap]()
+        planned = json.loads(TROUBLE.read_text()) if TROUBLE.is_file() else {}
+        if run in planned and trainer.global_step == planned[run][1]:
+            MISHAPS[planned[run][0]]()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write them."""
