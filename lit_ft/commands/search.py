@@ -111,7 +111,7 @@ def open_folder(begun: Start, space: Sequence[Entry], settings: dict[str, Any], 
     folder = newest_with(begun.name, "search", print_of) or runs.new_folder(begun.name, "search")
     if (other := run_owner.owner(folder)) is not None:
         raise UserError(f"the search in {folder} is running: {other}; wait until it ends, or stop it")
-    run_owner.own(folder)
+    run_owner.own(folder, else_="")
     runs.write(folder / PLAN, json.dumps({"settings": print_of}) + "\n")
     runs.write(folder / SPACE, text)
     return folder

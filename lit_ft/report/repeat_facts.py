@@ -124,7 +124,8 @@ def repeat_facts(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[
     if HELD_OUT in measured:  # the result comes first
         measured = [HELD_OUT, *(prefix for prefix in measured if prefix != HELD_OUT)]
     # Validation chose the checkpoints: it is the result only if there is no other.
-    measured = [prefix for prefix in measured if prefix != "val"] or measured or ["test"]
+    unmeasured = ["test" if whole[0].fold is None else HELD_OUT]
+    measured = [prefix for prefix in measured if prefix != "val"] or measured or unmeasured
     pooled = [pool(whole, prefix) for prefix in measured]
     facts = runs.read_facts(pooled[0].used[0].folder)
     return {

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 from trouble import SEEN, plan_trouble
 
 from lit_ft.__main__ import main
+from lit_ft.commands import several
 from lit_ft.reliability import run_owner
 
 pytestmark = pytest.mark.slow
@@ -289,21 +290,27 @@ def test_more_seeds_go_on_in_the_same_folder(lit_ft, here: Path):
     assert {"predicted_42", "predicted_43", "predicted_44"} <= columns(here / "out_of_fold.parquet").keys()
 
 
-def test_other_settings_or_data_are_another_repeat(repeat, work: Path):
-    once = ["--seeds=1", "--folds=1", "--baselines=false"]
-    assert repeat(*once)[0] == 0
-    code, out, err = repeat(*once, "--model.learning_rate=1e-3")
-    assert code == 0 and "repeat: runs/small/repeat_1: 1 seed (42) = 1 runs\n" in out, err
-    lines = (work / "test.csv").read_text().splitlines(keepends=True)
-    (work / "test.csv").write_text("".join(lines[:-1]))
-    assert "repeat: runs/small/repeat_2: " in repeat(*once)[1]
-    (work / "test.csv").write_text("".join(lines))
-    code, out, err = repeat(*once, "--data.num_workers=0")
-    assert code == 0 and "repeat: runs/small/repeat_0: 1 seed (42) = 1 runs, 1 of them done before" in out
-    facts = read(FOLDER / "repeat.json")
-    assert [*facts["results"]] == ["test"] and facts["labels"] is None
-    assert "one seed: how far seeds differ is unknown" in out
-    assert not (FOLDER / "out_of_fold.parquet").exists() and (FOLDER / "seed_42").is_dir()
+def test_other_settings_or_data_are_another_repeat(repeat, work: Path, monkeypatch):
+    """Which folder it is, without a run in it."""
+    monkeypatch.setattr(several, "run_jobs", lambda *args: iter(()))
+
+    def number(*flags: str) -> int:
+        code, out, err = repeat(*DIVIDED_ONCE, *flags)
+        assert code == 2 and "expected fold_predictions.parquet of a run, found none" in err
+        return int(re.search(r"^repeat: runs/small/repeat_(\d+): ", out, re.MULTILINE)[1])
+
+    assert number() == 0
+    same = "--seeds=3 --shares=0.25,0.5 --jobs=2 --keep=all --data.num_workers=1 --baselines=true"
+    assert number(*same.split(), "--trainer.enable_progress_bar=true", "--seed_everything=7") == 0
+    assert number("--folds=3") == 1
+    assert number("--model.learning_rate=1e-3") == 2
+    assert number("--data.split_seed=1") == 3
+    assert number("--data.test_path=test.csv") == 4
+    lines = (work / "train.csv").read_text().splitlines(keepends=True)
+    (work / "train.csv").write_text("".join(lines[:-1]))
+    assert number() == 5
+    (work / "train.csv").write_text("".join(lines))
+    assert number() == 0
 
 
 def test_its_config_makes_a_run_again(lit_ft, here: Path):
@@ -394,6 +401,7 @@ def test_two_at_a_time(repeat):
     assert told in " ".join(out.split())
     facts = read(FOLDER / "repeat.json")
     assert [*facts["results"]] == ["val"] and all(one["done"] for one in facts["plan"]["runs"])
+    assert facts["labels"] is None and not (FOLDER / "out_of_fold.parquet").exists()
     assert (FOLDER / "seed_43/checkpoints/best.ckpt").is_file()
 
 
