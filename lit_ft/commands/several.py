@@ -27,6 +27,7 @@ from lit_ft.reliability.checkpoints import lasting
 from lit_ft.reliability.jobs import Ended, Job, places, run_jobs
 from lit_ft.settings.arguments import without_flags
 from lit_ft.settings.bounds import check_bounds
+from lit_ft.settings.config_file import keys_of_configs
 from lit_ft.settings.flags import OWN_FLAGS, add_run_flags, introduction, run_name, warn_of_sample_encoder
 
 OF_EACH_RUN = ("data.folds", "data.fold", "data.train_share")  # each run of a repeat has its own
@@ -100,6 +101,11 @@ def start(
         )
     parser = make_parser(command, own)
     config = parser.parse_args(args)
+    for key in keys_of_configs(args) & own.keys():  # a config is that of each run, and fit does not know it
+        raise UserError(
+            f"{key} is a flag of {command}, not a setting of its runs: take it out of the config, and "
+            f"write --{key}={config[key]}"
+        )
     _refuse_settings_of_a_run(command, config, own)
     trainer_settings.as_plain_values(config.trainer)  # the settings are written as YAML below
     trainer_settings.check_trainer_settings(config.trainer, args, "fit")

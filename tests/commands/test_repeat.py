@@ -470,6 +470,11 @@ def test_refused(repeat, flags, message):
     assert not Path("runs").exists()
 
 
+def test_own_flags_in_a_config_are_refused(repeat):
+    Path("more.yaml").write_text("seeds: 2\n")
+    assert "take it out of the config, and write --seeds=2" in one_line(repeat("--config", "more.yaml"))
+
+
 def test_who_started_it(repeat, monkeypatch):
     """Each run is a command of its own; a batch job of one task is no obstacle."""
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}.items():
