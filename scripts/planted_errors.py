@@ -82,7 +82,7 @@ def score_list(listed: Sequence[int], planted: set[int]) -> dict[str, float]:
 def rows_of(path: Path) -> list[int]:
     """The column `row`, in the order of the file."""
     csv.field_size_limit(1 << 30)
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return [int(row["row"]) for row in csv.DictReader(file)]
 
 

@@ -2,10 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lit_ft import runs
@@ -182,7 +183,7 @@ def _tell_plan(repeat: Repeat, shares: tuple[float, ...]) -> None:
 def _run(repeat: Repeat, machine: Machine) -> None:
     """Run what has not ended, and say of each run what it reached."""
     left = {one.told(): one for one in repeat.undone()}
-    num, took, tokens = len(left), 0.0, 0.0
+    num, took = len(left), list[tuple[float, float]]()
     for count, ended in enumerate(machine.run(repeat.jobs()), 1):
         one = left.pop(ended.job.name)
         if ended.code:
@@ -190,11 +191,31 @@ def _run(repeat: Repeat, machine: Machine) -> None:
             _tell_failure(repeat, ended)
             continue
         machine.ended(one.folder)
-        took, tokens = took + ended.seconds, tokens + one.share
-        rest = took / tokens * sum(other.share for other in left.values()) / machine.jobs
-        after = f"; {count} of {num}, about {clock(rest)} left" if left else ""
+        took.append((one.share, ended.seconds))
+        rest = time_left(took, [other.share for other in left.values()], machine.jobs)
+        after = f"; {count} of {num}, {rest} left" if left else ""
         say(f"{one.told()}: {reached(one.folder, repeat.start.measured)} ({clock(ended.seconds)}){after}")
         forget(one.folder, repeat.keep)
+
+
+def time_left(took: Sequence[tuple[float, float]], left: Sequence[float], at_once: int) -> str:
+    """`about 2:05`, or `at most 2:05` while a smaller share has not been run yet.
+
+    With few texts a run takes its time to start and to measure, whatever it trains on: an unknown share is
+    taken to last as long as the nearest that is known.
+
+    Args:
+        took: Share and seconds of the runs that have ended.
+        left: Shares of the others.
+        at_once: Runs at a time.
+    """
+    known: dict[float, list[float]] = {}
+    for share, seconds in took:
+        known.setdefault(share, []).append(seconds)
+    nearest = [min(known, key=lambda one: abs(one - share)) for share in left]
+    seconds = sum(fmean(known[one]) for one in nearest) / at_once
+    smaller = any(share < one for share, one in zip(left, nearest, strict=True))
+    return f"{'at most' if smaller else 'about'} {clock(seconds)}"
 
 
 def _tell_failure(repeat: Repeat, ended: Ended) -> None:

@@ -112,7 +112,8 @@ def divide(
         fold = np.flatnonzero(of_rows == settings["fold"] - 1)
         rest = np.flatnonzero(of_rows != settings["fold"] - 1)
     if holds_out:
-        part = strata[rest], keys[rest], settings["validation_share"], seed, groups_of(groups, rest), where
+        left = where if fold is None else f"{where} without {fold_in_words(settings)}"
+        part = strata[rest], keys[rest], settings["validation_share"], seed, groups_of(groups, rest), left
         kept, held_out, apart = hold_out_rows(*part)
         rest, validation = rest[kept], rest[held_out]
     train = rest
@@ -131,7 +132,9 @@ def _check_parts(num_folds: int, num_parts: int, groups: Values | None, where: s
     if num_parts >= num_folds:
         return
     what = "different texts" if groups is None else f"groups in column '{groups.column}' that share no text"
-    advice = f"set --data.folds={num_parts}" if num_parts > 1 else "give more rows, or set --data.folds=null"
+    folds = f"set --data.folds={num_parts} (of repeat: --folds={num_parts})"
+    none = "give more rows, or set --data.folds=null (of repeat: --folds=1)"
+    advice = folds if num_parts > 1 else none
     raise UserError(
         f"expected at least {num_folds} {what}, one for each of data.folds={num_folds}, found {num_parts} in "
         f"{where}; {advice}"

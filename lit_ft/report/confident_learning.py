@@ -42,6 +42,8 @@ GROUP_ROWS, GROUP_VALUES = 10_000, 2_000_000  # read at a time
 ROUNDING = 1e-6  # probabilities are float32, and their mean may be a little above all of them
 FEW = 10  # texts of a class: its threshold is the mean of so few
 FAR = 3.5  # Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers": of the modified z-score
+CLEARLY = 2  # standard errors of a share
+COMMONEST = "always answering the commonest label"
 NORMAL = 0.6745  # of it: the median absolute deviation of normal values, in standard deviations
 
 
@@ -58,6 +60,7 @@ class Flagged:
         estimated: As in `LabelIssues`.
         words: As there, without those on the whole list.
         fits: The probability of every row's label, (N,); None if there is none.
+        weak: The models are not clearly better than always answering the commonest label.
     """
 
     places: np.ndarray
@@ -68,6 +71,7 @@ class Flagged:
     estimated: float | None
     words: list[str]
     fits: np.ndarray | None = None
+    weak: bool = False
 
 
 # ---- confident learning ------------------------------------------------------------------------------
@@ -115,6 +119,16 @@ def estimated_errors(labels: np.ndarray, confident: np.ndarray, num_classes: int
     return float((all_rows * off / np.maximum(counted, 1)).sum())
 
 
+def in_one_fold(folds_with: np.ndarray, num_folds: int) -> np.ndarray:
+    """Classes all of whose rows one fold held out, (C,) bool: the models that were asked never saw them.
+
+    Args:
+        folds_with: How many folds have a row of the class, (C,).
+        num_folds: In the file; with one, what its models were trained on is not in the file.
+    """
+    return (folds_with == 1) & (num_folds > 1)
+
+
 # ---- kinds of label ----------------------------------------------------------------------------------
 
 
@@ -148,11 +162,16 @@ def classes_to_check(path: Path, note: dict[str, Any]) -> Flagged:
     """
     names = list(map(str, note["labels"]))
     known = pa.array(names, pa.string())
-    table = pa.parquet.read_table(path, columns=["label", "predicted", "label_probability"])
+    table = pa.parquet.read_table(path, columns=["label", "predicted", "label_probability", "fold"])
     labels = pc.index_in(table["label"], known).to_numpy().astype(np.int64)  # (N,)
     agreeing = int((pc.index_in(table["predicted"], known).to_numpy() == labels).sum())
     own = table["label_probability"].to_numpy().astype(np.float64)
-    thresholds = mean_confidences(labels, own, len(names))
+    counts = np.bincount(labels, minlength=len(names))
+    folds = table["fold"].to_numpy()
+    pairs = np.unique(np.stack([labels, folds]), axis=1)
+    unseen = in_one_fold(np.bincount(pairs[0], minlength=len(names)), len(np.unique(folds)))
+    judged = ~unseen[labels]  # (N,)
+    thresholds = mean_confidences(labels[judged], own[judged], len(names))
     confident, chances = np.full(len(labels), -1), np.zeros(len(labels))
     start = 0
     for piece in _pieces(path, _share_columns(path), len(names)):
@@ -162,14 +181,18 @@ def classes_to_check(path: Path, note: dict[str, Any]) -> Flagged:
         shares[np.arange(len(shares)), labels[at]] = own[at]
         confident[at] = confident_classes(shares, thresholds)
         chances[at] = shares[np.arange(len(shares)), confident[at]]
+    confident[~judged] = -1
     places = np.flatnonzero((confident >= 0) & (confident != labels) & (chances > own))
     estimated = estimated_errors(labels, confident, len(names))
     words = [
         "Listed are rows whose label the models, which had not trained on them, find less likely than the "
         "suggestion, and are sure enough of that; the least likely label comes first."
     ]
-    words += _on_estimate(estimated, len(labels), "wrong labels", agreeing / max(len(labels), 1), "labels")
-    words += _on_counts(np.bincount(labels, minlength=len(names)), "class", "classes")
+    weak = _is_weak(agreeing, int(counts.max(initial=0)), len(labels))
+    words += _on_estimate(
+        estimated, len(labels), "wrong labels", agreeing / max(len(labels), 1), "labels", weak
+    )
+    words += _on_counts(counts, unseen, "class", "classes")
     if note.get("ordered") and len(places):
         near = int((np.abs(confident - labels)[places] == 1).sum())
         words.append(
@@ -177,7 +200,8 @@ def classes_to_check(path: Path, note: dict[str, Any]) -> Flagged:
             "neighbours on a scale are confused by nature, also by people."
         )
     suggestions = np.array([*names, None], object)[:-1][confident[places]]
-    return Flagged(places, own[places], suggestions, chances[places], own[places], estimated, words, own)
+    listed = own[places]
+    return Flagged(places, listed, suggestions, chances[places], listed, estimated, words, own, weak)
 
 
 def tags_to_check(path: Path, note: dict[str, Any]) -> Flagged:
@@ -188,8 +212,9 @@ def tags_to_check(path: Path, note: dict[str, Any]) -> Flagged:
         note: Its note.
     """
     names = list(map(str, note["labels"]))
-    columns = ["label", "predicted", *_share_columns(path)]
+    columns = ["label", "predicted", "fold", *_share_columns(path)]
     sums, counts = np.zeros((2, len(names))), np.zeros((2, len(names)))  # not given, given
+    in_folds: dict[int, np.ndarray] = {}  # fold -> the labels that a text of it has, (C,) bool
     same = total = 0
     for piece in _pieces(path, columns, len(names)):
         shares, given = _shares(piece, names), tags_of_names(piece["label"], names)
@@ -197,13 +222,20 @@ def tags_to_check(path: Path, note: dict[str, Any]) -> Flagged:
         total += given.size
         sums += np.stack([((1 - shares) * ~given).sum(0), (shares * given).sum(0)])
         counts += np.stack([(~given).sum(0), given.sum(0)])
+        folds = piece["fold"].to_numpy()
+        for fold in np.unique(folds).tolist():
+            in_folds[fold] = in_folds.get(fold, False) | given[folds == fold].any(0)
+    unseen = in_one_fold(np.sum(list(in_folds.values()), 0), len(in_folds))
     without, with_it = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    with_it[unseen] = np.inf
     counted, off = np.zeros((2, len(names))), np.zeros((2, len(names)))
     found: list[tuple[int, float, str]] = []
     start = 0
     for piece in _pieces(path, columns, len(names)):
         shares, given = _shares(piece, names), tags_of_names(piece["label"], names)
         yes, no = shares >= with_it - ROUNDING, 1 - shares >= without - ROUNDING
+        # Whether a label that no model saw is one too many, the models cannot say.
+        no &= ~(unseen & given)
         sure, said = yes | no, yes & (~no | (shares > 0.5))  # of both the likelier
         for k, having in enumerate((~given, given)):
             counted[k] += (sure & having).sum(0)
@@ -221,8 +253,10 @@ def tags_to_check(path: Path, note: dict[str, Any]) -> Flagged:
         "Each label was judged on its own: `+` one that may be missing, `-` one that may be too many. "
         "The probabilities are those of the first."
     ]
-    words += _on_estimate(estimated, total, "wrong decisions on a label of a text", agreeing, "decisions")
-    words += _on_counts(counts[1], "label", "labels")
+    weak = _is_weak(same, int(counts.max(0).sum()), total)
+    what = "wrong decisions on a label of a text"
+    words += _on_estimate(estimated, total, what, agreeing, "decisions", weak)
+    words += _on_counts(counts[1], unseen, "label", "labels")
     if "likeliest" in columns:
         words.append("Only the likeliest labels of a text are known; the others count as probability 0.")
     scores = np.array([score for _, score, _ in found], float)
@@ -234,6 +268,7 @@ def tags_to_check(path: Path, note: dict[str, Any]) -> Flagged:
         scores,
         estimated,
         words,
+        weak=weak,
     )
 
 
@@ -264,17 +299,33 @@ def numbers_to_check(path: Path, note: dict[str, Any]) -> Flagged:
     return Flagged(places, -np.abs(scores[places]), suggestions, nothing, scores[places], None, words)
 
 
-def _on_estimate(estimated: float, of: int, what: str, agreeing: float, labels: str) -> list[str]:
+def _is_weak(agreeing: int, commonest: int, of: int) -> bool:
+    """Whether the models agree with not clearly more labels than the commonest answer does.
+
+    Args:
+        agreeing: Labels on which the models agree.
+        commonest: Labels that always answering the commonest would meet.
+        of: All labels; if all are the same there is nothing to learn, and that is said elsewhere.
+    """
+    share = commonest / max(of, 1)
+    return commonest < of and agreeing <= commonest + CLEARLY * (of * share * (1 - share)) ** 0.5
+
+
+def _on_estimate(estimated: float, of: int, what: str, agreeing: float, labels: str, weak: bool) -> list[str]:
     """What the estimate is worth: it takes the models for right wherever they are sure."""
     share = estimated / max(of, 1)
     line = (
         f"Confident learning estimates {estimated:,.0f} {what} of {of:,} ({share:.1%}), taking the models "
         f"for right wherever they are sure; they agree with {agreeing:.1%} of the {labels}. "
     )
-    return [f"{line}What they confuse is counted as wrong too: the worse they are, the more it is too high."]
+    line += "What they confuse is counted as wrong too: the worse they are, the more it is too high."
+    if weak:
+        line = f"These models are hardly better than {COMMONEST}: the list is worth little. {line}"
+    return [line]
 
 
-def _on_counts(counts: np.ndarray, one: str, several: str) -> list[str]:
+def _on_counts(counts: np.ndarray, unseen: np.ndarray, one: str, several: str) -> list[str]:
+    alone = int(unseen.sum())
     few, absent = int(((counts > 0) & (counts < FEW)).sum()), int((counts == 0).sum())
     words = []
     if (counts > 0).sum() == 1 and one == "class":
@@ -282,6 +333,11 @@ def _on_counts(counts: np.ndarray, one: str, several: str) -> list[str]:
     if few:
         noun = f"{one} has" if few == 1 else f"{several} have"
         words.append(f"{few:,} {noun} fewer than {FEW} texts: what is said of these is worth little.")
+    if alone:
+        noun = f"{one} has" if alone == 1 else f"{several} have"
+        words.append(
+            f"{alone:,} {noun} texts in one fold only, whose models never saw any: they say nothing of these."
+        )
     if absent:
         noun = f"{one} has" if absent == 1 else f"{several} have"
         words.append(f"{absent:,} {noun} no text here and cannot be suggested.")

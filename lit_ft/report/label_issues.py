@@ -19,7 +19,13 @@ import pyarrow.parquet
 
 from lit_ft import runs
 from lit_ft.errors import UserError, one_line, shorten
-from lit_ft.report.confident_learning import Flagged, classes_to_check, numbers_to_check, tags_to_check
+from lit_ft.report.confident_learning import (
+    COMMONEST,
+    Flagged,
+    classes_to_check,
+    numbers_to_check,
+    tags_to_check,
+)
 from lit_ft.report.out_of_fold import COLUMNS
 from lit_ft.report.pairs import note_of
 
@@ -73,6 +79,7 @@ class LabelIssues:
         listed: The first of them, at most `MOST_LISTED`.
         estimated: The estimated number of wrong labels; None for numbers.
         words: What the list is and is worth, a sentence or two each.
+        weak: The models are not clearly better than always answering the commonest label.
     """
 
     kind: str
@@ -81,6 +88,7 @@ class LabelIssues:
     listed: list[LabelIssue]
     estimated: float | None
     words: list[str]
+    weak: bool = False
 
 
 # ---- equal texts -------------------------------------------------------------------------------------
@@ -196,7 +204,8 @@ def find_label_issues(out_of_fold: Path) -> LabelIssues:
     if len(places) > MOST_LISTED:
         words.append(f"The list ends after the first {MOST_LISTED:,} of {len(places):,}.")
     words.append(ADVICE if places else "That nothing was found does not mean that all labels are right.")
-    return LabelIssues(note["kind"], table.num_rows, len(places), listed, flagged.estimated, words)
+    found = table.num_rows, len(places), listed, flagged.estimated, words
+    return LabelIssues(note["kind"], *found, weak=flagged.weak)
 
 
 class _Labels(Sequence[Any]):
@@ -233,7 +242,11 @@ def _rows_at(path: Path, places: Sequence[int]) -> dict[int, tuple[Any, int, int
 
 
 def write_label_issues(issues: LabelIssues, path: Path) -> Path:
-    """Write the list as csv, in UTF-8 and with six digits as `predict` does, and return the path."""
+    """Write the list as csv, with six digits as `predict` does, and return the path.
+
+    It is for a person, who opens it in a spreadsheet: Excel reads UTF-8 by its mark alone, and computes what
+    begins as a formula, which hides the text, or does what its author wanted.
+    """
     last = CHECKED[issues.kind].columns
     pairs = any(issue.pair is not None for issue in issues.listed)
     texts = ["text", "pair"] if pairs else ["text"]
@@ -243,10 +256,25 @@ def write_label_issues(issues: LabelIssues, path: Path) -> Path:
     for rank, issue in enumerate(issues.listed, 1):
         values = [_written(getattr(issue, name)) for name in last.values()]
         shown = [issue.text, issue.pair] if pairs else [issue.text]
-        writer.writerow([rank, issue.row, *shown, issue.label, issue.suggestion, *values])
+        cells = [as_text(cell) for cell in (*shown, issue.label, issue.suggestion)]
+        writer.writerow([rank, issue.row, *cells, *values])
     with runs.written_whole(path) as file:
-        file.write(held.getvalue().encode("utf-8"))
+        file.write(held.getvalue().encode("utf-8-sig"))
     return path
+
+
+def as_text(cell: str | None) -> str | None:
+    """A cell that no spreadsheet takes for a formula: `'=1+1`; numbers stay as they are.
+
+    OWASP, "CSV Injection": of these beginnings, and with an apostrophe before.
+    """
+    if not cell or cell[0] not in "=+-@\t\r":
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _written(value: Any) -> Any:
@@ -298,6 +326,8 @@ def label_issue_line(issues: LabelIssues, file: str | Path = TO_CHECK) -> str:
     line = f"labels to check: {issues.count:,} of {issues.of:,}"
     if not issues.listed:
         return line
+    if issues.weak:
+        return f"{line} ({file}), but the models are hardly better than {COMMONEST}: they cannot judge labels"
     one = issues.listed[0]
     text = shorten(one_line(one.text), LINE_LETTERS)
     label, suggestion = (shorten(one_line(value)) for value in (one.label, one.suggestion))

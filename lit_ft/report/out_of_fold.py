@@ -111,7 +111,13 @@ def _of_classes(parts: Sequence[pa.Table], fold: Fold) -> dict[str, Any]:
         answer = voted if fold.decide == "mode" else np.sort(said, axis=0)[(len(said) - 1) // 2]
     else:
         values = np.mean([_dense(part, fold.names) for part in parts], axis=0)  # (G, C)
-        answer, own = decided(values, fold.decide), values[np.arange(len(labels)), labels]
+        own = values[np.arange(len(labels)), labels]
+        if len(parts) == 1:
+            answer = said[0]  # what was said
+        elif fold.decide == "mode":
+            answer = decided(values, fold.decide)
+        else:
+            answer = decided(_calibrated(parts, fold), fold.decide)
         shares = {f"{PROBABILITY}{n}": values[:, c].astype(np.float32) for c, n in enumerate(fold.names)}
     return {
         "predicted": names.take(pa.array(answer)),
@@ -120,6 +126,15 @@ def _of_classes(parts: Sequence[pa.Table], fold: Fold) -> dict[str, Any]:
         "label_probability": own.astype(np.float32),
         **shares,
     }
+
+
+def _calibrated(parts: Sequence[pa.Table], fold: Fold) -> np.ndarray:
+    """The probabilities of which the runs took the median or the mean, averaged over the seeds, (G, C)."""
+    found = []
+    for part, file in zip(parts, fold.files, strict=True):
+        sharper = _dense(part, fold.names) ** (1 / (file.note.get("temperature") or 1.0))
+        found.append(sharper / sharper.sum(1, keepdims=True))
+    return np.mean(found, axis=0)
 
 
 def _of_tags(parts: Sequence[pa.Table], fold: Fold) -> dict[str, Any]:

@@ -324,11 +324,12 @@ def figures(pooled: Pooled) -> dict[str, Any]:
     """What the runs say together, as plain values.
 
     Returns:
-        `kind`, `prefix`, `ordered`, `texts` (N), `seeds`, `folds` (their numbers, or None), `draws`, `notes`;
-        `runs`: the `seed` and `fold` of each single run; `scores`: name -> `words`, `note`, `digits`,
-        `higher_is_better`, `value` (mean over seeds), `low`, `high`, `deviation` (of the draws), `seeds` and
-        `folds` (each `values`, `mean`, `sd`, `low`, `high`; `folds` may be None) and `runs` (the value of
-        each single run); `unknown`: in words, what cannot be said.
+        `kind`, `prefix`, `ordered`, `texts` (N), `seeds`, `folds` (their numbers, or None), `fold_texts`
+        (how many texts each held out, or None), `draws`, `notes`; `runs`: the `seed` and `fold` of each
+        single run; `scores`: name -> `words`, `note`, `digits`, `higher_is_better`, `value` (mean over
+        seeds), `low`, `high`, `deviation` (of the draws), `seeds` and `folds` (each `values`, `mean`, `sd`,
+        `low`, `high`; `folds` may be None) and `runs` (the value of each single run); `unknown`: in words,
+        what cannot be said.
     """
     held = pooled.folds
     numbers = sorted({fold for _, fold in pooled.members if fold is not None})
@@ -375,6 +376,7 @@ def figures(pooled: Pooled) -> dict[str, Any]:
         "texts": len(pooled.rows),
         "seeds": list(pooled.seeds),
         "folds": numbers or None,
+        "fold_texts": None if held is None else [int((held == fold).sum()) for fold in numbers],
         "draws": num_draws(len(pooled.rows)),
         "runs": [{"seed": seed, "fold": fold} for seed, fold in single],
         "scores": scores,

@@ -7,13 +7,14 @@ N texts, R runs.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import Any
 
 import numpy as np
 
 from lit_ft import runs
 from lit_ft.errors import one_line, shorten
+from lit_ft.report.classifier_findings import paired
 from lit_ft.report.intervals import NORMAL
 from lit_ft.report.multi_label import CHOSEN
 from lit_ft.report.pooled import HELD_OUT, Pooled, Repetition, f1_of_each, figures, pool
@@ -31,17 +32,23 @@ BASELINES = {  # in the order in which they are shown
 }
 
 
-def _gain_of_answers(found: Mapping[str, Any], rows: int) -> tuple[float, float]:
-    """How much more often the model is right than word counts, and the variance of that mean over texts."""
-    ours, theirs = found["only_model_right"], found["only_baseline_right"]
-    gain = (ours - theirs) / rows
-    return gain, ((ours + theirs) / rows - gain**2) / rows
+def _gain_of_answers(found: Sequence[Mapping[str, Any]], rows: np.ndarray) -> tuple[float, float, float]:
+    """How much more often the model is right than word counts, and the ends of its 95 % interval."""
+    ours, theirs = (sum(one[f"only_{which}_right"] for one in found) for which in ("model", "baseline"))
+    return paired(ours, theirs, int(rows.sum()))
 
 
-def _gain_of_errors(found: Mapping[str, Any], rows: int) -> tuple[float, float]:
-    """How much less the model is off than word counts, and the variance of that mean over texts."""
-    gain, low, high = found["gain"]
-    return gain, ((high - low) / (2 * NORMAL)) ** 2
+def _gain_of_errors(found: Sequence[Mapping[str, Any]], rows: np.ndarray) -> tuple[float, float, float]:
+    """How much less the model is off than word counts, and the ends of its 95 % interval.
+
+    The squares within runs and between them are those of all texts: a run on two texts knows no variance.
+    """
+    gains, lows, highs = np.array([one["gain"] for one in found], float).T
+    total, gain = rows.sum(), float(np.average(gains, weights=rows))
+    variances = ((highs - lows) / (2 * NORMAL)) ** 2 * rows  # of a text; 0 of a run on one text
+    squares = float((variances * (rows - 1) + rows * (gains - gain) ** 2).sum())
+    half = NORMAL * (squares / max(total - 1, 1) / total) ** 0.5
+    return gain, gain - half, gain + half
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,8 @@ class Headline:
         score: Its name.
         sentence: With `value`, `texts` ("the 5,000 texts") and `name` (of a number).
         beside: The score of baselines that is shown beside it; they have no thresholds of their own.
-        gain: What a run's `report.json` says of word counts, and its texts -> the gain over them and the
-            variance of that, or None if nothing does.
+        gain: What `report.json` of runs on different texts says of word counts, and the texts of each (R,)
+            -> the gain over them and the ends of its interval; None if nothing does.
         points: Whether differences are told in hundredths.
         levels: Whether errors have levels of the true number.
         noun: What F1 is of.
@@ -62,7 +69,7 @@ class Headline:
     score: str
     sentence: str
     beside: str
-    gain: Callable[[Mapping[str, Any], int], tuple[float, float]] | None
+    gain: Callable[[Sequence[Mapping[str, Any]], np.ndarray], tuple[float, float, float]] | None
     points: bool = False
     levels: bool = False
     noun: str = "class"
@@ -203,9 +210,8 @@ def _beside(pooled: Pooled) -> dict[str, Any] | None:
 def _gain(pooled: Pooled, known: Sequence[Any], sizes: np.ndarray) -> dict[str, float] | None:
     """How much better the runs are than word counts on the same texts, with a 95 % interval.
 
-    Only each run's own difference is known. Runs on different texts, the folds of a seed, are independent
-    given their models; runs on the same texts are taken to go wrong together, so the interval is rather too
-    wide.
+    Only each run's own difference is known. Runs on different texts, the folds of a seed, are put together;
+    runs on the same texts are taken to go wrong together, so the interval is rather too wide.
     """
     gain_of = HEADLINES[pooled.kind].gain
     found = [
@@ -214,17 +220,13 @@ def _gain(pooled: Pooled, known: Sequence[Any], sizes: np.ndarray) -> dict[str, 
     ]
     if gain_of is None or None in found or not sizes.all():
         return None
-    gains, variances = np.array(
-        [gain_of(of, int(rows)) for of, rows in zip(found, sizes, strict=True)], float
-    ).T
     together = [one.seed if pooled.folds is not None else i for i, (_, _, one) in enumerate(known)]
-    errors = []
+    gains, texts = [], []
     for key in dict.fromkeys(together):
-        inside = np.array([other == key for other in together])
-        shares = sizes[inside] / sizes[inside].sum()
-        errors.append(float((shares**2 * variances[inside]).sum()) ** 0.5)
-    value, half = float(np.average(gains, weights=sizes)), NORMAL * float(np.mean(errors))
-    return {"value": value, "low": value - half, "high": value + half}
+        inside = [k for k, other in enumerate(together) if other == key]
+        gains.append(gain_of([found[k] for k in inside], sizes[inside]))
+        texts.append(sizes[inside].sum())
+    return dict(zip(("value", "low", "high"), map(float, np.average(gains, 0, texts)), strict=True))
 
 
 # ---- in words ----------------------------------------------------------------------------------------
@@ -298,7 +300,8 @@ def told_luck(facts: Mapping[str, Any], prefix: str) -> list[str]:
     values = [value for value in score["runs"] if value is not None]
     if len(values) > 1:
         low, high = (shown(name, score, end(values)) for end in (min, max))
-        lines.append(f"a single run of these {len(values)} would have said anything from {low} to {high}")
+        span = f"anything from {low} to {high}" if low != high else low
+        lines.append(f"a single run of these {len(values)} would have said {span}")
     seeds, folds = score["seeds"], score["folds"]
     if seeds["sd"] is not None and score["deviation"] is not None:
         if seeds["sd"] < score["deviation"]:
@@ -307,9 +310,12 @@ def told_luck(facts: Mapping[str, Any], prefix: str) -> list[str]:
             sd = spread(name, score, seeds["sd"])
             lines.append(f"seeds differ by {sd}, as much as other texts would: the interval leaves that out")
     if prefix == HELD_OUT and folds and folds["sd"] is not None and score["deviation"]:
-        chance = score["deviation"] * len(found["folds"]) ** 0.5
-        size = found["texts"] // len(found["folds"])
-        told = f"folds of {size:,} texts differ by {spread(name, score, chance)} by chance"
+        sizes = found["fold_texts"]
+        # of values with different variances, each 1 / n, the expected sample variance is their mean
+        chance = score["deviation"] * (found["texts"] * fmean(1 / size for size in sizes)) ** 0.5
+        least, most = min(sizes), max(sizes)
+        size = f"{least:,}" if most - least <= 1 else f"{least:,} to {most:,}"
+        told = f"folds of {size} texts differ by {spread(name, score, chance)} by chance"
         more = folds["sd"] > chance * _unlikely_ratio(len(found["folds"]) - 1)
         lines.append(f"{told}; these differ by {'more' if more else 'no more'} than that")
     return [*lines, *found["unknown"]]

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+from codecs import BOM_UTF8
 
 import numpy as np
 import pytest
@@ -131,6 +132,38 @@ def test_equal_texts_with_other_labels_come_first(tmp_path):
     )
 
 
+def test_what_the_models_never_saw_is_not_judged(tmp_path):
+    """`odd` and the tag `rare` are in one fold alone: the models of the other folds were not asked."""
+    names = ["a", "b", "odd"]
+    shares = 0.05 + 0.85 * np.eye(3)
+    of_fold = lambda labels, said: of_classes(range(1, len(said) + 1), labels, shares[said], names)  # noqa: E731
+    first = of_fold([0, 1] * 6 + [2], [0, 1] * 6 + [0])
+    second = of_fold([0, 1] * 6, [1] + [1] * 11)
+    second["row"] = range(20, 32)
+    reps = [repetition(tmp_path, 42, fold, one, labels=names) for fold, one in ((1, first), (2, second))]
+    issues = find_label_issues(write_out_of_fold(reps, tmp_path / "o.parquet"))
+    assert {one.label for one in issues.listed} == {"a"} and issues.count == 6
+    assert any(words.startswith("1 class has texts in one fold only, whose models") for words in issues.words)
+    alone = [
+        repetition(tmp_path / "tags", 42, fold, {
+            "row": range(fold, 9, 2), "label": given, "predicted": [["x"], []] * 2, "loss": [0.1] * 4,
+            "probability_x": [0.9, 0.1] * 2, "probability_rare": [0.01] * 4,
+        }, kind="multi_label", labels=["x", "rare"])
+        for fold, given in ((1, [["x"], [], ["x", "rare"], []]), (2, [["x"], [], ["x"], ["x"]]))
+    ]  # fmt: skip
+    issues = find_label_issues(write_out_of_fold(alone, tmp_path / "t.parquet"))
+    assert [(one.row, one.suggestion) for one in issues.listed] == [(8, "-x")]
+    assert any(words.startswith("1 label has texts in one fold only") for words in issues.words)
+
+
+def test_models_that_learned_nothing_judge_nothing(tmp_path):
+    issues = of_shares(tmp_path, [0, 0, 1, 1, 1], [[0.4, 0.6]] * 5)
+    assert issues.weak and any(words.startswith("These models are hardly better") for words in issues.words)
+    line = label_issue_line(issues)
+    assert line.endswith("but the models are hardly better than always answering the commonest label: "
+                         "they cannot judge labels")  # fmt: skip
+
+
 def test_several_labels(tmp_path):
     """One that is missing, one too many, and equal texts with other labels."""
     names = ["bug", "cost"]
@@ -174,13 +207,14 @@ def test_numbers_far_out(tmp_path):
     ]
     assert issues.estimated is None and issues.listed[0].own == pytest.approx(0.6745 * -90, rel=0.05)
     path = write_label_issues(issues, tmp_path / TO_CHECK)
-    assert path.read_text().splitlines()[0] == "rank,row,text,label,suggestion,robust_z,fold"
+    assert ",-40,50," in path.read_text() and path.read_bytes().startswith(BOM_UTF8)
+    assert path.read_text("utf-8-sig").splitlines()[0] == "rank,row,text,label,suggestion,robust_z,fold"
     issues = of(np.zeros(40))
     assert issues.count == 0 and issues.words[0].startswith("Half of the residuals are all the same")
 
 
 def test_the_files(tmp_path, monkeypatch):
-    """Read back as written, with line breaks and quotes; the first of many, and that is said."""
+    """Read back as written, with line breaks and quotes, no formula; the first of many, and that is said."""
     monkeypatch.setattr(label_issues, "MOST_LISTED", 2)
     labels, truth = [1, 1, 1] + [0, 1] * 10, [0, 0, 0] + [0, 1] * 10
     shares = 0.1 + 0.8 * np.eye(2)[truth]
@@ -190,13 +224,24 @@ def test_the_files(tmp_path, monkeypatch):
     assert issues.count == 3 and len(issues.listed) == 2
     assert "The list ends after the first 2 of 3." in issues.words
     path = write_label_issues(issues, tmp_path / TO_CHECK)
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         header, *rows = csv.reader(file)
     assert header == [
         "rank", "row", "text", "pair", "label", "suggestion",
         "probability", "probability_of_label", "fold", "reason",
     ]  # fmt: skip
-    assert rows[0] == ["1", "2", NASTY, "second\n", '"good"', "so so", "0.990000", "0.010000", "1", "model"]
+    assert rows[0] == [
+        "1",
+        "2",
+        f"'{NASTY}",
+        "second\n",
+        '"good"',
+        "so so",
+        "0.990000",
+        "0.010000",
+        "1",
+        "model",
+    ]
     facts = label_issue_facts(issues)
     assert json.loads(json.dumps(facts)) == facts and facts["count"] == 3 and facts["file"] == TO_CHECK
     assert facts["entries"][0]["text"] == NASTY and facts["entries"][0]["rank"] == 1

@@ -69,6 +69,22 @@ def test_the_decision_is_the_settings(tmp_path):
     assert said == ["so so"] * 4  # each mean is symmetric
 
 
+def test_the_median_is_of_calibrated_probabilities(tmp_path):
+    """As the runs decide: one seed's answer stays, those of several are of what their temperatures make."""
+    shares = [[0.52, 0.28, 0.2]]  # its median is bad, with a temperature of 4 so so
+
+    def said(*temperatures):
+        given = [
+            repetition(tmp_path / str(len(temperatures)), seed, 1, {**of_classes([1], [2], shares, NAMES),
+                       "predicted": ["so so"]}, labels=NAMES, temperature=temperature)
+            for seed, temperature in enumerate(temperatures)
+        ]  # fmt: skip
+        (given[0].folder / "report.json").write_text(json.dumps({"decide": "median"}))
+        return parquet.read_table(write_out_of_fold(given, tmp_path / "o.parquet"))["predicted"].to_pylist()
+
+    assert said(1.0) == said(4.0, 4.0) == ["so so"] and said(1.0, 1.0, None) == ["bad"]
+
+
 def test_a_missing_run_is_told(tmp_path):
     """The other seed's answers stand alone; a fold without any is left out."""
     given = two_seeds(tmp_path)

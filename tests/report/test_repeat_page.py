@@ -12,7 +12,8 @@ from lit_ft import runs
 from lit_ft.commands.report import main
 from lit_ft.errors import UserError
 from lit_ft.report.pooled import Repetition
-from lit_ft.report.repeat_facts import repeat_facts
+from lit_ft.report.regression import gain_over
+from lit_ft.report.repeat_facts import HEADLINES, repeat_facts
 from lit_ft.report.repeat_page import read_repeat, repeat_lines, write_repeat
 
 PLAN = {
@@ -58,7 +59,7 @@ def test_the_lines():
     assert all(len(line) <= 80 for line in lines) and len(lines) <= 20
     text = "\n".join(lines)
     assert re.search(r"^\d\d\.\d.% of the 120 texts are right \(95 %: \d\d\.\d to \d\d\.\d\), each", text)
-    assert "better than counting words by 30.0 points (95 %: 18.5 to 41.5)" in text.replace("\n  ", " ")
+    assert "better than counting words by 30.0 points (95 %: 18.1 to 40.9)" in text.replace("\n  ", " ")
     assert "counting words 50.0\u2009%" in text and "2 seeds, mean \u00b1 sd" in text
     assert "a single run of these 6 would have said" in text
     # One seed, and a fold that is missing.
@@ -67,6 +68,32 @@ def test_the_lines():
     text = "\n".join(repeat_lines(repeat_facts(Path("runs/y/repeat_0"), found, PLAN)))
     assert "one seed: how far seeds differ is unknown; --seeds=3 says" in text
     assert "  ! seed 42, fold 1 is left out: it is not finished" in text and "of the 40 texts" in text
+
+
+def test_a_few_texts_are_not_certain():
+    """Folds of very different sizes, and runs on a text or two, whose own variance says nothing."""
+    found = [
+        written(Repetition(42, fold, 1.0, Path(f"runs/f/repeat_0/{fold}")), "fold", rows, labels, labels * 0)
+        for fold, rows in ((1, range(1, 81)), (2, range(81, 83)), (3, range(83, 85)))
+        if (labels := np.arange(len(rows)) % 2) is not None
+    ]
+    for one in found:
+        beside(one, "fold", 0.5, ours=1, theirs=0)
+    facts = repeat_facts(Path("runs/f/repeat_0"), found, PLAN)
+    text = "\n".join(repeat_lines(facts, 200))
+    assert facts["results"]["fold"]["fold_texts"] == [80, 2, 2]
+    # sqrt(0.25 (1/80 + 1/2 + 1/2) / 3): what the mean size, 28, would say is 9.4
+    assert re.search(r"folds of 2 to 80 texts differ by \u00b1 (2[89]|30)\.\d by chance", text)
+    assert "a single run of these 3 would have said 50.0\u2009%" in text
+    gain = HEADLINES["classifier"].gain
+    one_each = [{"only_model_right": 0, "only_baseline_right": 1}] * 3
+    assert gain(one_each, np.array([3, 3, 3]))[2] > 0  # McNemar: p = 0.25
+    # The same numbers in one run and in four give the same interval.
+    labels, said, other = np.zeros(9), np.arange(9.0), np.array([3.0, 1, 4, 1, 5, 9, 2, 6, 5])
+    whole = gain_over(labels, said, other)
+    parts = [{"gain": gain_over(labels[at], said[at], other[at])} for at in np.split(np.arange(9), [1, 3, 6])]
+    of_parts = HEADLINES["regression"].gain(parts, np.array([1.0, 2, 3, 3]))
+    assert of_parts == pytest.approx(whole)
 
 
 def test_numbers_and_several_labels():
