@@ -78,7 +78,8 @@ def learning_curve(points: Sequence[CurvePoint], score: Score) -> dict[str, Any]
     Returns:
         Plain values: `score`, `words`, `digits`, `percent`; `rows` with `share`, `texts`, `figure`, `low`,
         `high`, `by_seed` and `baseline`; `step` with `before`, `texts`, `doubling`, `value`, `low`, `high`
-        and `certain`; `next` with `texts`, and `low` and `high` of the change of the score in about 80 % of
+        `certain` (of other texts) and `apart` (whether no seed of one reaches those of the other; None of one
+        seed); `next` with `texts`, and `low` and `high` of the change of the score in about 80 % of
         cases, `lowest` and `highest` in about 95 %; both are None if they cannot be said; `sentences`.
     """
     sign = -1.0 if score.higher_is_better else 1.0  # of the error in the score
@@ -232,6 +233,10 @@ def _step(points: Sequence[CurvePoint], drawn: np.ndarray, sign: float) -> dict[
     """
     before, last = points[-2:]
     low, high = math.nan, math.nan
+    own, other = ([value for value in one.by_seed if math.isfinite(value)] for one in (last, before))
+    apart = None
+    if min(len(own), len(other)) > 1:
+        apart = max(own) < min(other) or max(other) < min(own)
     if len(drawn):
         low, high = ends_of(sign * (drawn[:, -1] - drawn[:, -2]))
     return {
@@ -242,6 +247,7 @@ def _step(points: Sequence[CurvePoint], drawn: np.ndarray, sign: float) -> dict[
         "low": _plain(low),
         "high": _plain(high),
         "certain": low > 0 or high < 0,
+        "apart": apart,
     }
 
 
@@ -260,8 +266,11 @@ def _told_step(facts: Mapping[str, Any], score: Score) -> str:
         return f"{line}, no difference."
     if not step["certain"]:
         return f"{line}, which may be chance."
+    if step["apart"] is False:
+        return f"{line}, but the seeds of the two overlap: it may be a seed's luck."
     better = (step["value"] > 0) == bool(score.higher_is_better)
-    return f"{line}, {'better' if better else 'worse: more labels did not help here'}."
+    told = "better" if better else "worse: more labels did not help here"
+    return f"{line}, {told}{'' if step['apart'] else '; another seed may say otherwise'}."
 
 
 def _told_next(facts: Mapping[str, Any], score: Score) -> str:

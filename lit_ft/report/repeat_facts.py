@@ -318,6 +318,11 @@ def told_luck(facts: Mapping[str, Any], prefix: str) -> list[str]:
         told = f"folds of {size} texts differ by {spread(name, score, chance)} by chance"
         more = folds["sd"] > chance * _unlikely_ratio(len(found["folds"]) - 1)
         lines.append(f"{told}; these differ by {'more' if more else 'no more'} than that")
+    if group := facts["plan"].get("settings", {}).get("data.group_column"):
+        lines.append(
+            f"the interval draws texts one by one: if those of a group ({shorten(one_line(str(group)))}) are "
+            "right or wrong together, it is too narrow"
+        )
     return [*lines, *found["unknown"]]
 
 

@@ -109,6 +109,10 @@ def test_too_few_texts_or_groups_for_the_folds():
     groups = Values("author", ["x"], np.zeros(20, np.int64))
     with pytest.raises(UserError, match="5 groups in column 'author' .* found 1 in a.csv; give more"):
         divide(CLASSES[:20], KEYS[:20], asked, groups, True, "a.csv")
+    classes = np.arange(30) % 3  # a group each: with one left out neither of two can be
+    groups = Values("author", ["x", "y", "z"], classes)
+    with pytest.raises(UserError, match="of a.csv without fold 1 of 3 that can be .* found none of 2 "):
+        divide(classes, KEYS[:30], {**asked, "folds": 3}, groups, True, "a.csv")
 
 
 @pytest.mark.parametrize(

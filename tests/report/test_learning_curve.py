@@ -68,6 +68,20 @@ def test_lower_is_better_for_an_error():
     assert facts["next"]["lowest"] >= -0.1, "no error below 0"
 
 
+@pytest.mark.parametrize(
+    ("before", "last", "said"),
+    [
+        ([0.58, 0.58], [0.58, 0.68], "but the seeds of the two overlap: it may be a seed's luck."),
+        ([0.58, 0.57], [0.62, 0.64], "better."),
+        ([0.58], [0.63], "better; another seed may say otherwise."),
+    ],
+)
+def test_a_step_is_certain_of_seeds_too(before, last, said):
+    given = points([0.42, 0.37], SIZES[-2:])
+    given = [replace(one, by_seed=of) for one, of in zip(given, (before, last), strict=True)]
+    assert learning_curve(given, ACCURACY)["sentences"][0].endswith(said)
+
+
 def test_a_flat_curve_has_hardly_anything_to_gain():
     facts = learning_curve(points([0.3, 0.3, 0.3], deviation=0.001), ACCURACY)
     assert "may be chance" in facts["sentences"][0]

@@ -79,12 +79,14 @@ def test_a_few_texts_are_not_certain():
     ]
     for one in found:
         beside(one, "fold", 0.5, ours=1, theirs=0)
-    facts = repeat_facts(Path("runs/f/repeat_0"), found, PLAN)
+    plan = {**PLAN, "settings": {"data.group_column": "author"}}
+    facts = repeat_facts(Path("runs/f/repeat_0"), found, plan)
     text = "\n".join(repeat_lines(facts, 200))
     assert facts["results"]["fold"]["fold_texts"] == [80, 2, 2]
     # sqrt(0.25 (1/80 + 1/2 + 1/2) / 3): what the mean size, 28, would say is 9.4
     assert re.search(r"folds of 2 to 80 texts differ by \u00b1 (2[89]|30)\.\d by chance", text)
     assert "a single run of these 3 would have said 50.0\u2009%" in text
+    assert "those of a group (author) are right or wrong together, it is too narrow" in text
     gain = HEADLINES["classifier"].gain
     one_each = [{"only_model_right": 0, "only_baseline_right": 1}] * 3
     assert gain(one_each, np.array([3, 3, 3]))[2] > 0  # McNemar: p = 0.25
