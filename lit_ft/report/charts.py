@@ -190,8 +190,8 @@ def dots(
             parts.append(f'<line class="l0" stroke-width="3" {ends}/>')
         look = f'class="p{min(number, 5)}" r="{4 if number == 0 else 3}" opacity=".7"'
         parts += [f'<circle {look} cx="{x_of(x):.1f}" cy="{y:.1f}"/>' for x in values]
-    middle = (NAMES + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{height - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    # In the middle of all, as long words would not fit beside the names of the rows.
+    parts.append(f'<text x="{WIDTH / 2}" y="{height - 5}" text-anchor="middle">{escape(xlabel)}</text>')
     told = "; ".join(
         f"{name} from {_short(min(values))} to {_short(max(values))}" for name, values in known.items()
     )

@@ -294,9 +294,14 @@ def numbers_to_check(path: Path, note: dict[str, Any]) -> Flagged:
     ]
     if not spread:
         words = ["Half of the residuals are all the same: there is no scale on which others are far out."]
-    suggestions = np.array([f"{value:.6g}" for value in predicted[places]], object)
+    suggestions = np.array([_rounded(value) for value in predicted[places]], object)
     nothing = np.full(len(places), np.nan)
     return Flagged(places, -np.abs(scores[places]), suggestions, nothing, scores[places], None, words)
+
+
+def _rounded(value: float) -> str:
+    """Six digits, but all before the point: `1234567`, not `1.23457e+06`."""
+    return f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
 
 
 def _is_weak(agreeing: int, commonest: int, of: int) -> bool:

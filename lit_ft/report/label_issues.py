@@ -141,12 +141,17 @@ class Checked:
     columns: dict[str, str]
 
 
+def as_given(value: float) -> str:
+    """A number as a file has it: `1000000`, not `1e+06`, which would also hide its last digits."""
+    return f"{value:.15g}" if abs(value) < 1e15 else str(value)
+
+
 OF_CLASSES = {"probability": "chance", "probability_of_label": "own", "fold": "fold", "reason": "reason"}
 OF_NUMBERS = {"robust_z": "own", "fold": "fold"}
 CHECKED = {
     "classifier": Checked(classes_to_check, _class_instead, str, OF_CLASSES),
     "multi_label": Checked(tags_to_check, _tags_instead, lambda tags: "; ".join(tags) or "none", OF_CLASSES),
-    "regression": Checked(numbers_to_check, None, lambda value: f"{value:.6g}", OF_NUMBERS),
+    "regression": Checked(numbers_to_check, None, as_given, OF_NUMBERS),
 }
 assert CHECKED.keys() == COLUMNS.keys()
 

@@ -219,7 +219,7 @@ def _levels(found: Mapping[str, Any], score: Mapping[str, Any]) -> list[dict[str
                 "level": low if low == high else f"{low} to {high}",
                 "rows": number(round(level["rows"])),
                 "mae": number(level["mae"], digits),
-                "bias": f"{round(level['bias'], digits) + 0.0:+.{digits}f}",
+                "bias": f"{round(level['bias'], digits) + 0.0:+,.{digits}f}",
             }
         )
     return rows

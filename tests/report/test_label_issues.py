@@ -16,6 +16,7 @@ from lit_ft.report.confident_learning import confident_classes, estimated_errors
 from lit_ft.report.label_issues import (
     TO_CHECK,
     LabelIssues,
+    as_given,
     find_label_issues,
     label_issue_facts,
     label_issue_line,
@@ -209,6 +210,7 @@ def test_numbers_far_out(tmp_path):
     path = write_label_issues(issues, tmp_path / TO_CHECK)
     assert ",-40,50," in path.read_text() and path.read_bytes().startswith(BOM_UTF8)
     assert path.read_text("utf-8-sig").splitlines()[0] == "rank,row,text,label,suggestion,robust_z,fold"
+    assert [as_given(value) for value in (1234567.5, 1e6, -0.1)] == ["1234567.5", "1000000", "-0.1"]
     issues = of(np.zeros(40))
     assert issues.count == 0 and issues.words[0].startswith("Half of the residuals are all the same")
 

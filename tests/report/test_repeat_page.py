@@ -11,6 +11,7 @@ from support.repeats import NASTY_NAMES, answers, beside, repeat, written
 from lit_ft import runs
 from lit_ft.commands.report import main
 from lit_ft.errors import UserError
+from lit_ft.report.label_issues import LabelIssue, LabelIssues, label_issue_facts
 from lit_ft.report.pooled import Repetition
 from lit_ft.report.regression import gain_over
 from lit_ft.report.repeat_facts import HEADLINES, repeat_facts
@@ -143,6 +144,23 @@ def test_a_curve_and_labels_to_check_are_shown():
     page = write_repeat(folder, facts).read_text()
     assert "Twice the labels &lt;b&gt; bring" in page and "<figure>drawn</figure>" in page
     assert '<a href="labels_to_check.csv">' in page and "&lt;i&gt;x" in page and ">0.97<" in page
+    entry["pair"] = "<b>second"
+    page = write_repeat(folder, facts).read_text()
+    assert "&lt;b&gt;second" in page
+    facts["labels"]["entries"] = []
+    assert ">probability<" not in write_repeat(folder, facts).read_text()
+
+
+@pytest.mark.parametrize("kind", ["classifier", "multi_label", "regression"])
+def test_the_labels_to_check_of_each_kind_are_shown(kind):
+    """As they are found, not as a test thinks that they are."""
+    folder = Path("runs/x/repeat_0")
+    _, facts = written_repeat(folder)
+    own = -9.6 if kind == "regression" else 0.04
+    issue = LabelIssue(3, "text", None, "1.5", "2.5", 0.96, own, 1, "model")
+    facts["labels"] = label_issue_facts(LabelIssues(kind, 120, 1, [issue], None, []))
+    page = write_repeat(folder, facts).read_text()
+    assert (">\u22129.6<" in page or ">-9.6<" in page) if kind == "regression" else ">0.96<" in page
 
 
 def test_a_file_without_results_is_told():
