@@ -261,14 +261,14 @@ def write_label_issues(issues: LabelIssues, path: Path) -> Path:
     for rank, issue in enumerate(issues.listed, 1):
         values = [_written(getattr(issue, name)) for name in last.values()]
         shown = [issue.text, issue.pair] if pairs else [issue.text]
-        cells = [as_text(cell) for cell in (*shown, issue.label, issue.suggestion)]
+        cells = [no_formula(cell) for cell in (*shown, issue.label, issue.suggestion)]
         writer.writerow([rank, issue.row, *cells, *values])
     with runs.written_whole(path) as file:
         file.write(held.getvalue().encode("utf-8-sig"))
     return path
 
 
-def as_text(cell: str | None) -> str | None:
+def no_formula(cell: str | None) -> str | None:
     """A cell that no spreadsheet takes for a formula: `'=1+1`; numbers stay as they are.
 
     OWASP, "CSV Injection": of these beginnings, and with an apostrophe before.
