@@ -309,8 +309,8 @@ def told_luck(facts: Mapping[str, Any], prefix: str) -> list[str]:
         else:
             sd = spread(name, score, seeds["sd"])
             lines.append(f"seeds differ by {sd}, as much as other texts would: the interval leaves that out")
-    if prefix == HELD_OUT and folds and folds["sd"] is not None and score["deviation"]:
-        sizes = found["fold_texts"]
+    sizes = found.get("fold_texts")  # not in the file of an earlier version
+    if prefix == HELD_OUT and sizes and folds and folds["sd"] is not None and score["deviation"]:
         # of values with different variances, each 1 / n, the expected sample variance is their mean
         chance = score["deviation"] * (found["texts"] * fmean(1 / size for size in sizes)) ** 0.5
         least, most = min(sizes), max(sizes)
