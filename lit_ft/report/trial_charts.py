@@ -61,7 +61,8 @@ def trial_chart(
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(y)}" y2="{y_of(y)}"/>')
         text = f'y="{float(y_of(y)) + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>'
         parts.append(f'<text x="{LEFT - 5}" {text}')
-    for x, text in _marks(low_x, high_x, names, log):
+    whole = all(x == round(x) for x, _, _ in points)
+    for x, text in _marks(low_x, high_x, names, log, whole):
         last = not names and x > high_x - (high_x - low_x) / 12  # its letters would be cut off
         below = f'y="{HEIGHT - BOTTOM + 14}" text-anchor="{"end" if last else "middle"}"'
         parts.append(f'<text x="{x_of(x)}" {below}>{escape(text)}</text>')
@@ -87,13 +88,13 @@ def _without_outliers(ys: Sequence[float], higher_is_better: bool) -> tuple[floa
     return ordered[0], max(y for y in ordered if y <= third + fence)
 
 
-def _marks(low: float, high: float, names: Sequence[str], log: bool) -> list[tuple[float, str]]:
-    """Where an axis has its texts, and these."""
+def _marks(low: float, high: float, names: Sequence[str], log: bool, whole: bool) -> list[tuple[float, str]]:
+    """Where an axis has its texts, and these; of whole numbers none between two of them."""
     if names:
         every = -(-len(names) // MOST_NAMES)
         return [(i, shorten(name, LETTERS_OF_NAME)) for i, name in enumerate(names) if i % every == 0]
     if not log:
-        return [(x, tick_text(x)) for x in ticks(low, high)]
+        return [(x, tick_text(x)) for x in ticks(low, high) if not whole or x == round(x)]
     for factors in ((1,), (1, 3), (1, 2, 5)):
         powers = range(math.floor(low), math.ceil(high) + 1)
         found = [math.log10(f) + p for p in powers for f in factors if low <= math.log10(f) + p <= high]
