@@ -117,6 +117,8 @@ def run_jobs(
                         break
                     slot = free.pop(0)
                     running.append(_start(job, slot, threads, environment(slot)))
+                    if signals.number:  # it came while the job was starting
+                        running[-1].process.terminate()
                 if not running:
                     break
                 multiprocessing.connection.wait([one.process.sentinel for one in running], POLL_SECONDS)
@@ -145,10 +147,35 @@ def _start(job: Job, slot: int, threads: int | None, environment: dict[str, str]
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(list(PRELOADED))
+        _start_server()
     call = job.function, job.args, os.getcwd(), {**os.environ, **environment}, job.log, threads
     process = context.Process(target=_enter, args=call, daemon=False)
     process.start()
     return _Running(job, slot, process, time.monotonic())
+
+
+def _start_server() -> None:
+    """Start the process that imports and forks, unless it runs: with SIGINT blocked, as what it forks.
+
+    Python 3.14 (multiprocessing/forkserver.py) ignores SIGINT only after the imports: Ctrl-C in the seconds
+    before would end the server, and this process with an EOFError.
+    """
+    import multiprocessing.forkserver
+    import multiprocessing.resource_tracker
+
+    multiprocessing.resource_tracker.ensure_running()  # on its start it unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _take_sigint() -> None:
+    """Let SIGINT through again; one from before, which who waits passes on as SIGTERM, is dropped."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _enter(
@@ -163,6 +190,7 @@ def _enter(
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # else Ctrl-C would reach it twice: from the terminal, and from who waits for it
         multiprocessing.set_start_method("fork", force=True)  # for a loader's workers, as in any process
+        _take_sigint()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

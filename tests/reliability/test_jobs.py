@@ -1,5 +1,6 @@
 """Runs in processes of their own: their order, output, failures, and what a signal does."""
 
+import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lit_ft.errors import UserError
+from lit_ft.reliability import jobs as job_runner
 from lit_ft.reliability.jobs import Job, Stopped, error_in, places, run_jobs
 
 
@@ -83,6 +85,37 @@ def test_a_signal_is_passed_on():
     thread.join()
     assert stop.value.number == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
     assert Path("a").read_text() == "saved" and not Path("b").exists()
+
+
+def sigint(path: str) -> int:
+    Path(path).write_text(f"{signal.pthread_sigmask(signal.SIG_BLOCK, [])} {signal.getsignal(signal.SIGINT)}")
+    return 0
+
+
+def test_ctrl_c_does_not_reach_the_server():
+    """Not even while it imports; a job takes SIGINT as any process does."""
+    list(run_jobs([job("a", sigint)]))
+    assert Path("a").read_text().startswith("set() <") and "default_int_handler" in Path("a").read_text()
+    server = multiprocessing.forkserver._forkserver._forkserver_pid
+    status = Path(f"/proc/{server}/status")
+    if status.is_file():
+        blocked = next(line for line in status.read_text().splitlines() if line.startswith("SigBlk"))
+        assert int(blocked.split()[1], 16) >> (signal.SIGINT - 1) & 1
+
+
+def test_a_signal_that_comes_while_a_job_starts(monkeypatch):
+    start = job_runner._start
+
+    def interrupted(*args):
+        running = start(*args)
+        os.kill(os.getpid(), signal.SIGTERM)  # the handler knows nothing of this job
+        return running
+
+    monkeypatch.setattr(job_runner, "_start", interrupted)
+    begun = time.monotonic()
+    with pytest.raises(Stopped):
+        list(run_jobs([job("a", wait_for_sigterm)]))
+    assert time.monotonic() - begun < 30
 
 
 def test_who_stops_asking_stops_the_jobs():
