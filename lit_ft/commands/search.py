@@ -22,7 +22,7 @@ from lit_ft.machine import command_line
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.jobs import Stopped
 from lit_ft.settings.arguments import configs_dir
-from lit_ft.settings.space import Entry, read_space
+from lit_ft.settings.space import Entry, combinations, read_space
 
 SPACE, DEFAULT = "space.yaml", "default"
 OWN: dict[str, tuple[Any, Any]] = {
@@ -88,12 +88,12 @@ def read_values(begun: Start, settings: dict[str, Any]) -> tuple[list[Entry], st
     keys, given = known_keys("fit"), begun.config.space
     if given != DEFAULT:
         text = Path(os.path.expanduser(given)).read_text("utf-8")
-        return typed(read_space(given, keys), begun.args), text
+        return typed(read_space(given, keys), begun.args, begun.check), text
     text = default_space(settings, _labels(begun).task)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SPACE
         path.write_text(text, encoding="utf-8")
-        return typed(read_space(str(path), keys), begun.args), text
+        return typed(read_space(str(path), keys), begun.args, begun.check), text
 
 
 def open_folder(begun: Start, space: Sequence[Entry], settings: dict[str, Any], text: str) -> Path:
@@ -134,6 +134,8 @@ def _run(
     config, fold = begun.config, begun.data.hparams["fold"]
     apart = [f"--data.{key}={value}" for key, value in APART.items()] if fold else []
     own, outside = own_values(space, begun.args, settings)
+    room = combinations(space)
+    trials = config.trials if room is None else min(config.trials, room)
     plan = Plan(
         folder=folder,
         args=(*begun.args, *apart),
@@ -142,14 +144,15 @@ def _run(
         seed=config.seed_everything,
         monitor=config.monitor,
         maximise=maximise,
-        trials=config.trials,
+        trials=trials,
         machine=Machine(config.jobs, config.trainer.accelerator),
     )
     mend_journal(folder)
     study = Study(folder, maximise)
     results = Results(plan, study, begun.args, settings, command)
     done = sum(trial.state.is_finished() for trial in study.trials())
-    for line in _introduction(plan, done, outside, bool(fold), _has_many_processes(settings)):
+    many = _has_many_processes(settings)
+    for line in _introduction(plan, config.trials, done, outside, bool(fold), many):
         say(line)
     Trials(plan, study, results.write).run()
     if study.best() is not None and config.seeds:
@@ -170,15 +173,22 @@ def _has_many_processes(settings: dict[str, Any]) -> bool:
     return several or (settings["trainer"]["num_nodes"] or 1) > 1
 
 
-def _introduction(plan: Any, done: int, outside: Sequence[str], apart: bool, many: bool) -> list[str]:
+def _introduction(
+    plan: Any, wanted: int, done: int, outside: Sequence[str], apart: bool, many: bool
+) -> list[str]:
     """What is searched, and how, in a few lines."""
     better = "higher" if plan.maximise else "lower"
     at_once = f", {plan.machine.jobs} at a time" if plan.machine.jobs > 1 else ""
     figure = f"{plan.monitor} ({better} is better)"
     lines = [f"search: {plan.folder}, {plan.trials} trials{at_once}, {figure}, seed {plan.seed}"]
     lines += [f"  {entry.key}: {entry.what}" for entry in plan.space]
+    if plan.trials < wanted:
+        lines.append(
+            f"the space has no more than {plan.trials} combinations of values: --trials={wanted} is cut"
+        )
     if done:
-        lines.append(f"continued: {done} of {plan.trials} trials are done")
+        of = f"{done} of {plan.trials}" if done < plan.trials else f"all {done}"
+        lines.append(f"continued: {of} trials are done")
     if outside:
         left = quoted(list(outside))
         lines.append(f"your own settings are not among the trials: the space leaves out your {left}")

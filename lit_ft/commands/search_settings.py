@@ -1,7 +1,8 @@
 """The space of a search under the types of `fit`'s parser, and the settings that it starts from."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from lit_ft.settings.bounds import BOUNDS, check_bounds
 from lit_ft.settings.space import Choices, Entry, Range, as_flag
 
 GROUPS = ("data", "model", "trainer")
+Check = Callable[[Namespace, str], None]  # parsed settings, and the key that differs from the start's
 
 
 def plain(config: Namespace) -> dict[str, Any]:
@@ -30,6 +32,7 @@ def value_of(settings: Mapping[str, Any], key: str) -> Any:
     return found
 
 
+@functools.cache  # making it takes longer than parsing
 def _parser() -> Parser:
     """A parser of `fit`'s settings; a mistake is an `ArgumentError` with its line."""
     parser = make_parser("fit", {})
@@ -37,42 +40,64 @@ def _parser() -> Parser:
     return parser
 
 
-def typed(space: Sequence[Entry], args: Sequence[str]) -> list[Entry]:
+def typed(
+    space: Sequence[Entry], args: Sequence[str], check: Check = lambda config, key: None
+) -> list[Entry]:
     """The space with the types that the settings have; `{low: 0, high: 1}` of a number is no choice of two.
 
     Args:
         space: As it was read.
         args: Flags of `fit`.
+        check: Refuses settings that have no meaning for the texts or labels.
 
     Raises:
         UserError: A value that `fit` would refuse, with its file and line.
     """
-    parser = _parser()
     found = []
     for entry in space:
         if isinstance(entry.what, Choices):
+            known: dict[str, str] = {}
             for text in entry.what.values:
-                _parsed(parser, args, entry, text)
+                value = repr(_parsed(args, entry, text, check))
+                if value in known:
+                    same = f"{known[value]} and {text} are the same value; leave one out"
+                    raise UserError(f"{entry.place}: {entry.key}: {same}")
+                known[value] = text
             found.append(entry)
-            continue
-        ends = [_parsed(parser, args, entry, as_flag(end)) for end in (entry.what.low, entry.what.high)]
-        if any(isinstance(end, bool) or not isinstance(end, (int, float)) for end in ends):
-            what = "expected a list of values, found a range of numbers"
-            raise UserError(f"{entry.place}: {entry.key}: {what}")
-        whole = entry.what.whole and all(isinstance(end, int) for end in ends)
-        found.append(replace(entry, what=replace(entry.what, whole=whole)))
+        else:
+            found.append(replace(entry, what=_typed_range(args, entry, entry.what, check)))
     return found
 
 
-def _parsed(parser: Parser, args: Sequence[str], entry: Entry, text: str) -> Any:
+def _typed_range(args: Sequence[str], entry: Entry, what: Range, check: Check) -> Range:
+    """A range of whole numbers if the setting takes no others, however its ends are written."""
+    ends = [_parsed(args, entry, as_flag(end), check) for end in (what.low, what.high)]
+    if any(isinstance(end, bool) or not isinstance(end, (int, float)) for end in ends):
+        raise UserError(f"{entry.place}: {entry.key}: expected a list of values, found a range of numbers")
+    try:
+        _parsed(
+            args, entry, as_flag(what.low + min(0.5, (what.high - what.low) / 2)), lambda config, key: None
+        )
+        return replace(what, whole=False)
+    except UserError:
+        step = what.step
+        if step is not None and not float(step).is_integer():
+            line = f"expected a whole step, found {step:g}: the setting is a whole number"
+            raise UserError(f"{entry.place}: {entry.key}: {line}") from None
+        low, high = map(int, ends)
+        return replace(what, low=low, high=high, step=None if step is None else int(step), whole=True)
+
+
+def _parsed(args: Sequence[str], entry: Entry, text: str, check: Check) -> Any:
     """A value as `fit` reads it."""
     try:
-        value = parser.parse_args([*args, f"--{entry.key}={text}"])[entry.key]
-        check_bounds({entry.key: value}, BOUNDS)
+        config = _parser().parse_args([*args, f"--{entry.key}={text}"])
+        check_bounds({entry.key: config[entry.key]}, BOUNDS)
+        check(config, entry.key)
     except (argparse.ArgumentError, UserError) as error:
         line = error.message if isinstance(error, argparse.ArgumentError) else str(error)
         raise UserError(f"{entry.place}: {line.partition('; set --')[0]}") from error
-    return value
+    return config[entry.key]
 
 
 def own_values(

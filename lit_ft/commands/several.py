@@ -14,13 +14,14 @@ from lit_ft import hub, runs
 from lit_ft.classifier import trainer_settings
 from lit_ft.classifier.batch_settings import check_unpadded
 from lit_ft.classifier.data import YelpDataModule
+from lit_ft.classifier.loss import weights_of
 from lit_ft.classifier.model import BertClassifier
 from lit_ft.classifier.parser import SHOWN, Parser, add_groups, link_groups
 from lit_ft.console import warn
 from lit_ft.errors import UserError
 from lit_ft.launcher import number_of, started_by
 from lit_ft.machine import device_type, free_memory_gb, memory_gb
-from lit_ft.models.load import pin
+from lit_ft.models.load import Pretrained, pin
 from lit_ft.models.names import needs_hub
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.checkpoints import lasting
@@ -30,6 +31,7 @@ from lit_ft.settings.bounds import check_bounds
 from lit_ft.settings.config_file import keys_of_configs
 from lit_ft.settings.flags import OWN_FLAGS, add_run_flags, introduction, run_name, warn_of_sample_encoder
 
+OF_THE_ENCODER = ("model.pretrained", "model.hidden_dropout", "model.attention_dropout")
 OF_EACH_RUN = ("data.folds", "data.fold", "data.train_share")  # each run of a repeat has its own
 
 
@@ -57,6 +59,28 @@ class Start:
         """A hash of the settings, of the data as it was read, and of `more`: other ones are other results."""
         read = {name: split.fingerprint for name, split in self.data.splits.items() if name != "fold"}
         return run_owner.fingerprint({"settings": self.settings, "data": read, "more": more})
+
+    def check(self, config: Namespace, key: str) -> None:
+        """Refuse what `fit` would refuse before it trains on these texts and labels.
+
+        Args:
+            config: Other settings of `fit`, parsed.
+            key: The one that differs, such as `model.loss`.
+        """
+        group, labels = key.partition(".")[0], self.data.labels
+        assert labels is not None
+        if group == "data":
+            check_unpadded(YelpDataModule(**config.data.as_dict()).hparams, config.model.compile)
+        elif group == "trainer":
+            trainer_settings.check_trainer_settings(config.trainer, self.args, "fit")
+        elif group == "model":
+            model = BertClassifier(**config.model.as_dict())
+            model.check_settings(labels)
+            counts, rows = self.data.class_counts(), len(self.data.splits["train"].rows)
+            weights_of(config.model.class_weights, labels.names, counts, rows, labels.task)
+            if key in OF_THE_ENCODER:
+                pickle = config.model.allow_pickle
+                model.start_from(Pretrained.of(config.model.pretrained, allow_pickle=pickle))
 
 
 def make_parser(command: str, own: Mapping[str, tuple[Any, Any]]) -> Parser:

@@ -1,8 +1,9 @@
 """The trials of a search: each is an ordinary `fit` in a process of its own, told in a line when it ends."""
 
+import itertools
 import math
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ from lit_ft.commands.repeat import LOGS, forget
 from lit_ft.commands.repetition import fit_and_test
 from lit_ft.commands.search_settings import flags_of
 from lit_ft.commands.several import Machine
-from lit_ft.commands.study import PRUNED_AT, SECONDS, Judge, Study, propose
+from lit_ft.commands.study import PRUNED_AT, SECONDS, Judge, Study, propose, seed_of
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError
 from lit_ft.reliability.jobs import Ended, Job
 from lit_ft.report.tables import duration, number
-from lit_ft.settings.space import Entry, as_flag
+from lit_ft.settings.space import Entry, as_flag, combinations
 
 FAILURES = 3  # from the first trial on: then the settings are wrong, not the trials
 ATTEMPTS = 20  # to find values that were not tried yet
+MOST_LISTED = 5_000  # combinations of values that are looked through after so many attempts
 INTERRUPTED = (130, 143, -2, -15)  # exit codes after Ctrl-C and SIGTERM
 WITHOUT_BASELINES = "--baselines=false"  # they are the same in all trials, and take time in each
 
@@ -131,9 +133,20 @@ class Trials:
             values = propose(history, self.plan.space, self.plan.seed, self.plan.maximise, attempt)
             if values not in tried:
                 return values
+        room = combinations(self.plan.space)
+        left = [] if room is None or room > MOST_LISTED else self._untried(tried)
+        if left:  # the sampler dwells on what is good
+            return left[seed_of(self.plan.seed, len(history)) % len(left)]
         self._exhausted = True
         say(f"no values are left that were not tried: the search ends after {len(history)} trials")
         return None
+
+    def _untried(self, tried: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """All values of a small space that no trial had."""
+        lists = [entry.what.listed() for entry in self.plan.space]
+        keys = [entry.key for entry in self.plan.space]
+        every = (dict(zip(keys, values, strict=True)) for values in itertools.product(*lists))
+        return [values for values in every if values not in tried]
 
     def _job(self, trial: FrozenTrial) -> Job:
         plan, run = self.plan, trial_folder(self.plan.folder, trial.number)

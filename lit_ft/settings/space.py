@@ -25,6 +25,28 @@ from lit_ft.settings.secrets import refuse_secrets
 
 FORMS = "write a range, {low: 1e-5, high: 3e-4, log: true}, or a list of values, [16, 32]"
 WORDS = ("low", "high", "log", "step")
+# Words of Optuna, Ray, W&B and AutoTrain -> what is meant here
+OTHERS = {
+    **dict.fromkeys(("min", "lower", "from", "start"), "write low"),
+    **dict.fromkeys(("max", "upper", "to", "end", "stop"), "write high"),
+    **dict.fromkeys(("q", "quantum"), "write step"),
+    **dict.fromkeys(
+        ("values", "choices", "categories", "options", "grid", "choice"), "write the list alone, [16, 32]"
+    ),
+    **dict.fromkeys(
+        ("type", "distribution", "method", "name"),
+        "leave it out: log: true is the only other distribution, and numbers are whole where the setting is",
+    ),
+    **dict.fromkeys(("uniform", "quniform"), "write {low: 1e-5, high: 3e-4}"),
+    **dict.fromkeys(("loguniform", "log_uniform"), "write {low: 1e-5, high: 3e-4, log: true}"),
+}
+SWEEP = {  # at the top of a sweep of W&B or of Ludwig's hyperopt
+    **dict.fromkeys(("parameters", "search_space", "space"), "write the settings at the top, without it"),
+    **dict.fromkeys(("metric", "goal", "direction"), "set --monitor of the search"),
+    **dict.fromkeys(("method", "sampler", "executor"), "leave it out: the sampler is Optuna's TPE"),
+    **dict.fromkeys(("trials", "n_trials", "num_samples"), "set --trials"),
+    **dict.fromkeys(("jobs", "n_jobs"), "set --jobs"),
+}
 DIGITS = 4  # significant ones of a proposed number: more would only make a config harder to read
 
 
@@ -37,7 +59,7 @@ class Range:
         high: The highest.
         log: Whether each power of ten is as likely as another.
         step: Between two values; None for any number, or for every whole one.
-        whole: Whether only whole numbers are meant: both ends are, and so is the setting.
+        whole: Whether only whole numbers are meant, as far as is written: both ends and the step are.
     """
 
     low: float
@@ -45,6 +67,17 @@ class Range:
     log: bool = False
     step: float | None = None
     whole: bool = False
+
+    def count(self) -> int | None:
+        """How many values it has; None if there is no telling."""
+        if self.step is not None:
+            return round((self.high - self.low) / self.step) + 1
+        return int(self.high) - int(self.low) + 1 if self.whole else None
+
+    def listed(self) -> list[Any]:
+        """All values of one that counts them."""
+        step = self.step or 1
+        return [self.rounded(self.low + i * step) for i in range(self.count() or 0)]
 
     def holds(self, value: Any) -> bool:
         """Whether a value can be proposed."""
@@ -73,6 +106,14 @@ class Choices:
 
     values: tuple[str, ...]
 
+    def count(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
+    def listed(self) -> list[Any]:
+        """All values."""
+        return list(self.values)
+
     def __str__(self) -> str:
         return ", ".join(self.values)
 
@@ -90,6 +131,12 @@ class Entry:
     key: str
     what: Range | Choices
     place: str
+
+
+def combinations(space: Sequence[Entry]) -> int | None:
+    """How many trials a space has room for; None without end."""
+    counts = [entry.what.count() for entry in space]
+    return None if None in counts else math.prod(count or 0 for count in counts)
 
 
 def as_flag(value: Any) -> str:
@@ -168,6 +215,9 @@ def read_space(path: str, keys: Sequence[str]) -> list[Entry]:
     if not Path(os.path.expanduser(path)).is_file():
         found = "a folder" if Path(os.path.expanduser(path)).is_dir() else "no such file"
         raise UserError(f"expected a YAML file for --space, found {found}: {path}; or set --space=default")
+    text = Path(os.path.expanduser(path)).read_bytes()
+    if not any(line.strip() and not line.lstrip().startswith(b"#") for line in text.splitlines()):
+        raise UserError(f"{path}: expected settings to search, found none; {FORMS}, under a key of fit")
     config = read_config(path)  # refuses what is no mapping, and keys that are given twice
     root = yaml.compose(Path(os.path.expanduser(path)).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)
@@ -177,7 +227,7 @@ def read_space(path: str, keys: Sequence[str]) -> list[Entry]:
         place = config.place(key) if config.lines.get(key) else f"{path}, line {node.start_mark.line + 1}"
         if any(entry.key == key for entry in entries):
             raise UserError(f"{place}: {key} is given twice, once nested and once not; leave one out")
-        _check_key(key, keys, place)
+        _check_key(key, keys, place, node)
         entries.append(Entry(key, _values(node, key, place), place))
     if not entries:
         raise UserError(f"{path}: expected settings to search, found none; {FORMS}, under a key of fit")
@@ -194,13 +244,15 @@ def _settings(node: yaml.MappingNode, groups: set[str], prefix: str) -> Iterator
             yield key, value
 
 
-def _check_key(key: str, keys: Sequence[str], place: str) -> None:
+def _check_key(key: str, keys: Sequence[str], place: str, node: yaml.Node) -> None:
     groups = {known.partition(".")[0] for known in keys if "." in known}
     if key in groups:
-        raise UserError(f"{place}: expected settings indented below '{key}:', found a value; {FORMS}")
+        found = "nothing" if isinstance(node, yaml.ScalarNode) and not node.value else "a value"
+        raise UserError(f"{place}: expected settings indented below '{key}:', found {found}; {FORMS}")
     if key not in keys:
         close = nearest(key, [known for known in keys if known not in groups])
         hint = f"did you mean {close}?" if close else "the keys are those of `fit --help_all`"
+        hint = SWEEP.get(key, hint)
         raise UserError(f"unknown key {key} in {place}; {hint}")
     if reason := NOT_SEARCHED.get(key):
         raise UserError(f"{place}: {key} is not searched: {reason}; leave it out of the space")
@@ -257,7 +309,7 @@ def _range(node: yaml.MappingNode, key: str, place: str) -> Range:
     for name in given:
         if name not in WORDS:
             close = difflib.get_close_matches(name, WORDS, n=1)
-            hint = f"did you mean {close[0]}?" if close else FORMS
+            hint = OTHERS.get(name) or (f"did you mean {close[0]}?" if close else FORMS)
             raise UserError(f"{place}: {key}: expected {', '.join(WORDS)}, found {name!r}; {hint}")
     for name in ("low", "high"):
         if name not in given:
