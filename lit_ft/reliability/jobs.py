@@ -117,7 +117,8 @@ def run_jobs(
                         nothing_left = True
                         break
                     slot = free.pop(0)
-                    running.append(_start(job, slot, threads, environment(slot)))
+                    with signals.interruptible():
+                        running.append(_start(job, slot, threads, environment(slot)))
                 if not running:
                     break
                 multiprocessing.connection.wait([one.process.sentinel for one in running], POLL_SECONDS)
@@ -146,11 +147,34 @@ def _start(job: Job, slot: int, threads: int | None, environment: dict[str, str]
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(list(PRELOADED))
+        _serve_despite_ctrl_c()
     call = job.function, job.args, os.getcwd(), {**os.environ, **environment}, job.log, threads
     process = context.Process(target=_enter, args=call, daemon=False)
     logged = job.log.stat().st_size if job.log.is_file() else 0
-    process.start()
+    try:
+        process.start()
+    except (EOFError, ConnectionError) as error:
+        raise UserError(
+            "the process from which the runs are forked has ended, as when memory runs out; give the same "
+            "command again"
+        ) from error
     return _Running(job, slot, process, time.monotonic(), logged)
+
+
+def _serve_despite_ctrl_c() -> None:
+    """Start the server process, if none runs, so that Ctrl-C, which it gets as well, does not end it.
+
+    It ignores SIGINT, but not before it has imported the libraries, which takes seconds.
+    """
+    from multiprocessing import forkserver
+
+    if threading.current_thread() is not threading.main_thread():
+        return forkserver.ensure_running()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _enter(
@@ -165,6 +189,7 @@ def _enter(
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # else Ctrl-C would reach it twice: from the terminal, and from who waits for it
         multiprocessing.set_start_method("fork", force=True)  # for a loader's workers, as in any process
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server ignores
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -234,6 +259,7 @@ class _Forwarded:
 
     def __init__(self, running: Sequence[_Running]) -> None:
         self.number = 0
+        self._starting = False
         self._running = running
         self._before: dict[int, Any] = {}
 
@@ -246,11 +272,26 @@ class _Forwarded:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """While a job is started, which waits for seconds if the server has to import first: a signal ends it.
+
+        A process that has come about meanwhile ends with this one (`_end_with_parent`).
+        """
+        self._starting = True
+        try:
+            yield
+        finally:
+            self._starting = False
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         again, self.number = bool(self.number), number
         for one in list(self._running):
             with contextlib.suppress(OSError, AttributeError):
                 one.process.kill() if again else os.kill(one.process.pid, signal.SIGTERM)
+        if self._starting:
+            self._starting = False
+            raise Stopped(number)
 
 
 def _show_status(running: Sequence[_Running]) -> None:
