@@ -274,7 +274,7 @@ class _Forwarded:
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """While a job is started, which waits for seconds if the server has to import first: a signal ends it.
+        """While a job is started, which waits for seconds if the server imports first: a signal ends that.
 
         A process that has come about meanwhile ends with this one (`_end_with_parent`).
         """

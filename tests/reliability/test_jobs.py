@@ -1,10 +1,12 @@
 """Runs in processes of their own: their order, output, failures, and what a signal does."""
 
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,38 @@ def test_a_signal_is_passed_on():
     thread.join()
     assert stop.value.number == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
     assert Path("a").read_text() == "saved" and not Path("b").exists()
+
+
+def test_a_signal_ends_the_wait_for_the_server(monkeypatch):
+    """It imports for seconds before it forks the first process; the second signal is for who stops."""
+
+    def imports(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(jobs, "_start", imports)
+    begun = time.monotonic()
+    with pytest.raises(Stopped):
+        list(run_jobs([job("a")]))
+    assert time.monotonic() - begun < 30
+
+
+def test_ctrl_c_spares_the_server(monkeypatch):
+    """Else it ends while it imports, and no process can be forked."""
+    seen = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: seen.append(signal.getsignal(signal.SIGINT)))
+    before = signal.getsignal(signal.SIGINT)
+    jobs._serve_despite_ctrl_c()
+    assert seen == [signal.SIG_IGN] and signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_server_that_ended_is_told(monkeypatch):
+    def ended(process):
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(multiprocessing.context.ForkServerProcess, "start", ended)
+    with pytest.raises(UserError, match="from which the runs are forked has ended"):
+        list(run_jobs([job("a")]))
 
 
 def test_who_stops_asking_stops_the_jobs():
