@@ -193,11 +193,19 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """The plain values in a file; {} if there is none."""
+def read_values(path: Path, advice: str = "replace it by an intact copy, or delete it") -> dict[str, Any]:
+    """The plain values in a file; {} if there is none.
+
+    Args:
+        path: The file.
+        advice: What to do if it is damaged.
+
+    Raises:
+        UserError: It is.
+    """
     if not path.is_file():
         return {}
-    with unusable(str(path), "replace it by an intact copy, or delete it"):
+    with unusable(str(path), advice):
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError(f"expected an object, found {json.dumps(values)[:40]}")

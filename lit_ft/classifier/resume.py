@@ -40,6 +40,17 @@ TRAINING = {"compile"}  # of the model's settings: evaluation ignores it
 AFTERWARDS = {"decide", "clip"}  # come after the model: as in training, unless a flag says otherwise
 
 
+def _instead_of(checkpoint: Path) -> str:
+    """What to do without a checkpoint: those of a run of `repeat` are removed when it has been measured."""
+    run = checkpoint.parent.parent
+    if checkpoint.parent.name != runs.CHECKPOINTS or not (run / runs.MODEL / "config.json").is_file():
+        return "set --ckpt_path to best, last or a file that exists"
+    return (
+        f"it was removed (`repeat --keep all` keeps checkpoints): `fit --config {run / runs.CONFIG}` makes "
+        f'the run again, and pipeline("text-classification", "{run / runs.MODEL}") loads its model'
+    )
+
+
 def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
     """Open a checkpoint of this program, its tensors mapped from the file; no code in it is run.
 
@@ -58,7 +69,7 @@ def open_checkpoint(path: Path, verified: bool = False) -> dict[str, Any]:
             "best, last or such a file"
         )
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}; set --ckpt_path to best, last or a file that exists")
+        raise UserError(f"no checkpoint {path}; {_instead_of(path)}")
     if not verified and not runs.is_readable(path):
         whole = zipfile.is_zipfile(path)
         what = "damaged (its checksums do not match)" if whole else "not a checkpoint, or cut off"

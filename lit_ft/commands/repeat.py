@@ -29,6 +29,7 @@ from lit_ft.settings.shares import shares_of
 PLAN, LOGS = "plan.json", "logs"
 KEEPS = {"model": "all but the checkpoints", "figures": "all but checkpoints and model"}
 MOST_SEED = 2**32 - 1
+MOST_LISTED = 5  # seeds in a line
 OWN: dict[str, tuple[Any, Any]] = {
     "seeds": (int, 3),
     "folds": (int, 5),
@@ -140,7 +141,9 @@ def newest_with(name: str, kind: str, settings: str) -> Path | None:
         try:
             if json.loads((folder / PLAN).read_text(encoding="utf-8")).get("settings") == settings:
                 return folder
-        except (OSError, ValueError, AttributeError):
+        except (ValueError, AttributeError):
+            warn(f"{folder / PLAN} is damaged: this {kind} cannot be continued, and is left as it is")
+        except OSError:
             continue
     return None
 
@@ -166,7 +169,8 @@ def _plan_of(repeat: Repeat, args: list[str], shares: tuple[float, ...]) -> dict
 
 def _tell_plan(repeat: Repeat, shares: tuple[float, ...]) -> None:
     seeds = sorted({one.seed for one in repeat.repetitions})
-    parts = [f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))})"]
+    listed = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > MOST_LISTED else ", ".join(map(str, seeds))
+    parts = [f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({listed})"]
     parts += [f"{repeat.folds} folds"] if repeat.folds > 1 else []
     parts += (
         [f"{len(shares)} shares ({', '.join(f'{share:g}' for share in shares)})"] if len(shares) > 1 else []
@@ -184,18 +188,24 @@ def _run(repeat: Repeat, machine: Machine) -> None:
     """Run what has not ended, and say of each run what it reached."""
     left = {one.told(): one for one in repeat.undone()}
     num, took = len(left), list[tuple[float, float]]()
-    for count, ended in enumerate(machine.run(repeat.jobs()), 1):
-        one = left.pop(ended.job.name)
-        if ended.code:
-            repeat.failed[one.folder] = ended.error
-            _tell_failure(repeat, ended)
-            continue
-        machine.ended(one.folder)
-        took.append((one.share, ended.seconds))
-        rest = time_left(took, [other.share for other in left.values()], machine.jobs)
-        after = f"; {count} of {num}, {rest} left" if left else ""
-        say(f"{one.told()}: {reached(one.folder, repeat.start.measured)} ({clock(ended.seconds)}){after}")
-        forget(one.folder, repeat.keep)
+    try:
+        for count, ended in enumerate(machine.run(repeat.jobs()), 1):
+            one = left.pop(ended.job.name)
+            if ended.code:
+                repeat.failed[one.folder] = ended.error
+                _tell_failure(repeat, ended)
+                continue
+            machine.ended(one.folder)
+            took.append((one.share, ended.seconds))
+            rest = time_left(took, [other.share for other in left.values()], machine.jobs)
+            after = f"; {count} of {num}, {rest} left" if left else ""
+            say(f"{one.told()}: {reached(one.folder, repeat.start.measured)} ({clock(ended.seconds)}){after}")
+            forget(one.folder, repeat.keep)
+    except Stopped:
+        for one in left.values():  # one may have been measured before the signal reached it
+            if one.folder.is_dir() and not missing(one.folder, repeat.start.measured):
+                forget(one.folder, repeat.keep)
+        raise
 
 
 def time_left(took: Sequence[tuple[float, float]], left: Sequence[float], at_once: int) -> str:

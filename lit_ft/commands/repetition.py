@@ -50,7 +50,10 @@ def fit_and_test(
 
 
 def missing(run: Path, measured: Sequence[str]) -> list[str]:
-    """The prefixes that a run was not measured on yet; `val` first if its fit has not ended.
+    """The prefixes that a run was not measured on yet; `val` first if it has to be fitted.
+
+    A run without the file of what it said of each text counts as not measured: the figures are of those
+    files. If its checkpoints are gone, too, nothing can measure it but another fit.
 
     Args:
         run: The run folder.
@@ -59,7 +62,13 @@ def missing(run: Path, measured: Sequence[str]) -> list[str]:
     if not (run / runs.REPORT).is_file():
         return ["val", *measured]
     evaluations = runs.read_facts(run).get("evaluations", {})
-    return [prefix for prefix in measured if prefix not in evaluations]
+    found = [
+        prefix
+        for prefix in measured
+        if prefix not in evaluations or not (run / runs.PER_TEXT[prefix]).is_file()
+    ]
+    can_measure = any(runs.checkpoints_of(run, "last"))  # or best
+    return found if can_measure or not found else ["val", *found]
 
 
 def _wait_for_owner(run: Path) -> None:

@@ -36,7 +36,15 @@ def find_run(name: str) -> Path:
         finished = [run for run in runs.versions(name) if (run / runs.METRICS).is_file()]
         if finished:
             return finished[0]
-    known = [*runs.RUNS.glob(f"*/version_*/{runs.METRICS}")]
+    for file, kind in ((runs.REPEAT, "repeat"), (runs.SEARCH, "search")):
+        if (folder / file).is_file():
+            of_it = min((path.parent for path in folder.rglob(runs.METRICS)), default=folder / "RUN")
+            raise UserError(
+                f"expected single runs to compare, found the {kind} {name}, which is shown alone; name runs "
+                f"of it, such as {of_it}"
+            )
+    files = (f"version_*/{runs.METRICS}", f"repeat_*/{runs.REPEAT}", f"search_*/{runs.SEARCH}")
+    known = [path for file in files for path in runs.RUNS.glob(f"*/{file}")]
     known.sort(key=lambda path: (-path.stat().st_mtime, path))
     newest, more = ", ".join(str(path.parent) for path in known[:5]), len(known) - 5
     listed = (
@@ -88,8 +96,9 @@ def _of_search(folder: Path, output: str | None) -> int:
         raise UserError(
             "report: --output is for a comparison of several runs; a search's page is in its folder"
         )
-    with unusable(str(folder), "give the same `search` again, which writes it"):
-        path = write_search(folder, runs.read_values(folder / runs.SEARCH))
+    advice = "give the same `search` again, which writes it"
+    with unusable(str(folder), advice):
+        path = write_search(folder, runs.read_values(folder / runs.SEARCH, advice))
     say(f"report: {path}")
     return 0
 

@@ -316,14 +316,21 @@ def told_luck(facts: Mapping[str, Any], prefix: str) -> list[str]:
         least, most = min(sizes), max(sizes)
         size = f"{least:,}" if most - least <= 1 else f"{least:,} to {most:,}"
         told = f"folds of {size} texts differ by {spread(name, score, chance)} by chance"
-        more = folds["sd"] > chance * _unlikely_ratio(len(found["folds"]) - 1)
-        lines.append(f"{told}; these differ by {'more' if more else 'no more'} than that")
+        lines.append(f"{told}; these by {spread(name, score, folds['sd'])}, {_beside(folds['sd'], chance, sizes)}")
     if group := facts["plan"].get("settings", {}).get("data.group_column"):
         lines.append(
             f"the interval draws texts one by one: if those of a group ({shorten(one_line(str(group)))}) are "
             "right or wrong together, it is too narrow"
         )
     return [*lines, *found["unknown"]]
+
+
+def _beside(sd: float, chance: float, sizes: Sequence[int]) -> str:
+    """A standard deviation over folds beside that of chance; that of a few folds is itself uncertain."""
+    if sd <= chance:
+        return "no more than that"
+    unlikely = sd > chance * _unlikely_ratio(len(sizes) - 1)
+    return "more than that explains" if unlikely else "which may still be chance"
 
 
 def _unlikely_ratio(freedom: int) -> float:

@@ -45,7 +45,7 @@ def read_repeat(folder: Path) -> dict[str, Any]:
         UserError: It has no results, or is damaged.
     """
     path = folder / runs.REPEAT
-    facts = runs.read_values(path)
+    facts = runs.read_values(path, "give the same `repeat` again, which writes it")
     if not facts.get("results"):
         raise UserError(f"{path} has no results yet; give the same `repeat` again: it does what is missing")
     return facts

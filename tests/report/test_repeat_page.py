@@ -14,7 +14,7 @@ from lit_ft.errors import UserError
 from lit_ft.report.label_issues import LabelIssue, LabelIssues, label_issue_facts
 from lit_ft.report.pooled import Repetition
 from lit_ft.report.regression import gain_over
-from lit_ft.report.repeat_facts import HEADLINES, repeat_facts
+from lit_ft.report.repeat_facts import HEADLINES, repeat_facts, told_luck
 from lit_ft.report.repeat_page import read_repeat, repeat_lines, write_repeat
 
 PLAN = {
@@ -101,6 +101,24 @@ def test_a_few_texts_are_not_certain():
     assert of_parts == pytest.approx(whole)
 
 
+@pytest.mark.parametrize(
+    "sd, end",
+    [
+        (0.01, ", no more than that"),
+        (0.08, ", which may still be chance"),
+        (0.2, ", more than that explains"),
+    ],
+)
+def test_whether_folds_differ_by_more_than_chance(sd, end):
+    """Three folds of 40 texts, 80 % right: chance alone makes a standard deviation of 5 points or so."""
+    _, facts = written_repeat(Path("runs/x/repeat_0"))
+    facts["results"]["fold"]["scores"]["accuracy"]["folds"]["sd"] = sd
+    (told,) = [line for line in told_luck(facts, "fold") if "by chance" in line]
+    assert re.fullmatch(
+        rf"folds of 40 texts differ by . \d\.\d by chance; these by . {100 * sd:.1f}{end}", told
+    )
+
+
 def test_numbers_and_several_labels():
     rng = np.random.default_rng(0)
     folder = Path("runs/n/repeat_0")
@@ -172,5 +190,12 @@ def test_a_file_without_results_is_told():
     with pytest.raises(UserError, match="has no results yet; give the same `repeat` again"):
         read_repeat(folder)
     (folder / runs.REPEAT).write_text("{")
-    with pytest.raises(UserError, match="repeat.json"):
+    with pytest.raises(UserError, match="repeat.json .*; give the same `repeat` again, which writes it"):
         main("report", [str(folder)])
+    one = folder / "seed_42_fold_1"
+    one.mkdir()
+    (one / runs.METRICS).touch()
+    with pytest.raises(UserError, match=f"found the repeat {folder}, which is shown alone; .* such as {one}"):
+        main("report", [str(folder), str(folder)])
+    with pytest.raises(UserError, match=f"found 'x'; the newest are {folder}"):
+        main("report", ["x"])
