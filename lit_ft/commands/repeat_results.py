@@ -22,6 +22,10 @@ from lit_ft.report.repeat_facts import HEADLINES, main_of, repeat_facts
 from lit_ft.report.repeat_page import repeat_lines, write_repeat
 
 OUT_OF_FOLD = "out_of_fold.parquet"
+FEWER_STEPS = (
+    "All shares train for the same epochs, so fewer texts also mean fewer steps: more epochs may bring a part "
+    "of what more labels bring here. --trainer.max_steps trains all shares equally long."
+)
 
 
 def leave_repeat(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[str, Any]) -> None:
@@ -44,6 +48,8 @@ def leave_repeat(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[
         to_check = label_issue_line(issues, runs.shown(folder / TO_CHECK))
     if any(one.share < largest for one in repetitions):
         facts["curve"] = _curve(repetitions, main_of(facts)[0])
+        if facts["curve"]["step"] and plan.get("settings", {}).get("trainer.max_steps") == -1:
+            facts["curve"]["sentences"].append(FEWER_STEPS)
     page = write_repeat(folder, facts)
     say("")
     for line in repeat_lines(facts, width() or 80):

@@ -279,7 +279,7 @@ def _told_next(facts: Mapping[str, Any], score: Score) -> str:
     ends = [coming[end] if score.higher_is_better else -coming[end] for end in ("low", "high")]
     least, most = (amount(max(end, 0.0)) for end in sorted(ends))
     line = f"Twice the labelled training texts, {coming['texts']:,} instead of {facts['step']['texts']:,},"
-    sure = "(an extrapolation, about 80 % sure)"
+    sure = "(an extrapolation, at most 80 % sure)"
     if most == amount(0.0):
         return f"{line} would hardly change {facts['words']} {sure}."
     verb = "raise" if score.higher_is_better else "lower"
@@ -309,5 +309,5 @@ def curve_chart(facts: Mapping[str, Any]) -> str:
         size, figure = points[-1][:2]
         band = ((size, figure), (coming["texts"], figure + coming["low"], figure + coming["high"]))
     beside = [(row["texts"], row["baseline"]) for row in rows if row["baseline"] is not None]
-    names = ("this model", "counting words", "extrapolated, about 80 % sure")
+    names = ("this model", "counting words", "extrapolated, at most 80 % sure")
     return growth(points, beside, band, names, facts["words"].capitalize(), "training texts")

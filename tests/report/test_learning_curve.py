@@ -160,7 +160,7 @@ def test_the_chart_shows_intervals_and_what_may_come():
     assert {"950", "1,900", "3,800", "7,600", "training texts"} <= set(letters)
     assert len(root.findall(".//circle")) == 6 and len(root.findall(".//polygon")) == 1
     assert len([line for line in root.iter("line") if line.get("class") == "l0"]) == 3
-    assert "extrapolated, about 80 % sure: 0.6" in root.find("svg").get("aria-label")
+    assert "extrapolated, at most 80 % sure: 0.6" in root.find("svg").get("aria-label")
     xs = [float(c.get("cx")) for c in root.findall(".//circle")][:3]
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2), "doublings are equally far apart"
     bare = curve_chart(learning_curve(points([0.3, 0.28], (1900, 3800)), ACCURACY))
