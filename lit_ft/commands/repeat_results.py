@@ -23,7 +23,7 @@ from lit_ft.report.repeat_page import repeat_lines, write_repeat
 
 OUT_OF_FOLD = "out_of_fold.parquet"
 FEWER_STEPS = (
-    "All shares train for the same epochs, so fewer texts also mean fewer steps: more epochs may bring a part "
+    "All shares train for the same epochs, so fewer texts also mean fewer steps: more epochs may bring part "
     "of what more labels bring here. --trainer.max_steps trains all shares equally long."
 )
 
