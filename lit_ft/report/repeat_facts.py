@@ -316,7 +316,8 @@ def told_luck(facts: Mapping[str, Any], prefix: str) -> list[str]:
         least, most = min(sizes), max(sizes)
         size = f"{least:,}" if most - least <= 1 else f"{least:,} to {most:,}"
         told = f"folds of {size} texts differ by {spread(name, score, chance)} by chance"
-        lines.append(f"{told}; these by {spread(name, score, folds['sd'])}, {_beside(folds['sd'], chance, sizes)}")
+        beside = _beside_chance(folds["sd"], chance, sizes)
+        lines.append(f"{told}; these by {spread(name, score, folds['sd'])}, {beside}")
     if group := facts["plan"].get("settings", {}).get("data.group_column"):
         lines.append(
             f"the interval draws texts one by one: if those of a group ({shorten(one_line(str(group)))}) are "
@@ -325,7 +326,7 @@ def told_luck(facts: Mapping[str, Any], prefix: str) -> list[str]:
     return [*lines, *found["unknown"]]
 
 
-def _beside(sd: float, chance: float, sizes: Sequence[int]) -> str:
+def _beside_chance(sd: float, chance: float, sizes: Sequence[int]) -> str:
     """A standard deviation over folds beside that of chance; that of a few folds is itself uncertain."""
     if sd <= chance:
         return "no more than that"
