@@ -1,11 +1,14 @@
 """One run of `repeat` or `search`, in a process of its own: `fit` into a given folder, then `test`."""
 
+import contextlib
+import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from lightning import Callback
 
 from lit_ft import runs
@@ -39,14 +42,33 @@ def fit_and_test(
             shutil.rmtree(run)  # stopped before its first checkpoint, with the beginning of its curves there
         given = args if checkpoint is None else [*args, f"--ckpt_path={checkpoint}"]
         sys.argv[1:] = ["fit", *given]  # what Lightning starts the processes of further devices with
-        fit.main("fit", given, run, callbacks)
+        with _processes_of_its_own():
+            fit.main("fit", given, run, callbacks)
     if missing(run, measured):
         found = [path for which in ("best", "last") for path in runs.checkpoints_of(run, which)]
         given = [*args, f"--ckpt_path={(found or [run / runs.CHECKPOINTS / 'best.ckpt'])[0]}"]
         sys.argv[1:] = ["test", *given]
         say("")
-        fit.main("test", given)
+        with _processes_of_its_own():
+            fit.main("test", given)
     return 0
+
+
+@contextlib.contextmanager
+def _processes_of_its_own() -> Iterator[None]:
+    """Forget the processes of further devices, which have ended with the command that started them.
+
+    Lightning 2.6.6 leaves their group and its variables, LOCAL_RANK and others, to the process: a second
+    trainer there takes them for running, and waits for them.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def missing(run: Path, measured: Sequence[str]) -> list[str]:

@@ -1,14 +1,16 @@
 """What is left to do of a run of a repeat."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from lit_ft import runs
 from lit_ft.classifier.resume import open_checkpoint
 from lit_ft.commands.repeat import PLAN, newest_with
-from lit_ft.commands.repetition import missing
+from lit_ft.commands.repetition import _processes_of_its_own, missing
 from lit_ft.errors import UserError
 
 RUN = Path("runs/x/repeat_0/seed_42_fold_1")
@@ -48,3 +50,13 @@ def test_a_damaged_plan_is_told(capsys):
         (RUN.parent / PLAN).write_text(text)
         found = newest_with("x", "repeat", "a")
         assert found == (None if said else RUN.parent) and said in capsys.readouterr().err
+
+
+def test_a_fit_leaves_no_processes_to_the_test(tmp_path):
+    """On several devices `test` starts processes of its own: those of `fit` have ended with it."""
+    before = dict(os.environ)
+    with _processes_of_its_own():
+        os.environ["LOCAL_RANK"] = "0"  # as Lightning leaves it
+        at = f"file://{tmp_path / 'group'}"
+        torch.distributed.init_process_group("gloo", init_method=at, rank=0, world_size=1)
+    assert dict(os.environ) == before and not torch.distributed.is_initialized()
