@@ -68,7 +68,11 @@ def run_finals(final: Final) -> dict[str, Any] | None:
     }
     listed = f"seed{'s' * (final.seeds > 1)} {', '.join(map(str, final.new_seeds))}"
     who = "your own settings, which no trial beat," if same else f"trial {best.number} and your own settings"
-    say(f"finals: {who} again with {listed}, measured on the {SPLITS[final.measured]} texts")
+    where = f"with {listed}, measured on the {SPLITS[final.measured]} texts"
+    if any(missing(one.folder, (final.measured,)) for runs_of in repetitions.values() for one in runs_of):
+        say(f"finals: {who} again {where}")
+    else:
+        say(f"finals: {who} have run before {where}")
     for ended in final.plan.machine.run(_jobs(final, parts, repetitions)):
         if ended.code in INTERRUPTED:
             warn(f"{ended.job.name} was stopped; the same command resumes it")

@@ -14,7 +14,7 @@ from lit_ft.classifier.data import YelpDataModule
 from lit_ft.commands.default_space import default_space
 from lit_ft.commands.early import known_keys
 from lit_ft.commands.repeat import LOGS, PLAN, newest_with
-from lit_ft.commands.search_settings import own_values, plain, typed
+from lit_ft.commands.search_settings import JOURNAL, own_values, plain, typed
 from lit_ft.commands.several import Machine, Start, start
 from lit_ft.console import say, silence_libraries, warn
 from lit_ft.errors import UserError, quoted
@@ -108,7 +108,11 @@ def open_folder(begun: Start, space: Sequence[Entry], settings: dict[str, Any], 
         "callbacks": settings["trainer"]["callbacks"],
     }
     print_of = begun.fingerprint(kept)
-    folder = newest_with(begun.name, "search", print_of) or runs.new_folder(begun.name, "search")
+    folder = newest_with(begun.name, "search", print_of)
+    if folder is not None and not (folder / JOURNAL).is_file() and any(folder.glob("trial_*")):
+        warn(f"{folder} has lost its {JOURNAL}, which says what its trials are: a new search begins")
+        folder = None
+    folder = folder or runs.new_folder(begun.name, "search")
     if (other := run_owner.owner(folder)) is not None:
         raise UserError(f"the search in {folder} is running: {other}; wait until it ends, or stop it")
     run_owner.own(folder, else_="")

@@ -16,6 +16,7 @@ from lit_ft.settings.bounds import BOUNDS, check_bounds
 from lit_ft.settings.space import Choices, Entry, Range, as_flag
 
 GROUPS = ("data", "model", "trainer")
+JOURNAL = "journal.log"  # Optuna's, in the folder of a search
 Check = Callable[[Namespace, str], None]  # parsed settings, and the key that differs from the start's
 
 

@@ -6,6 +6,7 @@ proposes depends on the journal's trials, the seed and the trial's number alone.
 
 import contextlib
 import hashlib
+import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,14 +25,17 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from lit_ft.commands.search_settings import JOURNAL
+from lit_ft.errors import UserError
+from lit_ft.settings.config_file import as_found
 from lit_ft.settings.space import Choices, Entry, Range
 
 NAME = "search"  # of the only study in a journal
-JOURNAL = "journal.log"
 RANDOM_TRIALS = 10  # TPE's own default: before it knows these, it draws at random
 COMPARED_TRIALS = 4  # finished ones that the median rule needs: the median of fewer is luck
 UNTOUCHED = 30  # percent of a run before which none is pruned: its learning rate has hardly risen
 GRID = 5  # percent: runs with other batch sizes or epochs validate at other places, and are compared on these
+GIVE_UP = "remove the file, and the same command begins a new search"
 PRUNED_AT, REASON, SECONDS = "pruned_at", "reason", "seconds"  # attributes of a trial
 
 
@@ -88,19 +92,30 @@ class Study:
     Args:
         folder: The folder of the search, which this process owns.
         maximise: Whether a high figure is good.
+
+    Raises:
+        UserError: The journal is damaged.
     """
 
     def __init__(self, folder: Path, maximise: bool) -> None:
         quiet_optuna()
         self.folder, self.maximise = folder, maximise
         self.path = folder / JOURNAL
-        self._study = optuna.create_study(
-            study_name=NAME,
-            storage=JournalStorage(JournalFileBackend(str(self.path))),
-            direction="maximize" if maximise else "minimize",
-            load_if_exists=True,
-            pruner=median_pruner(),
-        )
+        try:
+            self._study = optuna.create_study(
+                study_name=NAME,
+                storage=JournalStorage(JournalFileBackend(str(self.path))),
+                direction="maximize" if maximise else "minimize",
+                load_if_exists=True,
+                pruner=median_pruner(),
+            )
+        except (LookupError, ValueError, TypeError, AttributeError) as error:  # a line is missing
+            line = f"{type(error).__name__}: {error}"
+            raise UserError(f"{self.path}: Optuna cannot read its journal ({line}); {GIVE_UP}") from error
+        known, there = len(self.trials()), len(list(folder.glob("trial_*")))
+        if there > known:  # a trial is noted before it has a folder
+            found = f"found {known} for the {there} trial folders beside it"
+            raise UserError(f"{self.path}: expected a note of each trial, {found}; {GIVE_UP}")
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in their order."""
@@ -173,10 +188,22 @@ def mend_journal(folder: Path) -> None:
 
     Only the owner of the folder calls this, before any trial runs. Optuna 5.0 (storages/journal/_file.py)
     would append to the half line, and would wait 30 s for the lock.
+
+    Raises:
+        UserError: Another line is no line of Optuna's.
     """
     path = folder / JOURNAL
-    if path.is_file() and (text := path.read_bytes()) and not text.endswith(b"\n"):
+    text = path.read_bytes() if path.is_file() else b""
+    if text and not text.endswith(b"\n"):
         os.truncate(path, text.rfind(b"\n") + 1)
+    for i, line in enumerate(text.split(b"\n")[:-1], 1):
+        try:
+            known = "op_code" in json.loads(line)
+        except (ValueError, TypeError):
+            known = False
+        if not known:
+            found = f"found {as_found(line.decode('utf-8', 'replace'))}; {GIVE_UP}"
+            raise UserError(f"{path}, line {i}: expected a line of Optuna's journal, {found}")
     for lock in folder.glob(f"{JOURNAL}.lock*"):
         with contextlib.suppress(OSError):
             lock.unlink()

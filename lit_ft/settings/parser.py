@@ -275,6 +275,9 @@ def _found(key: str, expected: str, value: str, in_list: bool) -> str:
     value = re.split(r"\n\s*- ", value)[0]  # jsonargparse continues with the other members of a Union
     misread = (_parsing.get() or Parsing()).misread(key)
     if not misread:
+        given = (_parsing.get() or Parsing()).flags.get(f"--{key}")
+        if value == "None" and (given == "None" or "null" in expected):
+            return "the text 'None'; write null"
         return "null" if value == "None" else as_found(value)
     written, read = misread[0], reading(misread[0])
     if not re.search(r"\btexts\b" if in_list else r"\btext\b", expected):

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 import yaml
 from conftest import one_line, write_csv
 
-from lit_ft.commands import several
+from lit_ft.commands import several, trials
 from lit_ft.commands.finals import certainty, main_score, worth
+from lit_ft.commands.search_settings import typed
 from lit_ft.commands.several import Machine
 from lit_ft.commands.study import Judge, Study, mend_journal
 from lit_ft.commands.trials import Plan, Trials
@@ -21,7 +23,7 @@ from lit_ft.errors import UserError
 from lit_ft.reliability.jobs import Ended, Job
 from lit_ft.report.pairs import Difference
 from lit_ft.report.scores import CLASSIFIER
-from lit_ft.settings.space import Choices, Entry, Range
+from lit_ft.settings.space import Choices, Entry, Range, combinations
 
 SPACE = (
     Entry("model.learning_rate", Range(1e-5, 1e-2, log=True), "space.yaml, line 1"),
@@ -99,6 +101,16 @@ def test_a_killed_search_proposes_the_same_trials(monkeypatch, capfd):
     assert killed.best().number == whole.best().number > 0
     assert "trial 3 was interrupted, and resumes: model.learning_rate=" in capfd.readouterr().out
     assert max(whole.importance(), key=whole.importance().get) == "model.learning_rate"
+    half = len(journal.read_text()) // 2
+    damaged = journal.read_text()[:half] + "garbage\n" + journal.read_text()[half:]
+    Path("damaged").mkdir()
+    Path("damaged/journal.log").write_text(damaged)
+    with pytest.raises(UserError, match=r"journal.log, line \d+: expected a line of Optuna's journal, found"):
+        mend_journal(Path("damaged"))
+    Path("damaged/journal.log").unlink()
+    Path("damaged/trial_000").mkdir()
+    with pytest.raises(UserError, match="found 0 for the 1 trial folders beside it; remove the file"):
+        Study(Path("damaged"), False)
     longer = searched(monkeypatch, "killed", 18, Fast())
     assert len(longer.trials()) == 18 and longer.trials()[4].state.name == "FAIL"
 
@@ -134,6 +146,48 @@ def test_a_small_space_is_searched_to_its_end(monkeypatch, capfd):
     Trials(made, study).run()
     assert len(study.trials()) == 4
     assert "no values are left that were not tried: the search ends after 4 trials" in capfd.readouterr().out
+    assert combinations(small) == 4 and combinations(SPACE) is None
+
+    def stubborn(history: Any, space: Any, *more: Any) -> dict[str, Any]:
+        return {entry.key: entry.what.listed()[0] for entry in space}
+
+    monkeypatch.setattr(trials, "propose", stubborn)
+    Path("stubborn").mkdir()
+    study = Study(Path("stubborn"), False)
+    Trials(replace(made, folder=Path("stubborn"), trials=4), study).run()
+    assert len({str(trial.params) for trial in study.trials()}) == 4
+
+
+def test_the_types_of_the_settings():
+    """Whole numbers where the setting is, however they are written; equal values are refused."""
+
+    def read(key: str, what: Range | Choices, check: Any = lambda config, key: None) -> Range | Choices:
+        return typed([Entry(key, what, "space.yaml, line 1")], [], check)[0].what
+
+    assert read("data.batch_size", Range(8.0, 64.0)) == Range(8, 64, whole=True)
+    assert read("trainer.gradient_clip_val", Range(0, 2, whole=True)) == Range(0, 2)
+    assert read("model.weight_decay", Range(0, 1, whole=True)) == Range(0, 1)
+
+    def refuse(config: Any, key: str) -> None:
+        raise UserError(f"{key} has no meaning; set --{key}=0")
+
+    for key, what, line, check in (
+        ("trainer.max_epochs", Range(1, 5, step=0.5), "expected a whole step, found 0.5", None),
+        ("data.batch_size", Range(8.5, 64), "data.batch_size: expected a whole number, found 8.5", None),
+        ("model.learning_rate", Choices(("1e-5", "0.00001")), "1e-5 and 0.00001 are the same value", None),
+        ("model.class_weights", Choices(("~", "null")), "~ and null are the same value; leave one out", None),
+        (
+            "model.class_weights",
+            Choices(("None", "null")),
+            "or null, found the text 'None'; write null",
+            None,
+        ),
+        ("model.pretrained", Range(0, 1, whole=True), "expected a list of values, found a range", None),
+        ("model.label_smoothing", Choices(("0", "0.1")), "label_smoothing has no meaning", refuse),
+    ):
+        with pytest.raises(UserError) as caught:
+            read(key, what, check or (lambda config, key: None))
+        assert line in str(caught.value) and str(caught.value).startswith("space.yaml, line 1: ")
 
 
 def test_pruning_compares_the_same_share_of_the_run():
@@ -215,13 +269,19 @@ def test_a_search_from_its_command_to_its_page(lit_ft, fit_args, in_process):
     code, out, err = lit_ft("search", *short, "--space", "space.yaml", "--trials", "3", "--seeds", "0")
     assert code == 0, err[-3000:]
     assert "continued: 2 of 3 trials are done" in out and "trial 2: " in out
+    assert "finals: " not in out
     (folder / "search.html").unlink()
     assert lit_ft("report", str(folder))[1] == f"report: {folder}/search.html\n"
     assert "3 of 3 trials" in (folder / "search.html").read_text()
     # best.yaml is a config of fit, which names its run.
     assert lit_ft("fit", "--config", str(folder / "best.yaml"))[0] == 0
     assert Path("runs/small/version_0/metrics.json").is_file()
-    # A value that fit refuses is told with its line; the default space holds the start.
+    # Values that fit refuses are told with their line before anything is trained.
+    Path("space.yaml").write_text("model.loss: [cross_entropy, focal]\n")
+    refused = one_line(lit_ft("search", *short, "--space", "space.yaml"))
+    assert "space.yaml, line 1: expected model.loss to be one of cross_entropy" in refused
+    Path("space.yaml").write_text("model.class_weights: [null, [1, 2, 3, 4, 5, 6]]\n")
+    assert "space.yaml, line 1: expected " in one_line(lit_ft("search", *short, "--space", "space.yaml"))
     Path("space.yaml").write_text("data.batch_size: [8, none]\n")
     refused = one_line(lit_ft("search", *short, "--space", "space.yaml"))
     assert refused == "space.yaml, line 1: data.batch_size: expected a whole number, found 'none'"
