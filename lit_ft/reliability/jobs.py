@@ -188,6 +188,9 @@ def _enter(
     threads: int | None,
 ) -> None:
     """In the new process: a group, folder, environment and streams of its own; then the call."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)  # it was stopped while the server imported
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # else Ctrl-C would reach it twice: from the terminal, and from who waits for it
         multiprocessing.set_start_method("fork", force=True)  # for a loader's workers, as in any process
