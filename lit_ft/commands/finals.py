@@ -182,7 +182,8 @@ def main_score(monitor: str, names: Sequence[str]) -> str:
     """The figure that the answer is about: the one that was searched for, unless it is the loss."""
     wanted = monitor.partition("/")[2]
     others = [name for name in names if name != LOSS] or list(names)
-    return wanted if wanted in others else others[0]
+    known = [name for name in (wanted, f"{wanted}_chosen") if name in others]  # of labels: at own thresholds
+    return (known or others)[0]
 
 
 def worth(one: Difference) -> str:

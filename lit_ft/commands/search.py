@@ -31,6 +31,7 @@ OWN: dict[str, tuple[Any, Any]] = {
     "seeds": (int, 3),
     "jobs": (int, 1),
 }
+FEW = 200  # validation texts: one accuracy of so many is known to 7 points
 APART = {"folds": 5, "fold": 1}  # without test data: texts that no trial sees
 
 
@@ -158,6 +159,11 @@ def _run(
     many = _has_many_processes(settings)
     for line in _introduction(plan, config.trials, done, outside, bool(fold), many):
         say(line)
+    if (texts := len(begun.data.splits["validation"].rows)) < FEW and plan.trials > 1:
+        warn(
+            f"only {texts} validation texts choose among {plan.trials} trials: much of that is luck; hold "
+            "out more (--data.validation_share), or give a validation file"
+        )
     Trials(plan, study, results.write).run()
     if study.best() is not None and config.seeds:
         results.finals = run_finals(Final(plan, study, fold, config.seeds))

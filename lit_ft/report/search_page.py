@@ -14,7 +14,6 @@ from lit_ft.report.tables import duration, number
 from lit_ft.report.trial_charts import trial_chart
 
 SHAPES = {"finished": "dot", "pruned": "triangle", "failed": "cross", "running": "cross"}
-SMALL = 1e-3  # a number below is written with a power of ten
 
 
 def write_search(folder: Path, facts: Mapping[str, Any]) -> Path:
@@ -83,7 +82,7 @@ def setting_shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.3e}" if 0 < abs(value) < SMALL else f"{value:.4g}"
+        return f"{value:.4g}"  # as the console has it
     return str(value)
 
 

@@ -255,6 +255,7 @@ def test_a_search_from_its_command_to_its_page(lit_ft, fit_args, in_process):
     facts = json.loads((folder / "search.json").read_text())
     assert [t["state"] for t in facts["trials"]] == ["finished", "finished"] and facts["trials"][0]["own"]
     assert "trial 0: val/loss " in out and "(optimistic)" in out
+    assert "validation texts choose among 2 trials: much of that is luck; hold out more" in err
     assert facts["finals"]["texts"] == 30 and facts["finals"]["seeds"] == [43]
     assert facts["finals"]["sentence"] in out
     config = yaml.safe_load((folder / "best.yaml").read_text())
@@ -318,3 +319,4 @@ def test_a_difference_is_certain_of_texts_and_of_seeds():
     assert certainty(lower, [1.0, 1.1], [0.9, 1.0]) == "not certain"
     assert main_score("val/loss", ["accuracy", "macro_f1", "loss"]) == "accuracy"
     assert main_score("val/macro_f1", ["accuracy", "macro_f1", "loss"]) == "macro_f1"
+    assert main_score("val/macro_f1", ["micro_f1_chosen", "macro_f1_chosen", "loss"]) == "macro_f1_chosen"

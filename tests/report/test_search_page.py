@@ -51,7 +51,7 @@ def test_the_page_says_what_is_not_known():
     assert "that needs 8 finished trials" in page
     assert "&lt;b&gt;NaN&lt;/b&gt;" in page and "pruned after 40 %" in page
     assert 'href="trial_003/report.html"' in page and 'href="logs/trial_002.txt"' in page
-    assert "fit --config runs/reviews/search_0/best.yaml" in page and "1.234e-04" in page
+    assert "fit --config runs/reviews/search_0/best.yaml" in page and "0.0001234" in page
     write_search(Path(), {**FACTS, "best": None, "trials": [trial(0, "running", None, 1e-4, "16")]})
     assert "No trial has ended with a figure yet" in Path("search.html").read_text()
 
@@ -76,5 +76,5 @@ def test_charts_of_trials():
 
 def test_values_as_a_config_has_them():
     assert [setting_shown(v) for v in (None, True, 2.22e-5, 0.25, 16, "balanced", "3e-3", "32", "-")] == [
-        *("null", "true", "2.220e-05", "0.25", "16", "balanced", "0.003", "32", "-"),
+        *("null", "true", "2.22e-05", "0.25", "16", "balanced", "0.003", "32", "-"),
     ]
