@@ -166,17 +166,17 @@ def _start(job: Job, slot: int, threads: int | None, environment: dict[str, str]
 def _serve_despite_ctrl_c() -> None:
     """Start the server process, if none runs, so that Ctrl-C, which it gets as well, does not end it.
 
-    It ignores SIGINT, but not before it has imported the libraries, which takes seconds.
+    It ignores SIGINT, but not before it has imported the libraries, which takes seconds. So it, and what it
+    forks, begins with SIGINT blocked. One that comes meanwhile is kept for this process, not lost.
     """
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
-    if threading.current_thread() is not threading.main_thread():
-        return forkserver.ensure_running()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
+    resource_tracker.ensure_running()  # on its start it unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _enter(
@@ -194,7 +194,8 @@ def _enter(
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # else Ctrl-C would reach it twice: from the terminal, and from who waits for it
         multiprocessing.set_start_method("fork", force=True)  # for a loader's workers, as in any process
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server ignores
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores and blocks it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -122,13 +122,35 @@ def test_a_signal_that_comes_while_a_job_starts(monkeypatch):
     assert time.monotonic() - begun < 30
 
 
+def mask() -> set:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_ctrl_c_spares_the_server(monkeypatch):
-    """Else it ends while it imports, and no process can be forked."""
-    seen = []
-    monkeypatch.setattr(forkserver, "ensure_running", lambda: seen.append(signal.getsignal(signal.SIGINT)))
-    before = signal.getsignal(signal.SIGINT)
-    jobs._serve_despite_ctrl_c()
-    assert seen == [signal.SIG_IGN] and signal.getsignal(signal.SIGINT) == before
+    """Else it ends while it imports, and no process can be forked; this process gets it all the same."""
+    masks, received = [], []
+
+    def starts():
+        masks.append(mask())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(forkserver, "ensure_running", starts)
+    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        jobs._serve_despite_ctrl_c()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert signal.SIGINT in masks[0] and signal.SIGINT not in mask() and received == [signal.SIGINT]
+
+
+def sigint(path: str) -> int:
+    Path(path).write_text(f"{mask()} {signal.getsignal(signal.SIGINT) is signal.default_int_handler}")
+    return 0
+
+
+def test_a_job_takes_sigint_as_any_process():
+    list(run_jobs([job("a", sigint)]))
+    assert Path("a").read_text() == "set() True"
 
 
 def test_a_server_that_ended_is_told(monkeypatch):
