@@ -219,6 +219,8 @@ def configs(draw: Any) -> Case:
             st.sampled_from([*COMMANDS, "--config", "-c", "--help", "-h", "--", "-1", "=", "--json"]) | names
         )
         ends = {"fit": ("--config", "fit.yaml", *FIT_PINS), "sft": ("--config", "sft.yaml", *SFT_PINS)}
+        # What starts many runs is refused, whatever stands before.
+        ends |= {"repeat": ("--seeds=0",), "search": ("--trials=0",), "verify-resume": ("--name=x",)}
         end = ends.get(command, ("--config", "fit.yaml") if command == "check" else ())
         return Case("config", (command, *draw(st.lists(more, max_size=3)), *end), {}, "words")
     if draw(st.integers(0, 2)) == 0:
