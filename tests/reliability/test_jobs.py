@@ -149,7 +149,8 @@ def sigint(path: str) -> int:
 
 
 def test_a_job_takes_sigint_as_any_process():
-    list(run_jobs([job("a", sigint)]))
+    (ended,) = run_jobs([job("a", sigint)])
+    assert ended.code == 0, ended
     assert Path("a").read_text() == "set() True"
 
 
