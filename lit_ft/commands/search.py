@@ -14,15 +14,15 @@ from lit_ft.classifier.data import YelpDataModule
 from lit_ft.commands.default_space import default_space
 from lit_ft.commands.early import known_keys
 from lit_ft.commands.repeat import LOGS, PLAN, newest_with
-from lit_ft.commands.search_settings import JOURNAL, own_values, plain, typed
+from lit_ft.commands.search_settings import JOURNAL, own_values, plain, typed, value_of
 from lit_ft.commands.several import Machine, Start, start
 from lit_ft.console import say, silence_libraries, warn
-from lit_ft.errors import UserError, quoted
+from lit_ft.errors import UserError
 from lit_ft.machine import command_line
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.jobs import Stopped
 from lit_ft.settings.arguments import configs_dir
-from lit_ft.settings.space import Entry, combinations, read_space
+from lit_ft.settings.space import Entry, as_flag, combinations, read_space
 
 SPACE, DEFAULT = "space.yaml", "default"
 OWN: dict[str, tuple[Any, Any]] = {
@@ -157,6 +157,7 @@ def _run(
     results = Results(plan, study, begun.args, settings, command)
     done = sum(trial.state.is_finished() for trial in study.trials())
     many = _has_many_processes(settings)
+    outside = [f"{key}={as_flag(value_of(settings, key))}" for key in outside]
     for line in _introduction(plan, config.trials, done, outside, bool(fold), many):
         say(line)
     if (texts := len(begun.data.splits["validation"].rows)) < FEW and plan.trials > 1:
@@ -200,7 +201,7 @@ def _introduction(
         of = f"{done} of {plan.trials}" if done < plan.trials else f"all {done}"
         lines.append(f"continued: {of} trials are done")
     if outside:
-        left = quoted(list(outside))
+        left = ", ".join(outside)
         lines.append(f"your own settings are not among the trials: the space leaves out your {left}")
     if many:
         lines.append("each trial has several processes: none is pruned, all are trained to their end")
