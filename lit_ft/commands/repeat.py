@@ -20,6 +20,7 @@ from lit_ft.progress import clock
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.jobs import Ended, Job, Stopped
 from lit_ft.report.pooled import Repetition
+from lit_ft.report.repeat_facts import HEADLINES
 from lit_ft.report.scores import SPLITS, scores_of_run
 from lit_ft.report.tables import flat, number
 from lit_ft.settings.arguments import configs_dir, flag_value
@@ -236,9 +237,10 @@ def _tell_failure(repeat: Repeat, ended: Ended) -> None:
 
 
 def reached(run: Path, measured: tuple[str, ...]) -> str:
-    """The first figure of a run on each split that it was measured on, such as `accuracy 0.671 (fold)`."""
+    """The headline of a run on each split that it was measured on, such as `accuracy 0.671 (fold)`."""
     metrics, facts = runs.read_metrics(run), runs.read_facts(run)
-    score = scores_of_run(facts)[0]
+    headline = HEADLINES[facts["kind"]].score
+    score = next(score for score in scores_of_run(facts) if score.name == headline)
     prefixes = measured or ("val",)
     return f"{score.words} " + ", ".join(
         f"{number(metrics.get(f'{prefix}/{score.name}'), min(score.digits, 3))} ({SPLITS[prefix]})"

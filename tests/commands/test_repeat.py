@@ -422,6 +422,7 @@ def test_several_labels(repeat, work: Path):
     figure = facts["results"]["fold"]["scores"]["micro_f1_chosen"]["value"]
     assert figure == pytest.approx(f1_score(given, said, average="micro"), abs=1e-6)
     assert "micro F1 0." in out and (FOLDER / "labels_to_check.csv").is_file()
+    assert "fold 1: micro F1, own thresholds 0." in out  # of each run, too: the same figure
 
 
 def test_numbers(repeat, work: Path):
