@@ -236,15 +236,15 @@ def repeat_lines(facts: Mapping[str, Any], width: int = 80) -> list[str]:
         width: Of the terminal, in letters.
     """
     main, found = main_of(facts)
-    lines = []
-    for prefix in facts["results"]:
-        lines += _wrapped(_sentence(facts, prefix), width, "")
+    lines = _wrapped(_sentence(facts, main), width, "")
     beside = [f"{row['name']} {row['shown']}" for row in _rivals(facts, main) if not row["ours"]]
     if gain := told_gain(facts, main):
         beside.append(gain)
     if beside:
         means = "" if found["baselines"]["linear"] else ", means of the runs' own figures"
         lines += _wrapped(f"beside it: {'; '.join(beside)}{means}", width, "  ")
+    for prefix in facts["results"]:
+        lines += _wrapped(_sentence(facts, prefix), width, "") if prefix != main else []
     lines += ["", *_spread_table(found, width), ""]
     for told in told_luck(facts, main):
         lines += _wrapped(told, width, "  - ")
