@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from lit_ft import runs
-from lit_ft.commands.repeat import LOGS, forget, reached
-from lit_ft.commands.repetition import fit_and_test, missing
+from lit_ft.commands.repetition import fit_and_test, forget, missing, reached
 from lit_ft.commands.search_settings import flags_of
+from lit_ft.commands.several import LOGS
 from lit_ft.commands.study import Study
 from lit_ft.commands.trials import INTERRUPTED, Plan
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError
 from lit_ft.progress import clock
 from lit_ft.reliability.jobs import Job
-from lit_ft.report.pairs import POINTS, Difference
+from lit_ft.report.pairs import Difference, seeds_apart
 from lit_ft.report.pooled import Pooled, Repetition, difference, figures, pool
 from lit_ft.report.scores import SPLITS
 
@@ -172,9 +172,8 @@ def certainty(one: Difference, own: Sequence[float], best: Sequence[float]) -> s
     """
     if not one.certain:
         return "not certain"
-    if min(len(own), len(best)) < 2:
+    if (apart := seeds_apart(own, best)) is None:
         return "not certain, as another seed may say otherwise"
-    apart = max(own) < min(best) or max(best) < min(own)
     return "certain" if apart else "not certain, as the seeds of the two overlap"
 
 
@@ -188,14 +187,11 @@ def main_score(monitor: str, names: Sequence[str]) -> str:
 
 def worth(one: Difference) -> str:
     """`the winner is 0.8 points better than your settings in accuracy (95 %: -0.2 to +1.8)`."""
-    points = one.score.name == "accuracy"
-    scale, digits = (POINTS, 1) if points else (1, one.score.digits if one.score.in_unit else 3)
-    value, low, high = (round(v * scale, digits) + 0.0 for v in (one.value, one.low, one.high))
+    (value, low, high), digits, unit = one.shown
     better = (value > 0) == bool(one.score.higher_is_better)
     if value == 0:
         how = "the winner is as good as your settings"
     else:
-        unit = " points" if points else ""
         amount = f"{abs(value):.{digits}f}{unit} {'better' if better else 'worse'}"
         how = f"the winner is {amount} than your settings"
     if not one.score.higher_is_better:  # of an error a lower value is better: gains are shown as gains

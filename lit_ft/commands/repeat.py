@@ -1,7 +1,6 @@
 """`repeat`: the same fit with several seeds, on several folds, with several shares of the training texts."""
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,8 +10,8 @@ from typing import Any
 
 from lit_ft import runs
 from lit_ft.commands.repeat_results import leave_repeat
-from lit_ft.commands.repetition import fit_and_test, missing
-from lit_ft.commands.several import Machine, Start, start
+from lit_ft.commands.repetition import fit_and_test, forget, missing, reached
+from lit_ft.commands.several import LOGS, PLAN, Machine, Start, newest_with, start
 from lit_ft.console import say, silence_libraries, warn
 from lit_ft.errors import UserError
 from lit_ft.machine import command_line
@@ -20,14 +19,11 @@ from lit_ft.progress import clock
 from lit_ft.reliability import run_owner
 from lit_ft.reliability.jobs import Ended, Job, Stopped
 from lit_ft.report.pooled import Repetition
-from lit_ft.report.repeat_facts import HEADLINES
-from lit_ft.report.scores import SPLITS, scores_of_run
-from lit_ft.report.tables import flat, number
+from lit_ft.report.tables import flat
 from lit_ft.settings.arguments import configs_dir, flag_value
 from lit_ft.settings.flags import Kept
 from lit_ft.settings.shares import shares_of
 
-PLAN, LOGS = "plan.json", "logs"
 KEEPS = {"model": "all but the checkpoints", "figures": "all but checkpoints and model"}
 MOST_SEED = 2**32 - 1
 MOST_LISTED = 5  # seeds in a line
@@ -50,6 +46,7 @@ class Repeat:
         repetitions: All of them, in the order in which they take place.
         folds: How many; 1 for none.
         keep: What stays of a run that has ended.
+        left: Those that have not ended.
         failed: Those that failed now, and why.
     """
 
@@ -58,15 +55,16 @@ class Repeat:
     repetitions: list[Repetition]
     folds: int
     keep: Kept
+    left: list[Repetition] = field(default_factory=list)
     failed: dict[Path, str] = field(default_factory=dict)
 
-    def undone(self) -> list[Repetition]:
-        """Those that have not ended."""
-        return [one for one in self.repetitions if missing(one.folder, self.start.measured)]
+    def look(self) -> None:
+        """Find out which have ended."""
+        self.left = [one for one in self.repetitions if missing(one.folder, self.start.measured)]
 
     def jobs(self) -> Iterator[Job]:
         """Those that have not ended, each in a process of its own."""
-        for one in self.undone():
+        for one in tuple(self.left):
             flags = [f"--seed_everything={one.seed}", f"--data.train_share={one.share:.15g}"]
             if one.fold is not None:
                 flags += [f"--data.folds={self.folds}", f"--data.fold={one.fold}"]
@@ -83,15 +81,16 @@ def main(command: str, args: list[str]) -> int:
     repeat = _planned(begun, shares)
     run_owner.own(repeat.folder, else_="")
     try:
+        repeat.look()
         _tell_plan(repeat, shares)
         if flag_value(args, "--keep") is not None:  # also of those that were done before
             for one in repeat.repetitions:
-                if not missing(one.folder, begun.measured):
+                if one not in repeat.left:
                     forget(one.folder, repeat.keep)
         try:
             _run(repeat, Machine(config.jobs, config.trainer.accelerator))
         except Stopped as stop:
-            left = f"{len(repeat.undone())} of {len(repeat.repetitions)} runs are left"
+            left = f"{len(repeat.left)} of {len(repeat.repetitions)} runs are left"
             warn(f"stopped: {left}; the same command does them")
             raise SystemExit(128 + stop.number) from None
         leave_repeat(repeat.folder, repeat.repetitions, _plan_of(repeat, args, shares))
@@ -136,19 +135,6 @@ def _planned(begun: Start, shares: tuple[float, ...]) -> Repeat:
     return Repeat(begun, folder, repetitions, config.folds, config.keep)
 
 
-def newest_with(name: str, kind: str, settings: str) -> Path | None:
-    """The newest `runs/<name>/<kind>_<n>` whose plan is of these settings."""
-    for folder in runs.folders(name, kind):
-        try:
-            if json.loads((folder / PLAN).read_text(encoding="utf-8")).get("settings") == settings:
-                return folder
-        except (ValueError, AttributeError):
-            warn(f"{folder / PLAN} is damaged: this {kind} cannot be continued, and is left as it is")
-        except OSError:
-            continue
-    return None
-
-
 def _folder_name(seed: int, fold: int | None, share: float) -> str:
     parts = [f"seed_{seed}", *([f"fold_{fold}"] if fold else [])]
     return "_".join([*parts, *([f"share_{share:.15g}"] if share < 1 else [])])
@@ -176,7 +162,7 @@ def _tell_plan(repeat: Repeat, shares: tuple[float, ...]) -> None:
     parts += (
         [f"{len(shares)} shares ({', '.join(f'{share:g}' for share in shares)})"] if len(shares) > 1 else []
     )
-    done = len(repeat.repetitions) - len(repeat.undone())
+    done = len(repeat.repetitions) - len(repeat.left)
     ended = f", {done} of them done before" if done else ""
     say(f"repeat: {repeat.folder}: {' x '.join(parts)} = {len(repeat.repetitions)} runs{ended}")
     if not done and len(repeat.repetitions) > 3:
@@ -187,7 +173,7 @@ def _tell_plan(repeat: Repeat, shares: tuple[float, ...]) -> None:
 
 def _run(repeat: Repeat, machine: Machine) -> None:
     """Run what has not ended, and say of each run what it reached."""
-    left = {one.told(): one for one in repeat.undone()}
+    left = {one.told(): one for one in repeat.left}
     num, took = len(left), list[tuple[float, float]]()
     try:
         for count, ended in enumerate(machine.run(repeat.jobs()), 1):
@@ -196,6 +182,7 @@ def _run(repeat: Repeat, machine: Machine) -> None:
                 repeat.failed[one.folder] = ended.error
                 _tell_failure(repeat, ended)
                 continue
+            repeat.left.remove(one)
             machine.ended(one.folder)
             took.append((one.share, ended.seconds))
             rest = time_left(took, [other.share for other in left.values()], machine.jobs)
@@ -203,8 +190,10 @@ def _run(repeat: Repeat, machine: Machine) -> None:
             say(f"{one.told()}: {reached(one.folder, repeat.start.measured)} ({clock(ended.seconds)}){after}")
             forget(one.folder, repeat.keep)
     except Stopped:
-        for one in left.values():  # one may have been measured before the signal reached it
-            if one.folder.is_dir() and not missing(one.folder, repeat.start.measured):
+        before = repeat.left
+        repeat.look()  # one may have been measured before the signal reached it
+        for one in before:
+            if one not in repeat.left:
                 forget(one.folder, repeat.keep)
         raise
 
@@ -231,26 +220,6 @@ def time_left(took: Sequence[tuple[float, float]], left: Sequence[float], at_onc
 
 def _tell_failure(repeat: Repeat, ended: Ended) -> None:
     """Stop if nothing has worked so far; else go on with the others."""
-    if len(repeat.undone()) == len(repeat.repetitions):
+    if len(repeat.left) == len(repeat.repetitions):
         raise UserError(f"{ended.job.name}: {ended.error} (its output: {ended.job.log})")
     warn(f"{ended.job.name} failed: {ended.error} (its output: {ended.job.log}); the others go on")
-
-
-def reached(run: Path, measured: tuple[str, ...]) -> str:
-    """The headline of a run on each split that it was measured on, such as `accuracy 0.671 (fold)`."""
-    metrics, facts = runs.read_metrics(run), runs.read_facts(run)
-    headline = HEADLINES[facts["kind"]].score
-    score = next(score for score in scores_of_run(facts) if score.name == headline)
-    prefixes = measured or ("val",)
-    return f"{score.words} " + ", ".join(
-        f"{number(metrics.get(f'{prefix}/{score.name}'), min(score.digits, 3))} ({SPLITS[prefix]})"
-        for prefix in prefixes
-    )
-
-
-def forget(run: Path, keep: Kept) -> None:
-    """Remove what is not kept of a run that has ended: its `config.yaml` makes it again."""
-    if keep != "all":
-        shutil.rmtree(run / runs.CHECKPOINTS, ignore_errors=True)
-    if keep == "figures":
-        shutil.rmtree(run / runs.MODEL, ignore_errors=True)

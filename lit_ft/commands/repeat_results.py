@@ -17,8 +17,8 @@ from lit_ft.report.label_issues import (
 )
 from lit_ft.report.learning_curve import CurvePoint, curve_chart, learning_curve
 from lit_ft.report.out_of_fold import write_out_of_fold
-from lit_ft.report.pooled import HELD_OUT, Repetition, bootstrap, ends_of_score, figures, pool
-from lit_ft.report.repeat_facts import HEADLINES, main_of, repeat_facts
+from lit_ft.report.pooled import HELD_OUT, Pooled, Repetition, figures, pool
+from lit_ft.report.repeat_facts import HEADLINES, pooled_results, repeat_facts
 from lit_ft.report.repeat_page import repeat_lines, write_repeat
 
 OUT_OF_FOLD = "out_of_fold.parquet"
@@ -36,18 +36,17 @@ def leave_repeat(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[
         repetitions: All that were planned, also those that failed.
         plan: What else the page shows; see `repeat_facts`.
     """
-    facts = repeat_facts(folder, repetitions, plan)
-    largest = max(one.share for one in repetitions)
+    pooled = pooled_results(repetitions)
+    facts = repeat_facts(folder, repetitions, plan, pooled)
     to_check = None
-    if HELD_OUT in facts["results"]:
-        used = pool([one for one in repetitions if one.share == largest], HELD_OUT).used
-        path = write_out_of_fold(used, folder / OUT_OF_FOLD)
+    if pooled[0].prefix == HELD_OUT:
+        path = write_out_of_fold(pooled[0].used, folder / OUT_OF_FOLD)
         issues = find_label_issues(path)
         write_label_issues(issues, folder / TO_CHECK)
         facts["labels"] = label_issue_facts(issues)
         to_check = label_issue_line(issues, runs.shown(folder / TO_CHECK))
-    if any(one.share < largest for one in repetitions):
-        facts["curve"] = _curve(repetitions, main_of(facts)[0])
+    if len({one.share for one in repetitions}) > 1:
+        facts["curve"] = _curve(repetitions, pooled[0])
         if facts["curve"]["step"] and plan.get("settings", {}).get("trainer.max_steps") == -1:
             facts["curve"]["sentences"].append(FEWER_STEPS)
     page = write_repeat(folder, facts)
@@ -62,36 +61,41 @@ def leave_repeat(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[
     say(f"report:  {runs.shown(page)}")
 
 
-def _curve(repetitions: Sequence[Repetition], prefix: str) -> dict[str, Any]:
-    """The learning curve of the headline, over the shares that were trained on."""
-    points: list[CurvePoint] = []
-    notes: list[str] = []
-    rows = None  # that were measured: draws of others would be draws of other texts
-    for share in sorted({one.share for one in repetitions}, reverse=True):
+def _curve(repetitions: Sequence[Repetition], whole: Pooled) -> dict[str, Any]:
+    """The learning curve of the headline, over the shares that were trained on.
+
+    Args:
+        repetitions: All that were planned.
+        whole: The result of the largest share.
+    """
+    prefix, headline = whole.prefix, HEADLINES[whole.kind]
+    score = next(score for score in whole.scores() if score.name == headline.score)
+    parts, notes = [whole], list[str]()
+    for share in sorted({one.share for one in repetitions}, reverse=True)[1:]:
         some = [one for one in repetitions if one.share == share]
         if not any(f"{prefix}/rows" in runs.read_metrics(one.folder) for one in some):
             notes.append(f"Share {share:.15g} is left out: none of its runs is finished.")
             continue
         pooled = pool(some, prefix)
-        notes += [f"Of share {share:.15g}: {note}." for note in pooled.notes if rows is not None]
-        rows = pooled.rows if rows is None else rows
-        if not np.array_equal(pooled.rows, rows):
+        notes += [f"Of share {share:.15g}: {note}." for note in pooled.notes]
+        if not np.array_equal(pooled.rows, whole.rows):  # draws of others would be draws of other texts
             notes.append(f"Share {share:.15g} is left out: it was not measured on the same texts.")
             continue
-        headline = HEADLINES[pooled.kind]
-        score = next(score for score in pooled.scores() if score.name == headline.score)
-        draws = bootstrap(pooled)[score.name]
+        parts.append(pooled)
+    points = []
+    for pooled in parts:
+        of = figures(pooled)["scores"][score.name]
         trained = [runs.read_facts(one.folder)["splits"]["train"]["rows"] for one in pooled.used]
         tag = f"baseline/words/{prefix}/{headline.beside}"
         words: list[Any] = [runs.read_metrics(one.folder).get(tag) for one in pooled.used]
         points.append(
             CurvePoint(
-                share,
+                pooled.used[0].share,
                 float(np.mean(trained)),
-                draws,
-                figures(pooled)["scores"][score.name]["seeds"]["values"],
+                pooled.draws[score.name],
+                of["seeds"]["values"],
                 None if None in words else float(np.mean(words)),
-                ends_of_score(pooled, score.name, draws),
+                (of["low"], of["high"]),
                 len(pooled.rows),
             )
         )

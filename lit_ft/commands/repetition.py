@@ -16,6 +16,10 @@ from lit_ft.commands import fit
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError
 from lit_ft.reliability import run_owner
+from lit_ft.report.repeat_facts import HEADLINES
+from lit_ft.report.scores import SPLITS, scores_of_run
+from lit_ft.report.tables import number
+from lit_ft.settings.flags import Kept
 
 PATIENCE_SECONDS = 300.0  # for a process that was asked to stop, and is still saving
 
@@ -91,6 +95,26 @@ def missing(run: Path, measured: Sequence[str]) -> list[str]:
     ]
     can_measure = any(runs.checkpoints_of(run, "last"))  # or best
     return found if can_measure or not found else ["val", *found]
+
+
+def reached(run: Path, measured: tuple[str, ...]) -> str:
+    """The headline of a run on each split that it was measured on, such as `accuracy 0.671 (fold)`."""
+    metrics, facts = runs.read_metrics(run), runs.read_facts(run)
+    headline = HEADLINES[facts["kind"]].score
+    score = next(score for score in scores_of_run(facts) if score.name == headline)
+    prefixes = measured or ("val",)
+    return f"{score.words} " + ", ".join(
+        f"{number(metrics.get(f'{prefix}/{score.name}'), min(score.digits, 3))} ({SPLITS[prefix]})"
+        for prefix in prefixes
+    )
+
+
+def forget(run: Path, keep: Kept) -> None:
+    """Remove what is not kept of a run that has ended: its `config.yaml` makes it again."""
+    if keep != "all":
+        shutil.rmtree(run / runs.CHECKPOINTS, ignore_errors=True)
+    if keep == "figures":
+        shutil.rmtree(run / runs.MODEL, ignore_errors=True)
 
 
 def _wait_for_owner(run: Path) -> None:

@@ -13,9 +13,8 @@ from lit_ft.classifier.callbacks import mode_of
 from lit_ft.classifier.data import YelpDataModule
 from lit_ft.commands.default_space import default_space
 from lit_ft.commands.early import known_keys
-from lit_ft.commands.repeat import LOGS, PLAN, newest_with
 from lit_ft.commands.search_settings import JOURNAL, own_values, plain, typed, value_of
-from lit_ft.commands.several import Machine, Start, start
+from lit_ft.commands.several import LOGS, PLAN, Machine, Start, newest_with, start
 from lit_ft.console import say, silence_libraries, warn
 from lit_ft.errors import UserError
 from lit_ft.machine import command_line

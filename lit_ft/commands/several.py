@@ -1,6 +1,7 @@
 """What `repeat` and `search` share: settings parsed once, texts read once, the machine divided."""
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from lit_ft.settings.bounds import check_bounds
 from lit_ft.settings.config_file import keys_of_configs
 from lit_ft.settings.flags import OWN_FLAGS, add_run_flags, introduction, run_name, warn_of_sample_encoder
 
+PLAN, LOGS = "plan.json", "logs"  # in the folder of a repeat or a search
 OF_THE_ENCODER = ("model.pretrained", "model.hidden_dropout", "model.attention_dropout")
 OF_EACH_RUN = ("data.folds", "data.fold", "data.train_share")  # each run of a repeat has its own
 
@@ -195,6 +197,19 @@ def _refuse_settings_of_a_run(command: str, config: Namespace, own: Mapping[str,
         )
 
 
+def newest_with(name: str, kind: str, settings: str) -> Path | None:
+    """The newest `runs/<name>/<kind>_<n>` whose plan is of these settings."""
+    for folder in runs.folders(name, kind):
+        try:
+            if json.loads((folder / PLAN).read_text(encoding="utf-8")).get("settings") == settings:
+                return folder
+        except (ValueError, AttributeError):
+            warn(f"{folder / PLAN} is damaged: this {kind} cannot be continued, and is left as it is")
+        except OSError:
+            continue
+    return None
+
+
 @dataclass
 class Machine:
     """How many runs take place at a time, and what each has of the machine.
@@ -242,7 +257,7 @@ class Machine:
         self.largest_gb = max(self.largest_gb, runs.read_metrics(run).get("train/peak_memory_gb") or 0.0)
 
     def _may_start(self, running: int) -> bool:
-        """Whether there is memory for a run beside others: as much as the largest took, else its share."""
+        """Whether there is memory for a run beside others: the most that one took, else half its share."""
         on_host = device_type(self.accelerator) != "cuda"
         needed = self.largest_gb if self.largest_gb and on_host else memory_gb("cpu") / self.jobs / 2
         enough = free_memory_gb() >= needed

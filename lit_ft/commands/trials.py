@@ -12,10 +12,9 @@ from optuna.trial import FrozenTrial
 
 from lit_ft import runs
 from lit_ft.classifier.pruning import Pruning
-from lit_ft.commands.repeat import LOGS, forget
-from lit_ft.commands.repetition import fit_and_test
+from lit_ft.commands.repetition import fit_and_test, forget
 from lit_ft.commands.search_settings import flags_of
-from lit_ft.commands.several import Machine
+from lit_ft.commands.several import LOGS, Machine
 from lit_ft.commands.study import PRUNED_AT, SECONDS, Judge, Study, propose, seed_of
 from lit_ft.console import say, warn
 from lit_ft.errors import UserError

@@ -1,7 +1,7 @@
 """Charts of the report as SVG within the page: their letters are text, their colours follow the page."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -34,6 +34,28 @@ def tick_text(value: float) -> str:
         if abs(value) >= factor:
             return f"{value / factor:g}{letter}"
     return f"{value:.3g}"
+
+
+def y_axis(low: float, high: float, y_of: Callable[[float], float]) -> list[str]:
+    """Lines across a chart, and their numbers at its left.
+
+    Args:
+        low: The lowest number of the axis.
+        high: The highest.
+        y_of: A number -> its place.
+    """
+    parts = []
+    for y in ticks(low, high):
+        at = f"{y_of(y):.1f}"
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{y_of(y) + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>')
+    return parts
+
+
+def x_words(words: str, height: int = HEIGHT) -> str:
+    """The words below a chart of this height."""
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    return f'<text x="{middle}" y="{height - 5}" text-anchor="middle">{escape(words)}</text>'
 
 
 def lines(
@@ -69,12 +91,7 @@ def lines(
     def y_of(y: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (y - low_y) / (high_y - low_y))
 
-    parts = []
-    for y in ticks(low_y, high_y):
-        parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(y):.1f}" y2="{y_of(y):.1f}"/>'
-        )
-        parts.append(f'<text x="{LEFT - 5}" y="{y_of(y) + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>')
+    parts = y_axis(low_y, high_y, y_of)
     marks = ticks(low_x, high_x)
     if whole_numbers:
         marks = [x for x in marks if float(x).is_integer()]
@@ -82,8 +99,7 @@ def lines(
         parts.append(
             f'<text x="{x_of(x):.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick_text(x)}</text>'
         )
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    parts.append(x_words(xlabel))
     if best is not None:
         at = f"{x_of(best):.1f}"
         parts.append(f'<line class="best" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
@@ -116,11 +132,7 @@ def bars(
     """
     low, high, most = edges[0], edges[-1], max(counts) or 1
     wide, tall = (WIDTH - LEFT - RIGHT) / ((high - low) or 1), HEIGHT - TOP - BOTTOM
-    parts = []
-    for y in ticks(0, most):
-        at = TOP + tall * (1 - y / most)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{at + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>')
+    parts = y_axis(0, most, lambda y: TOP + tall * (1 - y / most))
     for left, right, count in zip(edges, edges[1:], counts, strict=False):
         height = tall * count / most
         parts.append(
@@ -217,13 +229,9 @@ def scatter(data: Mapping[str, Any], title: str, xlabel: str, ylabel: str) -> st
     def y_of(y: float) -> float:
         return bottom - (bottom - TOP) * (y - low) / (high - low)
 
-    parts = []
+    parts = y_axis(low, high, y_of)
     for at in ticks(low, high):
-        x, y = f"{x_of(at):.1f}", f"{y_of(at):.1f}"
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(
-            f'<text x="{LEFT - 5}" y="{y_of(at) + 3.5:.1f}" text-anchor="end">{tick_text(at)}</text>'
-        )
+        x = f"{x_of(at):.1f}"
         parts.append(f'<text x="{x}" y="{bottom + 14}" text-anchor="middle">{tick_text(at)}</text>')
     for x, y in data.get("points", ()):
         parts.append(f'<circle class="p0" cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="2.4" opacity=".45"/>')
@@ -238,8 +246,7 @@ def scatter(data: Mapping[str, Any], title: str, xlabel: str, ylabel: str) -> st
             )
     ends = f'x1="{x_of(low):.1f}" y1="{y_of(low):.1f}" x2="{x_of(high):.1f}" y2="{y_of(high):.1f}"'
     parts.append(f'<line class="best" {ends}/>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{SIDE - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    parts.append(x_words(xlabel, SIDE))
     turned = f'transform="rotate(-90)" x="{-(TOP + bottom) / 2}" y="10" text-anchor="middle"'
     parts.append(f"<text {turned}>{escape(ylabel)}</text>")
     told = f"{title}: both from {_short(data['low'])} to {_short(data['high'])}"
@@ -277,19 +284,14 @@ def growth(
     def y_of(y: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (y - low_y) / (high_y - low_y))
 
-    parts = []
-    for y in ticks(low_y, high_y):
-        at = f"{y_of(y):.1f}"
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{y_of(y) + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>')
+    parts = y_axis(low_y, high_y, y_of)
     left = math.inf
     for x in sorted(set(sizes), reverse=True):  # the largest matter most where there is no room for all
         if left - x_of(x) < ROOM:
             continue
         left = x_of(x)
         parts.append(f'<text x="{left:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{x:,.0f}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    parts.append(x_words(xlabel))
     shown, told = [0], [f"{names[0]} from {_short(points[0][1])} to {_short(points[-1][1])}"]
     if band:
         (x, y), (next_x, low, high) = band

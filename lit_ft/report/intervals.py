@@ -136,17 +136,10 @@ def _scores(
     drawn: np.ndarray, given: np.ndarray, said: np.ndarray, num_classes: int, ordered: bool, shown: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The figures of each draw: (D',) a score, (D', classes shown) a figure of classes."""
-    total = drawn.sum(1)
     rows, predicted, right = counts_of_draws(drawn, given, said, num_classes)
-    f1, macro_f1 = f1_of_counts(rows, predicted, right)
-    found = {"accuracy": right.sum(1) / total, "macro_f1": macro_f1}
-    if ordered:
-        away = np.abs(given - said).astype(np.float64)
-        found["mae"] = drawn @ away / total
-        places = np.arange(num_classes, dtype=np.float64)
-        by_chance = _by_chance(rows, predicted, places)  # mean squared distance of independent answers
-        kappa = 1 - drawn @ away**2 / np.maximum(total * by_chance, 1e-300)
-        found["kappa"] = kappa.round(12) + 0.0  # 0 but for rounding, and not -0
+    away = np.abs(given - said).astype(np.float64) if ordered else None
+    distances = None if away is None else (drawn @ away, drawn @ away**2)
+    found, f1 = scores_of_counts(rows, predicted, right, distances)
     found["precision"] = (right / np.maximum(predicted, 1))[:, shown]
     found["recall"] = (right / np.maximum(rows, 1))[:, shown]
     found["f1"] = f1[:, shown]
@@ -166,6 +159,33 @@ def counts_of_draws(
     """
     rows, predicted = (_sums(drawn, groups, num_classes) for groups in (given, said))
     return rows, predicted, _sums(drawn[:, given == said], given[given == said], num_classes)
+
+
+def scores_of_counts(
+    rows: np.ndarray,
+    predicted: np.ndarray,
+    right: np.ndarray,
+    distances: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Accuracy, macro F1 and, if there are distances, MAE and quadratic kappa, (D',) each; F1 (D', C).
+
+    Args:
+        rows: From `counts_of_draws`, as the next two.
+        predicted: The same.
+        right: The same.
+        distances: Between label and answer, summed over the texts, and their squares, (D',) each; None
+            without an order.
+    """
+    total = rows.sum(1)
+    f1, macro_f1 = f1_of_counts(rows, predicted, right)
+    found = {"accuracy": right.sum(1) / total, "macro_f1": macro_f1}
+    if distances is not None:
+        found["mae"] = distances[0] / total
+        places = np.arange(rows.shape[1], dtype=np.float64)
+        by_chance = _by_chance(rows, predicted, places)  # mean squared distance of independent answers
+        kappa = 1 - distances[1] / np.maximum(total * by_chance, 1e-300)
+        found["kappa"] = kappa.round(12) + 0.0  # 0 but for rounding, and not -0
+    return found, f1
 
 
 def f1_of_counts(rows: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from lit_ft.report.charts import growth
 from lit_ft.report.intervals import ends_of
-from lit_ft.report.pairs import POINTS
+from lit_ft.report.pairs import POINTS, seeds_apart
 from lit_ft.report.scores import Score
 
 BEST = {  # scores that end somewhere -> where; R2 and correlations have errors of another form
@@ -234,9 +234,6 @@ def _step(points: Sequence[CurvePoint], drawn: np.ndarray, sign: float) -> dict[
     before, last = points[-2:]
     low, high = math.nan, math.nan
     own, other = ([value for value in one.by_seed if math.isfinite(value)] for one in (last, before))
-    apart = None
-    if min(len(own), len(other)) > 1:
-        apart = max(own) < min(other) or max(other) < min(own)
     if len(drawn):
         low, high = ends_of(sign * (drawn[:, -1] - drawn[:, -2]))
     return {
@@ -247,7 +244,7 @@ def _step(points: Sequence[CurvePoint], drawn: np.ndarray, sign: float) -> dict[
         "low": _plain(low),
         "high": _plain(high),
         "certain": low > 0 or high < 0,
-        "apart": apart,
+        "apart": seeds_apart(own, other),
     }
 
 

@@ -197,15 +197,19 @@ class Difference:
     high: float
     certain: bool
 
-    def told(self, other: str, one: str, verdict: bool = True) -> str:
-        """`B - A: +3.3 points (95 %: -0.1 to +6.7): not certain`."""
+    @property
+    def shown(self) -> tuple[tuple[float, float, float], int, str]:
+        """Value, low and high as they are shown, rounded; their digits, and the unit after them."""
         points = self.score.name == "accuracy"
         scale, digits = (POINTS, 1) if points else (1, self.score.digits if self.score.in_unit else 3)
         # A value that is rounded to 0 has no sign.
-        value, low, high = (
-            f"{round(v * scale, digits) + 0.0:+.{digits}f}" for v in (self.value, self.low, self.high)
-        )
-        unit = " points" if points else ""
+        value, low, high = (round(v * scale, digits) + 0.0 for v in (self.value, self.low, self.high))
+        return (value, low, high), digits, " points" if points else ""
+
+    def told(self, other: str, one: str, verdict: bool = True) -> str:
+        """`B - A: +3.3 points (95 %: -0.1 to +6.7): not certain`."""
+        values, digits, unit = self.shown
+        value, low, high = (f"{v:+.{digits}f}" for v in values)
         line = f"{other} - {one}: {value}{unit} (95 %: {low} to {high})"
         return f"{line}: {self.verdict(other, one)}" if verdict else line
 
@@ -216,6 +220,16 @@ class Difference:
         if not self.certain:
             return "not certain"
         return f"{other if (self.value > 0) == bool(self.score.higher_is_better) else one} is better"
+
+
+def seeds_apart(own: Sequence[float], other: Sequence[float]) -> bool | None:
+    """Whether no seed of one setting reaches those of another; None if one seed says nothing of that.
+
+    An interval over texts averages the seeds: it leaves open whether another seed would say otherwise.
+    """
+    if min(len(own), len(other)) < 2:
+        return None
+    return max(own) < min(other) or max(other) < min(own)
 
 
 @dataclass(frozen=True)

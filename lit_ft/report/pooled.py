@@ -7,6 +7,7 @@ N texts, S seeds, R rows of answers: one of each seed for folds, else one of eac
 D draws of texts, the same for all that was measured on the same texts.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -108,6 +109,19 @@ class Pooled:
         """The sums of each row of answers, (R,)."""
         for said in self.predicted:
             yield WEIGHED[self.kind].sums(self.labels, said, len(self.names), self.ordered)
+
+    @functools.cached_property
+    def draws(self) -> dict[str, np.ndarray]:
+        """Every score, as a mean over the seeds: name -> (1 + D,), the figure itself, then those of draws.
+
+        A draw takes N of the texts with replacement, the same for all rows of answers, and for whatever else
+        was measured on the same N texts: the draws of two results can be subtracted. NaN where a draw of few
+        texts leaves a score undefined.
+        """
+        weights, sums = self.weights(), list(self.sums())
+        parts = [_under(self, np.ones((len(self.rows), 1)), sums)]
+        parts += [_under(self, drawn, sums) for drawn in drawn_texts(len(self.rows))]
+        return {name: np.concatenate([weights @ part[name] for part in parts]) for name in parts[0]}
 
     def scores(self) -> list[Score]:
         """The scores that it has, in their order and with the digits that numbers need."""
@@ -266,21 +280,8 @@ def _under(pooled: Pooled, weights: np.ndarray, sums: Iterable[Sums] | None = No
     return {name: np.stack(values) for name, values in found.items()}
 
 
-def bootstrap(pooled: Pooled) -> dict[str, np.ndarray]:
-    """Every score, as a mean over the seeds: name -> (1 + D,), first the figure itself, then that of draws.
-
-    A draw takes N of the texts with replacement, the same for all rows of answers, and for whatever else was
-    measured on the same N texts: the draws of two results can be subtracted. NaN where a draw of few texts
-    leaves a score undefined.
-    """
-    weights, sums = pooled.weights(), list(pooled.sums())
-    parts = [_under(pooled, np.ones((len(pooled.rows), 1)), sums)]
-    parts += [_under(pooled, drawn, sums) for drawn in drawn_texts(len(pooled.rows))]
-    return {name: np.concatenate([weights @ part[name] for part in parts]) for name in parts[0]}
-
-
 def ends_of_score(pooled: Pooled, name: str, values: np.ndarray) -> tuple[float | None, float | None]:
-    """The 95 % interval of a score from its `bootstrap`, (1 + D,); None if draws tell nothing of it.
+    """The 95 % interval of a score from its `draws`, (1 + D,); None if draws tell nothing of it.
 
     Draws of texts that are all right are all alike: a share then has Wilson's interval.
     """
@@ -303,13 +304,14 @@ def difference(one: Pooled, other: Pooled) -> list[Difference]:
     rows = np.intersect1d(one.rows, other.rows)
     places = [np.searchsorted(of.rows, rows) for of in (one, other)]
     same = one.hashes[places[0]] == other.hashes[places[1]]
-    one, other = (of.take(place[same]) for of, place in zip((one, other), places, strict=True))
+    if not (len(rows) == len(one.rows) == len(other.rows) and same.all()):  # else their draws are known
+        one, other = (of.take(place[same]) for of, place in zip((one, other), places, strict=True))
     folders = f"{one.used[0].folder} and {other.used[0].folder}"
     if not len(one.rows):
         raise UserError(f"expected texts in common, found none in {folders}; compare runs of the same data")
     if one.names != other.names or not np.array_equal(one.labels, other.labels):
         raise UserError(f"expected the same labels of the same texts, found others in {folders}")
-    here, there = bootstrap(one), bootstrap(other)
+    here, there = one.draws, other.draws
     found = []
     for score in one.scores():
         if score.name in there:
@@ -339,7 +341,7 @@ def figures(pooled: Pooled) -> dict[str, Any]:
     weights = np.ones((len(pooled.rows), 1))
     if held is not None:
         weights = np.hstack([weights, held[:, None] == np.array(numbers)[None]]).astype(np.float64)
-    under, drawn = _under(pooled, weights), bootstrap(pooled)
+    under, drawn = _under(pooled, weights), pooled.draws
     single = list(pooled.members)
     if held is not None:
         single = [(seed, fold) for seed, _ in pooled.members for fold in numbers]

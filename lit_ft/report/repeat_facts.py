@@ -108,18 +108,11 @@ def spread(name: str, score: Mapping[str, Any], value: float | None) -> str:
 # ---- put together ------------------------------------------------------------------------------------
 
 
-def repeat_facts(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What `write_repeat` writes, of the runs that are done.
+def pooled_results(repetitions: Sequence[Repetition]) -> list[Pooled]:
+    """What the runs on the largest share said of each split that they were measured on, the result first.
 
     Args:
-        folder: Of the repeat.
         repetitions: All that were planned.
-        plan: What else to keep: `command`, `name`, `seeds`, `folds`, `shares`, `settings` (flag -> value).
-
-    Returns:
-        `plan`, with `runs`: for each its `seed`, `fold`, `share`, `folder` (within that of the repeat),
-        `done`, `seconds`, `figure` and `prefix`; `kind`, `names`, `pretrained`; `results`: prefix ->
-        `pooled.figures`, with `each`, `levels` and `baselines`; `curve` and `labels`: None, to be filled in.
 
     Raises:
         UserError: No run is done, or they saw different data.
@@ -133,10 +126,28 @@ def repeat_facts(folder: Path, repetitions: Sequence[Repetition], plan: Mapping[
     # Validation chose the checkpoints: it is the result only if there is no other.
     unmeasured = ["test" if whole[0].fold is None else HELD_OUT]
     measured = [prefix for prefix in measured if prefix != "val"] or measured or unmeasured
-    pooled = [pool(whole, prefix) for prefix in measured]
+    return [pool(whole, prefix) for prefix in measured]
+
+
+def repeat_facts(
+    folder: Path, repetitions: Sequence[Repetition], plan: Mapping[str, Any], pooled: Sequence[Pooled]
+) -> dict[str, Any]:
+    """What `write_repeat` writes, of the runs that are done.
+
+    Args:
+        folder: Of the repeat.
+        repetitions: All that were planned.
+        plan: What else to keep: `command`, `name`, `seeds`, `folds`, `shares`, `settings` (flag -> value).
+        pooled: Their `pooled_results`.
+
+    Returns:
+        `plan`, with `runs`: for each its `seed`, `fold`, `share`, `folder` (within that of the repeat),
+        `done`, `seconds`, `figure` and `prefix`; `kind`, `names`, `pretrained`; `results`: prefix ->
+        `pooled.figures`, with `each`, `levels` and `baselines`; `curve` and `labels`: None, to be filled in.
+    """
     facts = runs.read_facts(pooled[0].used[0].folder)
     return {
-        "plan": {**plan, "runs": [_run(folder, one, measured[0]) for one in repetitions]},
+        "plan": {**plan, "runs": [_run(folder, one, pooled[0].prefix) for one in repetitions]},
         "kind": pooled[0].kind,
         "names": list(facts["labels"]),
         "pretrained": facts.get("pretrained", ""),

@@ -5,7 +5,19 @@ from collections.abc import Sequence
 from html import escape
 
 from lit_ft.errors import shorten
-from lit_ft.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, framed, tick_text, ticks
+from lit_ft.report.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    framed,
+    tick_text,
+    ticks,
+    x_words,
+    y_axis,
+)
 
 MOST_NAMES = 8  # on an axis of names; more would run into each other
 LETTERS_OF_NAME = 9
@@ -52,26 +64,21 @@ def trial_chart(
     def x_of(x: float) -> str:
         return f"{LEFT + (WIDTH - LEFT - RIGHT) * (x - low_x) / (high_x - low_x):.1f}"
 
-    def y_of(y: float) -> str:
+    def y_of(y: float) -> float:
         share = min(max((y - low_y) / (high_y - low_y), 0.0), 1.0)
-        return f"{TOP + (HEIGHT - TOP - BOTTOM) * (1 - share):.1f}"
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - share)
 
-    parts = []
-    for y in ticks(low_y, high_y):
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(y)}" y2="{y_of(y)}"/>')
-        text = f'y="{float(y_of(y)) + 3.5:.1f}" text-anchor="end">{tick_text(y)}</text>'
-        parts.append(f'<text x="{LEFT - 5}" {text}')
+    parts = y_axis(low_y, high_y, y_of)
     whole = all(x == round(x) for x, _, _ in points)
     for x, text in _marks(low_x, high_x, names, log, whole):
         last = not names and x > high_x - (high_x - low_x) / 12  # its letters would be cut off
         below = f'y="{HEIGHT - BOTTOM + 14}" text-anchor="{"end" if last else "middle"}"'
         parts.append(f'<text x="{x_of(x)}" {below}>{escape(text)}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(xlabel)}</text>')
+    parts.append(x_words(xlabel))
     worst = low_y if higher_is_better else high_y
     for x, (_, value, shape) in zip(xs, points, strict=True):
         at = worst if value is None or not math.isfinite(value) else value
-        parts.append(SHAPES[shape].format(x=x_of(x), y=y_of(at)))
+        parts.append(SHAPES[shape].format(x=x_of(x), y=f"{y_of(at):.1f}"))
     told = f"{title}: {len(points)} points, from {min(ys):.3g} to {max(ys):.3g}"
     return framed(title, told, parts)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from lit_ft.report.intervals import DRAWS, FEWEST_DRAWS, SEED, f1_of_counts
+from lit_ft.report.intervals import DRAWS, FEWEST_DRAWS, SEED, scores_of_counts
 from lit_ft.report.multi_label import CHOSEN, f1_of_labels
 from lit_ft.report.number_pairs import read_numbers
 from lit_ft.report.pairs import read_per_text
@@ -66,25 +66,12 @@ def sums_of_classes(labels: np.ndarray, predicted: np.ndarray, num_classes: int,
         csr_array(np.stack([away, away**2])),
     ]
     texts = _counted(cell_of, np.ones(len(labels), bool), len(cells))
-    places = np.arange(num_classes, dtype=np.float64)
 
-    def counts(sums: np.ndarray) -> list[np.ndarray]:
-        return [sums[i * num_classes : (i + 1) * num_classes].T for i in range(3)]  # (W, C) each
+    def scores(sums: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        rows, said, both = (sums[i * num_classes : (i + 1) * num_classes].T for i in range(3))  # (W, C) each
+        return scores_of_counts(rows, said, both, (sums[-2], sums[-1]) if ordered else None)
 
-    def scores(sums: np.ndarray) -> dict[str, np.ndarray]:
-        rows, said, both = counts(sums)
-        total = rows.sum(1)
-        found = {"accuracy": both.sum(1) / total, "macro_f1": f1_of_counts(rows, said, both)[1]}
-        if ordered:
-            found["mae"] = sums[-2] / total
-            first = [of @ places / total for of in (rows, said)]
-            second = [of @ places**2 / total for of in (rows, said)]
-            by_chance = second[0] + second[1] - 2 * first[0] * first[1]
-            kappa = 1 - sums[-1] / np.maximum(total * by_chance, 1e-300)
-            found["kappa"] = kappa.round(12) + 0.0  # 0 but for rounding, and not -0
-        return found
-
-    return Sums(texts, _stacked(parts), scores, lambda sums: f1_of_counts(*counts(sums))[0].T)
+    return Sums(texts, _stacked(parts), lambda sums: scores(sums)[0], lambda sums: scores(sums)[1].T)
 
 
 def sums_of_labels(labels: np.ndarray, predicted: np.ndarray, num_labels: int, ordered: bool = False) -> Sums:

@@ -9,8 +9,8 @@ import torch
 
 from lit_ft import runs
 from lit_ft.classifier.resume import open_checkpoint
-from lit_ft.commands.repeat import PLAN, newest_with
 from lit_ft.commands.repetition import _processes_of_its_own, missing
+from lit_ft.commands.several import PLAN, newest_with
 from lit_ft.errors import UserError
 
 RUN = Path("runs/x/repeat_0/seed_42_fold_1")

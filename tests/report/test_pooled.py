@@ -13,7 +13,7 @@ from support.repeats import NAMES, answers, repeat, written
 from lit_ft.errors import UserError
 from lit_ft.report.intervals import of_answers, scores_of
 from lit_ft.report.multi_label import CHOSEN
-from lit_ft.report.pooled import Repetition, bootstrap, difference, ends_of_score, f1_of_each, figures, pool
+from lit_ft.report.pooled import Repetition, difference, ends_of_score, f1_of_each, figures, pool
 
 
 def whole(folder: str, labels, predicted, seed: int = 42, kind: str = "classifier", **more):
@@ -62,16 +62,16 @@ def test_one_seed_says_what_is_unknown():
 def test_the_interval_is_that_of_one_evaluation_and_narrower_for_several_seeds():
     labels, said = answers(500, 0.8, 1)
     one = pool([whole("a", labels, said)], "test")
-    low, high = ends_of_score(one, "accuracy", bootstrap(one)["accuracy"])
+    low, high = ends_of_score(one, "accuracy", one.draws["accuracy"])
     known = of_answers(labels, said, 3, False)["scores"]
     assert (low, high) == pytest.approx(tuple(known["accuracy"]), abs=0.005)
     seeds = [whole(f"s{seed}", *answers(500, 0.8, seed), seed=seed) for seed in range(1, 6)]
     several = pool(seeds, "test")
-    ends = ends_of_score(several, "accuracy", bootstrap(several)["accuracy"])
+    ends = ends_of_score(several, "accuracy", several.draws["accuracy"])
     assert ends[1] - ends[0] < high - low
     # Equal runs add nothing.
     same = pool([whole(f"t{seed}", labels, said, seed=seed) for seed in (1, 2, 3)], "test")
-    assert ends_of_score(same, "accuracy", bootstrap(same)["accuracy"]) == pytest.approx((low, high))
+    assert ends_of_score(same, "accuracy", same.draws["accuracy"]) == pytest.approx((low, high))
 
 
 def test_each_fold_model_measures_the_same_test():
@@ -118,7 +118,7 @@ def test_differences_are_of_the_same_texts():
     one, other = (pool(repeat(Path(name), 60, rate=rate), "fold") for name, rate in (("a", 0.6), ("b", 0.95)))
     assert all(d.value == d.low == d.high == 0 and not d.certain for d in difference(one, one))
     found = {d.score.name: d for d in difference(one, other)}
-    values = bootstrap(other)["accuracy"] - bootstrap(one)["accuracy"]
+    values = other.draws["accuracy"] - one.draws["accuracy"]
     assert found["accuracy"].value == pytest.approx(values[0]) and found["accuracy"].certain
     assert found["accuracy"].told("b", "a").endswith("b is better")
     # Of the texts in common alone.

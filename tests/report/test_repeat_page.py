@@ -14,7 +14,7 @@ from lit_ft.errors import UserError
 from lit_ft.report.label_issues import LabelIssue, LabelIssues, label_issue_facts
 from lit_ft.report.pooled import Repetition
 from lit_ft.report.regression import gain_over
-from lit_ft.report.repeat_facts import HEADLINES, repeat_facts, told_luck
+from lit_ft.report.repeat_facts import HEADLINES, pooled_results, repeat_facts, told_luck
 from lit_ft.report.repeat_page import read_repeat, repeat_lines, write_repeat
 
 PLAN = {
@@ -29,7 +29,7 @@ def written_repeat(folder: Path, rate: float = 0.8, **more) -> tuple[list[Repeti
     found = repeat(folder, 120, rate=rate, **more)
     for one in found:
         beside(one, "fold", 0.5, ours=16, theirs=4)
-    return found, repeat_facts(folder, found, PLAN)
+    return found, repeat_facts(folder, found, PLAN, pooled_results(found))
 
 
 def test_the_page_answers_in_order():
@@ -66,7 +66,7 @@ def test_the_lines():
     # One seed, and a fold that is missing.
     found = repeat(Path("runs/y/repeat_0"), 60, seeds=(42,))
     (found[0].folder / runs.METRICS).unlink()
-    text = "\n".join(repeat_lines(repeat_facts(Path("runs/y/repeat_0"), found, PLAN)))
+    text = "\n".join(repeat_lines(repeat_facts(Path("runs/y/repeat_0"), found, PLAN, pooled_results(found))))
     assert "one seed: how far seeds differ is unknown; --seeds=3 says" in text
     assert "  ! seed 42, fold 1 is left out: it is not finished" in text and "of the 40 texts" in text
 
@@ -81,7 +81,7 @@ def test_a_few_texts_are_not_certain():
     for one in found:
         beside(one, "fold", 0.5, ours=1, theirs=0)
     plan = {**PLAN, "settings": {"data.group_column": "author"}}
-    facts = repeat_facts(Path("runs/f/repeat_0"), found, plan)
+    facts = repeat_facts(Path("runs/f/repeat_0"), found, plan, pooled_results(found))
     text = "\n".join(repeat_lines(facts, 200))
     assert facts["results"]["fold"]["fold_texts"] == [80, 2, 2]
     # sqrt(0.25 (1/80 + 1/2 + 1/2) / 3): what the mean size, 28, would say is 9.4
@@ -128,7 +128,7 @@ def test_numbers_and_several_labels():
                 labels + rng.normal(0, 0.5, 60), "regression", ["stars"])
         for seed in (1, 2)
     ]  # fmt: skip
-    facts = repeat_facts(folder, found, {**PLAN, "folds": None})
+    facts = repeat_facts(folder, found, {**PLAN, "folds": None}, pooled_results(found))
     page = write_repeat(folder, facts).read_text()
     assert "stars: off by 0." in page and "of the 60 test texts" not in page and 'id="levels"' in page
     assert "as a mean of 2 models" in "\n".join(repeat_lines(facts))
@@ -137,7 +137,7 @@ def test_numbers_and_several_labels():
     folder = Path("runs/t/repeat_0")
     one = Repetition(1, None, 1.0, folder / "seed_1")
     written(one, "test", range(1, 61), tags, said, "multi_label", NASTY_NAMES)
-    page = write_repeat(folder, repeat_facts(folder, [one], PLAN)).read_text()
+    page = write_repeat(folder, repeat_facts(folder, [one], PLAN, pooled_results([one]))).read_text()
     assert "micro F1 0." in page and "F1 of each label" in page and "<script" not in page
 
 
