@@ -139,6 +139,8 @@ def test_the_folders_and_files(done: Done):
         assert {name for name in names if not name.startswith("events.out.tfevents.")} == kept
     log = (folder / "logs" / f"{RUNS[0]}.txt").read_text()
     assert "fold 1 of 2: " in log and "fold/accuracy" in log and "test/accuracy" in log
+    # The run has no name of its own by which `test` would find it.
+    assert f"next:   python -m lit_ft test --ckpt_path {FOLDER}/{RUNS[0]}/checkpoints/best.ckpt" in log
 
 
 def test_every_training_text_is_held_out_once(done: Done, encoder: Path):

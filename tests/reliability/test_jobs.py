@@ -36,6 +36,21 @@ def wait_for_sigterm(path: str) -> int:
     return 0
 
 
+def save_slowly(path: str) -> int:
+    """As a run: the first signal lets it save, a second one ends it at once."""
+
+    def receive(number, frame):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(1.0)
+        Path(path).write_text("saved")
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, receive)
+    print("waiting", flush=True)
+    time.sleep(60)
+    return 0
+
+
 def killed(path: str) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
@@ -120,6 +135,23 @@ def test_a_signal_that_comes_while_a_job_starts(monkeypatch):
     with pytest.raises(Stopped):
         list(run_jobs([job("a", wait_for_sigterm)]))
     assert time.monotonic() - begun < 30
+
+
+def test_a_job_that_was_told_is_not_told_again(monkeypatch):
+    """The signal comes while another is started: the one that runs has it already, and is saving."""
+    start = jobs._start
+
+    def interrupted(one, *args):
+        if one.name == "b":
+            while not (Path("logs/a.txt").is_file() and Path("logs/a.txt").read_text()):
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return start(one, *args)
+
+    monkeypatch.setattr(jobs, "_start", interrupted)
+    with pytest.raises(Stopped):
+        list(run_jobs([job("a", save_slowly), job("b")], at_once=2))
+    assert Path("a").read_text() == "saved" and not Path("b").exists()
 
 
 def mask() -> set:
